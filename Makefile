@@ -1,0 +1,38 @@
+# Every target does its own set-up: a virtual environment in .venv with the exact versions of constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help demo test lint format venv clean
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: .venv/ready  ## learn a bundled subject on the embedded model, pictures in demo_out/
+	@rm -rf demo_out
+	@$(BIN)/edge-sdk demo --output_dir demo_out
+
+test: .venv/ready  ## the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: .venv/ready  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/ready  ## let ruff format the code
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+venv: .venv/ready  ## only the set-up
+
+# torch comes first and by its exact version: then nothing later pulls another build of it.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python's venv module is needed: apt-get install python3-venv"; exit 2; }
+	@echo "setting up .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) -c constraints.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	@touch $@
+
+clean:  ## remove what the targets made
+	@rm -rf .venv demo_out build *.egg-info .pytest_cache .mypy_cache .ruff_cache

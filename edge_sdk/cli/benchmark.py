@@ -1,0 +1,32 @@
+"""`edge-sdk benchmark`: run one of the repository's benchmarks."""
+
+import argparse
+
+HELP = "run a benchmark of a source checkout and write benchmarks/results/*.json"
+BENCHMARKS = ("quality",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from edge_sdk.cli.common import add_common
+
+    parser.add_argument("name", choices=BENCHMARKS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the benchmark; --help lists them")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import importlib
+    import sys
+
+    from edge_sdk.cli.main import DONE
+    from edge_sdk.errors import EdgeSdkError
+
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(f"benchmarks.{args.name}")
+    except ModuleNotFoundError as error:
+        raise EdgeSdkError(
+            f"benchmark {args.name} needs a source checkout with the dev extra ({error}); run it in the checkout"
+        ) from error
+    module.main(args.arguments)
+    return DONE

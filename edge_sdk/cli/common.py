@@ -1,0 +1,113 @@
+"""What several commands share: common flags, the progress bar, a gentle Ctrl-C."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edge_sdk.memory import rss_mb
+
+if TYPE_CHECKING:
+    from edge_sdk.zo import Step
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, help="of every random number (default 0)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8", "int4", "none")) -> None:
+    parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
+                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id")  # fmt: skip
+    parser.add_argument("--weights", choices=weights, default="int8")
+
+
+def add_execution(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--execution", choices=("integer", "fused"), default="integer",
+                        help="integer products, or float activations on integer weights")  # fmt: skip
+
+
+def quiet_libraries() -> None:
+    """Keep the bars and notices of other libraries off the terminal, and their hands off the network."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    with contextlib.suppress(ImportError):
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+
+
+class Progress:
+    """One line on stderr: redrawn on a terminal, else a new one every few seconds."""
+
+    def __init__(self, total: int, quiet: bool, every_s: float = 10.0) -> None:
+        self.total, self.quiet, self.every_s = total, quiet, every_s
+        self.live = sys.stderr.isatty()
+        self._last, self._loss = float("-inf"), float("nan")
+
+    def __call__(self, step: "Step") -> None:
+        if step.skipped:
+            self.say(f"step {step.step}: the loss was not finite, the step was left out")
+        else:
+            self._loss = step.loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * step.loss
+        now = time.monotonic()
+        wait = 0.1 if self.live else self.every_s
+        if self.quiet or (now - self._last < wait and step.step != self.total):
+            return
+        self._last = now
+        done = int(24 * step.step / self.total)
+        line = (
+            f"[{'#' * done}{'.' * (24 - done)}] {step.step}/{self.total}  loss {self._loss:.4f}  "
+            f"forwards {step.forwards}  ETA {_clock(step.eta_s)}  memory {rss_mb():.0f} MB"
+        )
+        print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+
+    def say(self, message: str) -> None:
+        """A line of its own."""
+        if not self.quiet:
+            print(f"\r\033[K{message}" if self.live else message, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.live and not self.quiet:
+            print(file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+class Stop:
+    """Set by the first Ctrl-C (or SIGTERM): the step at hand is finished and saved. The second one interrupts."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self) -> bool:
+        return self.requested
+
+
+@contextlib.contextmanager
+def gentle_interrupt() -> Iterator[Stop]:
+    """Within, SIGINT and SIGTERM ask for a stop instead of breaking off."""
+    stop = Stop()
+
+    def handler(_number: int, _frame: object) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,59 @@
+"""`edge-sdk demo`: the main job on the embedded model and the photos that come with it."""
+
+import argparse
+
+HELP = "learn a bundled subject on the embedded model and draw it, before and after"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from edge_sdk.cli.common import add_common
+
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder for the results")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
+    from edge_sdk.cli.main import CANCELLED, DONE
+    from edge_sdk.cli.personalize import summary
+    from edge_sdk.config import PersonalizeConfig
+
+    quiet_libraries()
+    import edge_sdk.pocket
+    from edge_sdk.generate import generate
+    from edge_sdk.images import contact_sheet, save_png
+    from edge_sdk.run_folder import Cancelled, run_personalization
+
+    progress = Progress(PersonalizeConfig().zo.max_train_steps, args.quiet)
+    progress.say("learning a person that the embedded model has never seen, from 5 pictures, on int8 weights")
+    with gentle_interrupt() as stop:
+        try:
+            record = run_personalization(
+                edge_sdk.pocket.PHOTOS,
+                args.output_dir,
+                "pocket",
+                on_step=progress,
+                stop=stop,
+                command="demo",
+                seed=args.seed,
+            )
+        except Cancelled as cancelled:
+            progress.close()
+            print(f"edge-sdk: {cancelled}")
+            return CANCELLED
+    progress.close()
+    folder = Path(args.output_dir)
+    prompts = [f"a picture of <subject> on a {color} background" for color in ("white", "green", "orange", "purple")]
+    pictures = [
+        generate(prompt, "pocket", [folder / "learned_embeds.safetensors"], num_images=5, seed=args.seed or 0)
+        for prompt in prompts
+    ]
+    save_png(contact_sheet(list(zip(prompts, pictures, strict=True))), folder / "prompts.png")
+    if not args.quiet:
+        print(summary(record, args.output_dir))
+        print(
+            f"wrote {folder}/preview.png (photos, before, after) and {folder}/prompts.png (the subject in four prompts)"
+        )
+    return DONE

@@ -1,0 +1,52 @@
+"""`edge-sdk`: parse, run one command, turn every mistake into one line."""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from edge_sdk import __version__
+from edge_sdk.errors import EdgeSdkError
+
+COMMANDS = ("demo", "personalize", "generate", "quantize", "benchmark")
+DONE, FAILED_CHECK, USER_ERROR, CANCELLED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_ERROR, f"edge-sdk: error: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="edge-sdk", description="Personalize a quantized diffusion model with forward passes only.")
+    parser.add_argument("--version", action="version", version=f"edge-sdk {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
+    for name in COMMANDS:
+        module = importlib.import_module(f"edge_sdk.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except EdgeSdkError as error:
+        print(f"edge-sdk: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("edge-sdk: cancelled", file=sys.stderr)
+        return CANCELLED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""`edge-sdk quantize`: a float model to an integer checkpoint."""
+
+import argparse
+
+HELP = "write an integer checkpoint of a float model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from edge_sdk.cli.common import add_common, add_model
+
+    add_model(parser, weights=("int8", "int4"))
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder")
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edge_sdk.cli.common import quiet_libraries
+    from edge_sdk.cli.main import DONE
+    from edge_sdk.quantize import quantize
+
+    quiet_libraries()
+    record = quantize(args.pretrained_model_name_or_path, args.output_dir, args.weights)
+    if not args.quiet:
+        size = f"{record['integer_weights']:,} {args.weights} weights, {record['bytes'] / 1e6:.1f} MB"
+        print(f"wrote {args.output_dir}: {size}")
+    return DONE

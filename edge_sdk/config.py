@@ -1,0 +1,82 @@
+"""What a personalization run is told: one frozen record, from which the command line is made."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo import FAST, PAPER, ZoConfig
+
+SCHEMA_VERSION = 1
+PRESETS = {"fast": FAST, "paper": PAPER}
+WEIGHTS = ("int8", "int4", "none")
+EXECUTIONS = ("integer", "fused")
+
+
+@dataclass(frozen=True)
+class PersonalizeConfig:
+    """Everything but the photos, the model and the place of the results."""
+
+    placeholder_token: str = "<subject>"  # the word that stands for the learned vectors in prompts
+    initializer_token: str | None = None  # one known word to start from; None: "person" for the embedded model
+    learnable_property: str = "object"  # which prompt templates: "object" or "style"
+    num_vectors: int = 1  # vectors per placeholder token
+    resolution: int | None = None  # side in pixels, a multiple of 8; None: the model's own
+    center_crop: bool = True  # crop to a square before resizing; False: squeeze
+    use_captions: bool = False  # caption each photo by the text file beside it instead of by templates
+    weights: str = "int8"  # "int8", "int4" or "none" (float, for comparison)
+    execution: str = "integer"  # "integer" (integer products) or "fused" (float activations)
+    preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
+    max_batch: int = 16  # rows per call of the denoiser; the result does not depend on it beyond rounding
+    eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
+    checkpointing_steps: int = 50  # steps between checkpoints
+    seed: int = 0  # of every random number
+    zo: ZoConfig = field(default_factory=lambda: FAST)
+
+    def __post_init__(self) -> None:
+        _one_of("learnable_property", self.learnable_property, ("object", "style"))
+        _one_of("weights", self.weights, WEIGHTS)
+        _one_of("execution", self.execution, EXECUTIONS)
+        _one_of("preset", self.preset, tuple(PRESETS))
+        _at_least("num_vectors", self.num_vectors, 1)
+        _at_least("max_batch", self.max_batch, 1)
+        _at_least("eval_draws", self.eval_draws, 1)
+        _at_least("checkpointing_steps", self.checkpointing_steps, 1)
+        if not 0 <= self.seed < 2**64:
+            raise EdgeSdkError(f"seed is {self.seed}; it must be at least 0 and below 2**64")
+        if self.resolution is not None and (self.resolution < 8 or self.resolution % 8):
+            raise EdgeSdkError(f"resolution is {self.resolution}; it must be a positive multiple of 8")
+        if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
+            raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
+
+    @classmethod
+    def from_options(cls, **options: Any) -> "PersonalizeConfig":
+        """Build from flat options, those of `ZoConfig` included; None means the preset's or the default value.
+
+        Raises:
+            EdgeSdkError: for an unknown option or a value out of range.
+        """
+        own = {f.name for f in fields(cls)} - {"zo"}
+        zo_names = {f.name for f in fields(ZoConfig)}
+        given = {k: v for k, v in options.items() if v is not None}
+        if unknown := sorted(set(given) - own - zo_names):
+            raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
+        preset = given.get("preset", "fast")
+        _one_of("preset", preset, tuple(PRESETS))
+        try:
+            zo = replace(PRESETS[preset], **{k: v for k, v in given.items() if k in zo_names})
+        except ValueError as error:
+            raise EdgeSdkError(str(error)) from error
+        return cls(**{k: v for k, v in given.items() if k in own}, zo=zo)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "zo": self.zo.to_dict()}
+
+
+def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise EdgeSdkError(f"{name} is {value}; it must be at least {least}")

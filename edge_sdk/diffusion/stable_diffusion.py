@@ -1,0 +1,97 @@
+"""Stable Diffusion 1.x and 2.x as an objective: the denoising loss of a learned embedding on a draw."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from edge_sdk.diffusion.prediction import PREDICTION_TYPES, noised, target
+from edge_sdk.diffusion.text import TextEncoder
+from edge_sdk.errors import EdgeSdkError
+
+
+class _Draw(Protocol):
+    image: int
+    prompt: int
+    timestep: int
+    noise: np.ndarray
+    latent_noise: np.ndarray
+
+
+class Latents:
+    """The photos as the VAE sees them, encoded once.
+
+    Attributes:
+        mean, std: (N, C, h, w) float32 of the posterior, already multiplied by the VAE's scaling factor.
+    """
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        self.mean, self.std = mean, std
+
+
+@torch.inference_mode()
+def encode_images(vae: nn.Module, pixels: np.ndarray) -> Latents:
+    """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
+    config: Any = vae.config
+    scale, shift = config.scaling_factor, config.shift_factor or 0.0
+    posteriors = [vae.encode(torch.from_numpy(image[None])).latent_dist for image in pixels]
+    mean = torch.cat([(p.mean - shift) * scale for p in posteriors])
+    std = torch.cat([p.std * scale for p in posteriors])
+    return Latents(mean.contiguous(), std.contiguous())
+
+
+class StableDiffusionObjective:
+    """loss(embedding, draw) = mean of (target - denoiser(z_t, t, text(embedding)))^2, paper equation 1.
+
+    The denoiser and the text encoder may hold float layers or integer ones; they are only ever called.
+
+    Args:
+        text: tokenizer and text encoder.
+        unet: a module with the call signature of diffusers' UNet2DConditionModel.
+        scheduler: a diffusers scheduler, read for its table and prediction type.
+        latents: the encoded photos.
+        ids: token ids, (P, T) prompts for all photos or (N, 1, T) one caption each.
+        num_vectors: vectors per placeholder token.
+
+    Raises:
+        EdgeSdkError: the scheduler's prediction type is not supported.
+    """
+
+    def __init__(
+        self, text: TextEncoder, unet: nn.Module, scheduler: Any, latents: Latents, ids: torch.Tensor, num_vectors: int
+    ) -> None:
+        self.prediction_type = scheduler.config.prediction_type
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise EdgeSdkError(
+                f"the model predicts {self.prediction_type!r}; supported are {', '.join(PREDICTION_TYPES)}"
+            )
+        self.text, self.unet, self.latents, self.ids = text, unet, latents, ids
+        self.alphas_cumprod = scheduler.alphas_cumprod.float()  # (T,)
+        self.num_images = len(latents.mean)
+        self.num_prompts = ids.shape[-2]
+        self.num_train_timesteps = len(self.alphas_cumprod)
+        self.latents_shape: tuple[int, int, int] = tuple(latents.mean.shape[1:])  # type: ignore[assignment]
+        self.embedding_shape = (num_vectors, text.width)
+
+    def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
+        """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b."""
+        with torch.inference_mode():
+            return self.loss(torch.from_numpy(np.ascontiguousarray(embeddings)), draws).double().numpy()
+
+    def loss(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
+        """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
+        image = torch.tensor([d.image for d in draws])
+        t = torch.tensor([d.timestep for d in draws])
+        noise = torch.from_numpy(np.stack([d.noise for d in draws]))  # (B, C, h, w)
+        latent_noise = torch.from_numpy(np.stack([d.latent_noise for d in draws]))
+        prompts = self.ids[image] if self.ids.dim() == 3 else self.ids.expand(len(draws), -1, -1)
+        ids = prompts[torch.arange(len(draws)), torch.tensor([d.prompt for d in draws])]  # (B, T)
+
+        x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
+        alpha_bar = self.alphas_cumprod[t]
+        hidden = self.text.encode(ids, embeddings)  # (B, T, D)
+        predicted = self.unet(noised(x0, noise, alpha_bar), t, hidden, return_dict=False)[0]
+        wanted = target(self.prediction_type, x0, noise, alpha_bar)
+        return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))

@@ -1,0 +1,12 @@
+"""The errors a user can cause. A message is one line: what was given, what is accepted, what to do."""
+
+
+class EdgeSdkError(Exception):
+    """Base of every error that the user can cause and mend. The command line prints it and exits with status 2."""
+
+
+class MissingExtraError(EdgeSdkError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs packages that are not installed; run: pip install 'edge-sdk[{extra}]'")

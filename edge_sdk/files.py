@@ -1,0 +1,106 @@
+"""Writing files so that nothing is lost or half-written, and one run a folder."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import EdgeSdkError
+
+RUN_FILES = ("run.json", "learned_embeds.safetensors")
+
+
+@contextlib.contextmanager
+def disk_errors(what: Path) -> Iterator[None]:
+    """Turn a failing disk into a message about ``what``; everything written before stays as it was."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename not in (None, str(what)):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EdgeSdkError(f"{what} cannot be written: the disk is full; free some space and resume") from error
+        raise EdgeSdkError(f"{what} cannot be written: {error.strerror or error}; choose another place") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success it is flushed to the disk and renamed, else removed.
+
+    Raises:
+        EdgeSdkError: the disk is full or the place not writable; an older file of that name is still whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        try:
+            yield temporary
+            for place in (temporary, path.parent):
+                if place is path.parent:
+                    os.replace(temporary, path)
+                handle = os.open(place, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def prepare_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, ...] = RUN_FILES) -> None:
+    """Make an output folder that holds no other results.
+
+    Raises:
+        EdgeSdkError: it is a file, cannot be written, or holds another run and ``resume`` is not asked for.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    taken = [name for name in run_files if (folder / name).exists()]
+    taken += [entry.name for entry in folder.glob("checkpoint-*")] if run_files is RUN_FILES else []
+    if taken and not resume:
+        hint = "; use another --output_dir, or --resume_from_checkpoint latest" if run_files is RUN_FILES else ""
+        raise EdgeSdkError(f"{folder} already holds {taken[0]}{hint or '; use another --output_dir'}")
+
+
+class RunLock:
+    """At most one process at work in a folder. The lock ends with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".lock"
+        self._handle: int | None = None
+
+    def __enter__(self) -> "RunLock":
+        with disk_errors(self.path):
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._handle)
+            raise EdgeSdkError(
+                f"another run is at work in {self.path.parent}; wait for it or use another --output_dir"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = None

@@ -1,0 +1,145 @@
+"""Pictures from a prompt and learned embeddings, on the same integer weights that personalization runs on.
+
+    pictures = generate("a picture of <subject> on a blue background", embeddings=["run/learned_embeds.safetensors"])
+
+DDIM (Song et al., 2021) with classifier-free guidance. The starting noise comes from the portable generator, so the
+same seed gives the same bytes on the same machine.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_sdk.embedding import LearnedEmbedding, load_embedding
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo.noise import Stream, normals
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    from edge_sdk.diffusion.text import TextEncoder
+
+
+def condition(
+    text: "TextEncoder", prompts: Sequence[str], negative_prompt: str, embeddings: Sequence[LearnedEmbedding]
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Hidden states of the prompts and of the negative prompt, each (N, T, D).
+
+    Raises:
+        EdgeSdkError: an embedding is of another width than the model, or two are for one token.
+    """
+    import torch
+
+    for embedding in embeddings:
+        if embedding.vectors.shape[1] != text.width:
+            raise EdgeSdkError(
+                f"the embedding of {embedding.token} is {embedding.vectors.shape[1]} wide and this model takes "
+                f"{text.width}; use it with the model it was learned on"
+            )
+    if len({embedding.token for embedding in embeddings}) != len(embeddings):
+        raise EdgeSdkError("two embeddings have the same token; give each token once")
+    ids = text.tokenize(prompts, {e.token: len(e.vectors) for e in embeddings})
+    learned = None
+    if embeddings:
+        rows = torch.from_numpy(np.concatenate([e.vectors for e in embeddings]))  # (sum of K, D)
+        learned = rows.expand(len(ids), -1, -1)
+    with torch.inference_mode():
+        positive = text.encode(ids, learned)
+        negative = text.encode(text.tokenize([negative_prompt])).expand(len(ids), -1, -1)
+    return positive, negative
+
+
+def denoise(
+    unet: "nn.Module", scheduler: Any, positive: "torch.Tensor", negative: "torch.Tensor", noise: np.ndarray,
+    num_inference_steps: int, guidance_scale: float,
+) -> "torch.Tensor":  # fmt: skip
+    """DDIM from noise (N, C, h, w) float32 to latents of the same shape. Guidance of 1 or less is no guidance."""
+    import torch
+
+    scheduler.set_timesteps(num_inference_steps)
+    latents = torch.from_numpy(noise) * scheduler.init_noise_sigma
+    guided = guidance_scale > 1
+    hidden = torch.cat([negative, positive]) if guided else positive
+    with torch.inference_mode():
+        for t in scheduler.timesteps:
+            batch = torch.cat([latents, latents]) if guided else latents
+            predicted = unet(scheduler.scale_model_input(batch, t), t, hidden, return_dict=False)[0]
+            if guided:
+                without, with_prompt = predicted.chunk(2)
+                predicted = without + guidance_scale * (with_prompt - without)
+            latents = scheduler.step(predicted, t, latents, return_dict=False)[0]
+    return latents
+
+
+def decode(vae: "nn.Module", latents: "torch.Tensor") -> np.ndarray:
+    """Latents (N, C, h, w) to pictures (N, H, W, 3) uint8, one at a time to bound memory."""
+    import torch
+
+    config: Any = vae.config
+    out = []
+    with torch.inference_mode():
+        for row in latents.split(1):
+            scaled = row / config.scaling_factor + (config.shift_factor or 0.0)
+            pixels = vae.decode(scaled, return_dict=False)[0][0]  # type: ignore[operator]
+            out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    return np.stack(out)
+
+
+def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """(count, C, h, w) float32; picture i starts from the same noise however many are drawn."""
+    return np.stack([normals(seed, Stream.NOISE, i, shape) for i in range(count)])
+
+
+def generate(
+    prompt: str,
+    model: str = "pocket",
+    embeddings: Sequence[str | Path | LearnedEmbedding] = (),
+    *,
+    negative_prompt: str = "",
+    num_images: int = 1,
+    num_inference_steps: int = 25,
+    guidance_scale: float = 4.0,
+    resolution: int | None = None,
+    weights: str = "int8",
+    execution: str = "integer",
+    seed: int = 0,
+) -> "list[Image.Image]":
+    """Draw pictures; text encoder, denoiser and VAE are in memory one after the other.
+
+    Args:
+        embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
+        resolution: side in pixels, a multiple of 8; None for the model's own.
+
+    Raises:
+        EdgeSdkError: model or embedding cannot be used, or a number is out of range.
+    """
+    from edge_sdk.images import to_pil
+    from edge_sdk.memory import release
+    from edge_sdk.models import open_model
+
+    for name, value in (("num_images", num_images), ("num_inference_steps", num_inference_steps)):
+        if not 1 <= value <= 1000:
+            raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
+    if not 0 <= seed < 2**64:
+        raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
+    opened = open_model(model, weights, execution)
+    side = resolution or opened.resolution()
+    if side < 8 or side % 8:
+        raise EdgeSdkError(f"resolution is {side}; it must be a positive multiple of 8")
+    loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
+
+    text = opened.load_text()
+    positive, negative = condition(text, [prompt] * num_images, negative_prompt, loaded)
+    del text
+    release()
+    unet: Any = opened.load("unet")
+    latent_side = side // 2 ** (len(opened.config("vae")["block_out_channels"]) - 1)
+    noise = starting_noise(seed, num_images, (unet.config.in_channels, latent_side, latent_side))
+    latents = denoise(unet, opened.load_scheduler(), positive, negative, noise, num_inference_steps, guidance_scale)
+    del unet
+    release()
+    return [to_pil(picture) for picture in decode(opened.load("vae"), latents)]

@@ -1,0 +1,54 @@
+"""What the process holds, from the kernel's own counters."""
+
+import resource
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+
+
+def _status(key: str) -> float | None:
+    """A field of /proc/self/status in MB (10**6 bytes), None where there is no /proc."""
+    if not _STATUS.exists():
+        return None
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
+
+
+def rss_mb() -> float:
+    """Resident memory now, in MB."""
+    now = _status("VmRSS")
+    return peak_rss_mb() if now is None else now
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory since the process started, in MB."""
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kept / 1e6 if sys.platform == "darwin" else kept * 1024 / 1e6
+
+
+class AnonPeak:
+    """The largest anonymous memory (what cannot be dropped and read again from a file) over the calls of `sample`."""
+
+    def __init__(self) -> None:
+        self.mb = 0.0
+        self.sample()
+
+    def sample(self) -> None:
+        """Look once. Steps are short and alike, so looking after each one finds the level, not a spike inside it."""
+        self.mb = max(self.mb, _status("RssAnon") or rss_mb())
+
+
+def release() -> None:
+    """Give freed memory back to the system, so that a stage that is over does not count any more."""
+    import ctypes
+    import gc
+
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)

@@ -1,0 +1,221 @@
+"""What may be opened as a model: folders of JSON and safetensors. Only numpy is needed; nothing is executed."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.errors import EdgeSdkError
+
+PARTS = ("text_encoder", "unet", "vae")
+PART_CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INTEGER_MARK = "integer_checkpoint.json"
+INTEGER_SCHEMA = 1
+MAX_HEADER = 100 * 2**20
+CHUNK = 1 << 24  # bytes looked at together
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+def find(name_or_path: str) -> Path:
+    """The folder of a model given by path or hub id; the only place that uses the network, and only for a hub id.
+
+    Raises:
+        EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise EdgeSdkError(
+            f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
+        )
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith((".", "/")):
+        raise EdgeSdkError(
+            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as org/name"
+        )
+    return _download(name_or_path)
+
+
+def _download(hub_id: str) -> Path:
+    from edge_sdk.errors import MissingExtraError
+
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtraError("loading a model from a hub", "torch") from error
+    wanted = ["model_index.json", "tokenizer/*", "scheduler/*.json"]
+    wanted += [
+        f"{part}/{name}"
+        for part in PARTS
+        for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
+    ]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"]))
+    except Exception as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
+
+
+def check(folder: Path) -> str | None:
+    """Check that a folder holds a supported model in safe formats, reading headers only.
+
+    Returns:
+        The weights ("int8" or "int4") of an integer checkpoint, None for a float model.
+
+    Raises:
+        EdgeSdkError: one line that names the file and says what to do.
+    """
+    index = _json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    if "text_encoder_2" in index or (folder / "text_encoder_2").exists():
+        raise EdgeSdkError(f"{folder} has two text encoders (SDXL or SD3); supported are Stable Diffusion 1.x and 2.x")
+    stored = None
+    if (folder / INTEGER_MARK).exists():
+        mark = _json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
+        if mark.get("schema_version") != INTEGER_SCHEMA or mark.get("weights") not in ("int8", "int4"):
+            raise EdgeSdkError(
+                f"{folder / INTEGER_MARK} is not of schema version {INTEGER_SCHEMA}; make it again: edge-sdk quantize"
+            )
+        stored = str(mark["weights"])
+    if not (folder / "tokenizer").is_dir():
+        raise EdgeSdkError(
+            f"{folder} has no tokenizer folder; supported are whole diffusers folders of Stable Diffusion 1.x and 2.x"
+        )
+    _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    for part in PARTS:
+        config = _json(folder / part / "config.json", f"the {part} is missing")
+        declared = config.get("_class_name") or (config.get("architectures") or [PART_CLASSES[part]])[0]
+        if declared != PART_CLASSES[part]:
+            raise EdgeSdkError(
+                f"{folder / part} is a {declared}; supported is {PART_CLASSES[part]} (Stable Diffusion 1.x and 2.x)"
+            )
+        for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
+            read_header(file)
+    return stored
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of one part, sharded or not.
+
+    Raises:
+        EdgeSdkError: there is none; if there are pickles instead, the message says how to convert.
+    """
+    for name in WEIGHT_FILES:
+        if (folder / name).exists():
+            return [folder / name]
+        if (folder / f"{name}.index.json").exists():
+            shards = _json(folder / f"{name}.index.json", "the list of weight files").get("weight_map", {}).values()
+            files = [folder / shard for shard in sorted(set(shards))]
+            if bad := [file for file in files if file.parent != folder or not file.exists()]:
+                raise EdgeSdkError(
+                    f"{bad[0]} is named in {name}.index.json but is not a file in its folder; download the model again"
+                )
+            return files
+    pickles = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in PICKLE_SUFFIXES]
+    if pickles:
+        raise EdgeSdkError(
+            f"{folder / pickles[0]} is a pickle, which can run any program and is never opened; convert the model to "
+            "safetensors (diffusers: pipeline.save_pretrained(folder, safe_serialization=True))"
+        )
+    raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, checked against the file's size.
+
+    Raises:
+        EdgeSdkError: not a safetensors file, cut short, or edited.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(8)
+            if len(start) < 8:
+                raise EdgeSdkError(f"{path} is cut short ({size} bytes); download it again")
+            (length,) = struct.unpack("<Q", start)
+            if length > min(MAX_HEADER, size - 8):
+                raise EdgeSdkError(f"{path} is not a whole safetensors file; download it again")
+            header = json.loads(file.read(length))
+        end = 0
+        for name, entry in sorted(
+            ((n, e) for n, e in header.items() if n != "__metadata__"), key=lambda item: item[1]["data_offsets"]
+        ):
+            first, last = entry["data_offsets"]
+            if first != end or last - first != _ITEM_BYTES[entry["dtype"]] * math.prod(entry["shape"]):
+                raise EdgeSdkError(f"{path} is damaged at {name}; download it again")
+            end = last
+    except OSError as error:
+        raise EdgeSdkError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EdgeSdkError(f"{path} is not a safetensors file; download it again") from error
+    if end != size - 8 - length:
+        raise EdgeSdkError(
+            f"{path} is cut short: {size - 8 - length} bytes of weights instead of {end}; download it again"
+        )
+    return header
+
+
+def check_finite(path: Path) -> None:
+    """Look at every float of a safetensors file, a piece at a time.
+
+    Raises:
+        EdgeSdkError: a NaN or infinity, naming the tensor.
+    """
+    header = read_header(path)
+    (length,) = struct.unpack("<Q", path.open("rb").read(8))
+    data = np.memmap(path, np.uint8, "r")
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] not in ("F64", "F32", "F16", "BF16"):
+            continue
+        first, last = (8 + length + offset for offset in entry["data_offsets"])
+        for start in range(first, last, CHUNK):
+            piece = np.asarray(data[start : min(start + CHUNK, last)])
+            if not _all_finite(piece, entry["dtype"]):
+                raise EdgeSdkError(f"{path} holds a number that is not finite in {name}; download it again")
+
+
+def _all_finite(piece: np.ndarray, dtype: str) -> bool:
+    if dtype == "BF16":  # the upper half of a float32: an exponent of all ones means infinity or NaN
+        return not bool(((piece.view("<u2") & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(piece.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])).all())
+
+
+def fingerprint(folder: Path) -> str:
+    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each)."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
+        with open(path, "rb") as file:
+            if size <= 1 << 20:
+                digest.update(file.read())
+            else:
+                digest.update(file.read(1 << 16))
+                file.seek(-(1 << 16), os.SEEK_END)
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    kept = (".json", ".txt", ".safetensors")
+    yield from sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file())
+
+
+def _json(path: Path, hint: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EdgeSdkError(f"{path} does not exist; {hint}") from error
+    except (OSError, ValueError) as error:
+        raise EdgeSdkError(f"{path} cannot be read as JSON; {hint}") from error
+    if not isinstance(value, dict):
+        raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
+    return value

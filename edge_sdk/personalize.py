@@ -1,0 +1,160 @@
+"""Learn a token from a few photos with forward passes only.
+
+    personalizer = Personalizer.from_pretrained("pocket")
+    for step in personalizer.fit("my_photos", placeholder_token="<subject>"):
+        print(step.step, step.loss)
+    personalizer.save("run")
+
+`edge_sdk.personalize` does the same with a run folder (`run_folder.py`): checkpoints, resume, ``run.json``, a preview.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sdk import models
+from edge_sdk.config import PersonalizeConfig
+from edge_sdk.embedding import LearnedEmbedding, save_embedding
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.images import Photos, load_photos
+from edge_sdk.memory import release
+from edge_sdk.zo import State, Step, evaluate, held_out_draws, run
+
+
+@dataclass
+class Prepared:
+    """A model as an objective of one set of photos, and where to start."""
+
+    objective: Any  # an `edge_sdk.zo.Objective`
+    initial: np.ndarray  # (K, D) float32, the initializer's vectors
+    norm_range: tuple[float, float]
+    photos: Photos
+    fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
+
+
+def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> Prepared:
+    """Encode the photos, free the VAE, then load the text encoder and the denoiser.
+
+    Raises:
+        EdgeSdkError: the model cannot be loaded, or initializer or placeholder do not fit its vocabulary.
+    """
+    from edge_sdk.diffusion.prompts import caption_prompt, training_prompts
+    from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
+
+    text = model.load_text()
+    text.check_placeholder(config.placeholder_token)
+    initial = text.initial_embedding(initializer(model, config), config.num_vectors)
+    vectors = {config.placeholder_token: config.num_vectors}
+    if config.use_captions:
+        prompts = [caption_prompt(caption, config.placeholder_token) for caption in photos.captions]
+        ids = text.tokenize(prompts, vectors)[:, None]  # (N, 1, T)
+    else:
+        kind = "pocket" if model.is_pocket else config.learnable_property
+        ids = text.tokenize(training_prompts(kind, config.placeholder_token), vectors)  # (P, T)
+
+    vae = model.load("vae")
+    latents = encode_images(vae, photos.pixels)
+    del vae
+    release()
+    objective = StableDiffusionObjective(
+        text, model.load("unet"), model.load_scheduler(), latents, ids, config.num_vectors
+    )
+    release()
+    low, high = config.zo.timestep_range
+    if high > objective.num_train_timesteps:
+        raise EdgeSdkError(
+            f"timestep_range is {low} {high}; this model has timesteps below {objective.num_train_timesteps}"
+        )
+    fingerprints = {
+        "model": model.fingerprint(),
+        "weights": f"{model.weights} {model.execution}",
+        "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
+    }
+    return Prepared(objective, initial, text.norm_range(), photos, fingerprints)
+
+
+def initializer(model: models.Model, config: PersonalizeConfig) -> str:
+    """The word to start from. Only the embedded model has one of its own."""
+    if config.initializer_token is None and not model.is_pocket:
+        raise EdgeSdkError(
+            "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'"
+        )
+    return config.initializer_token or "person"
+
+
+class Personalizer:
+    """One model, and the embedding learned last."""
+
+    def __init__(self, model: models.Model) -> None:
+        self.model = model
+        self.config = PersonalizeConfig()
+        self.prepared: Prepared | None = None
+        self.state: State | None = None
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, weights: str = "int8", execution: str = "integer") -> "Personalizer":
+        """Open "pocket", a diffusers folder, an integer checkpoint or a hub id; see `edge_sdk.models.open_model`."""
+        return cls(models.open_model(name_or_path, weights, execution))
+
+    def fit(
+        self, photos: str | Path | Photos, config: PersonalizeConfig | None = None, **options: Any
+    ) -> Iterator[Step]:
+        """Learn from a folder of photos, step by step. Close the iterator whenever it is enough.
+
+        Args:
+            config: all settings; or give ``options``, any of `PersonalizeConfig` and `ZoConfig` by name.
+
+        Raises:
+            EdgeSdkError: at once, before the first step, for anything wrong with photos, model or settings.
+        """
+        self.config = config or PersonalizeConfig.from_options(**options)
+        if not isinstance(photos, Photos):
+            photos = load_photos(photos, self.config.resolution or self.model.resolution(), self.config.center_crop)
+        self.prepared = prepare(self.model, photos, self.config)
+        return self.resume(State.start(self.config.zo, self.config.seed, self.prepared.initial))
+
+    def resume(self, state: State) -> Iterator[Step]:
+        """Go on from a state, with the photos and settings of the last `fit`."""
+        self.state = state
+        prepared = self._fitted()
+        return run(prepared.objective, state, prepared.norm_range, self.config.max_batch)
+
+    def held_out_loss(self, vectors: np.ndarray | None = None) -> float:
+        """Mean loss of vectors (K, D), by default the learned ones, on fixed draws that training never uses."""
+        prepared, config = self._fitted(), self.config
+        draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, config.zo.timestep_range)
+        chosen = self.embedding.vectors if vectors is None else vectors
+        return float(evaluate(prepared.objective, chosen, draws, config.max_batch).mean())
+
+    @property
+    def embedding(self) -> LearnedEmbedding:
+        """What has been learned so far."""
+        if self.state is None:
+            raise EdgeSdkError("nothing has been learned yet; call fit first")
+        metadata = {
+            "placeholder_token": self.config.placeholder_token,
+            "initializer_token": initializer(self.model, self.config),
+            "model_sha256": self._fitted().fingerprints["model"],
+            "weights": self.model.weights,
+            "execution": self.model.execution,
+            "preset": self.config.preset,
+            "steps": str(self.state.step),
+            "seed": str(self.config.seed),
+        }
+        return LearnedEmbedding(self.config.placeholder_token, self.state.result, metadata)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``learned_embeds.safetensors`` into a folder."""
+        path = Path(folder) / "learned_embeds.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_embedding(path, self.embedding)
+        return path
+
+    def _fitted(self) -> Prepared:
+        if self.prepared is None:
+            raise EdgeSdkError("nothing has been learned yet; call fit first")
+        return self.prepared

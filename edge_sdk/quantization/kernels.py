@@ -1,0 +1,94 @@
+"""The arithmetic of integer layers. No function here makes a float tensor of a weight's size.
+
+`integer`: activations are written as 16-bit integers, split into a high and a low byte, and both are multiplied with
+the int8 weights in one int8 x int8 -> int32 product; 8-bit activations are the fast, coarse option.
+`fused`: activations stay float32; the weight is converted a few rows at a time.
+"""
+
+import torch
+import torch.nn.functional as F
+
+LEVELS = {16: 32500.0, 8: 127.0}  # largest integer an activation is scaled to; 32500 keeps the high byte within +-127
+FUSED_TILES = 4  # a fused layer converts at most a quarter of its rows at once
+FUSED_ELEMENTS = 1 << 20  # and at most so many weights
+INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
+COLUMN_BYTES = 4 << 20  # of im2col columns at once
+
+
+def split_rows(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dynamic quantization, one scale per row: x (R, ...) float32.
+
+    Returns:
+        parts: (2, R, ...) int8, high and low byte, x ~ scale * (256 * high + low); for 8 bits (1, R, ...).
+        scale: (R, 1, ...) float32.
+    """
+    axes = tuple(range(1, x.dim()))
+    largest = torch.maximum(x.amax(axes, keepdim=True), x.amin(axes, keepdim=True).neg_()).clamp_min_(1e-12)
+    scale = largest / LEVELS[bits]
+    value = torch.div(x, scale).round_()
+    if bits == 8:
+        return value.to(torch.int8)[None], scale
+    high = (value * (1 / 256)).round_()
+    parts = torch.empty((2, *x.shape), dtype=torch.int8)
+    parts[0] = high
+    parts[1] = value.sub_(high, alpha=256).clamp_(max=127)
+    return parts, scale
+
+
+def combine(products: torch.Tensor, parts: int) -> torch.Tensor:
+    """int32 products (parts * M, N) -> (M, N) float32, 256 * high + low."""
+    if parts == 1:
+        return products.float()
+    high, low = products.chunk(2)
+    return high.float().mul_(256).add_(low)
+
+
+def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact."""
+    return torch._int_mm(columns, weight.t())
+
+
+def unpack_int4(packed: torch.Tensor, zero: torch.Tensor, multiplier: torch.Tensor) -> torch.Tensor:
+    """packed (n, K / 2) uint8, zero and multiplier (n, G) int8 -> multiplier * (q - zero), (n, K) int8."""
+    n, groups = zero.shape
+    q = torch.stack([packed & 15, packed >> 4], dim=2).view(torch.int8).view(n, groups, -1)
+    return ((q - zero[:, :, None]) * multiplier[:, :, None]).view(n, -1)
+
+
+def pack_int4(q: torch.Tensor) -> torch.Tensor:
+    """(N, K) uint8 in 0..15, K even -> (N, K / 2), even columns in the low nibbles."""
+    return q[:, 0::2] | (q[:, 1::2] << 4)
+
+
+def fused_tile_rows(rows: int, columns: int) -> int:
+    """How many rows of a weight a fused layer converts at once."""
+    return max(1, min(rows // FUSED_TILES, FUSED_ELEMENTS // columns))
+
+
+def pad_nhwc(parts: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:
+    """(P, B, C, H, W) int8 -> (P * B, H + 2p, W + 2q, C) int8 with zeros around, contiguous."""
+    ph, pw = padding
+    _, _, c, h, w = parts.shape
+    nhwc = parts.flatten(0, 1).permute(0, 2, 3, 1)
+    if not (ph or pw):
+        return nhwc.contiguous()
+    out = nhwc.new_zeros((len(nhwc), h + 2 * ph, w + 2 * pw, c))
+    out[:, ph : ph + h, pw : pw + w] = nhwc
+    return out
+
+
+def columns_of(image: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int], rows: slice) -> torch.Tensor:
+    """im2col of a padded NHWC image (B, H, W, C) for some output rows: (B * rows * Wo, kh * kw * C), C fastest."""
+    kh, kw = kernel
+    b, _, w, c = image.shape
+    wo = (w - kw) // stride[1] + 1
+    n, top = rows.stop - rows.start, image[:, rows.start * stride[0] :]
+    sb, sh, sw, sc = top.stride()
+    view = top.as_strided((b, n, wo, kh, kw, c), (sb, sh * stride[0], sw * stride[1], sh, sw, sc))
+    return view.reshape(b * n * wo, kh * kw * c)
+
+
+def fused_conv(x: torch.Tensor, tile: torch.Tensor, kernel: tuple[int, int], stride, padding) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """Convolution with some int8 output channels (n, kh * kw * C), converted for this call only."""
+    weight = tile.view(len(tile), *kernel, -1).permute(0, 3, 1, 2).float()
+    return F.conv2d(x, weight, None, stride, padding)

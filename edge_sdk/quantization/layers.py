@@ -1,0 +1,215 @@
+"""`IntLinear` and `IntConv2d`: drop-in layers for inference with integer weights."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization import kernels, quanto
+
+WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
+
+
+class _IntLayer(nn.Module):
+    """An integer weight matrix and how to multiply with it.
+
+    Buffers:
+        q: int8 (N, K), or for int4 uint8 (N, K / 2) with two weights a byte.
+        scale: (N,) float32, per output channel.
+        zero, multiplier: int4 only, (N, G) int8; weight = scale * multiplier * (q - zero).
+        bias: (N,) float32 or None.
+
+    Attributes:
+        weights: "int8" or "int4".
+        execution: "integer" or "fused", may be set at any time.
+        activation_bits: 16 or 8, for "integer".
+    """
+
+    q: torch.Tensor
+    scale: torch.Tensor
+    zero: torch.Tensor
+    multiplier: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(
+        self, rows: int, columns: int, weights: str, execution: str, bias: bool, activation_bits: int = 16
+    ) -> None:
+        super().__init__()
+        self.weights, self.execution, self.activation_bits = weights, execution, activation_bits
+        packed = weights == "int4"
+        shape = (rows, columns // 2) if packed else (rows, columns)
+        self.register_buffer("q", torch.empty(shape, dtype=torch.uint8 if packed else torch.int8))
+        self.register_buffer("scale", torch.empty(rows))
+        if packed:
+            groups = columns // quanto.group_size(columns)
+            self.register_buffer("zero", torch.empty((rows, groups), dtype=torch.int8))
+            self.register_buffer("multiplier", torch.empty((rows, groups), dtype=torch.int8))
+        self.register_buffer("bias", torch.empty(rows) if bias else None)
+
+    @property
+    def elements(self) -> int:
+        """How many weights the layer has."""
+        return self.q.numel() * (2 if self.weights == "int4" else 1)
+
+    def fill(self, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Quantize a float matrix (N, K) into the buffers."""
+        if self.weights == "int8":
+            self.q, self.scale = quanto.int8_weight(matrix)
+        else:
+            q, self.zero, self.multiplier, self.scale = quanto.int4_weight(matrix)
+            self.q = kernels.pack_int4(q)
+        if bias is not None:
+            self.bias = bias.detach().float().clone()
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Rows of the weight as int8, (stop - start, K): weight = scale * rows."""
+        q = self.q[start:stop]
+        if self.weights == "int8":
+            return q
+        return kernels.unpack_int4(q, self.zero[start:stop], self.multiplier[start:stop])
+
+    def tiles(self, step: int, first: int = 0, last: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The weight, ``step`` rows at a time, as (which rows, int8 rows)."""
+        last = len(self.q) if last is None else last
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            yield slice(start, stop), self.rows(start, stop)
+
+    def integer_step(self) -> int:
+        """Rows a tile of the integer product: all of them for int8, a bounded unpacked piece for int4."""
+        if self.weights == "int8":
+            return len(self.q)
+        return max(1, kernels.INT4_ELEMENTS // (2 * self.q.shape[1]))
+
+    def products(self, columns: torch.Tensor, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """(M, K) int8 -> (M, N) int32."""
+        tiles = [kernels.integer_matmul(columns, tile) for _, tile in self.tiles(self.integer_step(), first, last)]
+        return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=1)
+
+
+class IntLinear(_IntLayer):
+    """y = x W^T + b for x (..., K) float; activations get one scale per row."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool, weights: str, execution: str) -> None:
+        super().__init__(out_features, in_features, weights, execution, bias)
+        self.in_features, self.out_features = in_features, out_features
+
+    @classmethod
+    def from_float(cls, layer: nn.Linear, weights: str, execution: str) -> "IntLinear":
+        made = cls.empty_like(layer, weights, execution)
+        made.fill(layer.weight, layer.bias)
+        return made
+
+    @classmethod
+    def empty_like(cls, layer: nn.Linear, weights: str, execution: str) -> "IntLinear":
+        """The same shape with empty buffers, to be filled from a file."""
+        return cls(layer.in_features, layer.out_features, layer.bias is not None, weights, execution)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.reshape(-1, self.in_features).float()
+        if self.execution == "integer":
+            parts, scale = kernels.split_rows(flat, self.activation_bits)
+            y = kernels.combine(self.products(parts.flatten(0, 1)), len(parts)).mul_(scale).mul_(self.scale)
+        else:
+            step = kernels.fused_tile_rows(self.out_features, self.in_features)
+            y = torch.cat([F.linear(flat, tile.float()) for _, tile in self.tiles(step)], dim=1).mul_(self.scale)
+        if self.bias is not None:
+            y += self.bias
+        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+
+class IntConv2d(_IntLayer):
+    """2-D convolution for x (B, C, H, W) float; activations get one scale per sample.
+
+    The weight matrix has a row per output channel and columns in the order (kh, kw, C / groups).
+    """
+
+    def __init__(self, layer: nn.Conv2d, weights: str, execution: str) -> None:
+        kernel, inner = layer.kernel_size, layer.in_channels // layer.groups
+        if layer.dilation != (1, 1) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            raise EdgeSdkError(
+                f"a convolution with dilation {layer.dilation} and padding {layer.padding} ({layer.padding_mode}) "
+                "cannot be run on integer weights; supported are dilation 1 and numeric zero padding"
+            )
+        super().__init__(layer.out_channels, kernel[0] * kernel[1] * inner, weights, execution, layer.bias is not None)
+        self.in_channels, self.out_channels, self.groups = layer.in_channels, layer.out_channels, layer.groups
+        self.kernel_size: tuple[int, int] = (kernel[0], kernel[1])
+        self.stride: tuple[int, int] = (layer.stride[0], layer.stride[1])
+        self.padding: tuple[int, int] = (int(layer.padding[0]), int(layer.padding[1]))
+
+    @classmethod
+    def from_float(cls, layer: nn.Conv2d, weights: str, execution: str) -> "IntConv2d":
+        made = cls(layer, weights, execution)
+        made.fill(layer.weight.detach().permute(0, 2, 3, 1).reshape(layer.out_channels, -1), layer.bias)
+        return made
+
+    @classmethod
+    def empty_like(cls, layer: nn.Conv2d, weights: str, execution: str) -> "IntConv2d":
+        """The same shape with empty buffers, to be filled from a file."""
+        return cls(layer, weights, execution)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        run = self._integer if self.execution == "integer" else self._fused
+        n, c = self.out_channels // self.groups, self.in_channels // self.groups
+        inputs = x.float().split(c, dim=1) if self.groups > 1 else (x.float(),)
+        outputs = [run(part, g * n, (g + 1) * n) for g, part in enumerate(inputs)]
+        y = (outputs[0] if self.groups == 1 else torch.cat(outputs, dim=1)).mul_(self.scale.view(-1, 1, 1))
+        if self.bias is not None:
+            y += self.bias.view(-1, 1, 1)
+        return y.to(x.dtype)
+
+    def _integer(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        b, n = len(x), last - first
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
+        parts, scale = kernels.split_rows(x, self.activation_bits)  # (P, B, C, H, W), (B, 1, 1, 1)
+        image = kernels.pad_nhwc(parts, self.padding)  # (P * B, H', W', C)
+        ho, wo = (image.shape[1] - kh) // sh + 1, (image.shape[2] - kw) // sw + 1
+        step = max(1, min(ho, kernels.COLUMN_BYTES // (len(image) * wo * kh * kw * image.shape[3])))
+        out = x.new_empty((b, ho, wo, n))
+        for top in range(0, ho, step):
+            rows = slice(top, min(top + step, ho))
+            columns = kernels.columns_of(image, self.kernel_size, self.stride, rows)
+            y = kernels.combine(self.products(columns, first, last), len(parts))
+            torch.mul(y.view(b, -1, wo, n), scale, out=out[:, rows])
+        return out.permute(0, 3, 1, 2)
+
+    def _fused(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        step = kernels.fused_tile_rows(last - first, self.kernel_size[0] * self.kernel_size[1] * x.shape[1])
+        tiles = self.tiles(step, first, last)
+        return torch.cat(
+            [kernels.fused_conv(x, t, self.kernel_size, self.stride, self.padding) for _, t in tiles], dim=1
+        )
+
+
+def integer_layers(module: nn.Module) -> dict[str, _IntLayer]:
+    """Every integer layer inside a module, by name."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, _IntLayer)}
+
+
+def quantize_module(module: nn.Module, weights: str, execution: str) -> nn.Module:
+    """Replace every Linear and Conv2d inside ``module``, in place, one at a time; embeddings and norms stay float.
+
+    Raises:
+        EdgeSdkError: unknown ``weights`` or ``execution``, or the module holds integer layers already.
+    """
+    if weights not in WEIGHTS or execution not in EXECUTIONS:
+        raise EdgeSdkError(
+            f"weights {weights!r} with execution {execution!r} is not known; weights are {', '.join(WEIGHTS)}, "
+            f"executions {', '.join(EXECUTIONS)}"
+        )
+    if integer_layers(module):
+        raise EdgeSdkError("the model holds integer weights already; quantize a float model")
+    swap_layers(module, lambda kind, layer: kind.from_float(layer, weights, execution))
+    return module
+
+
+def swap_layers(module: nn.Module, make) -> None:  # type: ignore[no-untyped-def]
+    """Replace each Linear and Conv2d by ``make(IntLinear or IntConv2d, layer)``."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, make(IntLinear, child))
+            elif isinstance(child, nn.Conv2d):
+                setattr(parent, name, make(IntConv2d, child))

@@ -1,0 +1,59 @@
+"""Float weights to integer tensors, by optimum-quanto; the only file that imports it. Its classes do not get out."""
+
+import torch
+
+from edge_sdk.errors import MissingExtraError
+
+INT4_GROUP = 128  # at most so many weights share an int4 scale
+MULTIPLIERS = 8  # an int4 group's scale is the row's scale times 1, ..., 8: then (q - zero) * multiplier fits int8
+
+
+def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric, per output channel: weight (N, K) float -> q (N, K) int8 and scale (N,) float32, w = scale * q."""
+    try:
+        from optimum.quanto import AbsmaxOptimizer, qint8
+        from optimum.quanto.tensor import quantize_weight
+    except ImportError as error:
+        raise MissingExtraError("quantizing a model", "torch") from error
+    weight = weight.detach().float()
+    if len(weight) == 1:  # quanto has no per-channel form of a single channel; two equal ones give the same numbers
+        q, scale = int8_weight(weight.expand(2, -1))
+        return q[:1].contiguous(), scale[:1].contiguous()
+    scale = AbsmaxOptimizer()(weight, qint8, axis=0).clamp_min(1e-12)
+    quantized = quantize_weight(weight, qint8, axis=0, scale=scale, optimized=False)
+    return quantized._data.contiguous(), scale.reshape(-1).contiguous()
+
+
+def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Affine, per group of consecutive weights of a row: weight (N, K) float -> integers.
+
+    Returns:
+        q (N, K) uint8 in 0..15; zero (N, G) int8 in 0..15; multiplier (N, G) int8 in 1..8; scale (N,) float32, with
+        w = scale * multiplier * (q - zero).
+    """
+    try:
+        from optimum.quanto import MaxOptimizer, qint4
+        from optimum.quanto.tensor import quantize_weight
+    except ImportError as error:
+        raise MissingExtraError("quantizing a model", "torch") from error
+    weight = weight.detach().float()
+    n, k = weight.shape
+    size = group_size(k)
+    own, _ = MaxOptimizer()(weight, qint4, axis=0, group_size=size, zeropoint=True)
+    own = own.reshape(n, k // size).clamp_min(1e-12)  # (N, G), what each group would choose
+    scale = own.amax(dim=1) / MULTIPLIERS  # (N,)
+    multiplier = torch.ceil(own / scale[:, None] - 1e-4).clamp(1, MULTIPLIERS)
+    used = multiplier * scale[:, None]
+    lowest = weight.reshape(n, k // size, size).amin(dim=2)
+    zero = torch.clamp(torch.round(-lowest / used), 0, 15)
+    quantized = quantize_weight(
+        weight, qint4, axis=0, scale=used.reshape(-1, 1), shift=zero.reshape(-1, 1).to(torch.uint8),
+        group_size=size, optimized=False,
+    )  # fmt: skip
+    q = quantized._data.unpack().reshape(n, k)
+    return q.contiguous(), zero.to(torch.int8), multiplier.to(torch.int8), scale.contiguous()
+
+
+def group_size(k: int) -> int:
+    """The largest divisor of ``k`` up to 128."""
+    return max(size for size in range(1, INT4_GROUP + 1) if k % size == 0)

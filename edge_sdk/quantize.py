@@ -1,0 +1,58 @@
+"""A float model folder to an integer checkpoint: what a provider makes once and an app ships."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import RunLock, disk_errors, prepare_output_dir, write_bytes, write_json
+from edge_sdk.memory import release
+from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, PARTS
+from edge_sdk.models import VAE_WEIGHTS, open_model
+
+
+def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[str, Any]:
+    """Write an integer checkpoint, one part after the other; returns what ``integer_checkpoint.json`` holds.
+
+    The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
+    weights, their scales, and everything else in float16. The VAE is always int8.
+
+    Args:
+        weights: "int8" or "int4".
+
+    Raises:
+        EdgeSdkError: the model cannot be read, or the folder holds something already or cannot be written.
+    """
+    from edge_sdk.quantization import integer_layers, save_component
+
+    if weights not in ("int8", "int4"):
+        raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
+    source, folder = open_model(model, weights), Path(output_dir)
+    if source.stored_as_integers:
+        raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
+    prepare_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
+    record: dict[str, Any] = {
+        "schema_version": INTEGER_SCHEMA,
+        "weights": weights,
+        "vae_weights": VAE_WEIGHTS,
+        "source_sha256": source.fingerprint(),
+        "integer_weights": 0,
+        "bytes": 0,
+    }
+    with RunLock(folder):
+        for part in PARTS:
+            with disk_errors(folder / part):
+                (folder / part).mkdir(exist_ok=True)
+            module = source.load(part)
+            path = save_component(module, folder / part, record["source_sha256"])
+            record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
+            record["bytes"] += path.stat().st_size
+            write_bytes(folder / part / "config.json", (source.folder / part / "config.json").read_bytes())
+            del module
+            release()
+        for name in ("tokenizer", "scheduler"):
+            with disk_errors(folder / name):
+                shutil.copytree(source.folder / name, folder / name, dirs_exist_ok=True)
+        write_json(folder / INTEGER_MARK, record)
+        write_bytes(folder / "model_index.json", (source.folder / "model_index.json").read_bytes())
+    return record

@@ -1,0 +1,197 @@
+"""Checkpoints: one small safetensors file that continues a run bit for bit, or the one before it.
+
+The file format is safetensors (8-byte little-endian header length, JSON header, contiguous data), written here with
+numpy alone because a phone port has to do the same. A file is written under a temporary name, flushed to the disk and
+renamed, so a reader sees the old file or the new one, never a part.
+"""
+
+import json
+import os
+import re
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.zo.config import ZoConfig
+from edge_sdk.zo.loop import State
+
+SCHEMA_VERSION = "1"
+STATE_FILE = "state.safetensors"
+KEEP = 2  # generations
+_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_MAX_BYTES = 64 * 2**20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; one line naming the file and what is wrong with it."""
+
+
+def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
+    """Write a state. ``fingerprints`` (of model, data, ...) must be the same again when it is loaded.
+
+    Raises:
+        OSError: the file could not be written; an older file of that name is then still whole.
+    """
+    counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count]
+    tensors = {
+        "embedding": state.embedding,
+        "adam_m": state.adam.m,
+        "adam_v": state.adam.v,
+        "average_sum": state.average_sum,
+        "subspace_history": state.subspace.history,
+        "subspace_removed": state.subspace.removed,
+        "counts": np.array(counts, np.int64),
+        "seconds": np.array([state.seconds]),
+    }
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "config": json.dumps(state.config.to_dict()),
+        "seed": str(state.seed),
+        "fingerprints": json.dumps(fingerprints, sort_keys=True),
+    }
+    _write(path, tensors, metadata)
+
+
+def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
+    """Read a state back.
+
+    Raises:
+        CheckpointError: the file is cut short, edited, of another schema, holds a number that is not finite, or was
+            made with other fingerprints.
+    """
+    tensors, metadata = _read(path)
+    try:
+        if metadata["schema_version"] != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{path} has schema version {metadata['schema_version']}; this one reads {SCHEMA_VERSION}"
+            )
+        config = ZoConfig.from_dict(json.loads(metadata["config"]))
+        made_with = json.loads(metadata["fingerprints"])
+        state = State.start(config, int(metadata["seed"]), tensors["embedding"])
+        shape, size = state.embedding.shape, state.embedding.size
+        expected = {
+            "adam_m": (shape, "F64"), "adam_v": (shape, "F64"), "average_sum": (shape, "F64"),
+            "counts": ((5,), "I64"), "seconds": ((1,), "F64"),
+            "subspace_history": ((len(tensors["subspace_history"]), size), "F32"),
+            "subspace_removed": ((len(tensors["subspace_removed"]), size), "F32"),
+        }  # fmt: skip
+        for name, (wanted, dtype) in expected.items():
+            if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
+                raise CheckpointError(f"{path} is damaged: {name} has shape {tensors[name].shape}, not {wanted}")
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is not a checkpoint of this program ({error})") from error
+    for name, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise CheckpointError(f"{path} is damaged: {name} holds a number that is not finite")
+    for name, value in (fingerprints or {}).items():
+        if made_with.get(name) != value:
+            raise CheckpointError(f"{path} was made with another {name}; resume with the same one or start a new run")
+    state.adam.m, state.adam.v = tensors["adam_m"], tensors["adam_v"]
+    state.average_sum = tensors["average_sum"]
+    state.subspace.history, state.subspace.removed = tensors["subspace_history"], tensors["subspace_removed"]
+    state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count = map(int, tensors["counts"])
+    state.seconds = float(tensors["seconds"][0])
+    return state
+
+
+def save_checkpoint(run_dir: Path, state: State, fingerprints: dict[str, str]) -> Path:
+    """Write ``checkpoint-<step>/state.safetensors`` and remove all but the two newest; returns the new file."""
+    folder = run_dir / f"checkpoint-{state.step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        save_state(folder / STATE_FILE, state, fingerprints)
+    except OSError:
+        if not (folder / STATE_FILE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for _, old in _generations(run_dir)[KEEP:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder / STATE_FILE
+
+
+def latest_checkpoint(run_dir: Path, fingerprints: dict[str, str] | None = None) -> tuple[State, Path, list[str]]:
+    """The newest usable checkpoint of a run: its state, its file, and why newer ones were passed over.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    problems: list[str] = []
+    for _, folder in _generations(run_dir):
+        try:
+            return load_state(folder / STATE_FILE, fingerprints), folder / STATE_FILE, problems
+        except CheckpointError as error:
+            problems.append(str(error))
+    raise CheckpointError(problems[0] if problems else f"{run_dir} holds no checkpoint-<step> folder to resume from")
+
+
+def _generations(run_dir: Path) -> list[tuple[int, Path]]:
+    """Checkpoint folders, newest first."""
+    found = [(re.fullmatch(r"checkpoint-(\d+)", entry.name), entry) for entry in run_dir.glob("checkpoint-*")]
+    return sorted(((int(match[1]), entry) for match, entry in found if match), reverse=True)
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    offset, blobs = 0, list[bytes]()
+    for name, value in tensors.items():
+        blob = np.ascontiguousarray(value).tobytes()
+        header[name] = {
+            "dtype": _NAMES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [offset, offset + len(blob)],
+        }
+        offset += len(blob)
+        blobs.append(blob)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise CheckpointError(f"{path} is too large to be a checkpoint")
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        metadata, body = header.pop("__metadata__"), data[8 + length :]
+        tensors, end = {}, 0
+        for name, entry in header.items():
+            dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
+            start, stop = entry["data_offsets"]
+            if start != end or stop > len(body) or stop - start != dtype.itemsize * int(np.prod(entry["shape"])):
+                raise ValueError("cut short or edited")
+            tensors[name] = np.frombuffer(body[start:stop], dtype).reshape(entry["shape"]).copy()
+            end = stop
+        if end != len(body):
+            raise ValueError("cut short or edited")
+    except (KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+    return tensors, metadata

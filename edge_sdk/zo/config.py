@@ -1,0 +1,96 @@
+"""Settings of the zeroth-order optimizer, and the two presets."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ZoConfig:
+    """Defaults are the paper's (ZOODiP, CVPR 2025), where it states them.
+
+    Raises:
+        ValueError: one line, for a value out of range.
+    """
+
+    max_train_steps: int = 30_000  # updates of the embedding
+    learning_rate: float = 5e-3  # Adam's step size
+    lr_schedule: str = "constant"  # "constant", or "cosine": falls to a tenth over max_train_steps
+    zo_samples: int = 2  # n, random directions a step
+    zo_mu: float = 1e-3  # mu, length of a perturbation per standard normal coordinate
+    zo_difference: str = "forward"  # "forward" (one shared base loss) or "central"
+    zo_draws: str = "shared"  # "shared": all directions see the same draws; "per_direction": each has its own
+    train_batch_size: int = 1  # draws a direction is measured on
+    zo_normalize: bool = False  # divide by sqrt((d' + n - 1) / n), as the released code does
+    subspace_buffer: int = 128  # tau, token values per subspace; 0 switches the projection off
+    subspace_threshold: float = 1e-3  # nu, share of variance that the removed directions hold together
+    timestep_range: tuple[int, int] = (500, 900)  # T_L <= t < T_U
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_eps: float = 1e-3  # not 1e-8: it keeps noise from being blown up to full steps
+    average_from: float = 1.0  # the result is the mean token from this share of the steps on; 1: the last token
+    max_bad_steps: int = 10  # non-finite losses in a row before giving up
+
+    def __post_init__(self) -> None:
+        low, high = self.timestep_range
+        object.__setattr__(self, "timestep_range", (int(low), int(high)))
+        checks = [
+            ("max_train_steps", self.max_train_steps, self.max_train_steps >= 1, "at least 1"),
+            ("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10"),
+            ("lr_schedule", self.lr_schedule, self.lr_schedule in ("constant", "cosine"), "constant or cosine"),
+            ("zo_samples", self.zo_samples, 1 <= self.zo_samples <= 4096, "from 1 to 4096"),
+            ("zo_mu", self.zo_mu, 0 < self.zo_mu < 10, "above 0 and below 10"),
+            ("zo_difference", self.zo_difference, self.zo_difference in ("forward", "central"), "forward or central"),
+            ("zo_draws", self.zo_draws, self.zo_draws in ("shared", "per_direction"), "shared or per_direction"),
+            ("train_batch_size", self.train_batch_size, 1 <= self.train_batch_size <= 4096, "from 1 to 4096"),
+            ("subspace_buffer", self.subspace_buffer, self.subspace_buffer == 0 or 2 <= self.subspace_buffer <= 4096,
+             "0 (off) or from 2 to 4096"),
+            ("subspace_threshold", self.subspace_threshold, 0 <= self.subspace_threshold < 1, "from 0 to below 1"),
+            ("timestep_range", self.timestep_range, 0 <= low < high, "LO HI with 0 <= LO < HI"),
+            ("adam_beta1", self.adam_beta1, 0 <= self.adam_beta1 < 1, "from 0 to below 1"),
+            ("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1"),
+            ("adam_eps", self.adam_eps, self.adam_eps > 0, "above 0"),
+            ("average_from", self.average_from, 0 <= self.average_from <= 1, "from 0 to 1"),
+            ("max_bad_steps", self.max_bad_steps, self.max_bad_steps >= 1, "at least 1"),
+        ]  # fmt: skip
+        for name, value, good, accepted in checks:
+            if not good:
+                raise ValueError(f"{name} is {value}; it must be {accepted}")
+
+    @property
+    def forwards_per_step(self) -> int:
+        """Single-row evaluations of the model a step."""
+        rows = self.zo_samples * self.train_batch_size
+        if self.zo_difference == "forward" and self.zo_draws == "shared":
+            return rows + self.train_batch_size
+        return 2 * rows
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "timestep_range": list(self.timestep_range)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ZoConfig":
+        """Raises ValueError for another schema version, an unknown key, or a value out of range."""
+        given = dict(values)
+        if (version := given.pop("schema_version", None)) != SCHEMA_VERSION:
+            raise ValueError(f"schema_version is {version}; this version reads {SCHEMA_VERSION}")
+        if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
+            raise ValueError(f"unknown setting {unknown[0]!r}")
+        return cls(**given)
+
+
+PAPER = ZoConfig()
+FAST = ZoConfig(
+    max_train_steps=400,
+    learning_rate=1e-2,
+    lr_schedule="cosine",
+    zo_samples=4,
+    zo_mu=1e-2,
+    zo_difference="central",
+    zo_draws="per_direction",
+    subspace_buffer=0,
+    timestep_range=(0, 1000),
+    adam_eps=1e-8,
+    average_from=0.7,
+)

@@ -1,0 +1,125 @@
+"""The whole method on one screen: perturb, measure, estimate, denoise, step. A generator: the caller rules."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_sdk.zo.config import ZoConfig
+from edge_sdk.zo.draws import Objective
+from edge_sdk.zo.estimator import estimate
+from edge_sdk.zo.optimizer import Adam
+from edge_sdk.zo.subspace import Subspace
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss was not finite many times in a row; the state still holds the last good token."""
+
+
+@dataclass
+class State:
+    """All that a run is. Changed in place, and only when a step is complete."""
+
+    config: ZoConfig
+    seed: int
+    embedding: np.ndarray  # (K, D) float32, the master token
+    adam: Adam
+    subspace: Subspace
+    average_sum: np.ndarray  # (K, D) float64, over the tail
+    average_count: int = 0
+    step: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    bad_steps: int = 0  # in a row
+
+    @classmethod
+    def start(cls, config: ZoConfig, seed: int, embedding: np.ndarray) -> "State":
+        """A fresh run from an initial token (K, D)."""
+        token = np.array(embedding, np.float32)
+        subspace = Subspace(token.size, config.subspace_buffer, config.subspace_threshold)
+        return cls(config, seed, token, Adam(config, token.shape), subspace, np.zeros(token.shape))
+
+    @property
+    def result(self) -> np.ndarray:
+        """The token to use, (K, D) float32: the tail average once there is one, else the current token."""
+        if self.average_count:
+            return (self.average_sum / self.average_count).astype(np.float32)
+        return self.embedding
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step."""
+
+    step: int  # from 1
+    loss: float  # mean over the draws of this step; NaN if the step was skipped
+    embedding: np.ndarray = field(repr=False)  # (K, D) float32, the token to use if the run ended now
+    forwards: int = 0  # single-row evaluations since the start of the run
+    seconds: float = 0.0  # time since the start of the run, resumed parts included
+    eta_s: float = 0.0  # expected seconds to the last step
+    grad_norm: float = 0.0  # after the projection
+    removed: int = 0  # directions projected out
+    skipped: bool = False  # a loss was not finite: the token did not change
+    clamped: bool = False  # the norm was brought back into the vocabulary's range
+
+
+def run(
+    objective: Objective,
+    state: State,
+    norm_range: tuple[float, float] = (0.0, np.inf),
+    max_batch: int = 64,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Step]:
+    """Run until ``max_train_steps``. May be closed after any step and continued from ``state`` with the same result.
+
+    Args:
+        norm_range: smallest and largest Euclidean norm a vector of the token may have: the vocabulary's range.
+        max_batch: rows per call of the objective.
+
+    Raises:
+        NonFiniteLossError: after ``max_bad_steps`` steps in a row without a finite loss.
+    """
+    config = state.config
+    pace: list[float] = []
+    while state.step < config.max_train_steps:
+        started = clock()
+        removed = len(state.subspace.removed)
+        measured = estimate(objective, state.embedding, config, state.seed, state.step, removed, max_batch)
+        gradient = state.subspace.project(measured.gradient)
+        skipped, clamped = not np.isfinite(measured.losses).all(), False
+        if skipped:
+            state.bad_steps += 1
+        else:
+            token = state.adam.update(state.embedding, gradient, state.step)
+            state.embedding, clamped = clamp_norms(token, norm_range)
+            state.subspace.push(state.embedding)
+            state.bad_steps = 0
+            if state.step + 1 > config.average_from * config.max_train_steps:
+                state.average_sum = state.average_sum + state.embedding
+                state.average_count += 1
+        state.step += 1
+        state.forwards += measured.forwards
+        elapsed = clock() - started
+        state.seconds += elapsed
+        pace = [*pace[-19:], elapsed]
+        yield Step(
+            step=state.step, loss=float("nan") if skipped else measured.loss, embedding=state.result.copy(),
+            forwards=state.forwards, seconds=state.seconds,
+            eta_s=(config.max_train_steps - state.step) * float(np.median(pace)),
+            grad_norm=float(np.linalg.norm(gradient)), removed=removed, skipped=skipped, clamped=clamped,
+        )  # fmt: skip
+        if state.bad_steps >= config.max_bad_steps:
+            raise NonFiniteLossError(
+                f"the loss was not finite {state.bad_steps} steps in a row, up to step {state.step}"
+            )
+
+
+def clamp_norms(token: np.ndarray, norm_range: tuple[float, float]) -> tuple[np.ndarray, bool]:
+    """Rescale every vector of (K, D) whose norm is out of range; says whether one was."""
+    low, high = norm_range
+    norms = np.linalg.norm(token.astype(np.float64), axis=1, keepdims=True)
+    wanted = np.clip(norms, low, high)
+    if (wanted == norms).all():
+        return token, False
+    return (token * (wanted / np.maximum(norms, 1e-12))).astype(np.float32), True
