@@ -38,17 +38,20 @@ def replacing(path: Path) -> Iterator[Path]:
     with disk_errors(path):
         try:
             yield temporary
-            for place in (temporary, path.parent):
-                if place is path.parent:
-                    os.replace(temporary, path)
-                handle = os.open(place, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _sync(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -84,7 +84,7 @@ def decode(vae: "nn.Module", latents: "torch.Tensor") -> np.ndarray:
     with torch.inference_mode():
         for row in latents.split(1):
             scaled = row / config.scaling_factor + (config.shift_factor or 0.0)
-            pixels = vae.decode(scaled, return_dict=False)[0][0]  # type: ignore[operator]
+            pixels = vae.decode(scaled, return_dict=False)[0][0]
             out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
     return np.stack(out)
 

@@ -82,7 +82,7 @@ class Model:
         """The tokenizer with the text encoder."""
         from edge_sdk.diffusion.text import TextEncoder
 
-        return TextEncoder(self.load_tokenizer(), self.load("text_encoder"))  # type: ignore[arg-type]
+        return TextEncoder(self.load_tokenizer(), self.load("text_encoder"))
 
     def load_tokenizer(self) -> Any:
         kind = _import("transformers.models.clip.tokenization_clip", "CLIPTokenizer")

@@ -1,13 +1,9 @@
 """Gate (iii): the model obeys prompts. Named attributes right at least 85 % overall, none below 75 %, background 95 %.
 
-    python -m benchmarks.pocket.prompts --work_dir benchmarks/work --picture prompts.png
-
 Stock diffusers draws from full descriptions of people that were not in the training pool (two thirds random ones, one
 third the held-out people) and from trained names; the classifier reads what was drawn.
 """
 
-import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 
-from benchmarks.pocket.classifier import HEAD_NAMES, HEADS, Classifier, load_classifier
+from benchmarks.pocket.classifier import HEAD_NAMES, Classifier
 from benchmarks.pocket.people import (
     BACKGROUNDS,
     caption,
@@ -26,6 +22,8 @@ from benchmarks.pocket.people import (
     render,
     subject_caption,
 )  # fmt: skip
+
+STEPS, GUIDANCE = 20, 4.0
 
 
 def prompt_set(kind: str, n: int, seed: int = 5) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -83,29 +81,16 @@ def grid(rows: list[tuple[str, torch.Tensor]], path: Path, scale: int = 6) -> No
     sheet.save(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work_dir", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--model", default="edge_sdk/pocket/model")
-    parser.add_argument("--num_prompts", type=int, default=192)
-    parser.add_argument("--num_inference_steps", type=int, default=20)
-    parser.add_argument("--guidance_scale", type=float, default=4.0)
-    parser.add_argument("--picture", type=Path)
-    args = parser.parse_args()
-    classifier = load_classifier(args.work_dir)
-    pipeline = StableDiffusionPipeline.from_pretrained(args.model, use_safetensors=True, local_files_only=True)
-    report, rows = {}, []
+def check(model: str, classifier: Classifier, num_prompts: int, picture: Path) -> dict[str, dict[str, float]]:
+    """Draw and read ``num_prompts`` prompts of each kind; returns the share right per attribute and kind."""
+    pipeline = StableDiffusionPipeline.from_pretrained(model, use_safetensors=True, local_files_only=True)
+    report: dict[str, dict[str, float]] = {}
+    rows = []
     for kind in ("random", "held_out", "names"):
-        prompts, people, backgrounds = prompt_set(kind, args.num_prompts)
-        pixels = draw(pipeline, prompts, args.num_inference_steps, args.guidance_scale, seed=1)
+        prompts, people, backgrounds = prompt_set(kind, num_prompts)
+        pixels = draw(pipeline, prompts, STEPS, GUIDANCE, seed=1)
         report[kind] = {k: round(float(v), 3) for k, v in score(classifier, pixels, people, backgrounds).items()}
         wanted = torch.from_numpy(render(people[:12], np.random.default_rng(0), backgrounds[:12]).pixels)
         rows += [(f"{kind}\nasked for", wanted), ("drawn", pixels[:12])]
-    report["chance"] = {name: round(1 / size, 3) for name, size in zip(HEAD_NAMES, HEADS, strict=True)}
-    print(json.dumps(report, indent=1))
-    if args.picture:
-        grid(rows, args.picture)
-
-
-if __name__ == "__main__":
-    main()
+    grid(rows, picture)
+    return report

@@ -72,7 +72,7 @@ class StableDiffusionObjective:
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
         self.num_train_timesteps = len(self.alphas_cumprod)
-        self.latents_shape: tuple[int, int, int] = tuple(latents.mean.shape[1:])  # type: ignore[assignment]
+        self.latents_shape: tuple[int, int, int] = tuple(latents.mean.shape[1:])
         self.embedding_shape = (num_vectors, text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:

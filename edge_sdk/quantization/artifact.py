@@ -91,6 +91,6 @@ def _rebuild_position_ids(module: nn.Module) -> None:
     for child in module.modules():
         ids = getattr(child, "position_ids", None)
         if isinstance(ids, torch.Tensor) and ids.is_meta:
-            child.position_ids = torch.arange(ids.shape[-1]).expand(ids.shape)  # type: ignore[assignment]
+            child.position_ids = torch.arange(ids.shape[-1]).expand(ids.shape)
     if left := [name for name, buffer in module.named_buffers() if buffer.is_meta]:
         raise EdgeSdkError(f"the model has a buffer that an integer checkpoint does not hold: {left[0]}")

@@ -21,7 +21,7 @@ from edge_sdk.zo.loop import State
 SCHEMA_VERSION = "1"
 STATE_FILE = "state.safetensors"
 KEEP = 2  # generations
-_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _MAX_BYTES = 64 * 2**20
 
@@ -89,8 +89,8 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise CheckpointError(f"{path} is damaged: {name} holds a number that is not finite")
-    for name, value in (fingerprints or {}).items():
-        if made_with.get(name) != value:
+    for name, wanted_value in (fingerprints or {}).items():
+        if made_with.get(name) != wanted_value:
             raise CheckpointError(f"{path} was made with another {name}; resume with the same one or start a new run")
     state.adam.m, state.adam.v = tensors["adam_m"], tensors["adam_v"]
     state.average_sum = tensors["average_sum"]
@@ -182,9 +182,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         (length,) = struct.unpack_from("<Q", data)
         header = json.loads(data[8 : 8 + length])
         metadata, body = header.pop("__metadata__"), data[8 + length :]
-        tensors, end = {}, 0
+        tensors: dict[str, np.ndarray] = {}
+        end = 0
         for name, entry in header.items():
-            dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
+            dtype = _DTYPES[entry["dtype"]]
             start, stop = entry["data_offsets"]
             if start != end or stop > len(body) or stop - start != dtype.itemsize * int(np.prod(entry["shape"])):
                 raise ValueError("cut short or edited")

@@ -25,7 +25,8 @@ def low_variance_directions(history: np.ndarray, threshold: float) -> np.ndarray
     if total == 0:
         return np.zeros((0, history.shape[1]), np.float32)
     rank = int((singular > singular[0] * 1e-10).sum())
-    kept = int(np.argmax(np.cumsum(variance) / total > 1 - threshold)) + 1  # eq 6: i*
+    enough = np.flatnonzero(np.cumsum(variance) / total > 1 - threshold)
+    kept = int(enough[0]) + 1 if len(enough) else rank  # eq 6: i*
     return components[kept:rank].astype(np.float32)  # eq 7: the components after i*
 
 

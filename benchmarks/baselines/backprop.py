@@ -1,0 +1,58 @@
+"""Textual inversion by backpropagation (Gal et al., 2022), the ceiling that forward-only training is measured against.
+
+Same objective, prompts, photos and draws as `edge_sdk.zo`; only the gradient is the true one of each batch. Several
+runs go side by side: their tokens share nothing but the calls of the denoiser.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective
+from edge_sdk.zo import Objective, draw
+
+
+@dataclass(frozen=True)
+class BackpropConfig:
+    max_train_steps: int = 150
+    train_batch_size: int = 8  # draws a step
+    learning_rate: float = 1e-2  # falls to a tenth, cosine
+    timestep_range: tuple[int, int] = (0, 1000)
+
+
+def train(
+    objective: StableDiffusionObjective, views: Sequence[Objective], initial: np.ndarray, seeds: Sequence[int],
+    config: BackpropConfig,
+) -> np.ndarray:  # fmt: skip
+    """Train one token per view.
+
+    Args:
+        objective: the model with float layers that all views look at.
+        views: per run, what draws are made from; `to_global` maps a draw to the objective's images.
+        initial: (K, D) float32.
+
+    Returns:
+        (runs, K, D) float32.
+    """
+    tokens = torch.from_numpy(np.repeat(initial[None], len(views), axis=0)).requires_grad_()
+    optimizer = torch.optim.Adam([tokens], lr=config.learning_rate)
+    batch = config.train_batch_size
+    for step in range(config.max_train_steps):
+        for group in optimizer.param_groups:
+            share = step / config.max_train_steps
+            group["lr"] = config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
+        optimizer.zero_grad()
+        for start in range(0, len(views), 8):  # bounds memory; the sum of losses has independent gradients
+            rows = range(start, min(start + 8, len(views)))
+            draws = [
+                views[r].to_global(d)  # type: ignore[attr-defined]
+                for r in rows
+                for d in draw(views[r], seeds[r], step, batch, config.timestep_range)
+            ]
+            embeddings = tokens[start : rows.stop].repeat_interleave(batch, dim=0)
+            (objective.loss(embeddings, draws).sum() / batch).backward()
+        optimizer.step()
+    return tokens.detach().numpy()

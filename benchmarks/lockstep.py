@@ -1,0 +1,93 @@
+"""Many runs of the product's own loop at once: each in its thread, their evaluations joined into one large batch.
+
+A row of a batch does not depend on the others, so every run gets the numbers it would get alone (up to float
+rounding); only the time is shared. Times in the results are therefore measured on runs of their own.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge_sdk.zo import Draw, Objective
+
+
+class View:
+    """Some images of a shared objective, as an objective of their own."""
+
+    def __init__(self, shared: Objective, first: int, count: int, evaluate: Callable | None = None) -> None:
+        self.first, self.num_images = first, count
+        self.num_prompts, self.num_train_timesteps = shared.num_prompts, shared.num_train_timesteps
+        self.latents_shape, self.embedding_shape = shared.latents_shape, shared.embedding_shape
+        self._evaluate = evaluate or shared.losses
+
+    def to_global(self, draw: Draw) -> Draw:
+        return replace(draw, image=draw.image + self.first)
+
+    def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return self._evaluate(embeddings, [self.to_global(d) for d in draws])
+
+
+class Lockstep:
+    """Joins the requests of ``runs`` threads; the last one to ask evaluates for all."""
+
+    def __init__(self, objective: Objective, runs: int, max_batch: int = 64) -> None:
+        self.objective, self.alive, self.max_batch = objective, runs, max_batch
+        self._changed = threading.Condition()
+        self._waiting: dict[int, tuple[np.ndarray, Sequence[Draw]]] = {}
+        self._answers: dict[int, np.ndarray] = {}
+        self._failure: BaseException | None = None
+
+    def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        me = threading.get_ident()
+        with self._changed:
+            self._waiting[me] = (embeddings, draws)
+            self._evaluate_if_complete()
+            while me not in self._answers and self._failure is None:
+                self._changed.wait()
+            if self._failure is not None:
+                raise RuntimeError("another run failed") from self._failure
+            return self._answers.pop(me)
+
+    def _evaluate_if_complete(self) -> None:
+        if not self._waiting or len(self._waiting) < self.alive:
+            return
+        asked, self._waiting = self._waiting, {}
+        rows = np.concatenate([embeddings for embeddings, _ in asked.values()])
+        draws = [d for _, ds in asked.values() for d in ds]
+        try:
+            chunks = range(0, len(draws), self.max_batch)
+            out = np.concatenate(
+                [self.objective.losses(rows[i : i + self.max_batch], draws[i : i + self.max_batch]) for i in chunks]
+            )
+        except BaseException as error:
+            self._failure = error
+            self._changed.notify_all()
+            raise
+        start = 0
+        for thread, (embeddings, _) in asked.items():
+            self._answers[thread] = out[start : start + len(embeddings)]
+            start += len(embeddings)
+        self._changed.notify_all()
+
+    def run_all(self, jobs: Sequence[Callable[[], object]]) -> list:
+        """Run every job in its thread and return what they return, in order."""
+        results: list = [None] * len(jobs)
+
+        def work(i: int) -> None:
+            try:
+                results[i] = jobs[i]()
+            finally:
+                with self._changed:
+                    self.alive -= 1
+                    self._evaluate_if_complete()
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(jobs))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return results

@@ -1,0 +1,103 @@
+"""Small random models with the architecture of Stable Diffusion 1.x and 2.x, saved as stock diffusers would."""
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models import AutoencoderKL, UNet2DConditionModel
+from diffusers.schedulers import DDIMScheduler, PNDMScheduler
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture style"
+
+
+def build_tokenizer(folder: Path, length: int = 24) -> CLIPTokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz0123456789<>,.-'" for end in ("", "</w>")]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+        special_tokens=[*letters, "<|startoftext|>", "<|endoftext|>"],
+    )
+    tokenizer.train_from_iterator([WORDS] * 30, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.model.save(str(folder))
+    return CLIPTokenizer(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        model_max_length=length,
+        unk_token="<|endoftext|>",
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+
+
+def build_unet(family: str = "sd1", width: int = 32) -> UNet2DConditionModel:
+    second = (
+        {"attention_head_dim": [2, 4], "use_linear_projection": True} if family == "sd2" else {"attention_head_dim": 4}
+    )
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=width,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        **second,
+    )
+
+
+def build_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=16,
+        scaling_factor=0.2,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
+    """Save a whole pipeline: "sd1" predicts epsilon, "sd2" predicts v and projects linearly."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(folder / "tokenizer")
+    table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    scheduler = (
+        PNDMScheduler(**table, skip_prk_steps=True)
+        if family == "sd1"
+        else DDIMScheduler(**table, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction")
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=build_vae(),
+        text_encoder=build_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=build_unet(family),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder

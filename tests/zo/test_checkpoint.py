@@ -1,0 +1,185 @@
+"""Checkpoints: whole or not at all, checked when read, the older one when the newer is damaged."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edge_sdk.zo import (
+    CheckpointError,
+    State,
+    ZoConfig,
+    latest_checkpoint,
+    load_state,
+    run,
+    save_checkpoint,
+    save_state,
+)
+from tests.zo.objectives import Quadratic
+
+CONFIG = ZoConfig(max_train_steps=40, zo_samples=2, subspace_buffer=8, subspace_threshold=0.1)
+
+
+def state_after(steps: int) -> State:
+    state = State.start(CONFIG, 1, np.ones((2, 3), np.float32))
+    loop = run(Quadratic((2, 3)), state)
+    for _ in range(steps):
+        next(loop)
+    return state
+
+
+def test_the_file_is_plain_safetensors(tmp_path: Path) -> None:
+    state = state_after(11)
+    save_state(tmp_path / "s.safetensors", state, {})
+    tensors = load_file(tmp_path / "s.safetensors")
+    assert (tensors["embedding"] == state.embedding).all() and (tensors["adam_v"] == state.adam.v).all()
+
+
+def test_a_stable_diffusion_token_takes_less_than_a_megabyte(tmp_path: Path) -> None:
+    state = State.start(ZoConfig(), 0, np.zeros((1, 768), np.float32))
+    rng = np.random.default_rng(0)
+    for _ in range(2 * 128 - 1):
+        state.subspace.push(rng.standard_normal((1, 768), dtype=np.float32))
+    save_state(tmp_path / "s.safetensors", state, {})
+    assert (tmp_path / "s.safetensors").stat().st_size < 1_000_000
+
+
+def test_two_generations_are_kept(tmp_path: Path) -> None:
+    for steps in (1, 2, 10, 11):
+        save_checkpoint(tmp_path, state_after(steps), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11"]
+
+
+def damage_cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def damage_empty(data: bytes) -> bytes:
+    return b""
+
+
+def damage_header(data: bytes) -> bytes:
+    return data.replace(b'"F32"', b'"F16"', 1)
+
+
+def damage_nan(data: bytes) -> bytes:
+    return data[:-8] + np.array([np.nan]).tobytes()
+
+
+def damage_schema(data: bytes) -> bytes:
+    return data.replace(b'"schema_version": "1"', b'"schema_version": "9"')
+
+
+def damage_extra(data: bytes) -> bytes:
+    return data + b"more"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_cut, damage_empty, damage_header, damage_nan, damage_schema, damage_extra],
+    ids=lambda f: f.__name__.removeprefix("damage_"),
+)
+def test_a_damaged_file_is_refused_and_the_older_one_used(damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    save_checkpoint(tmp_path, state_after(5), {})
+    newest = save_checkpoint(tmp_path, state_after(9), {})
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.raises(CheckpointError, match=r"^[^\n]*checkpoint-9[^\n]*$"):
+        load_state(newest)
+    state, path, problems = latest_checkpoint(tmp_path)
+    assert state.step == 5 and path.parent.name == "checkpoint-5" and "checkpoint-9" in problems[0]
+
+
+def test_random_bit_flips_raise_nothing_but_checkpoint_errors(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, state_after(9), {})
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        data[rng.integers(1200)] ^= 1 << rng.integers(8)
+        path.write_bytes(bytes(data))
+        try:
+            load_state(path)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+def test_other_fingerprints_are_refused(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, state_after(3), {"model": "a", "photos": "b"})
+    load_state(path, {"model": "a", "photos": "b"})
+    with pytest.raises(CheckpointError, match="made with another photos"):
+        load_state(path, {"model": "a", "photos": "c"})
+
+
+def test_a_folder_without_checkpoints_says_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-7").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        latest_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        latest_checkpoint(tmp_path / "checkpoint-7")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_checkpoint_whole(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.safetensors"
+    save_state(path, state_after(3), {})
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space"):
+        save_state(path, state_after(4), {})
+    monkeypatch.undo()
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["s.safetensors"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, state_after(3), {})
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        save_checkpoint(tmp_path, state_after(4), {})
+    assert os.listdir(tmp_path) == ["checkpoint-3"]
+
+
+def test_kill_9_at_any_moment_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from edge_sdk.zo import save_checkpoint\n"
+        "from tests.zo.test_checkpoint import state_after\n"
+        "state = state_after(3)\n"
+        "while True:\n"
+        "    save_checkpoint(Path(sys.argv[1]), state, {}); state.step += 1; print(state.step, flush=True)\n"
+    )
+    root = Path(__file__).parents[2]
+    for attempt in range(3):
+        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, cwd=root)
+        assert process.stdout is not None
+        for _ in range(3 + attempt):
+            process.stdout.readline()
+        time.sleep(0.003 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        state, _, _ = latest_checkpoint(tmp_path)
+        assert state.step >= 3
+
+
+def test_the_package_needs_numpy_only() -> None:
+    program = (
+        "import sys, edge_sdk.zo\n"
+        "third = {m.split('.')[0] for m in sys.modules} - set(sys.stdlib_module_names)\n"
+        "print(sorted(m for m in third if not m.startswith(('_', 'edge_sdk', 'numpy', 'sitecustomize'))))\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-S", "-c", "import site; site.main();" + program], capture_output=True, text=True
+    )
+    loaded = set(eval(out.stdout))
+    assert not loaded & {"torch", "safetensors", "PIL", "onnxruntime", "transformers", "diffusers"}, out.stderr
