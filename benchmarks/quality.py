@@ -31,7 +31,7 @@ from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.generate import condition, decode, denoise, starting_noise
 from edge_sdk.models import Model, open_model
-from edge_sdk.zo import FAST, PAPER, State, ZoConfig, evaluate, held_out_draws, run
+from edge_sdk.zo import PAPER, State, ZoConfig, evaluate, fast, held_out_draws, run
 
 TOKEN = "<subject>"
 REFERENCES, UNSEEN = 5, 8  # pictures to learn from, pictures to measure the loss on
@@ -61,12 +61,13 @@ class Config:
 
 def configurations() -> list[Config]:
     """The paper's preset is cut to the forwards of the fast one: its 30,000 steps are 90,000 forwards a run."""
-    paper = replace(PAPER, max_train_steps=FAST.max_train_steps * FAST.forwards_per_step // PAPER.forwards_per_step)
+    ours = fast(open_model("pocket", "none").load_text().vocabulary_std())
+    paper = replace(PAPER, max_train_steps=ours.max_train_steps * ours.forwards_per_step // PAPER.forwards_per_step)
     executions = [("float", "none", "integer"), ("int8-integer", "int8", "integer"), ("int8-fused", "int8", "fused"),
                   ("int4-integer", "int4", "integer")]  # fmt: skip
     out = [Config(f"initializer-{name}", w, e) for name, w, e in executions]
     out += [Config("backprop-float", "none", "integer", backprop=BackpropConfig())]
-    out += [Config(f"fast-{name}", w, e, zo=FAST) for name, w, e in executions]
+    out += [Config(f"fast-{name}", w, e, zo=ours) for name, w, e in executions]
     out += [Config(f"paper-{name}", w, e, zo=paper) for name, w, e in executions]
     return out
 

@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.zo import FAST, PAPER, ZoConfig
+from edge_sdk.zo import PAPER, ZoConfig, fast
 
 SCHEMA_VERSION = 1
-PRESETS = {"fast": FAST, "paper": PAPER}
+PRESETS = ("fast", "paper")
 WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
 
@@ -30,13 +30,13 @@ class PersonalizeConfig:
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
     checkpointing_steps: int = 50  # steps between checkpoints
     seed: int = 0  # of every random number
-    zo: ZoConfig = field(default_factory=lambda: FAST)
+    zo_options: dict[str, Any] = field(default_factory=dict)  # settings of `ZoConfig` that replace the preset's
 
     def __post_init__(self) -> None:
         _one_of("learnable_property", self.learnable_property, ("object", "style"))
         _one_of("weights", self.weights, WEIGHTS)
         _one_of("execution", self.execution, EXECUTIONS)
-        _one_of("preset", self.preset, tuple(PRESETS))
+        _one_of("preset", self.preset, PRESETS)
         _at_least("num_vectors", self.num_vectors, 1)
         _at_least("max_batch", self.max_batch, 1)
         _at_least("eval_draws", self.eval_draws, 1)
@@ -47,6 +47,24 @@ class PersonalizeConfig:
             raise EdgeSdkError(f"resolution is {self.resolution}; it must be a positive multiple of 8")
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
+        self.zo(vocabulary_std=1.0)
+
+    def zo(self, vocabulary_std: float) -> ZoConfig:
+        """The preset for a model whose token embeddings have this standard deviation, with ``zo_options`` in place.
+
+        Raises:
+            EdgeSdkError: a value out of range.
+        """
+        preset = PAPER if self.preset == "paper" else fast(vocabulary_std)
+        try:
+            return replace(preset, **self.zo_options)
+        except ValueError as error:
+            raise EdgeSdkError(str(error)) from error
+
+    @property
+    def max_train_steps(self) -> int:
+        """Updates of the token, whatever the model."""
+        return self.zo(vocabulary_std=1.0).max_train_steps
 
     @classmethod
     def from_options(cls, **options: Any) -> "PersonalizeConfig":
@@ -55,21 +73,16 @@ class PersonalizeConfig:
         Raises:
             EdgeSdkError: for an unknown option or a value out of range.
         """
-        own = {f.name for f in fields(cls)} - {"zo"}
+        own = {f.name for f in fields(cls)} - {"zo_options"}
         zo_names = {f.name for f in fields(ZoConfig)}
         given = {k: v for k, v in options.items() if v is not None}
         if unknown := sorted(set(given) - own - zo_names):
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
-        preset = given.get("preset", "fast")
-        _one_of("preset", preset, tuple(PRESETS))
-        try:
-            zo = replace(PRESETS[preset], **{k: v for k, v in given.items() if k in zo_names})
-        except ValueError as error:
-            raise EdgeSdkError(str(error)) from error
-        return cls(**{k: v for k, v in given.items() if k in own}, zo=zo)
+        zo_options = {k: v for k, v in given.items() if k in zo_names}
+        return cls(**{k: v for k, v in given.items() if k in own}, zo_options=zo_options)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "zo": self.zo.to_dict()}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
 def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:

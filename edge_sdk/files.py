@@ -65,14 +65,13 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def prepare_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, ...] = RUN_FILES) -> None:
-    """Make an output folder that holds no other results.
+def check_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, ...] = RUN_FILES) -> None:
+    """Check that an output folder can be written and holds no other results; call it with the lock held.
 
     Raises:
-        EdgeSdkError: it is a file, cannot be written, or holds another run and ``resume`` is not asked for.
+        EdgeSdkError: it cannot be written, or holds another run and ``resume`` is not asked for.
     """
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test.{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
@@ -84,14 +83,18 @@ def prepare_output_dir(folder: Path, resume: bool = False, run_files: tuple[str,
 
 
 class RunLock:
-    """At most one process at work in a folder. The lock ends with the process, however it ends."""
+    """At most one process at work in a folder. The lock ends with the process, however it ends.
+
+    The empty file stays: removing it would let two later processes lock two different files of that name.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ".lock"
         self._handle: int | None = None
 
     def __enter__(self) -> "RunLock":
-        with disk_errors(self.path):
+        with disk_errors(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,6 +107,5 @@ class RunLock:
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
-            self.path.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = None

@@ -3,7 +3,7 @@
 Parts are loaded one at a time, so that the VAE can be used and freed before the denoiser exists.
 """
 
-import importlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,11 @@ def open_model(name_or_path: str, weights: str = "int8", execution: str = "integ
 
     Raises:
         EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported.
+        MissingExtraError: PyTorch and its companions are not installed.
     """
+    for package in ("torch", "diffusers", "transformers", "optimum"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("running a PyTorch model", "torch")
     folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored is not None and weights not in ("none", stored):

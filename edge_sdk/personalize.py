@@ -22,7 +22,9 @@ from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
-from edge_sdk.zo import State, Step, evaluate, held_out_draws, run
+from edge_sdk.zo import State, Step, ZoConfig, evaluate, held_out_draws, run
+
+POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
 
 
 @dataclass
@@ -30,10 +32,12 @@ class Prepared:
     """A model as an objective of one set of photos, and where to start."""
 
     objective: Any  # an `edge_sdk.zo.Objective`
+    zo: ZoConfig  # for this model's vocabulary
     initial: np.ndarray  # (K, D) float32, the initializer's vectors
     norm_range: tuple[float, float]
     photos: Photos
     fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
+    notices: list[str]  # what the user should know before it starts
 
 
 def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> Prepared:
@@ -58,13 +62,15 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
 
     vae = model.load("vae")
     latents = encode_images(vae, photos.pixels)
+    notices = pocket_notices(vae, latents, photos) if model.is_pocket else []
     del vae
     release()
     objective = StableDiffusionObjective(
         text, model.load("unet"), model.load_scheduler(), latents, ids, config.num_vectors
     )
     release()
-    low, high = config.zo.timestep_range
+    zo = config.zo(text.vocabulary_std())
+    low, high = zo.timestep_range
     if high > objective.num_train_timesteps:
         raise EdgeSdkError(
             f"timestep_range is {low} {high}; this model has timesteps below {objective.num_train_timesteps}"
@@ -74,7 +80,22 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         "weights": f"{model.weights} {model.execution}",
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
     }
-    return Prepared(objective, initial, text.norm_range(), photos, fingerprints)
+    return Prepared(objective, zo, initial, text.norm_range(), photos, fingerprints, notices)
+
+
+def pocket_notices(vae: Any, latents: Any, photos: Photos) -> list[str]:
+    """Says so when photos are not of the kind that the embedded model draws: its VAE then cannot reproduce them."""
+    from edge_sdk.generate import decode
+
+    errors = decode(vae, latents.mean).transpose(0, 3, 1, 2) / 127.5 - 1 - photos.pixels
+    psnr = float(np.mean(10 * np.log10(4 / np.maximum((errors**2).mean(axis=(1, 2, 3)), 1e-6))))
+    if psnr >= POCKET_PSNR:
+        return []
+    return [
+        f"the embedded model draws pixel-art people only, and its VAE reproduces these photos at {psnr:.0f} dB "
+        "only; expect their colours at best, and use "
+        "--pretrained_model_name_or_path with a Stable Diffusion folder for real photos"
+    ]
 
 
 def initializer(model: models.Model, config: PersonalizeConfig) -> str:
@@ -115,37 +136,36 @@ class Personalizer:
         if not isinstance(photos, Photos):
             photos = load_photos(photos, self.config.resolution or self.model.resolution(), self.config.center_crop)
         self.prepared = prepare(self.model, photos, self.config)
-        return self.resume(State.start(self.config.zo, self.config.seed, self.prepared.initial))
+        return self.resume(State.start(self.prepared.zo, self.config.seed, self.prepared.initial))
 
     def resume(self, state: State) -> Iterator[Step]:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
-        prepared = self._fitted()
+        prepared = self.fitted()
         return run(prepared.objective, state, prepared.norm_range, self.config.max_batch)
 
     def held_out_loss(self, vectors: np.ndarray | None = None) -> float:
         """Mean loss of vectors (K, D), by default the learned ones, on fixed draws that training never uses."""
-        prepared, config = self._fitted(), self.config
-        draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, config.zo.timestep_range)
+        prepared, config = self.fitted(), self.config
+        draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, prepared.zo.timestep_range)
         chosen = self.embedding.vectors if vectors is None else vectors
         return float(evaluate(prepared.objective, chosen, draws, config.max_batch).mean())
 
     @property
     def embedding(self) -> LearnedEmbedding:
         """What has been learned so far."""
-        if self.state is None:
-            raise EdgeSdkError("nothing has been learned yet; call fit first")
+        state = self.started()
         metadata = {
             "placeholder_token": self.config.placeholder_token,
             "initializer_token": initializer(self.model, self.config),
-            "model_sha256": self._fitted().fingerprints["model"],
+            "model_sha256": self.fitted().fingerprints["model"],
             "weights": self.model.weights,
             "execution": self.model.execution,
             "preset": self.config.preset,
-            "steps": str(self.state.step),
+            "steps": str(state.step),
             "seed": str(self.config.seed),
         }
-        return LearnedEmbedding(self.config.placeholder_token, self.state.result, metadata)
+        return LearnedEmbedding(self.config.placeholder_token, state.result, metadata)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``learned_embeds.safetensors`` into a folder."""
@@ -154,7 +174,14 @@ class Personalizer:
         save_embedding(path, self.embedding)
         return path
 
-    def _fitted(self) -> Prepared:
+    def fitted(self) -> Prepared:
+        """What the last `fit` prepared; raises EdgeSdkError before the first one."""
         if self.prepared is None:
             raise EdgeSdkError("nothing has been learned yet; call fit first")
         return self.prepared
+
+    def started(self) -> State:
+        """The state of the run at hand; raises EdgeSdkError before the first `fit`."""
+        if self.state is None:
+            raise EdgeSdkError("nothing has been learned yet; call fit first")
+        return self.state

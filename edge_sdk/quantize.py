@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, disk_errors, prepare_output_dir, write_bytes, write_json
+from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_bytes, write_json
 from edge_sdk.memory import release
 from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, PARTS
 from edge_sdk.models import VAE_WEIGHTS, open_model
@@ -30,7 +30,6 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     source, folder = open_model(model, weights), Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
-    prepare_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
     record: dict[str, Any] = {
         "schema_version": INTEGER_SCHEMA,
         "weights": weights,
@@ -40,6 +39,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
         "bytes": 0,
     }
     with RunLock(folder):
+        check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
         for part in PARTS:
             with disk_errors(folder / part):
                 (folder / part).mkdir(exist_ok=True)

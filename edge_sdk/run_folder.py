@@ -8,14 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edge_sdk import __version__
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, disk_errors, prepare_output_dir, write_json
-from edge_sdk.images import Photos, contact_sheet, load_photos, save_png, to_pil
+from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
 from edge_sdk.memory import AnonPeak, peak_rss_mb, release
 from edge_sdk.models import open_model
-from edge_sdk.personalize import Personalizer
+from edge_sdk.personalize import Personalizer, Prepared
 from edge_sdk.zo import (
     CheckpointError,
     NonFiniteLossError,
@@ -44,8 +45,8 @@ def run_personalization(
     time_budget_s: float | None = None,
     preview: bool = True,
     report_to: str | None = None,
-    on_start: Callable[[Photos], None] | None = None,
-    on_step: Callable[[Step], None] | None = None,
+    notify: Callable[[str], None] = lambda message: None,
+    on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
     command: str = "personalize",
     **options: Any,
@@ -60,8 +61,12 @@ def run_personalization(
         time_budget_s: wall-clock seconds for everything but the preview; the run ends early with what it has.
         preview: draw before and after beside the photos, as ``preview.png``. It holds small copies of the photos.
         report_to: "tensorboard" writes loss curves to ``output_dir/logs``.
-        on_start, on_step: progress callbacks. stop: asked after every step; true ends the run with `Cancelled`.
+        notify: is told, in one line each, what the user should know (a photo that was skipped, ...).
+        on_step: is called after every step. stop: asked after every step; true ends the run with `Cancelled`.
         options: any setting of `PersonalizeConfig` and `ZoConfig`.
+
+    Returns:
+        What ``run.json`` holds.
 
     Raises:
         EdgeSdkError: anything the user can mend, in one line.
@@ -69,42 +74,57 @@ def run_personalization(
     """
     started = time.monotonic()
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
+    if time_budget_s is not None and not time_budget_s > 0:
+        raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
     opened = open_model(model, config.weights, config.execution)
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
-    prepare_output_dir(folder, resume=resume_from_checkpoint is not None)
-    with RunLock(folder), _logger(report_to, folder) as log, _training_errors(folder):
-        if on_start:
-            on_start(photos)
+    with RunLock(folder), _logger(report_to, folder) as log:
+        check_output_dir(folder, resume=resume_from_checkpoint is not None)
+        for name, why in photos.skipped:
+            notify(f"skipped {name}: {why}")
+        notify(f"learning from {len(photos.pixels)} photo(s)")
         personalizer, anon = Personalizer(opened), AnonPeak()
         steps = personalizer.fit(photos, config)
-        fingerprints = personalizer.prepared.fingerprints  # type: ignore[union-attr]
-        resumed = 0
+        prepared, resumed = personalizer.fitted(), 0
+        for message in prepared.notices:
+            notify(message)
         if resume_from_checkpoint is not None:
-            state = _resume(folder, resume_from_checkpoint, fingerprints, config)
-            steps, resumed = personalizer.resume(state), state.step
-        state = personalizer.state  # type: ignore[assignment]
+            personalizer.state = _resume(folder, resume_from_checkpoint, personalizer, notify)
+            steps, resumed = personalizer.resume(personalizer.state), personalizer.state.step
+        state = personalizer.started()
 
         before = time.monotonic()
-        loss_initial = personalizer.held_out_loss(personalizer.prepared.initial)  # type: ignore[union-attr]
+        loss_initial = personalizer.held_out_loss(prepared.initial)
         reserve = 1.5 * (time.monotonic() - before) + 1.0  # seconds the final measurement will take
         anon.sample()
-        for step in steps:
-            anon.sample()
-            log(step)
-            if on_step:
+        clamped = False
+        try:
+            for step in steps:
+                anon.sample()
+                log(step)
                 on_step(step)
-            late = time_budget_s is not None and time.monotonic() - started + reserve > time_budget_s
-            last = step.step == config.zo.max_train_steps
-            stopped = stop() and not last
-            if step.step % config.checkpointing_steps == 0 or late or last or stopped:
-                with disk_errors(folder):
-                    save_checkpoint(folder, state, fingerprints)
-            if stopped:
-                raise Cancelled(
-                    f"stopped after step {step.step}, saved; to go on: same command, --resume_from_checkpoint latest"
-                )
-            if late:
-                break
+                if step.clamped and not clamped:
+                    clamped = True
+                    notify(f"step {step.step}: the token reached the vocabulary's largest norm and is kept there")
+                late = time_budget_s is not None and time.monotonic() - started + reserve > time_budget_s
+                last = step.step == prepared.zo.max_train_steps
+                stopped = stop() and not last
+                if step.step % config.checkpointing_steps == 0 or late or last or stopped:
+                    _save(folder, state, prepared)
+                if stopped:
+                    raise Cancelled(
+                        f"stopped after step {step.step}, saved; go on with the same command and "
+                        "--resume_from_checkpoint latest"
+                    )
+                if late:
+                    notify(f"the time budget ends the run after step {step.step}")
+                    break
+        except NonFiniteLossError as error:
+            _save(folder, state, prepared)
+            path = personalizer.save(folder)
+            raise EdgeSdkError(
+                f"{error}; the last good token is in {path}, start a new run with a smaller learning_rate or zo_mu"
+            ) from error
         loss_final = personalizer.held_out_loss()
         personalizer.save(folder)
         record = {
@@ -126,12 +146,19 @@ def run_personalization(
             "photos_used": len(photos.pixels),
             "photos_skipped": len(photos.skipped),
             "config": config.to_dict(),
+            "zo": prepared.zo.to_dict(),
             "versions": _versions(),
         }
         write_json(folder / "run.json", record)
         if preview:
+            notify("drawing preview.png (--no_preview leaves it out)")
             save_png(draw_preview(personalizer), folder / "preview.png")
     return record
+
+
+def _save(folder: Path, state: State, prepared: Prepared) -> None:
+    with disk_errors(folder):
+        save_checkpoint(folder, state, prepared.fingerprints)
 
 
 def draw_preview(personalizer: Personalizer) -> Any:
@@ -139,9 +166,7 @@ def draw_preview(personalizer: Personalizer) -> Any:
     from edge_sdk.diffusion.prompts import TEMPLATES
     from edge_sdk.generate import condition, decode, denoise, starting_noise
 
-    prepared, model = personalizer.prepared, personalizer.model
-    if prepared is None:
-        raise EdgeSdkError("nothing has been learned yet; call fit first")
+    prepared, model = personalizer.fitted(), personalizer.model
     learned, objective = personalizer.embedding, prepared.objective
     kind = "pocket" if model.is_pocket else personalizer.config.learnable_property
     prompt = TEMPLATES[kind][0].format(learned.token)
@@ -160,27 +185,20 @@ def draw_preview(personalizer: Personalizer) -> Any:
     return contact_sheet([("photos", photos)] + [(label, [to_pil(p) for p in pictures]) for label, pictures in rows])
 
 
-def _resume(folder: Path, where: str, fingerprints: dict[str, str], config: PersonalizeConfig) -> State:
+def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callable[[str], None]) -> State:
+    prepared, started = personalizer.fitted(), personalizer.started()
     try:
         if where == "latest":
-            state, _, _ = latest_checkpoint(folder, fingerprints)
+            state, path, problems = latest_checkpoint(folder, prepared.fingerprints)
+            for problem in problems:
+                notify(f"{problem}; going on from {path.parent.name}")
         else:
-            state = load_state(Path(where) / "state.safetensors", fingerprints)
+            state = load_state(Path(where) / "state.safetensors", prepared.fingerprints)
     except CheckpointError as error:
         raise EdgeSdkError(str(error)) from error
-    if state.config != config.zo or state.seed != config.seed:
+    if state.config != started.config or state.seed != started.seed:
         raise EdgeSdkError(f"the checkpoint in {folder} was made with other settings; resume with the same command")
     return state
-
-
-@contextlib.contextmanager
-def _training_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except NonFiniteLossError as error:
-        raise EdgeSdkError(
-            f"{error}; the last good token is in {folder}, try a smaller learning_rate or zo_mu"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -209,5 +227,6 @@ def _logger(report_to: str | None, folder: Path) -> Iterator[Callable[[Step], No
 
 
 def _versions() -> dict[str, str]:
-    packages = ("edge-sdk", "torch", "diffusers", "transformers", "optimum-quanto", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")
+    own = {"edge-sdk": __version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in packages}

@@ -9,7 +9,7 @@ from diffusers.schedulers import DDIMScheduler, PNDMScheduler
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture style"
+WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture"
 
 
 def build_tokenizer(folder: Path, length: int = 24) -> CLIPTokenizer:

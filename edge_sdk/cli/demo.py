@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.images import contact_sheet, save_png
     from edge_sdk.run_folder import Cancelled, run_personalization
 
-    progress = Progress(PersonalizeConfig().zo.max_train_steps, args.quiet)
+    progress = Progress(PersonalizeConfig().max_train_steps, args.quiet)
     progress.say("learning a person that the embedded model has never seen, from 5 pictures, on int8 weights")
     with gentle_interrupt() as stop:
         try:
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
                 edge_sdk.pocket.PHOTOS,
                 args.output_dir,
                 "pocket",
+                notify=progress.say,
                 on_step=progress,
                 stop=stop,
                 command="demo",

@@ -71,17 +71,11 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
     from edge_sdk.cli.main import CANCELLED, DONE
     from edge_sdk.config import PersonalizeConfig
-    from edge_sdk.images import Photos
 
     options = options_of(args)
-    progress = Progress(PersonalizeConfig.from_options(**options).zo.max_train_steps, args.quiet)
+    progress = Progress(PersonalizeConfig.from_options(**options).max_train_steps, args.quiet)
     quiet_libraries()
     from edge_sdk.run_folder import Cancelled, run_personalization
-
-    def started(photos: Photos) -> None:
-        for name, why in photos.skipped:
-            progress.say(f"skipped {name}: {why}")
-        progress.say(f"learning from {len(photos.pixels)} photo(s)")
 
     with gentle_interrupt() as stop:
         try:
@@ -89,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 args.train_data_dir, args.output_dir, args.pretrained_model_name_or_path,
                 resume_from_checkpoint=args.resume_from_checkpoint, time_budget_s=args.time_budget_s,
                 preview=not args.no_preview, report_to=args.report_to,
-                on_start=started, on_step=progress, stop=stop, **options,
+                notify=progress.say, on_step=progress, stop=stop, **options,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()

@@ -117,6 +117,10 @@ class TextEncoder:
                 "such as '<subject>'"
             )
 
+    def vocabulary_std(self) -> float:
+        """Standard deviation of the table's rows, per dimension, mean over dimensions."""
+        return float(self.lookup.table.weight.detach().float().std(dim=0).mean())
+
     def norm_range(self) -> tuple[float, float]:
         """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by half on either side.
 

@@ -1,7 +1,7 @@
 """Zeroth-order optimization of a token: numpy only, the part that a phone port mirrors file by file."""
 
 from edge_sdk.zo.checkpoint import CheckpointError, latest_checkpoint, load_state, save_checkpoint, save_state
-from edge_sdk.zo.config import FAST, PAPER, ZoConfig
+from edge_sdk.zo.config import PAPER, ZoConfig, fast
 from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_rows, held_out_draws
 from edge_sdk.zo.estimator import Estimate, estimate
 from edge_sdk.zo.loop import NonFiniteLossError, State, Step, run
@@ -10,7 +10,6 @@ from edge_sdk.zo.optimizer import Adam
 from edge_sdk.zo.subspace import Subspace, low_variance_directions
 
 __all__ = [
-    "FAST",
     "PAPER",
     "Adam",
     "CheckpointError",
@@ -27,6 +26,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "evaluate_rows",
+    "fast",
     "held_out_draws",
     "integers",
     "latest_checkpoint",

@@ -2,10 +2,10 @@
 
 import pytest
 
-from edge_sdk.zo import FAST, PAPER, ZoConfig
+from edge_sdk.zo import PAPER, ZoConfig, fast
 
 
-@pytest.mark.parametrize("preset", [PAPER, FAST], ids=["paper", "fast"])
+@pytest.mark.parametrize("preset", [PAPER, fast(0.03)], ids=["paper", "fast"])
 def test_settings_survive_the_round_trip(preset: ZoConfig) -> None:
     assert ZoConfig.from_dict(preset.to_dict()) == preset
 

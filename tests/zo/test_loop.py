@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from edge_sdk.zo import (
-    FAST,
     PAPER,
     Adam,
     NonFiniteLossError,
     State,
     ZoConfig,
+    fast,
     latest_checkpoint,
     run,
     save_checkpoint,
@@ -35,7 +35,7 @@ def trajectory(state: State, objective: Quadratic | None = None) -> list[bytes]:
     return [step.embedding.tobytes() for step in run(objective or Quadratic((2, 3), tilt=0.3), state)]
 
 
-@pytest.mark.parametrize("preset", [PAPER, FAST], ids=["paper", "fast"])
+@pytest.mark.parametrize("preset", [PAPER, fast(0.03)], ids=["paper", "fast"])
 def test_it_descends_on_a_quadratic(preset: ZoConfig) -> None:
     objective = Quadratic((1, 8))
     settings = replace(preset, max_train_steps=600, learning_rate=0.02)
