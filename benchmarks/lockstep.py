@@ -32,7 +32,7 @@ class View:
 class Lockstep:
     """Joins the requests of ``runs`` threads; the last one to ask evaluates for all."""
 
-    def __init__(self, objective: Objective, runs: int, max_batch: int = 64) -> None:
+    def __init__(self, objective: Objective, runs: int, max_batch: int = 96) -> None:
         self.objective, self.alive, self.max_batch = objective, runs, max_batch
         self._changed = threading.Condition()
         self._waiting: dict[int, tuple[np.ndarray, Sequence[Draw]]] = {}

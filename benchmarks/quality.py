@@ -1,6 +1,6 @@
 """Forward-only personalization beside backpropagation on people the model has never seen.
 
-    edge-sdk benchmark quality                        # 24 subjects x 3 seeds, all configurations: about an hour
+    edge-sdk benchmark quality                        # 24 subjects x 3 seeds, all configurations: over an hour
     edge-sdk benchmark quality --subjects 4 --seeds 1 --configs fast-int8-integer backprop-float
 
 Per run: loss on unseen views and unseen draws over all timesteps, the share of the subject's six attributes that the

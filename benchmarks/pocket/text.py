@@ -38,7 +38,7 @@ EXTRA_WORDS = (  # so that everyday prompts are not spelled out letter by letter
 ).split()
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
+def build_tokenizer(folder: Path, length: int = LENGTH) -> CLIPTokenizer:
     """Byte pairs with </w>, trained on our own captions until every word and name is one token."""
     everyone = [caption(p, i % len(BACKGROUNDS)) for i, p in enumerate(random_people(2000, np.random.default_rng(0)))]
     corpus = everyone + [word for word in (*names(), *EXTRA_WORDS) for _ in range(20)]
@@ -55,7 +55,7 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
     clip = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH, unk_token="<|endoftext|>",
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length, unk_token="<|endoftext|>",
         bos_token="<|startoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>",
     )  # fmt: skip
     clip.save_pretrained(folder)

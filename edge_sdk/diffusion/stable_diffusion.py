@@ -78,7 +78,7 @@ class StableDiffusionObjective:
     def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
         """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b."""
         with torch.inference_mode():
-            return self.loss(torch.from_numpy(np.ascontiguousarray(embeddings)), draws).double().numpy()
+            return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().numpy()
 
     def loss(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""

@@ -122,10 +122,11 @@ class TextEncoder:
         return float(self.lookup.table.weight.detach().float().std(dim=0).mean())
 
     def norm_range(self) -> tuple[float, float]:
-        """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by half on either side.
+        """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
 
-        Rows outside are mostly unused tokens. The widening leaves a learned vector room to be unlike any word.
+        Rows outside are mostly unused tokens. The widening leaves a learned vector room to be unlike any word:
+        backpropagation ends there too.
         """
         norms = self.lookup.table.weight.detach().float().norm(dim=1).numpy()
         low, high = np.quantile(norms, [0.001, 0.999])
-        return float(low / 2), float(high * 1.5)
+        return float(low / 2), float(high * 2)

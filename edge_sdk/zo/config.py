@@ -84,7 +84,7 @@ PAPER = ZoConfig()
 
 
 def fast(vocabulary_std: float) -> ZoConfig:
-    """Our best for a few thousand forward passes.
+    """Our best for 4,000 forward passes: many cheap steps, an average over the tail, and no projection.
 
     Args:
         vocabulary_std: standard deviation per dimension of the model's token embeddings. Step size and perturbation
@@ -92,13 +92,11 @@ def fast(vocabulary_std: float) -> ZoConfig:
             Stable Diffusion 1.x) and Adam's steps do not depend on the loss's scale.
     """
     return ZoConfig(
-        max_train_steps=400,
-        learning_rate=0.75 * vocabulary_std,
+        max_train_steps=1333,
+        learning_rate=0.45 * vocabulary_std,
         lr_schedule="cosine",
-        zo_samples=4,
+        zo_samples=2,
         zo_mu=0.4 * vocabulary_std,
-        zo_difference="central",
-        zo_draws="per_direction",
         subspace_buffer=0,
         timestep_range=(0, 1000),
         adam_eps=1e-8,

@@ -1,0 +1,129 @@
+"""The command line as a whole: help, exit statuses, one line for every mistake."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_sdk import EdgeSdkError, __version__
+from edge_sdk.cli.main import CANCELLED, COMMANDS, USER_ERROR, main
+
+FLAGS = {
+    "demo": "--output_dir --seed --quiet",
+    "personalize": (
+        "--pretrained_model_name_or_path --train_data_dir --placeholder_token --initializer_token --num_vectors "
+        "--output_dir --weights --max_train_steps --learning_rate --resolution --zo_samples --zo_mu --zo_difference "
+        "--subspace_buffer --subspace_threshold --timestep_range --preset --checkpointing_steps "
+        "--resume_from_checkpoint --time_budget_s --seed --quiet"
+    ),
+    "generate": (
+        "--pretrained_model_name_or_path --embedding --prompt --negative_prompt --num_inference_steps "
+        "--guidance_scale --num_images --output --seed --quiet"
+    ),
+    "quantize": "--pretrained_model_name_or_path --weights --output_dir --seed --quiet",
+    "benchmark": "--seed --quiet",
+}
+
+
+def call(*argv: object) -> int:
+    """The exit status of a command in this process."""
+    try:
+        return main([str(word) for word in argv])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+    """The one line on stderr of a command that ends with the user's mistake."""
+    capsys.readouterr()
+    assert call(*argv) == USER_ERROR
+    out, err = capsys.readouterr()
+    assert err.startswith("edge-sdk: error: ") and err.endswith("\n") and err.count("\n") == 1, err
+    assert out == "" and "Traceback" not in err
+    return err
+
+
+def environment() -> dict[str, str]:
+    """That of a process which computes the same bytes as this one."""
+    return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+
+
+def start(*argv: object) -> subprocess.Popen[str]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-m", "edge_sdk.cli.main", *map(str, argv)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_the_flags_of_the_contract(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    listed = set(re.findall(r"--\w+", capsys.readouterr().out))
+    assert not set(FLAGS[command].split()) - listed
+
+
+def test_help_names_every_command_without_loading_a_framework() -> None:
+    program = (
+        "import sys; from edge_sdk.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "finally: assert not {'torch', 'numpy', 'onnxruntime', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(re.search(rf"^    {command} ", done.stdout, re.MULTILINE) for command in COMMANDS)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0 and capsys.readouterr().out == f"edge-sdk {__version__}\n"
+
+
+MISTAKES = {
+    "no command": ([], "personalize"),
+    "unknown command": (["train"], "invalid choice: 'train'"),
+    "unknown option": (["quantize", "--output_dir", "x", "--bits", "3"], "--bits"),
+    "unknown option with a line break": (["quantize", "--output_dir", "x", "--bits", "a\nb"], "--bits"),
+    "abbreviated option": (["demo", "--output", "x"], "--output_dir"),
+    "demo without a folder": (["demo"], "--output_dir"),
+    "personalize without photos": (["personalize", "--output_dir", "x"], "--train_data_dir"),
+    "generate without a prompt": (["generate", "--output", "x.png"], "--prompt"),
+    "quantize without a folder": (["quantize"], "--output_dir"),
+    "seed that is no number": (["demo", "--output_dir", "x", "--seed", "lucky"], "--seed"),
+}
+
+
+@pytest.mark.parametrize(("argv", "named"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert named in refused(capsys, *argv)
+
+
+def test_a_message_of_several_lines_is_made_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(_: object) -> int:
+        raise EdgeSdkError("one\n  two")
+
+    monkeypatch.setattr("edge_sdk.cli.demo.run", run)
+    assert refused(capsys, "demo", "--output_dir", tmp_path) == "edge-sdk: error: one two\n"
+
+
+def test_an_interrupt_outside_a_run_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
+    assert call("quantize", "--output_dir", tmp_path) == CANCELLED == 130
+    assert capsys.readouterr().err == "edge-sdk: cancelled\n"
+
+
+def test_the_module_is_the_command() -> None:
+    process = start("generate", "--prompt", "x", "--output", "picture.jpg")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == ""
+    assert err == "edge-sdk: error: output is picture.jpg; it must end in .png\n"
