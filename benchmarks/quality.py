@@ -8,7 +8,6 @@ ruler reads in new pictures, whether it picks the subject out of 12, and whether
 Intervals are 95 % bootstrap over subjects (the seeds of one subject stay together).
 """
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +26,7 @@ from benchmarks.pocket.people import BACKGROUNDS, held_out_people, render
 from benchmarks.pocket.prompts import grid
 from benchmarks.report import machine, plot, summarize, table
 from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.cli.main import Parser
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.generate import condition, decode, denoise, starting_noise
@@ -136,7 +136,7 @@ def measure(
         pixels = torch.from_numpy(decode(vae, latents)).permute(0, 3, 1, 2).float() / 127.5 - 1
         read = classifier.read(pixels)
         others = (subject + np.arange(12)) % len(subjects.people)
-        picked = classifier.pick(pixels, subjects.people[others]) if len(subjects.people) >= 12 else np.zeros(1)
+        picked = classifier.pick(pixels, subjects.people[others])
         out.append({
             "subject": subject, "seed": seed, "loss": loss,
             "attributes": float((read[:, :6] == subjects.people[subject]).mean()),
@@ -174,9 +174,9 @@ def seconds_alone(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="edge-sdk benchmark quality", description=__doc__.splitlines()[0])
-    parser.add_argument("--subjects", type=int, default=24)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = Parser(prog="edge-sdk benchmark quality", description=__doc__.splitlines()[0])
+    parser.add_argument("--subjects", type=int, choices=range(12, 25), metavar="{12..24}", default=24)
+    parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=3)
     parser.add_argument("--configs", nargs="+", choices=[c.name for c in configurations()], help="default: all")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quality.json"))
     args = parser.parse_args(argv)

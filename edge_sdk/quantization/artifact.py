@@ -69,7 +69,7 @@ def load_component(build: Callable[[], nn.Module], folder: Path, execution: str)
         module = build()
         swap_layers(module, lambda kind, layer: kind.empty_like(layer, weights, execution))
     wanted = module.state_dict()
-    wrong = set(wanted) ^ set(tensors) or {n for n, t in tensors.items() if t.shape != wanted[n].shape}
+    wrong = set(wanted) ^ set(tensors) or {n for n, t in tensors.items() if not _fits(t, wanted[n])}
     if wrong:
         raise EdgeSdkError(
             f"{path} does not fit its config.json ({sorted(wrong)[0]}); make it again with edge-sdk quantize"
@@ -84,6 +84,12 @@ def load_component(build: Callable[[], nn.Module], folder: Path, execution: str)
     module.load_state_dict(tensors, assign=True)
     _rebuild_position_ids(module)
     return module.eval().requires_grad_(False)
+
+
+def _fits(stored: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Integers must be of the very type; float tensors may be stored in half precision."""
+    same_type = stored.dtype == wanted.dtype or (stored.is_floating_point() and wanted.is_floating_point())
+    return same_type and stored.shape == wanted.shape
 
 
 def _rebuild_position_ids(module: nn.Module) -> None:

@@ -13,6 +13,8 @@ FUSED_TILES = 4  # a fused layer converts at most a quarter of its rows at once
 FUSED_ELEMENTS = 1 << 20  # and at most so many weights
 INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
 COLUMN_BYTES = 4 << 20  # of im2col columns at once
+EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2^24, up to which float32 holds every integer
+HAS_INT8_DOT = torch.cpu._is_vnni_supported()
 
 
 def split_rows(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,8 +46,31 @@ def combine(products: torch.Tensor, parts: int) -> torch.Tensor:
 
 
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact."""
-    return torch._int_mm(columns, weight.t())
+    """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact on every processor, so the same integers everywhere."""
+    return torch._int_mm(columns, weight.t()) if HAS_INT8_DOT else tiled_matmul(columns, weight)
+
+
+def tiled_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same integers on float32 units, for processors without int8 dot products.
+
+    There PyTorch's int8 product is a plain loop, and oneDNN's saturates. Float32 holds integers up to 2^24, thus a sum
+    of 1,024 products of two bytes, exactly; weights are converted a few rows at a time, and longer sums are int32.
+    """
+    step = fused_tile_rows(len(weight), weight.shape[1])
+    pieces = [(part, columns[:, part].float()) for part in _slices(weight.shape[1], EXACT_TERMS)]
+    out = torch.empty((len(columns), len(weight)), dtype=torch.int32)
+    for rows in _slices(len(weight), step):
+        for i, (part, floats) in enumerate(pieces):
+            product = floats @ weight[rows, part].float().t()
+            if i == 0:
+                out[:, rows] = product
+            else:
+                out[:, rows] += product.to(torch.int32)
+    return out
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def unpack_int4(packed: torch.Tensor, zero: torch.Tensor, multiplier: torch.Tensor) -> torch.Tensor:

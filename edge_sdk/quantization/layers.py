@@ -90,7 +90,10 @@ class _IntLayer(nn.Module):
 
 
 class IntLinear(_IntLayer):
-    """y = x W^T + b for x (..., K) float; activations get one scale per row."""
+    """y = x W^T + b for x (..., K) float; activations get one scale per row.
+
+    A weight of a single row is the smallest tile that `fused` converts.
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool, weights: str, execution: str) -> None:
         super().__init__(out_features, in_features, weights, execution, bias)

@@ -2,7 +2,7 @@
 
 import torch
 
-from edge_sdk.errors import MissingExtraError
+from edge_sdk.errors import EdgeSdkError, MissingExtraError
 
 INT4_GROUP = 128  # at most so many weights share an int4 scale
 MULTIPLIERS = 8  # an int4 group's scale is the row's scale times 1, ..., 8: then (q - zero) * multiplier fits int8
@@ -27,24 +27,35 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Affine, per group of consecutive weights of a row: weight (N, K) float -> integers.
 
+    Every group's range includes zero, also that of a group whose weights have one sign.
+
     Returns:
         q (N, K) uint8 in 0..15; zero (N, G) int8 in 0..15; multiplier (N, G) int8 in 1..8; scale (N,) float32, with
         w = scale * multiplier * (q - zero).
+
+    Raises:
+        EdgeSdkError: K is odd, so that two weights do not fill a byte.
     """
     try:
-        from optimum.quanto import MaxOptimizer, qint4
+        from optimum.quanto import qint4
         from optimum.quanto.tensor import quantize_weight
     except ImportError as error:
         raise MissingExtraError("quantizing a model", "torch") from error
     weight = weight.detach().float()
     n, k = weight.shape
+    if k % 2:
+        raise EdgeSdkError(
+            f"a layer with {k} inputs cannot have int4 weights, which need an even number; use --weights int8"
+        )
+    if n == 1:
+        return tuple(t[:1].contiguous() for t in int4_weight(weight.expand(2, -1)))  # type: ignore[return-value]
     size = group_size(k)
-    own, _ = MaxOptimizer()(weight, qint4, axis=0, group_size=size, zeropoint=True)
-    own = own.reshape(n, k // size).clamp_min(1e-12)  # (N, G), what each group would choose
+    groups = weight.reshape(n, k // size, size)
+    lowest, highest = groups.amin(dim=2).clamp_max(0), groups.amax(dim=2).clamp_min(0)
+    own = ((highest - lowest) / 15).clamp_min(1e-12)  # (N, G), what each group would choose
     scale = own.amax(dim=1) / MULTIPLIERS  # (N,)
     multiplier = torch.ceil(own / scale[:, None] - 1e-4).clamp(1, MULTIPLIERS)
     used = multiplier * scale[:, None]
-    lowest = weight.reshape(n, k // size, size).amin(dim=2)
     zero = torch.clamp(torch.round(-lowest / used), 0, 15)
     quantized = quantize_weight(
         weight, qint4, axis=0, scale=used.reshape(-1, 1), shift=zero.reshape(-1, 1).to(torch.uint8),

@@ -9,6 +9,7 @@ from edge_sdk.quantization.quanto import group_size, int4_weight, int8_weight
 
 SHAPES = [(1, 8), (2, 3), (7, 64), (16, 36), (5, 254), (12, 384), (3, 1152), (4, 262)]
 IDS = [f"{n}x{k}" for n, k in SHAPES]
+EVEN = pytest.mark.parametrize(("rows", "columns"), [s for s in SHAPES if s[1] % 2 == 0], ids=str)
 
 
 def matrix(rows: int, columns: int) -> torch.Tensor:
@@ -71,7 +72,7 @@ def test_a_row_of_zeros_stays_zeros(rows: int) -> None:
     assert not as_float(q4, zero, multiplier, scale).any() and (scale > 0).all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES, ids=IDS)
+@EVEN
 def test_int4_integers_are_in_their_ranges_and_fit_int8_together(rows: int, columns: int) -> None:
     q, zero, multiplier, scale = int4_weight(matrix(rows, columns))
     groups = columns // group_size(columns)
@@ -82,7 +83,7 @@ def test_int4_integers_are_in_their_ranges_and_fit_int8_together(rows: int, colu
     assert as_float(q, zero, multiplier, torch.ones(rows)).abs().max() <= 127
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES, ids=IDS)
+@EVEN
 def test_int4_is_within_half_a_step_inside_a_group_and_a_step_at_its_ends(rows: int, columns: int) -> None:
     w = matrix(rows, columns)
     q, zero, multiplier, scale = int4_weight(w)
@@ -92,7 +93,7 @@ def test_int4_is_within_half_a_step_inside_a_group_and_a_step_at_its_ends(rows: 
     assert (error <= step * (0.5 + 0.5 * at_the_end + 2e-3)).all()
 
 
-@pytest.mark.parametrize(("rows", "columns"), SHAPES, ids=IDS)
+@EVEN
 def test_an_int4_step_is_a_fifteenth_of_its_group_rounded_up(rows: int, columns: int) -> None:
     w = matrix(rows, columns)
     _, _, multiplier, scale = int4_weight(w)

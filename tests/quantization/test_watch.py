@@ -120,8 +120,3 @@ def test_nothing_is_watched_after_the_context() -> None:
     model[0].__class__ = DequantizingLinear
     model(torch.ones(5, 8))
     assert watch.tensors_seen == seen > 0 and watch.violations == []
-
-
-def test_a_layer_with_one_row_makes_no_float_weight_when_fused() -> None:
-    model = quantize_module(nn.Sequential(nn.Linear(8, 1)), "int8", "fused")
-    assert watched(model, lambda m: m(torch.ones(5, 8))).violations == []
