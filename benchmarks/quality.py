@@ -8,6 +8,7 @@ ruler reads in new pictures, whether it picks the subject out of 12, and whether
 Intervals are 95 % bootstrap over subjects (the seeds of one subject stay together).
 """
 
+import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +27,6 @@ from benchmarks.pocket.people import BACKGROUNDS, held_out_people, render
 from benchmarks.pocket.prompts import grid
 from benchmarks.report import machine, plot, summarize, table
 from edge_sdk.diffusion.prompts import training_prompts
-from edge_sdk.cli.main import Parser
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.generate import condition, decode, denoise, starting_noise
@@ -173,17 +173,19 @@ def seconds_alone(
     return out
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = Parser(prog="edge-sdk benchmark quality", description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", type=int, choices=range(12, 25), metavar="{12..24}", default=24)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=3)
     parser.add_argument("--configs", nargs="+", choices=[c.name for c in configurations()], help="default: all")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quality.json"))
-    args = parser.parse_args(argv)
+
+
+def run_benchmark(args: argparse.Namespace, command: str) -> None:
+    """Run every configuration asked for; the record grows on disk with each."""
     classifier, subjects = load_classifier(), Subjects(held_out_people()[: args.subjects])
     runs = [(subject, seed) for subject in range(args.subjects) for seed in range(args.seeds)]
     record: dict[str, Any] = {
-        "command": "edge-sdk benchmark quality" + "".join(f" {word}" for word in argv or []),
+        "command": command,
         "date": date.today().isoformat(), "machine": machine(), "subjects": args.subjects, "seeds": args.seeds,
         "chance": {"attributes": chance(subjects.people), "picked_of_12": 1 / 12, "background": 1 / len(BACKGROUNDS)},
         "results": {},
@@ -217,7 +219,3 @@ def chance(people: np.ndarray) -> float:
     """Attribute agreement between different subjects."""
     same = (people[:, None] == people[None]).mean(2)
     return float(same[~np.eye(len(people), dtype=bool)].mean())
-
-
-if __name__ == "__main__":
-    main()

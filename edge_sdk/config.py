@@ -37,14 +37,13 @@ class PersonalizeConfig:
         _one_of("weights", self.weights, WEIGHTS)
         _one_of("execution", self.execution, EXECUTIONS)
         _one_of("preset", self.preset, PRESETS)
-        _at_least("num_vectors", self.num_vectors, 1)
-        _at_least("max_batch", self.max_batch, 1)
-        _at_least("eval_draws", self.eval_draws, 1)
-        _at_least("checkpointing_steps", self.checkpointing_steps, 1)
+        _within("num_vectors", self.num_vectors, 1, 64)
+        _within("max_batch", self.max_batch, 1, 4096)
+        _within("eval_draws", self.eval_draws, 1, 65_536)
+        _within("checkpointing_steps", self.checkpointing_steps, 1, 10**9)
         if not 0 <= self.seed < 2**64:
             raise EdgeSdkError(f"seed is {self.seed}; it must be at least 0 and below 2**64")
-        if self.resolution is not None and (self.resolution < 8 or self.resolution % 8):
-            raise EdgeSdkError(f"resolution is {self.resolution}; it must be a positive multiple of 8")
+        check_resolution(self.resolution)
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
         self.zo(vocabulary_std=1.0)
@@ -85,11 +84,17 @@ class PersonalizeConfig:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
+def check_resolution(resolution: int | None) -> None:
+    """Raises EdgeSdkError unless it is None (the model's own) or a multiple of 8 up to 4096 pixels."""
+    if resolution is not None and (resolution % 8 or not 8 <= resolution <= 4096):
+        raise EdgeSdkError(f"resolution is {resolution}; it must be a positive multiple of 8, at most 4096")
+
+
 def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
         raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted)}")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise EdgeSdkError(f"{name} is {value}; it must be at least {least}")
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise EdgeSdkError(f"{name} is {value}; it must be at least {least} and at most {most}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_bytes
+from edge_sdk.files import safetensors_bytes, write_bytes
 from edge_sdk.model_files import read_header
 
 MAX_BYTES = 64 * 2**20
@@ -39,12 +39,10 @@ def save_a1111(path: Path, embedding: LearnedEmbedding) -> None:
 
 
 def _save(path: Path, key: str, embedding: LearnedEmbedding) -> None:
-    from safetensors.numpy import save
-
     vectors = np.ascontiguousarray(embedding.vectors, np.float32)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise EdgeSdkError(f"an embedding of shape {vectors.shape} must be (K, D) with finite values only")
-    write_bytes(path, save({key: vectors}, {"format": "pt", **embedding.metadata}))
+    write_bytes(path, safetensors_bytes({key: vectors}, {"format": "pt", **embedding.metadata}))
 
 
 def load_embedding(path: str | Path) -> LearnedEmbedding:
@@ -58,13 +56,13 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         raise EdgeSdkError(
             f"{path} is a pickle, which can run any program and is never opened; give a .safetensors file"
         )
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise EdgeSdkError(f"{path} is larger than {MAX_BYTES >> 20} MB; an embedding is a few kilobytes")
-    header = read_header(path)
+    header = read_header(path, MAX_BYTES)
     metadata = header.pop("__metadata__", {})
     if len(header) != 1:
         raise EdgeSdkError(f"{path} holds {len(header)} tensors; an embedding file holds exactly one")
     ((key, entry),) = header.items()
+    if not key.strip():
+        raise EdgeSdkError(f"{path} names no token; the key of its tensor must be the placeholder token")
     data = path.read_bytes()[-entry["data_offsets"][1] :] if entry["data_offsets"][1] else b""
     if entry["dtype"] == "BF16":
         vectors = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

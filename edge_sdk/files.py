@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_sdk.errors import EdgeSdkError
 
 RUN_FILES = ("run.json", "learned_embeds.safetensors")
@@ -20,8 +22,6 @@ def disk_errors(what: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and error.filename not in (None, str(what)):
-            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EdgeSdkError(f"{what} cannot be written: the disk is full; free some space and resume") from error
         raise EdgeSdkError(f"{what} cannot be written: {error.strerror or error}; choose another place") from error
@@ -58,6 +58,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """What safetensors writes, with the header's entries sorted: the library's own order differs from call to call."""
+    from safetensors.numpy import save
+
+    data = save(tensors, metadata)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def write_json(path: Path, value: Any) -> None:

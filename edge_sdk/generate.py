@@ -6,12 +6,14 @@ DDIM (Song et al., 2021) with classifier-free guidance. The starting noise comes
 same seed gives the same bytes on the same machine.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_sdk.config import check_resolution
 from edge_sdk.embedding import LearnedEmbedding, load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.noise import Stream, normals
@@ -60,7 +62,8 @@ def denoise(
     """DDIM from noise (N, C, h, w) float32 to latents of the same shape. Guidance of 1 or less is no guidance."""
     import torch
 
-    scheduler.set_timesteps(num_inference_steps)
+    most = scheduler.config.num_train_timesteps - scheduler.config.steps_offset
+    scheduler.set_timesteps(min(num_inference_steps, most))
     latents = torch.from_numpy(noise) * scheduler.init_noise_sigma
     guided = guidance_scale > 1
     hidden = torch.cat([negative, positive]) if guided else positive
@@ -124,12 +127,13 @@ def generate(
     for name, value in (("num_images", num_images), ("num_inference_steps", num_inference_steps)):
         if not 1 <= value <= 1000:
             raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
+    if not math.isfinite(guidance_scale):
+        raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
     if not 0 <= seed < 2**64:
         raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
     opened = open_model(model, weights, execution)
-    side = resolution or opened.resolution()
-    if side < 8 or side % 8:
-        raise EdgeSdkError(f"resolution is {side}; it must be a positive multiple of 8")
+    check_resolution(resolution)
+    side = opened.resolution() if resolution is None else resolution
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
 
     text = opened.load_text()
@@ -137,7 +141,7 @@ def generate(
     del text
     release()
     unet: Any = opened.load("unet")
-    latent_side = side // 2 ** (len(opened.config("vae")["block_out_channels"]) - 1)
+    latent_side = side // opened.vae_scale()
     noise = starting_noise(seed, num_images, (unet.config.in_channels, latent_side, latent_side))
     latents = denoise(unet, opened.load_scheduler(), positive, negative, noise, num_inference_steps, guidance_scale)
     del unet

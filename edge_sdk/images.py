@@ -4,6 +4,7 @@ Formats are recognized by content (PNG, JPEG, WebP), sizes are checked before an
 leaves this module as pixels only: no names, no EXIF.
 """
 
+import codecs
 import io
 import os
 import stat
@@ -69,10 +70,11 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
             if len(photos) == MAX_PHOTOS:
                 raise _Unusable(f"there are more than {MAX_PHOTOS} photos")
             image = _decode(_read(file, root if root.is_dir() else root.parent))
+            caption = _caption(file)
             photos.append(_to_array(_square(image, resolution, center_crop)))
-            captions.append(_caption(file))
+            captions.append(caption)
         except _Unusable as error:
-            skipped.append((file.name, str(error)))
+            skipped.append(("".join(c if c.isprintable() else "?" for c in file.name), str(error)))
     if not photos:
         why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise EdgeSdkError(
@@ -112,7 +114,7 @@ def _decode(data: bytes) -> Image.Image:
                 raise _Unusable(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are read")
             if min(width, height) < MIN_SIDE:
                 raise _Unusable(f"{width} x {height} pixels; each side must be {MIN_SIDE} or more")
-            if getattr(image, "n_frames", 1) > 1:
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones add a small second picture
                 raise _Unusable("an animation")
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -121,6 +123,8 @@ def _decode(data: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         raise _Unusable("not a PNG, JPEG or WebP picture") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _Unusable(f"a decompression bomb; at most {MAX_PIXELS // 10**6} million pixels are read") from error
     except MemoryError as error:
         raise _Unusable("too large for this machine's memory") from error
     except Exception as error:
@@ -158,8 +162,11 @@ def _caption(file: Path) -> str:
     if not beside.is_file() or beside.is_symlink():
         return ""
     try:
-        data = beside.read_bytes()
-        text = data[:MAX_CAPTION].decode("utf-8").strip()
+        with open(beside, "rb") as opened:
+            data = opened.read(MAX_CAPTION)
+        text = codecs.getincrementaldecoder("utf-8")().decode(
+            data, final=len(data) < MAX_CAPTION
+        )  # a cut letter is left
     except (OSError, UnicodeDecodeError) as error:
         raise _Unusable(f"its caption {beside.name} is not UTF-8 text") from error
     return " ".join(text.split())

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import math
 import os
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from edge_sdk.errors import EdgeSdkError
 
@@ -22,7 +21,6 @@ INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
 MAX_HEADER = 100 * 2**20
 CHUNK = 1 << 24  # bytes looked at together
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 def find(name_or_path: str) -> Path:
@@ -32,9 +30,9 @@ def find(name_or_path: str) -> Path:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise EdgeSdkError(
             f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
         )
@@ -92,10 +90,11 @@ def check(folder: Path) -> str | None:
     _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
     for part in PARTS:
         config = _json(folder / part / "config.json", f"the {part} is missing")
-        declared = config.get("_class_name") or (config.get("architectures") or [PART_CLASSES[part]])[0]
-        if declared != PART_CLASSES[part]:
+        declared = config.get("_class_name") or config.get("architectures", PART_CLASSES[part])
+        if declared not in (PART_CLASSES[part], [PART_CLASSES[part]]):
             raise EdgeSdkError(
-                f"{folder / part} is a {declared}; supported is {PART_CLASSES[part]} (Stable Diffusion 1.x and 2.x)"
+                f"{folder / part} is a {_short(declared)}; supported is {PART_CLASSES[part]} "
+                "(Stable Diffusion 1.x and 2.x)"
             )
         for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
             read_header(file)
@@ -112,9 +111,12 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).exists():
             return [folder / name]
         if (folder / f"{name}.index.json").exists():
-            shards = _json(folder / f"{name}.index.json", "the list of weight files").get("weight_map", {}).values()
+            index = _json(folder / f"{name}.index.json", "download the model again").get("weight_map")
+            shards = list(index.values()) if isinstance(index, dict) else []
+            if not shards or not all(isinstance(shard, str) for shard in shards):
+                raise EdgeSdkError(f"{folder / name}.index.json lists no weight files; download the model again")
             files = [folder / shard for shard in sorted(set(shards))]
-            if bad := [file for file in files if file.parent != folder or not file.exists()]:
+            if bad := [file for file in files if file.parent != folder or not file.is_file()]:
                 raise EdgeSdkError(
                     f"{bad[0]} is named in {name}.index.json but is not a file in its folder; download the model again"
                 )
@@ -128,38 +130,32 @@ def weight_files(folder: Path) -> list[Path]:
     raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, checked against the file's size.
+def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
+    """The header of a safetensors file, which the library checks against the file's size.
+
+    Args:
+        max_bytes: a larger file is refused.
 
     Raises:
-        EdgeSdkError: not a safetensors file, cut short, or edited.
+        EdgeSdkError: not a safetensors file, cut short, edited, or too large.
     """
     try:
-        size = path.stat().st_size
         with open(path, "rb") as file:
-            start = file.read(8)
-            if len(start) < 8:
-                raise EdgeSdkError(f"{path} is cut short ({size} bytes); download it again")
-            (length,) = struct.unpack("<Q", start)
+            size = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise EdgeSdkError(f"{path} has {size >> 20} MB; at most {max_bytes >> 20} MB are read here")
+            length = int.from_bytes(file.read(8), "little")
             if length > min(MAX_HEADER, size - 8):
-                raise EdgeSdkError(f"{path} is not a whole safetensors file; download it again")
-            header = json.loads(file.read(length))
-        end = 0
-        for name, entry in sorted(
-            ((n, e) for n, e in header.items() if n != "__metadata__"), key=lambda item: item[1]["data_offsets"]
-        ):
-            first, last = entry["data_offsets"]
-            if first != end or last - first != _ITEM_BYTES[entry["dtype"]] * math.prod(entry["shape"]):
-                raise EdgeSdkError(f"{path} is damaged at {name}; download it again")
-            end = last
+                raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
+            text = file.read(length)
+        with safe_open(path, "numpy"):
+            header = json.loads(text)
     except OSError as error:
-        raise EdgeSdkError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EdgeSdkError(f"{path} is not a safetensors file; download it again") from error
-    if end != size - 8 - length:
-        raise EdgeSdkError(
-            f"{path} is cut short: {size - 8 - length} bytes of weights instead of {end}; download it again"
-        )
+        raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
+    if not isinstance(header.get("__metadata__", {}), dict):
+        raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
     return header
 
 
@@ -170,8 +166,8 @@ def check_finite(path: Path) -> None:
         EdgeSdkError: a NaN or infinity, naming the tensor.
     """
     header = read_header(path)
-    (length,) = struct.unpack("<Q", path.open("rb").read(8))
     data = np.memmap(path, np.uint8, "r")
+    length = int.from_bytes(data[:8].tobytes(), "little")
     for name, entry in header.items():
         if name == "__metadata__" or entry["dtype"] not in ("F64", "F32", "F16", "BF16"):
             continue
@@ -214,8 +210,12 @@ def _json(path: Path, hint: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise EdgeSdkError(f"{path} does not exist; {hint}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EdgeSdkError(f"{path} cannot be read as JSON; {hint}") from error
     if not isinstance(value, dict):
         raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
     return value
+
+
+def _short(value: object) -> str:
+    return " ".join(str(value).split())[:120]

@@ -52,9 +52,27 @@ class Model:
     def config(self, part: str) -> dict[str, Any]:
         return json.loads((self.folder / part / "config.json").read_text())
 
+    def vae_scale(self) -> int:
+        """Pixels of a picture's side per latent.
+
+        Raises:
+            EdgeSdkError: the VAE's config does not say.
+        """
+        channels = self.config("vae").get("block_out_channels")
+        if not isinstance(channels, list) or not channels:
+            raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
+        return 2 ** (len(channels) - 1)
+
     def resolution(self) -> int:
-        """The side of a picture in pixels that the model was made for."""
-        return int(self.config("unet")["sample_size"]) * 2 ** (len(self.config("vae")["block_out_channels"]) - 1)
+        """The side of a picture in pixels that the model was made for.
+
+        Raises:
+            EdgeSdkError: the model's configs do not say.
+        """
+        side = self.config("unet").get("sample_size")
+        if not isinstance(side, int):
+            raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        return side * self.vae_scale()
 
     def load(self, part: str) -> "nn.Module":
         """One of "unet", "vae" and "text_encoder", in eval mode, with integer layers unless weights are "none".
@@ -96,7 +114,7 @@ class Model:
         kind = _import("diffusers.schedulers.scheduling_ddim", "DDIMScheduler")
         try:
             return kind.from_pretrained(self.folder / "scheduler", local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
             raise EdgeSdkError(f"{self.folder / 'scheduler'} cannot be loaded: {_one_line(error)}") from error
 
 
@@ -117,10 +135,8 @@ def open_model(name_or_path: str, weights: str = "int8", execution: str = "integ
             raise MissingExtraError("running a PyTorch model", "torch")
     folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
-    if stored is not None and weights not in ("none", stored):
+    if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
-    if stored is not None:
-        weights = stored
     return Model(name_or_path, folder, weights, "dequantized" if weights == "none" else execution, stored is not None)
 
 

@@ -79,6 +79,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         "model": model.fingerprint(),
         "weights": f"{model.weights} {model.execution}",
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
+        "token": f"{config.placeholder_token} from {initializer(model, config)}",
     }
     return Prepared(objective, zo, initial, text.norm_range(), photos, fingerprints, notices)
 
@@ -104,7 +105,7 @@ def initializer(model: models.Model, config: PersonalizeConfig) -> str:
         raise EdgeSdkError(
             "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'"
         )
-    return config.initializer_token or "person"
+    return "person" if config.initializer_token is None else config.initializer_token
 
 
 class Personalizer:

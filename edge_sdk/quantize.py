@@ -23,8 +23,6 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     Raises:
         EdgeSdkError: the model cannot be read, or the folder holds something already or cannot be written.
     """
-    from edge_sdk.quantization import integer_layers, save_component
-
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
     source, folder = open_model(model, weights), Path(output_dir)
@@ -38,6 +36,8 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
         "integer_weights": 0,
         "bytes": 0,
     }
+    from edge_sdk.quantization import integer_layers, save_component
+
     with RunLock(folder):
         check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
         for part in PARTS:

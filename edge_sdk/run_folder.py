@@ -1,6 +1,7 @@
 """A personalization run on disk: lock, checkpoints, resume, the learned file, ``run.json``, the preview."""
 
 import contextlib
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +79,10 @@ def run_personalization(
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
     opened = open_model(model, config.weights, config.execution)
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
-    with RunLock(folder), _logger(report_to, folder) as log:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(RunLock(folder))
         check_output_dir(folder, resume=resume_from_checkpoint is not None)
+        log = stack.enter_context(_logger(report_to, folder))
         for name, why in photos.skipped:
             notify(f"skipped {name}: {why}")
         notify(f"learning from {len(photos.pixels)} photo(s)")
@@ -112,20 +115,19 @@ def run_personalization(
                 if step.step % config.checkpointing_steps == 0 or late or last or stopped:
                     _save(folder, state, prepared)
                 if stopped:
-                    raise Cancelled(
-                        f"stopped after step {step.step}, saved; go on with the same command and "
-                        "--resume_from_checkpoint latest"
-                    )
+                    raise Cancelled(f"stopped after step {step.step}, saved")
                 if late:
                     notify(f"the time budget ends the run after step {step.step}")
                     break
+            loss_final = personalizer.held_out_loss()
+            if not math.isfinite(loss_final):
+                raise NonFiniteLossError("the loss of the learned token is not finite")
         except NonFiniteLossError as error:
             _save(folder, state, prepared)
             path = personalizer.save(folder)
             raise EdgeSdkError(
                 f"{error}; the last good token is in {path}, start a new run with a smaller learning_rate or zo_mu"
             ) from error
-        loss_final = personalizer.held_out_loss()
         personalizer.save(folder)
         record = {
             "schema_version": SCHEMA_VERSION,

@@ -204,7 +204,7 @@ def test_a_damaged_weight_file_is_refused(read: Callable[[Path], Any], case: str
 def test_a_weight_file_cut_short_is_refused_by_the_check(model: Path) -> None:
     path = model / "vae" / WEIGHTS
     path.write_bytes(path.read_bytes()[:-100])
-    with refused(f"vae/{WEIGHTS} is cut short: .* bytes of weights instead of .*; download it again"):
+    with refused(f"vae/{WEIGHTS} is cut short or damaged .*; download it again"):
         check(model)
 
 
@@ -263,7 +263,7 @@ def test_a_number_that_is_not_finite_is_found_wherever_it_is(
 def test_the_fingerprint_is_that_of_the_content(model: Path, sd1_folder: Path) -> None:
     before = fingerprint(model)
     assert before == fingerprint(sd1_folder)
-    files = [path for path in model.rglob("*") if path.is_file()]
+    files = [path for path in model.rglob("*") if path.is_file() and path.stat().st_size]
     assert len(files) >= 9
     for path in files:
         whole = path.read_bytes()

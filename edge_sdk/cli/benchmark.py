@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     import importlib
     import sys
 
-    from edge_sdk.cli.main import DONE
+    from edge_sdk.cli.main import DONE, Parser
     from edge_sdk.errors import EdgeSdkError
 
     sys.path.insert(0, "")
@@ -28,5 +28,8 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeSdkError(
             f"benchmark {args.name} needs a source checkout with the dev extra ({error}); run it in the checkout"
         ) from error
-    module.main(args.arguments)
+    parser = Parser(prog=f"edge-sdk benchmark {args.name}", description=(module.__doc__ or "").partition("\n")[0])
+    module.add_arguments(parser)
+    command = " ".join(["edge-sdk", "benchmark", args.name, *args.arguments])
+    module.run_benchmark(parser.parse_args(args.arguments), command)
     return DONE

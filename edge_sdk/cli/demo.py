@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import sys
     from pathlib import Path
 
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             )
         except Cancelled as cancelled:
             progress.close()
-            print(f"edge-sdk: {cancelled}")
+            print(f"edge-sdk: {cancelled}; start again with another --output_dir", file=sys.stderr)
             return CANCELLED
     progress.close()
     folder = Path(args.output_dir)

@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"edge-sdk: error: {message}; see {self.prog} --help\n")
+        self.exit(USER_ERROR, f"edge-sdk: error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:

@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
-            print(f"edge-sdk: {cancelled}", file=sys.stderr)
+            how = "go on with the same command and --resume_from_checkpoint latest"
+            print(f"edge-sdk: {cancelled}; {how}", file=sys.stderr)
             return CANCELLED
     progress.close()
     if args.a1111:

@@ -4,6 +4,7 @@ The tokenizer and the embedding table are never changed. A token id of ``vocab_s
 learned embedding, which is an argument of every call and may differ from row to row.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,20 +68,11 @@ class TextEncoder:
         return torch.tensor([self._tokenize_one(prompt, ids_of) for prompt in prompts])
 
     def _tokenize_one(self, prompt: str, ids_of: dict[str, list[int]]) -> list[int]:
-        pieces: list[str | list[int]] = [prompt]
-        for word, ids in ids_of.items():
-            split: list[str | list[int]] = []
-            for piece in pieces:
-                if isinstance(piece, list):
-                    split.append(piece)
-                    continue
-                for i, text in enumerate(piece.split(word)):
-                    split += [ids, text] if i else [text]
-            pieces = split
+        longest_first = "|".join(re.escape(word) for word in sorted(ids_of, key=len, reverse=True))
         inside: list[int] = []
-        for piece in pieces:
-            if isinstance(piece, list):
-                inside += piece
+        for piece in re.split(f"({longest_first})", prompt) if ids_of else [prompt]:
+            if piece in ids_of:
+                inside += ids_of[piece]
             elif piece.strip():
                 inside += self.tokenizer(piece, add_special_tokens=False).input_ids
         room = self.length - 2

@@ -48,7 +48,8 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
             f"a layer with {k} inputs cannot have int4 weights, which need an even number; use --weights int8"
         )
     if n == 1:
-        return tuple(t[:1].contiguous() for t in int4_weight(weight.expand(2, -1)))  # type: ignore[return-value]
+        q, zero, multiplier, scale = int4_weight(weight.expand(2, -1))
+        return q[:1], zero[:1], multiplier[:1], scale[:1]
     size = group_size(k)
     groups = weight.reshape(n, k // size, size)
     lowest, highest = groups.amin(dim=2).clamp_max(0), groups.amax(dim=2).clamp_min(0)
