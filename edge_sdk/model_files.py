@@ -90,11 +90,11 @@ def check(folder: Path) -> str | None:
     _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
     for part in PARTS:
         config = _json(folder / part / "config.json", f"the {part} is missing")
-        declared = config.get("_class_name") or config.get("architectures", PART_CLASSES[part])
-        if declared not in (PART_CLASSES[part], [PART_CLASSES[part]]):
+        wanted = PART_CLASSES[part]
+        declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
+        if declared != [wanted]:
             raise EdgeSdkError(
-                f"{folder / part} is a {_short(declared)}; supported is {PART_CLASSES[part]} "
-                "(Stable Diffusion 1.x and 2.x)"
+                f"{folder / part} is a {_short(declared)}; supported is {wanted} (Stable Diffusion 1.x and 2.x)"
             )
         for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
             read_header(file)

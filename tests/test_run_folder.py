@@ -54,7 +54,7 @@ def whole(sd1_folder: Path, photos: Path, tmp_path_factory: pytest.TempPathFacto
 def stopped(learn: Callable[..., Any], tmp_path: Path) -> Path:
     """A run that was stopped after step 5, with checkpoints 4 and 5."""
     calls = count(1)
-    with pytest.raises(Cancelled, match=r"stopped after step 5, saved; .*--resume_from_checkpoint latest"):
+    with pytest.raises(Cancelled, match=r"stopped after step 5, saved"):
         learn(stop=lambda: next(calls) == 5)
     return tmp_path / "run"
 
