@@ -45,6 +45,32 @@ def combine(products: torch.Tensor, parts: int) -> torch.Tensor:
     return high.float().mul_(256).add_(low)
 
 
+def linear(
+    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor
+) -> None:
+    """out = x W^T + bias for x (M, K) float32, W = scale * q, q (N, K) int8; one activation scale per row of x."""
+    parts, step = split_rows(x, bits)
+    torch.mul(combine(integer_matmul(parts.flatten(0, 1), q), len(parts)).mul_(step), scale, out=out)
+    if bias is not None:
+        out += bias
+
+
+def conv2d(
+    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor,
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+) -> None:  # fmt: skip
+    """Convolution of x (B, H, W, C) with q (N, kh * kw * C) int8 into out (B, Ho, Wo, N); one scale per sample."""
+    parts, step = split_rows(x.permute(0, 3, 1, 2), bits)  # (P, B, C, H, W), (B, 1, 1, 1)
+    image = pad_nhwc(parts, padding)  # (P * B, H', W', C)
+    _, ho, wo, n = out.shape
+    lines = max(1, min(ho, COLUMN_BYTES // (len(image) * wo * q.shape[1])))
+    for rows in _slices(ho, lines):
+        y = combine(integer_matmul(columns_of(image, kernel, stride, rows), q), len(parts))
+        torch.mul(y.view(len(x), -1, wo, n).mul_(step), scale, out=out[:, rows])
+    if bias is not None:
+        out += bias
+
+
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact on every processor, so the same integers everywhere."""
     return torch._int_mm(columns, weight.t()) if HAS_INT8_DOT else tiled_matmul(columns, weight)

@@ -1,13 +1,15 @@
 """`IntLinear` and `IntConv2d`: drop-in layers for inference with integer weights."""
 
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.quantization import kernels, quanto
+from edge_sdk.quantization import kernels, native, quanto
 
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
 
@@ -77,16 +79,16 @@ class _IntLayer(nn.Module):
             stop = min(start + step, last)
             yield slice(start, stop), self.rows(start, stop)
 
-    def integer_step(self) -> int:
-        """Rows a tile of the integer product: all of them for int8, a bounded unpacked piece for int4."""
-        if self.weights == "int8":
-            return len(self.q)
-        return max(1, kernels.INT4_ELEMENTS // (2 * self.q.shape[1]))
+    def integer_tiles(self, first: int, last: int) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, Any]]:
+        """What an integer product takes: (which rows, int8 rows, scale, bias); all rows for int8, pieces for int4."""
+        step = last - first if self.weights == "int8" else max(1, kernels.INT4_ELEMENTS // (2 * self.q.shape[1]))
+        for rows, tile in self.tiles(step, first, last):
+            yield rows, tile, self.scale[rows], None if self.bias is None else self.bias[rows]
 
-    def products(self, columns: torch.Tensor, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """(M, K) int8 -> (M, N) int32."""
-        tiles = [kernels.integer_matmul(columns, tile) for _, tile in self.tiles(self.integer_step(), first, last)]
-        return tiles[0] if len(tiles) == 1 else torch.cat(tiles, dim=1)
+
+def backend() -> ModuleType:
+    """The compiled integer products where there are any, else PyTorch's."""
+    return native if native.library() else kernels
 
 
 class IntLinear(_IntLayer):
@@ -112,15 +114,19 @@ class IntLinear(_IntLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, self.in_features).float()
-        if self.execution == "integer":
-            parts, scale = kernels.split_rows(flat, self.activation_bits)
-            y = kernels.combine(self.products(parts.flatten(0, 1)), len(parts)).mul_(scale).mul_(self.scale)
-        else:
-            step = kernels.fused_tile_rows(self.out_features, self.in_features)
-            y = torch.cat([F.linear(flat, tile.float()) for _, tile in self.tiles(step)], dim=1).mul_(self.scale)
-        if self.bias is not None:
-            y += self.bias
+        y = self._integer(flat.contiguous()) if self.execution == "integer" else self._fused(flat)
         return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+
+    def _integer(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.new_empty((len(x), self.out_features))
+        for rows, *tile in self.integer_tiles(0, self.out_features):
+            backend().linear(x, *tile, self.activation_bits, y[:, rows])
+        return y
+
+    def _fused(self, x: torch.Tensor) -> torch.Tensor:
+        step = kernels.fused_tile_rows(self.out_features, self.in_features)
+        y = torch.cat([F.linear(x, tile.float()) for _, tile in self.tiles(step)], dim=1).mul_(self.scale)
+        return y if self.bias is None else y.add_(self.bias)
 
 
 class IntConv2d(_IntLayer):
@@ -155,35 +161,33 @@ class IntConv2d(_IntLayer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         run = self._integer if self.execution == "integer" else self._fused
-        n, c = self.out_channels // self.groups, self.in_channels // self.groups
-        inputs = x.float().split(c, dim=1) if self.groups > 1 else (x.float(),)
-        outputs = [run(part, g * n, (g + 1) * n) for g, part in enumerate(inputs)]
-        y = (outputs[0] if self.groups == 1 else torch.cat(outputs, dim=1)).mul_(self.scale.view(-1, 1, 1))
-        if self.bias is not None:
-            y += self.bias.view(-1, 1, 1)
-        return y.to(x.dtype)
+        return run(x.float()).to(x.dtype)
 
-    def _integer(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        b, n = len(x), last - first
-        (kh, kw), (sh, sw) = self.kernel_size, self.stride
-        parts, scale = kernels.split_rows(x, self.activation_bits)  # (P, B, C, H, W), (B, 1, 1, 1)
-        image = kernels.pad_nhwc(parts, self.padding)  # (P * B, H', W', C)
-        ho, wo = (image.shape[1] - kh) // sh + 1, (image.shape[2] - kw) // sw + 1
-        step = max(1, min(ho, kernels.COLUMN_BYTES // (len(image) * wo * kh * kw * image.shape[3])))
-        out = x.new_empty((b, ho, wo, n))
-        for top in range(0, ho, step):
-            rows = slice(top, min(top + step, ho))
-            columns = kernels.columns_of(image, self.kernel_size, self.stride, rows)
-            y = kernels.combine(self.products(columns, first, last), len(parts))
-            torch.mul(y.view(b, -1, wo, n), scale, out=out[:, rows])
-        return out.permute(0, 3, 1, 2)
+    def _groups(self, channels: int) -> list[slice]:
+        size = channels // self.groups
+        return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
 
-    def _fused(self, x: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        step = kernels.fused_tile_rows(last - first, self.kernel_size[0] * self.kernel_size[1] * x.shape[1])
-        tiles = self.tiles(step, first, last)
-        return torch.cat(
-            [kernels.fused_conv(x, t, self.kernel_size, self.stride, self.padding) for _, t in tiles], dim=1
-        )
+    def _integer(self, x: torch.Tensor) -> torch.Tensor:
+        (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
+        ho, wo = (x.shape[2] + 2 * ph - kh) // sh + 1, (x.shape[3] + 2 * pw - kw) // sw + 1
+        nhwc, y = x.permute(0, 2, 3, 1), x.new_empty((len(x), ho, wo, self.out_channels))
+        for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
+            part = nhwc[..., inputs].contiguous()
+            for rows, *tile in self.integer_tiles(outputs.start, outputs.stop):
+                backend().conv2d(part, *tile, self.activation_bits, y[..., rows], *window)
+        return y.permute(0, 3, 1, 2)
+
+    def _fused(self, x: torch.Tensor) -> torch.Tensor:
+        step = kernels.fused_tile_rows(self.out_channels // self.groups, self.q.shape[1])
+        y = torch.cat(
+            [
+                kernels.fused_conv(x[:, inputs], tile, self.kernel_size, self.stride, self.padding)
+                for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True)
+                for _, tile in self.tiles(step, outputs.start, outputs.stop)
+            ],
+            dim=1,
+        ).mul_(self.scale.view(-1, 1, 1))
+        return y if self.bias is None else y.add_(self.bias.view(-1, 1, 1))
 
 
 def integer_layers(module: nn.Module) -> dict[str, _IntLayer]:

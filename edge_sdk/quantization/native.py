@@ -1,0 +1,119 @@
+"""The compiled integer products of ``native.cpp``: built on first use where there is a C++ compiler, and optional.
+
+The library lies in the user's cache folder, under a name that says which source, flags and processor it is for.
+``EDGE_SDK_NATIVE=0`` does without it. Without it `kernels.py` computes the same sums, more slowly.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from edge_sdk.quantization.kernels import LEVELS
+
+SOURCE = Path(__file__).with_name("native.cpp")
+# Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
+BUILD_SECONDS = 300
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The library, or None where it cannot be built or loaded or does not compute what it must."""
+    if os.environ.get("EDGE_SDK_NATIVE") == "0":
+        return None
+    path = cache_folder() / f"integer-{_fingerprint()}.so"
+    try:
+        if not path.exists():
+            _build_apart(path)
+        loaded = ctypes.CDLL(str(path))
+        return loaded if _is_right(loaded) else None
+    except (OSError, subprocess.SubprocessError) as error:
+        logging.getLogger(__name__).info("integer products are not compiled: %s", error)
+        return None
+
+
+def cache_folder() -> Path:
+    """Where the built library lies: ``edge-sdk`` in XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-sdk"
+
+
+def linear(
+    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor
+) -> None:
+    """out = x W^T + bias for x (M, K) float32, q (N, K) int8; ``out`` (M, N) may be some columns of a wider matrix."""
+    _call("edge_linear", x, x.shape[0], q, scale, bias, q.shape[0], q.shape[1], LEVELS[bits], out, out.stride(0))
+
+
+def conv2d(
+    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor,
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+) -> None:  # fmt: skip
+    """Convolution of x (B, H, W, C) float32, contiguous, with q (N, kh * kw * C) int8 into ``out`` (B, Ho, Wo, N).
+
+    ``out`` may be some channels of a wider tensor.
+    """
+    _call(
+        "edge_conv", x, *x.shape, kernel, stride, padding, q, scale, bias, q.shape[0], LEVELS[bits], out, out.stride(2)
+    )  # fmt: skip
+
+
+def _call(name: str, *arguments: object) -> None:
+    function = getattr(library(), name)
+    function(*(_as_c(argument) for argument in arguments))
+
+
+def _as_c(value: object) -> object:
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, tuple):
+        return (ctypes.c_int64 * len(value))(*value)
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return ctypes.c_void_p() if value is None else ctypes.c_int64(value)  # type: ignore[arg-type]
+
+
+def _fingerprint() -> str:
+    processor = platform.machine() + platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+    return hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode() + processor.encode()).hexdigest()[:16]
+
+
+def _build_apart(path: Path) -> None:
+    """Build in a process of its own: what a compiler driver imports stays out of this one's memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "edge_sdk.quantization.native", str(path)]
+    subprocess.run(command, check=True, timeout=BUILD_SECONDS, capture_output=True)
+
+
+def _build(path: Path) -> None:
+    """Compile with PyTorch's extension loader in a folder of its own, then move the result into place at once."""
+    from torch.utils.cpp_extension import load
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        load("integer", [str(SOURCE)], extra_cflags=list(FLAGS), build_directory=folder, is_python_module=False)
+        os.replace(Path(folder) / "integer.so", path)
+
+
+def _is_right(loaded: ctypes.CDLL) -> bool:
+    """Whether a small product is exact on this processor."""
+    x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
+    x[:, 0] = 32500
+    out, one = torch.empty(6, 6), torch.ones(6)
+    loaded.edge_linear(*(_as_c(v) for v in (x, 6, q, one, None, 6, 85, 32500.0, out, 6)))
+    return torch.equal(out, (x.long() @ q.long().t()).float())
+
+
+if __name__ == "__main__":
+    _build(Path(sys.argv[1]))
