@@ -31,6 +31,19 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
                         help="integer products, or float activations on integer weights")  # fmt: skip
 
 
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--resume_from_checkpoint", metavar="latest|PATH", help="go on with an interrupted run")
+
+
+def say_how_to_go_on(cancelled: Exception) -> int:
+    """The line of a run that was stopped; returns its exit status."""
+    from edge_sdk.cli.main import CANCELLED
+
+    how = "go on with the same command and --resume_from_checkpoint latest"
+    print(f"edge-sdk: {cancelled}; {how}", file=sys.stderr)
+    return CANCELLED
+
+
 def quiet_libraries() -> None:
     """Keep the bars and notices of other libraries off the terminal, and their hands off the network."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

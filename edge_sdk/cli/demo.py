@@ -6,18 +6,18 @@ HELP = "learn a bundled subject on the embedded model and draw it, before and af
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common
+    from edge_sdk.cli.common import add_common, add_resume
 
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder for the results")
+    add_resume(parser)
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
     from pathlib import Path
 
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
-    from edge_sdk.cli.main import CANCELLED, DONE
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
+    from edge_sdk.cli.main import DONE
     from edge_sdk.cli.personalize import summary
     from edge_sdk.config import PersonalizeConfig
 
@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
                 notify=progress.say,
                 on_step=progress,
                 stop=stop,
+                resume_from_checkpoint=args.resume_from_checkpoint,
                 command="demo",
                 seed=args.seed,
             )
         except Cancelled as cancelled:
             progress.close()
-            print(f"edge-sdk: {cancelled}; start again with another --output_dir", file=sys.stderr)
-            return CANCELLED
+            return say_how_to_go_on(cancelled)
     progress.close()
     folder = Path(args.output_dir)
     prompts = [f"a picture of <subject> on a {color} background" for color in ("white", "green", "orange", "purple")]

@@ -1,7 +1,6 @@
 """`edge-sdk personalize`: learn a token from a folder of photos."""
 
 import argparse
-import sys
 from typing import Any
 
 HELP = "learn a token from 3 to 5 photos"
@@ -29,7 +28,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_execution, add_model
+    from edge_sdk.cli.common import add_common, add_execution, add_model, add_resume
 
     add_model(parser)
     add_execution(parser)
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--use_captions", action="store_true", help="take each photo's prompt from the .txt file beside it"
     )
     parser.add_argument("--no_center_crop", action="store_true", help="squeeze photos to a square instead of cropping")
-    parser.add_argument("--resume_from_checkpoint", metavar="latest|PATH", help="go on with an interrupted run")
+    add_resume(parser)
     parser.add_argument("--time_budget_s", type=float, metavar="S", help="stop in time and keep what is learned")
     parser.add_argument("--report_to", choices=("tensorboard",), help="write loss curves to output_dir/logs")
     parser.add_argument(
@@ -68,8 +67,8 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
-    from edge_sdk.cli.main import CANCELLED, DONE
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
+    from edge_sdk.cli.main import DONE
     from edge_sdk.config import PersonalizeConfig
 
     options = options_of(args)
@@ -87,9 +86,7 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
-            how = "go on with the same command and --resume_from_checkpoint latest"
-            print(f"edge-sdk: {cancelled}; {how}", file=sys.stderr)
-            return CANCELLED
+            return say_how_to_go_on(cancelled)
     progress.close()
     if args.a1111:
         from edge_sdk.embedding import load_embedding, save_a1111
