@@ -143,7 +143,7 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if max_bytes is not None and size > max_bytes:
-                raise EdgeSdkError(f"{path} has {size >> 20} MB; at most {max_bytes >> 20} MB are read here")
+                raise EdgeSdkError(f"{path} is larger than {max_bytes >> 20} MB, the most that is read here")
             length = int.from_bytes(file.read(8), "little")
             if length > min(MAX_HEADER, size - 8):
                 raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
