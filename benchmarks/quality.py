@@ -85,7 +85,7 @@ def build(model: Model, subjects: Subjects) -> tuple[StableDiffusionObjective, n
     text = model.load_text()
     ids = text.tokenize(training_prompts("pocket", TOKEN), {TOKEN: 1})
     latents = encode_images(model.load("vae"), subjects.pixels)
-    objective = StableDiffusionObjective(text, model.load("unet"), model.load_scheduler(), latents, ids, 1)
+    objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
     return objective, text.initial_embedding("person", 1), text.norm_range()
 
 
@@ -125,7 +125,7 @@ def measure(
     out, pictures = [], []
     prompts = [f"a picture of {TOKEN}"] * PLAIN + [f"a picture of {TOKEN} on a {b} background" for b in BACKGROUNDS]
     asked = np.array([-1] * PLAIN + list(range(len(BACKGROUNDS))))
-    vae, scheduler = model.load("vae"), model.load_scheduler()
+    vae, scheduler = model.load("vae"), model.load_schedule()
     for token, (subject, seed) in zip(tokens, runs, strict=True):
         unseen = View(objective, subject * subjects.views + REFERENCES, UNSEEN)
         draws = held_out_draws(unseen, 0, LOSS_DRAWS, (0, 1000))

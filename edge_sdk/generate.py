@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from edge_sdk.diffusion.schedule import Schedule
     from edge_sdk.diffusion.text import TextEncoder
+    from edge_sdk.diffusion.vae import Vae
 
 
 def condition(
@@ -56,38 +58,35 @@ def condition(
 
 
 def denoise(
-    unet: "nn.Module", scheduler: Any, positive: "torch.Tensor", negative: "torch.Tensor", noise: np.ndarray,
+    unet: "nn.Module", schedule: "Schedule", positive: "torch.Tensor", negative: "torch.Tensor", noise: np.ndarray,
     num_inference_steps: int, guidance_scale: float,
 ) -> "torch.Tensor":  # fmt: skip
     """DDIM from noise (N, C, h, w) float32 to latents of the same shape. Guidance of 1 or less is no guidance."""
     import torch
 
-    most = scheduler.config.num_train_timesteps - scheduler.config.steps_offset
-    scheduler.set_timesteps(min(num_inference_steps, most))
-    latents = torch.from_numpy(noise) * scheduler.init_noise_sigma
+    steps = min(num_inference_steps, schedule.max_steps)
+    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise)
     guided = guidance_scale > 1
     hidden = torch.cat([negative, positive]) if guided else positive
     with torch.inference_mode():
-        for t in scheduler.timesteps:
+        for t in schedule.timesteps(steps):
             batch = torch.cat([latents, latents]) if guided else latents
-            predicted = unet(scheduler.scale_model_input(batch, t), t, hidden, return_dict=False)[0]
+            predicted = unet(batch, torch.tensor(t), hidden)
             if guided:
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + guidance_scale * (with_prompt - without)
-            latents = scheduler.step(predicted, t, latents, return_dict=False)[0]
+            latents = schedule.ddim_step(predicted, t, steps, latents, alphas)
     return latents
 
 
-def decode(vae: "nn.Module", latents: "torch.Tensor") -> np.ndarray:
+def decode(vae: "Vae", latents: "torch.Tensor") -> np.ndarray:
     """Latents (N, C, h, w) to pictures (N, H, W, 3) uint8, one at a time to bound memory."""
     import torch
 
-    config: Any = vae.config
     out = []
     with torch.inference_mode():
         for row in latents.split(1):
-            scaled = row / config.scaling_factor + (config.shift_factor or 0.0)
-            pixels = vae.decode(scaled, return_dict=False)[0][0]
+            pixels = vae.decode(row / vae.config.scaling_factor + (vae.config.shift_factor or 0.0))[0]
             out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
     return np.stack(out)
 
@@ -143,7 +142,7 @@ def generate(
     unet: Any = opened.load("unet")
     latent_side = side // opened.vae_scale()
     noise = starting_noise(seed, num_images, (unet.config.in_channels, latent_side, latent_side))
-    latents = denoise(unet, opened.load_scheduler(), positive, negative, noise, num_inference_steps, guidance_scale)
+    latents = denoise(unet, opened.load_schedule(), positive, negative, noise, num_inference_steps, guidance_scale)
     del unet
     release()
     return [to_pil(picture) for picture in decode(opened.load("vae"), latents)]

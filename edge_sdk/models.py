@@ -1,10 +1,12 @@
 """Where a model is and how its parts are loaded: the embedded one, a diffusers folder, an integer checkpoint, a hub id.
 
-Parts are loaded one at a time, so that the VAE can be used and freed before the denoiser exists.
+Parts are loaded one at a time, so that the VAE can be used and freed before the denoiser exists. No float model is
+ever whole in memory, but for ``weights="none"``.
 """
 
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +17,13 @@ from edge_sdk.errors import EdgeSdkError, MissingExtraError
 if TYPE_CHECKING:
     from torch import nn
 
+    from edge_sdk.diffusion.schedule import Schedule
     from edge_sdk.diffusion.text import TextEncoder
+    from edge_sdk.quantization.source import FloatWeights
 
 POCKET = pocket.MODEL
 VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
-_CLASSES = {
-    "unet": ("diffusers.models.unets.unet_2d_condition", "UNet2DConditionModel"),
-    "vae": ("diffusers.models.autoencoders.autoencoder_kl", "AutoencoderKL"),
-    "text_encoder": ("transformers.models.clip.modeling_clip", "CLIPTextModel"),
-}
+RESIDENCIES = ("resident", "mapped", "streamed")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Model:
     Attributes:
         weights: "int8", "int4" or "none".
         execution: "integer", "fused" or, for float weights, "dequantized".
+        residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     weights: str
     execution: str
     stored_as_integers: bool
+    residency: str = "resident"
 
     @property
     def is_pocket(self) -> bool:
@@ -74,94 +76,113 @@ class Model:
             raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
         return side * self.vae_scale()
 
+    def weights_of(self, part: str) -> str:
+        """The weights that a part has."""
+        return VAE_WEIGHTS if part == "vae" and self.weights != "none" else self.weights
+
+    def builder(self, part: str) -> "Callable[[], nn.Module]":
+        """Makes one of "unet", "vae" and "text_encoder" with the shapes of its config.
+
+        Raises:
+            EdgeSdkError: the config describes a network that is not supported.
+        """
+        from edge_sdk.diffusion import clip, unet, vae
+
+        kinds: dict[str, tuple[Any, Any]] = {
+            "unet": (unet.UNetConfig, unet.UNet),
+            "vae": (vae.VaeConfig, vae.Vae),
+            "text_encoder": (clip.ClipConfig, clip.ClipText),
+        }
+        read, make = kinds[part]
+        try:
+            config = read.from_dict(self.config(part))
+            return lambda: make(config)
+        except (TypeError, ValueError) as error:
+            raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
+
+    def source(self, part: str) -> "FloatWeights":
+        """The float weights of a part, to be read a piece at a time."""
+        from edge_sdk.quantization.source import FloatWeights
+
+        return FloatWeights(model_files.weight_files(self.folder / part))
+
     def load(self, part: str) -> "nn.Module":
         """One of "unet", "vae" and "text_encoder", in eval mode, with integer layers unless weights are "none".
 
         Raises:
             EdgeSdkError: the part cannot be loaded; one line naming the folder.
         """
-        from edge_sdk.quantization import load_component, quantize_module
+        import torch
 
-        kind, folder = _class_of(part), self.folder / part
-        if self.stored_as_integers:
-            return load_component(lambda: _build(kind, folder), folder, self.execution)
-        for file in model_files.weight_files(folder):
-            model_files.check_finite(file)
+        from edge_sdk.quantization import integer_form, load_component, quantized
+
+        build = self.builder(part)
         try:
-            module = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True, **_float32(part))
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-            raise EdgeSdkError(f"{folder} cannot be loaded: {_one_line(error)}") from error
-        module.eval().requires_grad_(False)
-        if self.weights == "none":
-            return module
-        return quantize_module(module, VAE_WEIGHTS if part == "vae" else self.weights, self.execution)
+            if self.stored_as_integers:
+                return load_component(build, self.folder / part, self.execution, self.residency)
+            source = self.source(part)
+            if self.weights == "none":
+                with torch.device("meta"):
+                    module = build().eval().requires_grad_(False)
+                tensors = {name: source.read(name, tuple(t.shape)) for name, t in module.state_dict().items()}
+            else:
+                module = integer_form(build, self.weights_of(part), self.execution)
+                tensors = dict(quantized(module, source))
+            module.load_state_dict(tensors, assign=True)
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {_one_line(error)}") from error
+        return module.requires_grad_(False)
 
     def load_text(self) -> "TextEncoder":
         """The tokenizer with the text encoder."""
         from edge_sdk.diffusion.text import TextEncoder
 
-        return TextEncoder(self.load_tokenizer(), self.load("text_encoder"))
+        return TextEncoder.from_folder(self.folder / "tokenizer", self.load("text_encoder"))
 
-    def load_tokenizer(self) -> Any:
-        kind = _import("transformers.models.clip.tokenization_clip", "CLIPTokenizer")
+    def load_schedule(self) -> "Schedule":
+        """The model's noise schedule, which training reads and generation runs with DDIM."""
+        from edge_sdk.diffusion.schedule import Schedule
+
+        path = self.folder / "scheduler" / "scheduler_config.json"
         try:
-            return kind.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EdgeSdkError(f"{self.folder / 'tokenizer'} cannot be loaded: {_one_line(error)}") from error
-
-    def load_scheduler(self) -> Any:
-        """A DDIM scheduler with the model's own table; training reads its table, generation runs it."""
-        kind = _import("diffusers.schedulers.scheduling_ddim", "DDIMScheduler")
-        try:
-            return kind.from_pretrained(self.folder / "scheduler", local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-            raise EdgeSdkError(f"{self.folder / 'scheduler'} cannot be loaded: {_one_line(error)}") from error
+            return Schedule.from_dict(json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise EdgeSdkError(f"{path} cannot be used: {_one_line(error)}") from error
 
 
-def open_model(name_or_path: str, weights: str = "int8", execution: str = "integer") -> Model:
+def open_model(
+    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident"
+) -> Model:
     """Find and check a model; no weight is read yet. The network is used for a hub id only.
 
     Args:
         name_or_path: "pocket", a diffusers folder, an integer checkpoint, or a hub id such as "org/name".
         weights: "int8", "int4" or "none". An integer checkpoint has its own and any other request is refused.
         execution: "integer" or "fused".
+        residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
 
     Raises:
         EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported.
         MissingExtraError: PyTorch and its companions are not installed.
     """
-    for package in ("torch", "diffusers", "transformers", "optimum"):
+    for package in ("torch", "optimum"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("running a PyTorch model", "torch")
+    accepted = {"weights": ("int8", "int4", "none"), "execution": ("integer", "fused"), "residency": RESIDENCIES}
+    for name, value in (("weights", weights), ("execution", execution), ("residency", residency)):
+        if value not in accepted[name]:
+            raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted[name])}")
     folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
-    return Model(name_or_path, folder, weights, "dequantized" if weights == "none" else execution, stored is not None)
-
-
-def _class_of(part: str) -> Any:
-    return _import(*_CLASSES[part])
-
-
-def _import(module: str, name: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise MissingExtraError("running a PyTorch model", "torch") from error
-
-
-def _build(kind: Any, folder: Path) -> "nn.Module":
-    config = json.loads((folder / "config.json").read_text())
-    if hasattr(kind, "from_config"):
-        return kind.from_config(config)
-    return kind(kind.config_class.from_dict(config))
-
-
-def _float32(part: str) -> dict[str, Any]:
-    import torch
-
-    return {"dtype" if part == "text_encoder" else "torch_dtype": torch.float32}
+    if stored is None and residency != "resident":
+        raise EdgeSdkError(
+            f"{name_or_path} holds float weights, which cannot be {residency}; make an integer checkpoint first: "
+            "edge-sdk quantize"
+        )
+    run_as = "dequantized" if weights == "none" else execution
+    return Model(name_or_path, folder, weights, run_as, stored is not None, residency)
 
 
 def _one_line(error: BaseException) -> str:

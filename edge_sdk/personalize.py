@@ -66,7 +66,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     del vae
     release()
     objective = StableDiffusionObjective(
-        text, model.load("unet"), model.load_scheduler(), latents, ids, config.num_vectors
+        text, model.load("unet"), model.load_schedule(), latents, ids, config.num_vectors
     )
     release()
     zo = config.zo(text.vocabulary_std())

@@ -15,7 +15,8 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     """Write an integer checkpoint, one part after the other; returns what ``integer_checkpoint.json`` holds.
 
     The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
-    weights, their scales, and everything else in float16. The VAE is always int8.
+    weights, their scales, norms and biases, and the embedding table in float16. The VAE is always int8. Weights are
+    read, quantized and written a layer at a time: no more than one layer is ever in memory.
 
     Args:
         weights: "int8" or "int4".
@@ -36,19 +37,20 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
         "integer_weights": 0,
         "bytes": 0,
     }
-    from edge_sdk.quantization import integer_layers, save_component
+    from edge_sdk.quantization import integer_form, integer_layers, save_component
 
     with RunLock(folder):
         check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
         for part in PARTS:
             with disk_errors(folder / part):
                 (folder / part).mkdir(exist_ok=True)
-            module = source.load(part)
-            path = save_component(module, folder / part, record["source_sha256"])
+            module = integer_form(source.builder(part), source.weights_of(part), source.execution)
+            path = save_component(
+                module, source.source(part), folder / part, source.weights_of(part), record["source_sha256"]
+            )
             record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
             record["bytes"] += path.stat().st_size
             write_bytes(folder / part / "config.json", (source.folder / part / "config.json").read_bytes())
-            del module
             release()
         for name in ("tokenizer", "scheduler"):
             with disk_errors(folder / name):

@@ -177,7 +177,7 @@ def draw_preview(personalizer: Personalizer) -> Any:
     latents = []
     for vectors in (prepared.initial, learned.vectors):
         states = condition(objective.text, [prompt] * count, "", [LearnedEmbedding(learned.token, vectors)])
-        latents.append(denoise(objective.unet, model.load_scheduler(), *states, noise, PREVIEW_STEPS, 4.0))
+        latents.append(denoise(objective.unet, model.load_schedule(), *states, noise, PREVIEW_STEPS, 4.0))
     prepared.objective = None  # the VAE follows the denoiser, they are never in memory together
     del objective
     release()

@@ -17,3 +17,13 @@ def target(prediction_type: str, x0: torch.Tensor, noise: torch.Tensor, alpha_ba
         return noise
     a = alpha_bar.view(-1, 1, 1, 1)
     return a.sqrt() * noise - (1 - a).sqrt() * x0
+
+
+def x0_and_noise(
+    prediction_type: str, predicted: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two parts of z_t that a prediction stands for; alpha_bar is a scalar."""
+    a, b = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    if prediction_type == "epsilon":
+        return (z - b * predicted) / a, predicted
+    return a * z - b * predicted, a * predicted + b * z

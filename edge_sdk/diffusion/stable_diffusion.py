@@ -1,15 +1,16 @@
 """Stable Diffusion 1.x and 2.x as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from edge_sdk.diffusion.prediction import PREDICTION_TYPES, noised, target
+from edge_sdk.diffusion.prediction import noised, target
+from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.diffusion.text import TextEncoder
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.diffusion.vae import Vae
 
 
 class _Draw(Protocol):
@@ -32,13 +33,12 @@ class Latents:
 
 
 @torch.inference_mode()
-def encode_images(vae: nn.Module, pixels: np.ndarray) -> Latents:
+def encode_images(vae: Vae, pixels: np.ndarray) -> Latents:
     """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
-    config: Any = vae.config
-    scale, shift = config.scaling_factor, config.shift_factor or 0.0
-    posteriors = [vae.encode(torch.from_numpy(image[None])).latent_dist for image in pixels]
-    mean = torch.cat([(p.mean - shift) * scale for p in posteriors])
-    std = torch.cat([p.std * scale for p in posteriors])
+    scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    encoded = [vae.encode(torch.from_numpy(image[None])) for image in pixels]
+    mean = torch.cat([(mean - shift) * scale for mean, _ in encoded])
+    std = torch.cat([std * scale for _, std in encoded])
     return Latents(mean.contiguous(), std.contiguous())
 
 
@@ -49,26 +49,25 @@ class StableDiffusionObjective:
 
     Args:
         text: tokenizer and text encoder.
-        unet: a module with the call signature of diffusers' UNet2DConditionModel.
-        scheduler: a diffusers scheduler, read for its table and prediction type.
+        unet: the denoiser.
+        schedule: the model's noise schedule.
         latents: the encoded photos.
         ids: token ids, (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
-
-    Raises:
-        EdgeSdkError: the scheduler's prediction type is not supported.
     """
 
     def __init__(
-        self, text: TextEncoder, unet: nn.Module, scheduler: Any, latents: Latents, ids: torch.Tensor, num_vectors: int
+        self,
+        text: TextEncoder,
+        unet: nn.Module,
+        schedule: Schedule,
+        latents: Latents,
+        ids: torch.Tensor,
+        num_vectors: int,
     ) -> None:
-        self.prediction_type = scheduler.config.prediction_type
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise EdgeSdkError(
-                f"the model predicts {self.prediction_type!r}; supported are {', '.join(PREDICTION_TYPES)}"
-            )
+        self.prediction_type = schedule.prediction_type
         self.text, self.unet, self.latents, self.ids = text, unet, latents, ids
-        self.alphas_cumprod = scheduler.alphas_cumprod.float()  # (T,)
+        self.alphas_cumprod = schedule.alphas_cumprod()  # (T,)
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
         self.num_train_timesteps = len(self.alphas_cumprod)
@@ -92,6 +91,6 @@ class StableDiffusionObjective:
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
         alpha_bar = self.alphas_cumprod[t]
         hidden = self.text.encode(ids, embeddings)  # (B, T, D)
-        predicted = self.unet(noised(x0, noise, alpha_bar), t, hidden, return_dict=False)[0]
+        predicted = self.unet(noised(x0, noise, alpha_bar), t, hidden)
         wanted = target(self.prediction_type, x0, noise, alpha_bar)
         return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))

@@ -1,102 +1,164 @@
 """The integer checkpoint of one model part: ``config.json`` and ``integer_model.safetensors``.
 
-The safetensors header says what is inside (schema version, weights, the hash of the float source). Loading builds
-the part without weights, swaps in integer layers of the right shapes and fills every tensor from the file; nothing
-in the file is ever executed.
+The safetensors header says what is inside (schema version, weights, the hash of the float source). Tensors that fill
+whole pages come first and begin on pages, so that the file can be mapped and pages of one weight dropped without
+touching another. Loading builds the part without weights, swaps in integer layers of the right shapes and fills every
+tensor from the file; nothing in the file is ever executed.
 """
 
-from collections.abc import Callable
+import json
+import mmap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
+from edge_sdk.model_files import read_header
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
+from edge_sdk.quantization.source import FloatWeights
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 FILE_NAME = "integer_model.safetensors"
+RESIDENCIES = ("resident", "mapped", "streamed")
+PAGE = 4096
+HALF = "token_embedding.weight"  # the one float tensor that is large, kept in float16
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
 
 
-def save_component(module: nn.Module, folder: Path, source_hash: str) -> Path:
-    """Write a quantized module's tensors; float tensors (norms, embeddings) are stored in float16.
+def integer_form(build: Callable[[], nn.Module], weights: str, execution: str) -> nn.Module:
+    """A module with integer layers on the meta device: shapes and dtypes, no weights."""
+    with torch.device("meta"):
+        module = build()
+        swap_layers(module, lambda kind, layer: kind.empty_like(layer, weights, execution))
+    for name, parameter in module.named_parameters():
+        if name.endswith(HALF):
+            parameter.data = parameter.data.half()
+    return module.eval().requires_grad_(False)
+
+
+def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of a module made by `integer_form`, quantized from float weights one layer at a time.
 
     Raises:
-        EdgeSdkError: the disk is full or the folder cannot be written.
+        EdgeSdkError: a tensor is missing, of another shape or not finite.
     """
     layers = integer_layers(module)
-    weights = next(iter(layers.values())).weights
-    exact = {f"{name}.{buffer}" for name, layer in layers.items() for buffer, _ in layer.named_buffers(recurse=False)}
-    tensors = {
-        name: (value if name in exact else value.half()).contiguous() for name, value in module.state_dict().items()
+    for name, layer in layers.items():
+        shape = layer.float_shape
+        filled = layer.to_empty(device="cpu")
+        bias = None if layer.bias is None else source.read(f"{name}.bias", tuple(layer.bias.shape))
+        filled.fill(lambda a, b, name=name, shape=shape: source.read(f"{name}.weight", shape, a, b), bias)
+        yield from ((f"{name}.{key}", value) for key, value in filled.named_buffers(recurse=False))
+        layer.to("meta")
+    for name, tensor in module.state_dict().items():
+        if name.rpartition(".")[0] not in layers:
+            yield name, source.read(name, tuple(tensor.shape)).to(tensor.dtype)
+
+
+def save_component(module: nn.Module, source: FloatWeights, folder: Path, weights: str, source_hash: str) -> Path:
+    """Quantize into a file, one layer at a time; ``module`` is one of `integer_form`.
+
+    Raises:
+        EdgeSdkError: the source does not fit, the disk is full or the folder cannot be written.
+    """
+    path, state = folder / FILE_NAME, module.state_dict()
+    order = sorted(state, key=lambda name: (_bytes(state[name]) % PAGE != 0, -state[name].element_size(), name))
+    header: dict[str, Any] = {
+        "__metadata__": {"schema_version": SCHEMA_VERSION, "source_hash": source_hash, "weights": weights}
     }
-    metadata = {"schema_version": SCHEMA_VERSION, "weights": weights, "source_hash": source_hash, "format": "pt"}
-    path = folder / FILE_NAME
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    end = 0
+    for name in order:
+        tensor = state[name]
+        start, end = end, end + _bytes(tensor)
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % PAGE)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+        for name, tensor in quantized(module, source):
+            file.seek(8 + len(text) + header[name]["data_offsets"][0])
+            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return path
 
 
-def load_component(build: Callable[[], nn.Module], folder: Path, execution: str) -> nn.Module:
+def load_component(
+    build: Callable[[], nn.Module], folder: Path, execution: str, residency: str = "resident"
+) -> nn.Module:
     """Read a part back.
 
     Args:
         build: makes the float module of the same configuration; it is called on the meta device, so no weight exists.
         execution: "integer" or "fused".
+        residency: "resident" reads the weights into memory, "mapped" leaves them in the file and lets the system
+            keep the pages it has room for, "streamed" also drops every weight's pages after each use.
 
     Raises:
         EdgeSdkError: the file is missing, cut short, edited, of another schema or model, or holds a NaN.
     """
     path = folder / FILE_NAME
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise EdgeSdkError(
-            f"{path} cannot be read as an integer checkpoint ({error}); make it again with edge-sdk quantize"
-        ) from error
+        header = read_header(path)
+    except EdgeSdkError as error:
+        raise EdgeSdkError(f"{error}, or make it again with edge-sdk quantize") from error
+    metadata = header.pop("__metadata__", {})
     weights = metadata.get("weights")
     if metadata.get("schema_version") != SCHEMA_VERSION or weights not in WEIGHTS:
         raise EdgeSdkError(
             f"{path} has schema version {metadata.get('schema_version')} and weights {weights}; this program reads "
             f"version {SCHEMA_VERSION} with {' or '.join(WEIGHTS)}; make it again with edge-sdk quantize"
         )
-    with torch.device("meta"):
-        module = build()
-        swap_layers(module, lambda kind, layer: kind.empty_like(layer, weights, execution))
+    module = integer_form(build, weights, execution)
     wanted = module.state_dict()
-    wrong = set(wanted) ^ set(tensors) or {n for n, t in tensors.items() if not _fits(t, wanted[n])}
-    if wrong:
-        raise EdgeSdkError(
-            f"{path} does not fit its config.json ({sorted(wrong)[0]}); make it again with edge-sdk quantize"
-        )
+    expected = {name: (_NAMES[tensor.dtype], list(tensor.shape)) for name, tensor in wanted.items()}
+    found = {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()}
+    if wrong := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
+        raise EdgeSdkError(f"{path} does not fit its config.json ({wrong[0]}); make it again with edge-sdk quantize")
+    file = _File(path)
+    tensors = {name: file.tensor(header[name], tensor.dtype) for name, tensor in wanted.items()}
+    layers = integer_layers(module)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point():
-            if not torch.isfinite(tensor).all():
-                raise EdgeSdkError(
-                    f"{path} holds a number that is not finite in {name}; make it again with edge-sdk quantize"
-                )
-            tensors[name] = tensor.float()
+        if tensor.is_floating_point() and not all(torch.isfinite(rows).all() for rows in tensor.split(4096)):
+            raise EdgeSdkError(
+                f"{path} holds a number that is not finite in {name}; make it again with edge-sdk quantize"
+            )
+        if residency == "resident" or name.rpartition(".")[2] not in ("q", "weight") or _bytes(tensor) % PAGE:
+            tensors[name] = tensor.clone()
+        file.drop(tensor)
     module.load_state_dict(tensors, assign=True)
-    _rebuild_position_ids(module)
+    if residency == "streamed":
+        for layer in layers.values():
+            layer.register_forward_hook(lambda used, _inputs, _output: file.drop(used.q))
     return module.eval().requires_grad_(False)
 
 
-def _fits(stored: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Integers must be of the very type; float tensors may be stored in half precision."""
-    same_type = stored.dtype == wanted.dtype or (stored.is_floating_point() and wanted.is_floating_point())
-    return same_type and stored.shape == wanted.shape
+class _File:
+    """A safetensors file mapped privately: nothing that is done to a tensor of it reaches the file."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            self._base = 8 + int.from_bytes(file.read(8), "little")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._start = torch.frombuffer(self._map, dtype=torch.uint8, count=1).data_ptr()
+
+    def tensor(self, entry: dict[str, Any], dtype: torch.dtype) -> torch.Tensor:
+        first, last = entry["data_offsets"]
+        if first == last:
+            return torch.empty(entry["shape"], dtype=dtype)
+        count = (last - first) // dtype.itemsize
+        return torch.frombuffer(self._map, dtype=dtype, offset=self._base + first, count=count).view(entry["shape"])
+
+    def drop(self, tensor: torch.Tensor) -> None:
+        """Let the system take back the whole pages of a tensor of this file; they are read again when needed."""
+        start = tensor.data_ptr() - self._start
+        first, last = -(-start // PAGE) * PAGE, (start + _bytes(tensor)) // PAGE * PAGE
+        if 0 <= first < last <= len(self._map):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def _rebuild_position_ids(module: nn.Module) -> None:
-    """CLIP's position ids are counted, not stored, so building on the meta device leaves them without values."""
-    for child in module.modules():
-        ids = getattr(child, "position_ids", None)
-        if isinstance(ids, torch.Tensor) and ids.is_meta:
-            child.position_ids = torch.arange(ids.shape[-1]).expand(ids.shape)
-    if left := [name for name, buffer in module.named_buffers() if buffer.is_meta]:
-        raise EdgeSdkError(f"the model has a buffer that an integer checkpoint does not hold: {left[0]}")
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

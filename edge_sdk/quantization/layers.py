@@ -1,6 +1,7 @@
 """`IntLinear` and `IntConv2d`: drop-in layers for inference with integer weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization import kernels, native, quanto
 
+FILL_ELEMENTS = 1 << 20  # float weights quantized together
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
 
 
@@ -55,15 +57,33 @@ class _IntLayer(nn.Module):
         """How many weights the layer has."""
         return self.q.numel() * (2 if self.weights == "int4" else 1)
 
-    def fill(self, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
-        """Quantize a float matrix (N, K) into the buffers."""
-        if self.weights == "int8":
-            self.q, self.scale = quanto.int8_weight(matrix)
-        else:
-            q, self.zero, self.multiplier, self.scale = quanto.int4_weight(matrix)
-            self.q = kernels.pack_int4(q)
+    def fill(self, read: Callable[[int, int], torch.Tensor], bias: torch.Tensor | None) -> None:
+        """Quantize into the buffers, some rows at a time.
+
+        Args:
+            read: gives rows start..stop of the float weight, of any shape (stop - start, ...) of the float layer.
+        """
+        count = self.q.shape[0]
+        step = max(1, FILL_ELEMENTS // prod(self.float_shape[1:]))
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            rows = self.as_matrix(read(start, stop))
+            if self.weights == "int8":
+                self.q[start:stop], self.scale[start:stop] = quanto.int8_weight(rows)
+            else:
+                q, self.zero[start:stop], self.multiplier[start:stop], self.scale[start:stop] = quanto.int4_weight(rows)
+                self.q[start:stop] = kernels.pack_int4(q)
         if bias is not None:
             self.bias = bias.detach().float().clone()
+
+    @property
+    def float_shape(self) -> tuple[int, ...]:
+        """The shape of the weight that this layer stands for."""
+        raise NotImplementedError
+
+    def as_matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        """Rows of the float layer's weight as rows of the matrix (n, K)."""
+        return weight.flatten(1)
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Rows of the weight as int8, (stop - start, K): weight = scale * rows."""
@@ -101,10 +121,14 @@ class IntLinear(_IntLayer):
         super().__init__(out_features, in_features, weights, execution, bias)
         self.in_features, self.out_features = in_features, out_features
 
+    @property
+    def float_shape(self) -> tuple[int, ...]:
+        return self.out_features, self.in_features
+
     @classmethod
     def from_float(cls, layer: nn.Linear, weights: str, execution: str) -> "IntLinear":
         made = cls.empty_like(layer, weights, execution)
-        made.fill(layer.weight, layer.bias)
+        made.fill(lambda start, stop: layer.weight[start:stop], layer.bias)
         return made
 
     @classmethod
@@ -148,11 +172,18 @@ class IntConv2d(_IntLayer):
         self.stride: tuple[int, int] = (layer.stride[0], layer.stride[1])
         self.padding: tuple[int, int] = (int(layer.padding[0]), int(layer.padding[1]))
 
+    @property
+    def float_shape(self) -> tuple[int, ...]:
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
+
     @classmethod
     def from_float(cls, layer: nn.Conv2d, weights: str, execution: str) -> "IntConv2d":
         made = cls(layer, weights, execution)
-        made.fill(layer.weight.detach().permute(0, 2, 3, 1).reshape(layer.out_channels, -1), layer.bias)
+        made.fill(lambda start, stop: layer.weight[start:stop], layer.bias)
         return made
+
+    def as_matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.permute(0, 2, 3, 1).flatten(1)
 
     @classmethod
     def empty_like(cls, layer: nn.Conv2d, weights: str, execution: str) -> "IntConv2d":

@@ -69,7 +69,7 @@ def test_placeholders_are_what_tokens_added_to_the_tokenizer_are(
 def test_a_placeholder_that_just_fits_is_kept_and_one_cut_off_is_refused(text: TextEncoder) -> None:
     room = text.length - 2
     fits = text.tokenize(["dog " * (room - 2) + "<s>"], {"<s>": 2})
-    assert fits[0, -3:].tolist() == [text.vocab_size, text.vocab_size + 1, text.tokenizer.eos_token_id]
+    assert fits[0, -3:].tolist() == [text.vocab_size, text.vocab_size + 1, text.eos]
     assert text.tokenize(["<s> " + "dog " * 60], {"<s>": 2})[0, 2] == text.vocab_size + 1
     for prompt, vectors in (("dog " * (room - 1) + "<s>", 2), ("dog " * 60 + "<s>", 1), ("<s>", room + 1)):
         with pytest.raises(EdgeSdkError, match="<s> would be cut off") as error:
@@ -78,8 +78,8 @@ def test_a_placeholder_that_just_fits_is_kept_and_one_cut_off_is_refused(text: T
 
 
 def test_the_initial_embedding_is_the_words_row_for_every_vector(text: TextEncoder) -> None:
-    table = text.lookup.table.weight.detach().numpy()
-    (row,) = text.tokenizer("dog", add_special_tokens=False).input_ids
+    table = text.table.detach().numpy()
+    (row,) = text.words("dog")
     start = text.initial_embedding("dog", 3)
     assert start.shape == (3, 32) and start.dtype == np.float32 and (start == table[row]).all()
     start += 1
@@ -143,17 +143,17 @@ def test_encoding_without_learned_vectors_is_stock(text: TextEncoder, sd1_folder
 
 
 def test_the_table_and_the_tokenizer_are_never_changed(text: TextEncoder) -> None:
-    before, words = text.lookup.table.weight.detach().clone(), len(text.tokenizer)
+    before, words = text.table.detach().clone(), text.tokenizer.get_vocab_size()
     learned = vectors(1, 3, 32).requires_grad_()
     text.encode(text.tokenize([PROMPT], PLACEHOLDERS), learned).sum().backward()
     with pytest.raises(RuntimeError):
         text.encode(text.tokenize([PROMPT], PLACEHOLDERS), vectors(1, 1, 32))  # ids of vectors that are not given
-    assert (text.lookup.table.weight == before).all() and text.lookup.table.weight.grad is None
-    assert len(text.tokenizer) == words and text.lookup.learned is None and (learned.grad != 0).any()
+    assert (text.table == before).all() and text.table.grad is None
+    assert text.tokenizer.get_vocab_size() == words and (learned.grad != 0).any()
 
 
 def test_statistics_of_the_table(text: TextEncoder) -> None:
-    table = text.lookup.table.weight.detach().double().numpy()
+    table = text.table.detach().double().numpy()
     assert text.vocabulary_std() == pytest.approx(table.std(axis=0, ddof=1).mean(), rel=1e-5)
     low, high = text.norm_range()
     norms = np.linalg.norm(table, axis=1)

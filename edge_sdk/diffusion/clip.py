@@ -1,0 +1,162 @@
+"""CLIP's text encoder and tokenizer, with the numbers of transformers' own, on PyTorch and `tokenizers` alone.
+
+A token id of ``vocab_size + k`` stands for vector k of the learned embedding, which is an argument of every call and
+may differ from row to row; the embedding table is never copied or changed, and may stay in a file in half precision.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from torch import nn
+
+from edge_sdk.errors import EdgeSdkError
+
+# CLIP's own way of cutting text into words (its simple_tokenizer.py).
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The part of transformers' ``config.json`` that differs between the supported models."""
+
+    vocab_size: int = 49408
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 77
+    layer_norm_eps: float = 1e-5
+    hidden_act: str = "quick_gelu"
+    projection_dim: int = 768
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> "ClipConfig":
+        """Raises EdgeSdkError for an activation that is not supported."""
+        made = cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})
+        if made.hidden_act not in ("quick_gelu", "gelu"):
+            raise EdgeSdkError(f"the text encoder has hidden_act {made.hidden_act!r}; supported: quick_gelu, gelu")
+        return made
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+
+    def forward(self, ids: torch.Tensor, learned: torch.Tensor | None) -> torch.Tensor:
+        table, positions = self.token_embedding.weight, self.position_embedding.weight[: ids.shape[1]].float()
+        if learned is None:
+            return F.embedding(ids, table).float() + positions
+        new = ids - len(table)
+        rows = F.embedding(torch.where(new < 0, ids, 0), table).float()  # (B, T, D)
+        index = new.clamp_min(0)[..., None].expand(-1, -1, learned.shape[2])
+        return torch.where((new >= 0)[..., None], learned.gather(1, index), rows) + positions
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        size, self.heads = config.hidden_size, config.num_attention_heads
+        self.q_proj, self.k_proj = nn.Linear(size, size), nn.Linear(size, size)
+        self.v_proj, self.out_proj = nn.Linear(size, size), nn.Linear(size, size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (
+            project(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class _Mlp(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.quick = config.hidden_act == "quick_gelu"
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.fc1(x)
+        return self.fc2(hidden * torch.sigmoid(1.702 * hidden) if self.quick else F.gelu(hidden))
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.layer_norm1, self.self_attn = (
+            nn.LayerNorm(config.hidden_size, config.layer_norm_eps),
+            _SelfAttention(config),
+        )
+        self.layer_norm2, self.mlp = nn.LayerNorm(config.hidden_size, config.layer_norm_eps), _Mlp(config)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])
+
+
+class ClipText(nn.Module):
+    """Token ids, some of which stand for learned vectors -> hidden states.
+
+    Args:
+        projected: the model has a ``text_projection`` for pooled states (SDXL's second encoder).
+    """
+
+    def __init__(self, config: ClipConfig, projected: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings, self.encoder = _Embeddings(config), _Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        if projected:
+            self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+
+    def forward(self, ids: torch.Tensor, learned: torch.Tensor | None = None, skip_last: bool = False) -> torch.Tensor:
+        """ids (B, T) int64, learned (B, K, D) float32 or None -> (B, T, D) float32.
+
+        The last hidden state after the final norm, or with ``skip_last`` that before the last layer, without it.
+        """
+        x = self.embeddings(ids, learned)
+        layers = self.encoder.layers
+        for layer in layers[: len(layers) - 1] if skip_last else layers:
+            x = layer(x)
+        return x if skip_last else self.final_layer_norm(x)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """CLIP's tokenizer from ``vocab.json`` and ``merges.txt``, or from a ``tokenizer.json``.
+
+    Raises:
+        EdgeSdkError: neither is there, or cannot be read.
+    """
+    try:
+        if not (folder / "vocab.json").exists():
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        pairs = (line.split() for line in lines if line.strip() and not line.startswith("#version"))
+        merges = [(first, second) for first, second in pairs]
+        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        end = "<|endoftext|>"
+        made = Tokenizer(BPE(vocabulary, merges, unk_token=end, end_of_word_suffix="</w>", fuse_unk=False))
+    except Exception as error:
+        raise EdgeSdkError(f"{folder} cannot be read as CLIP's tokenizer ({error}); download it again") from error
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    made.add_special_tokens([AddedToken(word, special=True) for word in ("<|startoftext|>", end)])
+    return made

@@ -1,0 +1,292 @@
+"""The conditional denoiser of Stable Diffusion 1.x, 2.x and XL, with the names and the numbers of diffusers' own.
+
+It exists for memory: importing diffusers and what it pulls in costs more than a streamed model, and here neither
+attention scores nor a feed-forward's hidden layer ever exist for all pixels at once. Checkpoints of diffusers'
+`UNet2DConditionModel` load without conversion; a test compares the outputs.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_sdk.errors import EdgeSdkError
+
+ROWS = 512  # pixels of a feed-forward computed together
+# What a config may say only in this way: everything else is another network.
+_FIXED = {
+    "act_fn": "silu", "addition_embed_type": (None, "text_time"), "attention_type": "default",
+    "center_input_sample": False, "class_embed_type": None, "conv_in_kernel": 3, "conv_out_kernel": 3,
+    "cross_attention_norm": None, "downsample_padding": 1, "dual_cross_attention": False, "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None, "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_only_cross_attention": None,
+    "mid_block_scale_factor": 1, "mid_block_type": "UNetMidBlock2DCrossAttn", "num_attention_heads": None,
+    "only_cross_attention": False, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default", "time_cond_proj_dim": None, "time_embedding_act_fn": None,
+    "time_embedding_dim": None, "time_embedding_type": "positional", "timestep_post_act": None,
+}  # fmt: skip
+_DOWN, _UP = ("DownBlock2D", "CrossAttnDownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+
+
+def known_entries(kind: type, config: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a config that a dataclass has, lists as tuples."""
+    values = {f.name: config[f.name] for f in fields(kind) if f.name in config}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The part of diffusers' ``config.json`` that differs between the supported models."""
+
+    sample_size: int = 64
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    attention_head_dim: int | tuple[int, ...] = 8  # diffusers' name; it is the number of heads
+    transformer_layers_per_block: int | tuple[int, ...] = 1
+    cross_attention_dim: int = 768
+    use_linear_projection: bool = False
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    addition_embed_type: str | None = None  # "text_time": SDXL's pooled text and sizes
+    addition_time_embed_dim: int | None = None
+    projection_class_embeddings_input_dim: int | None = None
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> "UNetConfig":
+        """Read diffusers' config.
+
+        Raises:
+            EdgeSdkError: it describes a network that is not supported, naming the entry.
+        """
+        for name, wanted in _FIXED.items():
+            value = config.get(name, wanted[0] if isinstance(wanted, tuple) else wanted)
+            if value not in (wanted if isinstance(wanted, tuple) else (wanted,)):
+                raise EdgeSdkError(f"the unet's config has {name} {value!r}; supported is {wanted!r}")
+        made = cls(**known_entries(cls, config))
+        if unknown := sorted({*made.down_block_types, *made.up_block_types} - {*_DOWN, *_UP}):
+            raise EdgeSdkError(f"the unet's config has a {unknown[0]}; supported are {', '.join(_DOWN + _UP)}")
+        return made
+
+    def each(self, value: "int | tuple[int, ...]") -> tuple[int, ...]:
+        """A setting that is given once or once a block, once a block."""
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
+
+
+class _ResnetBlock(nn.Module):
+    def __init__(self, config: UNetConfig, inner: int, outer: int, time: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.norm_num_groups, inner, config.norm_eps)
+        self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time, outer)
+        self.norm2 = nn.GroupNorm(config.norm_num_groups, outer, config.norm_eps)
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        hidden += self.time_emb_proj(F.silu(time))[:, :, None, None]
+        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
+        return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class _Attention(nn.Module):
+    def __init__(self, channels: int, context: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context, channels, bias=False)
+        self.to_v = nn.Linear(context, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """x (B, S, C), context (B, T, D) -> (B, S, C); the fused operator makes no scores of S x T."""
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in (self.to_q(x), self.to_k(context), self.to_v(context))
+        )
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class _GatedLinear(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, 8 * channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([_GatedLinear(channels), nn.Identity(), nn.Linear(4 * channels, channels)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.net[2](self.net[0](rows)) for rows in x.split(ROWS, dim=1)], dim=1)
+
+
+class _TransformerBlock(nn.Module):
+    def __init__(self, channels: int, context: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attn1 = nn.LayerNorm(channels), _Attention(channels, channels, heads)
+        self.norm2, self.attn2 = nn.LayerNorm(channels), _Attention(channels, context, heads)
+        self.norm3, self.ff = nn.LayerNorm(channels), _FeedForward(channels)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(x)
+        x = self.attn1(normed, normed).add_(x)
+        x = self.attn2(self.norm2(x), context).add_(x)
+        return self.ff(self.norm3(x)).add_(x)
+
+
+class _Transformer(nn.Module):
+    def __init__(self, config: UNetConfig, channels: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.linear = config.use_linear_projection
+        make = (lambda: nn.Linear(channels, channels)) if self.linear else (lambda: nn.Conv2d(channels, channels, 1))
+        self.norm = nn.GroupNorm(config.norm_num_groups, channels, 1e-6)
+        self.proj_in = make()
+        blocks = [_TransformerBlock(channels, config.cross_attention_dim, heads) for _ in range(depth)]
+        self.transformer_blocks = nn.ModuleList(blocks)
+        self.proj_out = make()
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        size = x.shape[2:]
+        hidden = self.norm(x)
+        if not self.linear:
+            hidden = self.proj_in(hidden)
+        hidden = hidden.flatten(2).transpose(1, 2)  # (B, S, C)
+        if self.linear:
+            hidden = self.proj_in(hidden)
+        for block in self.transformer_blocks:
+            hidden = block(hidden, context)
+        if self.linear:
+            hidden = self.proj_out(hidden)
+        hidden = hidden.transpose(1, 2).unflatten(2, size)
+        return (hidden if self.linear else self.proj_out(hidden)) + x
+
+
+class _Resampler(nn.Module):
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride, padding=1)
+
+
+class _Block(nn.Module):
+    """A level of either side, or the middle: residual blocks, each with a transformer or without."""
+
+    def __init__(self, config: UNetConfig, sizes: list[tuple[int, int]], time: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([_ResnetBlock(config, inner, outer, time) for inner, outer in sizes])
+        if depth:
+            made = [_Transformer(config, outer, heads, depth) for _, outer in sizes]
+            self.attentions = nn.ModuleList(made)
+
+    def step(self, i: int, x: torch.Tensor, time: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, context) if hasattr(self, "attentions") else x
+
+
+class _TimeEmbedding(nn.Module):
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(inner, outer), nn.Linear(outer, outer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
+    """values (N,) -> (N, size) float32: cosines, then sines, of falling frequencies (DDPM, with diffusers' order)."""
+    frequencies = torch.exp(-math.log(10000) / (size // 2) * torch.arange(size // 2, dtype=torch.float32))
+    angles = values.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class UNet(nn.Module):
+    """(z_t, t, text) -> what the model predicts."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, time = config.block_out_channels, 4 * config.block_out_channels[0]
+        heads, depths = config.each(config.attention_head_dim), config.each(config.transformer_layers_per_block)
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = _TimeEmbedding(channels[0], time)
+        if config.addition_embed_type == "text_time":
+            self.add_embedding = _TimeEmbedding(config.projection_class_embeddings_input_dim or 0, time)
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        skips, before = [channels[0]], channels[0]
+        for i, kind in enumerate(config.down_block_types):
+            sizes = [(before if j == 0 else channels[i], channels[i]) for j in range(config.layers_per_block)]
+            block = _Block(config, sizes, time, heads[i], depths[i] if kind == _DOWN[1] else 0)
+            skips += [channels[i]] * config.layers_per_block
+            if i < len(channels) - 1:
+                block.downsamplers = nn.ModuleList([_Resampler(channels[i], 2)])
+                skips.append(channels[i])
+            self.down_blocks.append(block)
+            before = channels[i]
+        self.mid_block = _Block(config, [(before, before)] * 2, time, heads[-1], 0)
+        self.mid_block.attentions = nn.ModuleList([_Transformer(config, before, heads[-1], depths[-1])])
+        for i, kind in enumerate(config.up_block_types):
+            level = len(channels) - 1 - i
+            sizes = [
+                ((before if j == 0 else channels[level]) + skips.pop(), channels[level])
+                for j in range(config.layers_per_block + 1)
+            ]
+            block = _Block(config, sizes, time, heads[level], depths[level] if kind == _UP[1] else 0)
+            if level:
+                block.upsamplers = nn.ModuleList([_Resampler(channels[level], 1)])
+            self.up_blocks.append(block)
+            before = channels[level]
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
+        added: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """One forward pass.
+
+        Args:
+            sample: (B, C, h, w) float32 noised latents.
+            timestep: scalar or (B,).
+            context: (B, T, D) float32 text states.
+            added: SDXL only, pooled text (B, P) and sizes (B, 6).
+        """
+        x = sample.contiguous(memory_format=torch.channels_last)
+        time = self._time(timestep.expand(len(x)), added)
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            for i in range(len(block.resnets)):
+                x = block.step(i, x, time, context)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0].conv(x)
+                skips.append(x)
+        x = self.mid_block.resnets[0](x, time)
+        x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), time)
+        for block in self.up_blocks:
+            for i in range(len(block.resnets)):
+                x = block.step(i, torch.cat([x, skips.pop()], dim=1), time, context)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+
+    def _time(self, timestep: torch.Tensor, added: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+        time = self.time_embedding(sinusoids(timestep, self.config.block_out_channels[0]))
+        if not hasattr(self, "add_embedding"):
+            return time
+        if added is None or self.config.addition_time_embed_dim is None:
+            raise EdgeSdkError("this denoiser needs the pooled text and the picture's sizes; use it as an SDXL model")
+        pooled, sizes = added
+        ids = sinusoids(sizes.flatten(), self.config.addition_time_embed_dim).view(len(pooled), -1)
+        return time + self.add_embedding(torch.cat([pooled, ids], dim=1))

@@ -1,0 +1,65 @@
+"""Float weights in safetensors files, read a piece at a time: nothing is mapped and nothing stays."""
+
+import struct
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.model_files import read_header
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Names that older checkpoints have.
+_RENAMED = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
+
+
+class FloatWeights:
+    """The tensors of one model part, by the names that our modules have.
+
+    Raises:
+        EdgeSdkError: a file is damaged; or, when reading, a tensor is missing, of another shape, or not finite.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._entries: dict[str, tuple[Path, int, dict[str, Any]]] = {}
+        self.files = list(files)
+        for path in self.files:
+            header = read_header(path)
+            with open(path, "rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+            for name, entry in header.items():
+                if name != "__metadata__" and entry["dtype"] in _DTYPES:
+                    self._entries[_own_name(name)] = (path, 8 + length, entry)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def read(self, name: str, shape: tuple[int, ...], start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """A tensor of this shape as float32, or only its rows from ``start`` to ``stop``."""
+        if name not in self._entries:
+            raise EdgeSdkError(f"{self.files[0]} does not fit its config.json ({name} is missing); download it again")
+        path, base, entry = self._entries[name]
+        if prod(entry["shape"]) != prod(shape) or entry["shape"][0] != shape[0]:
+            raise EdgeSdkError(
+                f"{path} does not fit its config.json ({name} has shape {entry['shape']}, not {list(shape)}); "
+                "download it again"
+            )
+        dtype, row = _DTYPES[entry["dtype"]], prod(shape[1:])
+        stop = shape[0] if stop is None else stop
+        with open(path, "rb", buffering=0) as file:
+            file.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)
+            data = bytearray(file.read((stop - start) * row * dtype.itemsize))
+        out = torch.frombuffer(data, dtype=dtype).view(stop - start, *shape[1:]).float()
+        if not torch.isfinite(out).all():
+            raise EdgeSdkError(f"{path} holds a number that is not finite in {name}; download it again")
+        return out
+
+
+def _own_name(name: str) -> str:
+    name = name.removeprefix("text_model.")
+    for old, new in _RENAMED:
+        name = name.replace(old, new)
+    return name

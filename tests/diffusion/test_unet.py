@@ -1,0 +1,68 @@
+"""Our denoiser gives what diffusers' gives, for every family, from the same checkpoint."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models import UNet2DConditionModel
+
+from edge_sdk.diffusion.unet import UNet, UNetConfig
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.models import POCKET
+from tests.tiny_models import build_unet
+
+XL: dict[str, Any] = {
+    "attention_head_dim": [2, 4], "use_linear_projection": True, "transformer_layers_per_block": [1, 2],
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 16,
+}  # fmt: skip
+
+
+def stock(family: str) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    if family == "pocket":
+        return UNet2DConditionModel.from_pretrained(POCKET / "unet", torch_dtype=torch.float32)
+    if family == "xl":
+        config = dict(build_unet("sd2").config) | XL
+        return UNet2DConditionModel.from_config(config)
+    if family == "deep":
+        return UNet2DConditionModel(
+            sample_size=16, block_out_channels=(32, 32, 64), layers_per_block=2, norm_num_groups=8,
+            cross_attention_dim=24, attention_head_dim=4,
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        )  # fmt: skip
+    return build_unet(family)
+
+
+def own(other: UNet2DConditionModel) -> UNet:
+    made = UNet(UNetConfig.from_dict(dict(other.config)))
+    made.load_state_dict(other.state_dict())
+    return made.eval()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12, 20)], ids=str)
+@pytest.mark.parametrize("family", ["sd1", "sd2", "xl", "deep", "pocket"])
+def test_it_computes_what_diffusers_computes(family: str, size: tuple[int, int]) -> None:
+    reference = stock(family).eval()
+    config: Any = reference.config
+    sample, context = torch.randn(3, config.in_channels, *size), torch.randn(3, 9, config.cross_attention_dim)
+    t, added = torch.tensor([999, 3, 500]), (torch.randn(3, 16), torch.randint(0, 1024, (3, 6)).float())
+    conditions = {"text_embeds": added[0], "time_ids": added[1]} if family == "xl" else None
+    with torch.inference_mode():
+        expected = reference(sample, t, context, added_cond_kwargs=conditions, return_dict=False)[0]
+        found = own(reference)(sample, t, context, added if family == "xl" else None)
+        one = own(reference)(sample[:1], t[0], context[:1], (added[0][:1], added[1][:1]) if family == "xl" else None)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(one, expected[:1], rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"class_embed_type": "timestep"}, {"resnet_time_scale_shift": "scale_shift"}, {"addition_embed_type": "image"},
+     {"down_block_types": ["AttnDownBlock2D", "DownBlock2D"]}, {"time_embedding_type": "fourier"}],
+    ids=str,
+)  # fmt: skip
+def test_another_network_is_refused_in_one_line(change: dict[str, Any]) -> None:
+    with pytest.raises(EdgeSdkError, match=r"^the unet's config has [^\n]*; supported (is|are) [^\n]*$"):
+        UNetConfig.from_dict(dict(build_unet().config) | change)

@@ -1,0 +1,44 @@
+"""Our autoencoder gives what diffusers' gives, from the same checkpoint."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models import AutoencoderKL
+
+from edge_sdk.diffusion.vae import Vae, VaeConfig
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.models import POCKET
+from tests.tiny_models import build_vae
+
+
+def stock(kind: str) -> AutoencoderKL:
+    torch.manual_seed(0)
+    if kind == "pocket":
+        return AutoencoderKL.from_pretrained(POCKET / "vae", torch_dtype=torch.float32)
+    if kind == "deep":
+        return AutoencoderKL(
+            block_out_channels=(16, 16, 32), layers_per_block=2, norm_num_groups=8, use_quant_conv=False,
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+            use_post_quant_conv=False, latent_channels=6,
+        )  # fmt: skip
+    return build_vae()
+
+
+@pytest.mark.parametrize("kind", ["tiny", "deep", "pocket"])
+def test_it_computes_what_diffusers_computes(kind: str) -> None:
+    reference = stock(kind).eval()
+    config: Any = reference.config
+    made = Vae(VaeConfig.from_dict(dict(config))).eval()
+    made.load_state_dict(reference.state_dict())
+    pixels, latents = torch.randn(2, 3, 24, 40), torch.randn(2, config.latent_channels, 6, 10)
+    with torch.inference_mode():
+        posterior, (mean, std) = reference.encode(pixels).latent_dist, made.encode(pixels)
+        for found, expected in ((mean, posterior.mean), (std, posterior.std), (made.decode(latents),
+                                reference.decode(latents).sample)):  # fmt: skip
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_another_network_is_refused_in_one_line() -> None:
+    with pytest.raises(EdgeSdkError, match=r"^the vae's config has a AttnDownEncoderBlock2D; supported are [^\n]*$"):
+        VaeConfig.from_dict({"down_block_types": ["AttnDownEncoderBlock2D"]})
