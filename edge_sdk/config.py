@@ -10,6 +10,7 @@ SCHEMA_VERSION = 1
 PRESETS = ("fast", "paper")
 WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
+RESIDENCIES = ("resident", "mapped", "streamed")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class PersonalizeConfig:
     use_captions: bool = False  # caption each photo by the text file beside it instead of by templates
     weights: str = "int8"  # "int8", "int4" or "none" (float, for comparison)
     execution: str = "integer"  # "integer" (integer products) or "fused" (float activations)
+    residency: str = "resident"  # where an integer checkpoint's weights are: "resident", "mapped" or "streamed"
     preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
     max_batch: int = 16  # rows per call of the denoiser; the result does not depend on it beyond rounding
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
@@ -36,6 +38,7 @@ class PersonalizeConfig:
         _one_of("learnable_property", self.learnable_property, ("object", "style"))
         _one_of("weights", self.weights, WEIGHTS)
         _one_of("execution", self.execution, EXECUTIONS)
+        _one_of("residency", self.residency, RESIDENCIES)
         _one_of("preset", self.preset, PRESETS)
         _within("num_vectors", self.num_vectors, 1, 64)
         _within("max_batch", self.max_batch, 1, 4096)

@@ -108,6 +108,7 @@ def generate(
     resolution: int | None = None,
     weights: str = "int8",
     execution: str = "integer",
+    residency: str = "resident",
     seed: int = 0,
 ) -> "list[Image.Image]":
     """Draw pictures; text encoder, denoiser and VAE are in memory one after the other.
@@ -130,7 +131,7 @@ def generate(
         raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
     if not 0 <= seed < 2**64:
         raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    opened = open_model(model, weights, execution)
+    opened = open_model(model, weights, execution, residency)
     check_resolution(resolution)
     side = opened.resolution() if resolution is None else resolution
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]

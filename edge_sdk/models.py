@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
+from edge_sdk.config import EXECUTIONS, RESIDENCIES, WEIGHTS
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 POCKET = pocket.MODEL
 VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
-RESIDENCIES = ("resident", "mapped", "streamed")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Model:
         try:
             config = read.from_dict(self.config(part))
             return lambda: make(config)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, EdgeSdkError) as error:
             raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
 
     def source(self, part: str) -> "FloatWeights":
@@ -146,7 +146,7 @@ class Model:
         path = self.folder / "scheduler" / "scheduler_config.json"
         try:
             return Schedule.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, EdgeSdkError) as error:
             raise EdgeSdkError(f"{path} cannot be used: {_one_line(error)}") from error
 
 
@@ -168,7 +168,7 @@ def open_model(
     for package in ("torch", "optimum"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("running a PyTorch model", "torch")
-    accepted = {"weights": ("int8", "int4", "none"), "execution": ("integer", "fused"), "residency": RESIDENCIES}
+    accepted = {"weights": WEIGHTS, "execution": EXECUTIONS, "residency": RESIDENCIES}
     for name, value in (("weights", weights), ("execution", execution), ("residency", residency)):
         if value not in accepted[name]:
             raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted[name])}")

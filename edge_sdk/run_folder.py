@@ -77,7 +77,7 @@ def run_personalization(
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
     if time_budget_s is not None and not time_budget_s > 0:
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
-    opened = open_model(model, config.weights, config.execution)
+    opened = open_model(model, config.weights, config.execution, config.residency)
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(RunLock(folder))
@@ -135,6 +135,7 @@ def run_personalization(
             "model": model if opened.is_pocket else opened.folder.name,
             "weights": opened.weights,
             "execution": opened.execution,
+            "residency": opened.residency,
             "preset": config.preset,
             "steps": state.step,
             "unet_forwards": state.forwards,

@@ -9,11 +9,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.diffusion.text import TextEncoder
 from edge_sdk.embedding import MAX_BYTES, LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.models import open_model
 
 TOKEN = "<subject>"
 
@@ -41,8 +40,7 @@ def test_the_file_holds_one_tensor_under_the_token_and_metadata_of_strings(tmp_p
 
 def ours(folder: Path, prompt: str, learned: LearnedEmbedding) -> torch.Tensor:
     """The hidden states of a prompt as this package computes them, (1, T, D)."""
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    text = TextEncoder(tokenizer, CLIPTextModel.from_pretrained(folder / "text_encoder").eval())
+    text = open_model(str(folder), "none").load_text()
     ids = text.tokenize([prompt], {learned.token: len(learned.vectors)})
     return text.encode(ids, torch.from_numpy(learned.vectors)[None])
 

@@ -23,8 +23,8 @@ from edge_sdk.quantization.source import FloatWeights
 
 SCHEMA_VERSION = "2"
 FILE_NAME = "integer_model.safetensors"
-RESIDENCIES = ("resident", "mapped", "streamed")
 PAGE = 4096
+ROWS = 4096  # of a float tensor read together
 HALF = "token_embedding.weight"  # the one float tensor that is large, kept in float16
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
 
@@ -56,7 +56,11 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
         layer.to("meta")
     for name, tensor in module.state_dict().items():
         if name.rpartition(".")[0] not in layers:
-            yield name, source.read(name, tuple(tensor.shape)).to(tensor.dtype)
+            rows, shape = torch.empty(tensor.shape, dtype=tensor.dtype), tuple(tensor.shape)
+            for start in range(0, shape[0], ROWS):
+                stop = min(start + ROWS, shape[0])
+                rows[start:stop] = source.read(name, shape, start, stop)
+            yield name, rows
 
 
 def save_component(module: nn.Module, source: FloatWeights, folder: Path, weights: str, source_hash: str) -> Path:
