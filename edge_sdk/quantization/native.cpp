@@ -74,7 +74,7 @@ inline Row widen(const int8_t* w) { return *w; }
 inline Sums add(Sums s, Row a, Row w) { return s + int64_t(a) * w; }
 inline int64_t total(Sums s) { return s; }
 #endif
-constexpr int STEPS = 256;  // 256 steps of 2 * 32,500 * 128 stay below 2^31
+constexpr int64_t STEPS = 256;  // 256 steps of 2 * 32,500 * 128 stay below 2^31
 constexpr int64_t BAND_BYTES = 256 << 10, CHUNK_BYTES = 128 << 10;  // of activations, of weights: both in the cache
 
 inline Row widen_some(const int8_t* w, int64_t count) {
@@ -83,45 +83,62 @@ inline Row widen_some(const int8_t* w, int64_t count) {
   return widen(padded);
 }
 
+// Adds `steps` steps of MR rows of activations times NR rows of weights. A function of its own: only then does the
+// compiler keep every sum in a register.
+__attribute__((noinline)) void accumulate(const int16_t* const* a, const int8_t* const* w, int64_t steps,
+                                          Sums (*sums)[NR]) {
+  Sums s[MR][NR];
+  const int16_t* rows[MR];
+  const int8_t* columns[NR];
+  for (int i = 0; i < MR; ++i) rows[i] = a[i];
+  for (int j = 0; j < NR; ++j) columns[j] = w[j];
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) s[i][j] = sums[i][j];
+  for (int64_t k = 0; k < steps * LANES; k += LANES) {
+    Row weights[NR];
+#pragma GCC unroll 8
+    for (int j = 0; j < NR; ++j) weights[j] = widen(columns[j] + k);
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i) {
+      const Row row = load(rows[i] + k);
+#pragma GCC unroll 8
+      for (int j = 0; j < NR; ++j) s[i][j] = add(s[i][j], row, weights[j]);
+    }
+  }
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) sums[i][j] = s[i][j];
+}
+
 // MR rows of activations times NR rows of weights. A row is `segments` pieces of `length` numbers: contiguous in the
 // weights, `stride` apart in the activations, which may be read past a piece's end: those weights count as zero.
 void block(const int16_t* const* a, int64_t segments, int64_t stride, int64_t length, const int8_t* const* w,
            int64_t (*out)[NR]) {
   Sums sums[MR][NR];
+  for (int i = 0; i < MR; ++i)
+    for (int j = 0; j < NR; ++j) out[i][j] = 0, sums[i][j] = zero();
   const auto empty = [&] {
     for (int i = 0; i < MR; ++i)
       for (int j = 0; j < NR; ++j) out[i][j] += total(sums[i][j]), sums[i][j] = zero();
   };
-  for (int i = 0; i < MR; ++i)
-    for (int j = 0; j < NR; ++j) out[i][j] = 0, sums[i][j] = zero();
-  int steps = 0;
+  int64_t steps = 0;
+  const int64_t whole = length / LANES, rest = length - whole * LANES;
   for (int64_t segment = 0; segment < segments; ++segment) {
-    const int64_t whole = length / LANES;
-    const int16_t* from[MR];
-    const int8_t* at[NR];
-    for (int i = 0; i < MR; ++i) from[i] = a[i] + segment * stride;
-    for (int j = 0; j < NR; ++j) at[j] = w[j] + segment * length;
+    const int16_t* rows[MR];
+    const int8_t* columns[NR];
+    for (int i = 0; i < MR; ++i) rows[i] = a[i] + segment * stride;
+    for (int j = 0; j < NR; ++j) columns[j] = w[j] + segment * length;
     for (int64_t done = 0; done < whole;) {
-      const int64_t now = std::min<int64_t>(whole - done, STEPS - steps);
-      for (int64_t k = done * LANES; k < (done + now) * LANES; k += LANES) {
-        Row weights[NR];
-#pragma GCC unroll 8
-        for (int j = 0; j < NR; ++j) weights[j] = widen(at[j] + k);
-#pragma GCC unroll 8
-        for (int i = 0; i < MR; ++i) {
-          const Row row = load(from[i] + k);
-#pragma GCC unroll 8
-          for (int j = 0; j < NR; ++j) sums[i][j] = add(sums[i][j], row, weights[j]);
-        }
-      }
-      done += now;
-      if ((steps += now) == STEPS) empty(), steps = 0;
+      const int64_t now = std::min(whole - done, STEPS - steps);
+      accumulate(rows, columns, now, sums);
+      for (int i = 0; i < MR; ++i) rows[i] += now * LANES;
+      for (int j = 0; j < NR; ++j) columns[j] += now * LANES;
+      done += now, steps += now;
+      if (steps == STEPS) empty(), steps = 0;
     }
-    if (const int64_t rest = length - whole * LANES) {
-      const int64_t k = whole * LANES;
+    if (rest) {
       for (int j = 0; j < NR; ++j) {
-        const Row weights = widen_some(at[j] + k, rest);
-        for (int i = 0; i < MR; ++i) sums[i][j] = add(sums[i][j], load(from[i] + k), weights);
+        const Row weights = widen_some(columns[j], rest);
+        for (int i = 0; i < MR; ++i) sums[i][j] = add(sums[i][j], load(rows[i]), weights);
       }
       if (++steps == STEPS) empty(), steps = 0;
     }
