@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+HEAP_BLOCK = 1 << 20  # bytes
 
 
 def _status(key: str) -> float | None:
@@ -42,6 +44,18 @@ class AnonPeak:
     def sample(self) -> None:
         """Look once. Steps are short and alike, so looking after each one finds the level, not a spike inside it."""
         self.mb = max(self.mb, _status("RssAnon") or rss_mb())
+
+
+def bound_heap() -> None:
+    """Let the allocator return every large freed block at once, instead of keeping it for later (glibc only).
+
+    By default glibc raises the size from which blocks go back, up to 32 MB, and keeps what is smaller.
+    """
+    import ctypes
+
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, HEAP_BLOCK)
+        libc.mallopt(_M_TRIM_THRESHOLD, HEAP_BLOCK)
 
 
 def release() -> None:

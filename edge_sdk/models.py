@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk import model_files, pocket
 from edge_sdk.config import EXECUTIONS, RESIDENCIES, WEIGHTS
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
+from edge_sdk.memory import bound_heap
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,9 +113,7 @@ class Model:
         Raises:
             EdgeSdkError: the part cannot be loaded; one line naming the folder.
         """
-        import torch
-
-        from edge_sdk.quantization import integer_form, load_component, quantized
+        from edge_sdk.quantization import integer_form, load_component, quantized, shapes_only
 
         build = self.builder(part)
         try:
@@ -122,7 +121,7 @@ class Model:
                 return load_component(build, self.folder / part, self.execution, self.residency)
             source = self.source(part)
             if self.weights == "none":
-                with torch.device("meta"):
+                with shapes_only():
                     module = build().eval().requires_grad_(False)
                 tensors = {name: source.read(name, tuple(t.shape)) for name, t in module.state_dict().items()}
             else:
@@ -181,6 +180,7 @@ def open_model(
             f"{name_or_path} holds float weights, which cannot be {residency}; make an integer checkpoint first: "
             "edge-sdk quantize"
         )
+    bound_heap()
     run_as = "dequantized" if weights == "none" else execution
     return Model(name_or_path, folder, weights, run_as, stored is not None, residency)
 

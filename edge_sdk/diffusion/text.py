@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from edge_sdk.diffusion.clip import ClipText, load_tokenizer
 from edge_sdk.errors import EdgeSdkError
 
-ROWS = 4096  # of the embedding table looked at together
+ROWS = 512  # of the embedding table looked at together
 
 
 class TextEncoder:

@@ -91,7 +91,8 @@ class _ResnetBlock(nn.Module):
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
         hidden += self.time_emb_proj(F.silu(time))[:, :, None, None]
-        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
+        hidden = self.norm2(hidden)  # what is used up is not kept in a name
+        hidden = self.conv2(F.silu(hidden, inplace=True))
         return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
@@ -276,7 +277,8 @@ class UNet(nn.Module):
         x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), time)
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = block.step(i, torch.cat([x, skips.pop()], dim=1), time, context)
+                x = torch.cat([x, skips.pop()], dim=1)
+                x = block.step(i, x, time, context)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))

@@ -52,8 +52,8 @@ class _ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
-        hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
+        normed = self.norm2(self.conv1(F.silu(self.norm1(x), inplace=True)))  # what is used up is not kept in a name
+        hidden = self.conv2(F.silu(normed, inplace=True))
         return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

@@ -1,6 +1,6 @@
 """Integer weights that are never turned back into float ones: made by optimum-quanto, executed by our layers."""
 
-from edge_sdk.quantization.artifact import integer_form, load_component, quantized, save_component
+from edge_sdk.quantization.artifact import integer_form, load_component, quantized, save_component, shapes_only
 from edge_sdk.quantization.layers import IntConv2d, IntLinear, integer_layers, quantize_module
 from edge_sdk.quantization.watch import WeightWatch
 
@@ -14,4 +14,5 @@ __all__ = [
     "quantize_module",
     "quantized",
     "save_component",
+    "shapes_only",
 ]

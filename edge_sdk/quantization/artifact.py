@@ -6,6 +6,7 @@ touching another. Loading builds the part without weights, swaps in integer laye
 tensor from the file; nothing in the file is ever executed.
 """
 
+import contextlib
 import json
 import mmap
 from collections.abc import Callable, Iterator
@@ -29,9 +30,24 @@ HALF = "token_embedding.weight"  # the one float tensor that is large, kept in f
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
 
 
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within, modules are built on the meta device and not initialized, for which PyTorch would load 70 MB more."""
+    kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
+    before = [kind.reset_parameters for kind in kinds]
+    for kind in kinds:
+        kind.reset_parameters = lambda self: None
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        for kind, method in zip(kinds, before, strict=True):
+            kind.reset_parameters = method
+
+
 def integer_form(build: Callable[[], nn.Module], weights: str, execution: str) -> nn.Module:
     """A module with integer layers on the meta device: shapes and dtypes, no weights."""
-    with torch.device("meta"):
+    with shapes_only():
         module = build()
         swap_layers(module, lambda kind, layer: kind.empty_like(layer, weights, execution))
     for name, parameter in module.named_parameters():
@@ -124,19 +140,22 @@ def load_component(
         raise EdgeSdkError(f"{path} does not fit its config.json ({wrong[0]}); make it again with edge-sdk quantize")
     file = _File(path)
     tensors = {name: file.tensor(header[name], tensor.dtype) for name, tensor in wanted.items()}
-    layers = integer_layers(module)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not all(torch.isfinite(rows).all() for rows in tensor.split(4096)):
             raise EdgeSdkError(
                 f"{path} holds a number that is not finite in {name}; make it again with edge-sdk quantize"
             )
-        if residency == "resident" or name.rpartition(".")[2] not in ("q", "weight") or _bytes(tensor) % PAGE:
+        looked_up = name.endswith(HALF)  # row by row: only the pages of a prompt's words are ever needed
+        if _bytes(tensor) % PAGE or not (looked_up or (residency != "resident" and name.endswith(".q"))):
             tensors[name] = tensor.clone()
         file.drop(tensor)
     module.load_state_dict(tensors, assign=True)
     if residency == "streamed":
-        for layer in layers.values():
+        for layer in integer_layers(module).values():
             layer.register_forward_hook(lambda used, _inputs, _output: file.drop(used.q))
+        for name, table in module.named_parameters():
+            if name.endswith(HALF):
+                module.register_forward_hook(lambda *_, table=table: file.drop(table))
     return module.eval().requires_grad_(False)
 
 
