@@ -54,10 +54,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    with contextlib.suppress(ImportError):
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
 
 
 class Progress:

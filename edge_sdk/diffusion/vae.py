@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.diffusion.bands import convolved, level, rows_of
 from edge_sdk.diffusion.unet import known_entries
 from edge_sdk.errors import EdgeSdkError
+
+WHOLE_ELEMENTS = 1 << 23  # an activation of the encoder with more is never whole in memory
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,16 @@ class _Encoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], 1e-6)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv_in(x)
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        get, size = convolved(self.conv_in, rows_of(pixels), pixels.shape[2]), pixels.shape[2:]
+        x: torch.Tensor | None = None
         for block in self.down_blocks:
+            outer = block.resnets[-1].conv2.out_channels
+            if hasattr(block, "downsamplers") and min(size) % 2 == 0 and outer * size.numel() > WHOLE_ELEMENTS:
+                x = level(block, get, *size)
+                get, size = rows_of(x), x.shape[2:]
+                continue
+            x = get(0, size[0]) if x is None else x
             for resnet in block.resnets:
                 x = resnet(x)
             if hasattr(block, "downsamplers"):

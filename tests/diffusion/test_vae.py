@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers.models import AutoencoderKL
 
+from edge_sdk.diffusion import bands, vae
 from edge_sdk.diffusion.vae import Vae, VaeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET
@@ -42,3 +43,23 @@ def test_it_computes_what_diffusers_computes(kind: str) -> None:
 def test_another_network_is_refused_in_one_line() -> None:
     with pytest.raises(EdgeSdkError, match=r"^the vae's config has a AttnDownEncoderBlock2D; supported are [^\n]*$"):
         VaeConfig.from_dict({"down_block_types": ["AttnDownEncoderBlock2D"]})
+
+
+@pytest.mark.parametrize("size", [(24, 40), (36, 16), (8, 8)], ids=str)
+@pytest.mark.parametrize("kind", ["tiny", "deep"])
+def test_encoding_in_bands_changes_nothing(kind: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Vae(VaeConfig.from_dict(dict(stock(kind).config))).eval()
+    made.load_state_dict(stock(kind).state_dict())
+    pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).cumsum(2) / 4
+    with torch.inference_mode():
+        whole = made.encode(pixels)
+        monkeypatch.setattr(vae, "WHOLE_ELEMENTS", 0)
+        monkeypatch.setattr(bands, "BAND_ELEMENTS", 16 * size[1] * 6)
+        levels: list[int] = []
+        monkeypatch.setattr(vae, "level", lambda *a: levels.append(a[2]) or bands.level(*a))
+        banded = made.encode(pixels)
+    assert (
+        levels == [size[0] >> i for i in range(len(levels))] and len(levels) == len(made.config.block_out_channels) - 1
+    )
+    for found, expected in zip(banded, whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))

@@ -1,0 +1,89 @@
+"""A level of the autoencoder's encoder, some rows of the picture at a time.
+
+At full resolution one activation is larger than all integer weights of the denoiser. Here none exists whole: each
+normalization's mean and variance are collected band by band, and what lies before them is computed again for the next
+one. That costs two and a half times the arithmetic of these levels, once a photo, and a few megabytes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+BAND_ELEMENTS = 1 << 21  # of an activation held at once, about
+Rows = Callable[[int, int], torch.Tensor]  # rows a..b of an activation, (B, C, b - a, W)
+
+
+class _Norm:
+    """A GroupNorm whose statistics are those of the whole activation, followed by SiLU."""
+
+    def __init__(self, norm: nn.GroupNorm, get: Rows, height: int, band: int) -> None:
+        total, squares, count = torch.zeros(()), torch.zeros(()), 0
+        for a in range(0, height, band):
+            rows = get(a, min(a + band, height))
+            groups = rows.unflatten(1, (norm.num_groups, -1))  # (B, G, C / G, rows, W)
+            total = total + groups.sum(dim=(2, 3, 4), dtype=torch.float64)
+            squares = squares + groups.pow(2).sum(dim=(2, 3, 4), dtype=torch.float64)
+            count += groups[0, 0].numel()
+        mean = total / count
+        scale = (squares / count - mean**2 + norm.eps).rsqrt()
+        size = norm.num_channels // norm.num_groups
+        weight = scale.repeat_interleave(size, dim=1).float() * norm.weight  # (B, C)
+        self.weight = weight[:, :, None, None]
+        self.bias = (norm.bias - mean.repeat_interleave(size, dim=1).float() * weight)[:, :, None, None]
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return F.silu((rows * self.weight).add_(self.bias), inplace=True)
+
+
+def rows_of(x: torch.Tensor) -> Rows:
+    """Rows of an activation that is there."""
+    return lambda a, b: x[:, :, a:b]
+
+
+def convolved(layer: nn.Module, get: Rows, height: int) -> Rows:
+    """A 3 x 3 convolution with a padding of 1, by rows: zeros are around the picture, not around a band."""
+
+    def rows(a: int, b: int) -> torch.Tensor:
+        low, high = max(a - 1, 0), min(b + 1, height)
+        return layer(get(low, high))[:, :, a - low : b - low]
+
+    return rows
+
+
+def _resnet(block: Any, get: Rows, height: int, band: int) -> Rows:
+    first = _Norm(block.norm1, get, height, band)
+    hidden = convolved(block.conv1, lambda a, b: first(get(a, b)), height)
+    second = _Norm(block.norm2, hidden, height, band)
+
+    def rows(a: int, b: int) -> torch.Tensor:
+        low, high = max(a - 2, 0), min(b + 2, height)
+        x = get(low, high)  # once for both branches
+        inner = convolved(block.conv1, lambda c, d: first(x[:, :, c - low : d - low]), height)
+        y = convolved(block.conv2, lambda c, d: second(inner(c, d)), height)(a, b)
+        same = x[:, :, a - low : b - low]
+        return y.add_(same if block.conv_shortcut is None else block.conv_shortcut(same))
+
+    return rows
+
+
+def level(block: Any, get: Rows, height: int, width: int) -> torch.Tensor:
+    """The residual blocks of a level and the convolution with stride 2 after them, whole: (B, C, H / 2, W / 2)."""
+    channels = block.resnets[-1].conv2.out_channels
+    band = max(4, BAND_ELEMENTS // (width * channels) // 2 * 2)
+    for resnet in block.resnets:
+        get = _resnet(resnet, get, height, band)
+    out: torch.Tensor | None = None
+    for a in range(0, height // 2, band // 2):
+        b = min(a + band // 2, height // 2)
+        rows = get(2 * a, min(2 * b + 1, height))
+        below = 2 * b + 1 - min(2 * b + 1, height)
+        piece = block.downsamplers[0].conv(F.pad(rows, (0, 1, 0, below)))
+        if out is None:
+            shape = (len(piece), channels, height // 2, width // 2)
+            out = torch.empty(shape, memory_format=torch.channels_last)
+        out[:, :, a:b] = piece
+    assert out is not None
+    return out
