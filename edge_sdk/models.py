@@ -118,7 +118,10 @@ class Model:
         build = self.builder(part)
         try:
             if self.stored_as_integers:
-                return load_component(build, self.folder / part, self.execution, self.residency)
+                module = load_component(build, self.folder / part, self.execution, self.residency)
+                if part == "vae":
+                    module.encoder.in_bands = self.residency == "streamed"
+                return module
             source = self.source(part)
             if self.weights == "none":
                 with shapes_only():

@@ -77,7 +77,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         )
     fingerprints = {
         "model": model.fingerprint(),
-        "weights": f"{model.weights} {model.execution}",
+        "weights": f"{model.weights} {model.execution} {model.residency}",
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
         "token": f"{config.placeholder_token} from {initializer(model, config)}",
     }

@@ -11,7 +11,7 @@ from edge_sdk.diffusion.bands import convolved, level, rows_of
 from edge_sdk.diffusion.unet import known_entries
 from edge_sdk.errors import EdgeSdkError
 
-WHOLE_ELEMENTS = 1 << 23  # an activation of the encoder with more is never whole in memory
+WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,13 @@ def _through_middle(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 class _Encoder(nn.Module):
+    """Pictures to moments; ``in_bands`` trades time for memory, see `edge_sdk.diffusion.bands`."""
+
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         channels = config.block_out_channels
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.in_bands = False
         self.down_blocks = nn.ModuleList()
         for i, outer in enumerate(channels):
             block = _Block(config, channels[max(i - 1, 0)], outer, config.layers_per_block)
@@ -123,7 +126,8 @@ class _Encoder(nn.Module):
         x: torch.Tensor | None = None
         for block in self.down_blocks:
             outer = block.resnets[-1].conv2.out_channels
-            if hasattr(block, "downsamplers") and min(size) % 2 == 0 and outer * size.numel() > WHOLE_ELEMENTS:
+            large = self.in_bands and outer * size.numel() > WHOLE_ELEMENTS
+            if large and hasattr(block, "downsamplers") and min(size) % 2 == 0:
                 x = level(block, get, *size)
                 get, size = rows_of(x), x.shape[2:]
                 continue

@@ -53,6 +53,7 @@ def test_encoding_in_bands_changes_nothing(kind: str, size: tuple[int, int], mon
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).cumsum(2) / 4
     with torch.inference_mode():
         whole = made.encode(pixels)
+        made.encoder.in_bands = True
         monkeypatch.setattr(vae, "WHOLE_ELEMENTS", 0)
         monkeypatch.setattr(bands, "BAND_ELEMENTS", 16 * size[1] * 6)
         levels: list[int] = []
