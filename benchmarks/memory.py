@@ -6,6 +6,7 @@ random: `python -m benchmarks.architectures` makes them.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from datetime import date
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.limits import memory_limit
 from benchmarks.report import machine
 
 PHASES = ("import", "load", "step")
@@ -41,10 +43,13 @@ def cases(folder: Path, checkpoints: dict[str, Path]) -> dict[str, dict[str, Any
     return out
 
 
-def run_case(arguments: dict[str, Any]) -> dict[str, Any]:
+def run_case(arguments: dict[str, Any], limit_mb: int | None = None) -> dict[str, Any]:
     """One process; a case that is killed or fails says so in its record."""
     command = [sys.executable, "-m", "benchmarks.memory_case", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    with memory_limit(limit_mb) as enter:
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=enter)
+    if done.returncode == -signal.SIGKILL:
+        return {"failed": "killed for memory"}
     if done.returncode:
         return {"failed": f"status {done.returncode}: {done.stderr.strip()[-200:]}"}
     return json.loads(done.stdout.splitlines()[-1])
@@ -110,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoints", nargs="+", type=Path, default=[], help="integer checkpoints of that model")
     parser.add_argument("--repeats", type=int, choices=range(1, 21), metavar="{1..20}", default=5)
     parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
+    parser.add_argument("--limit_mb", type=int, help="run each case inside this hard limit, page cache included")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/memory.json"))
 
 
@@ -122,11 +128,17 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
     chosen = {name: case for name, case in cases(args.model, checkpoints).items()
               if not args.cases or any(word in name for word in args.cases)}  # fmt: skip
     results: dict[str, Any] = {name: {"case": case, "runs": []} for name, case in chosen.items()}
-    record = {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": results}
+    record = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "limit_mb": args.limit_mb,
+        "results": results,
+    }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for repeat in range(args.repeats):
         for name, case in chosen.items():
-            results[name]["runs"].append(run_case(case))
+            results[name]["runs"].append(run_case(case, args.limit_mb))
             results[name]["summary"] = summarize(results[name]["runs"])
             print(f"{repeat + 1}/{args.repeats} {name}: {results[name]['runs'][-1]}", flush=True)
         args.output.write_text(json.dumps(record, indent=1) + "\n")
