@@ -12,12 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.memory import peak_rss_mb, status_mb
+
 STEPS = 3  # the first one is left out of the time
-
-
-def _status() -> dict[str, float]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {key: int(v.split()[0]) * 1024 / 1e6 for key, v in (line.split(":") for line in lines if " kB" in line)}
 
 
 class Phases:
@@ -30,17 +27,17 @@ class Phases:
 
     def _watch(self) -> None:
         while True:
-            status = _status()
-            for key, name in (("anonymous", "RssAnon"), ("file", "RssFile")):
-                self._now[key] = max(self._now[key], status[name])
+            self._look()
             time.sleep(0.01)
+
+    def _look(self) -> None:
+        for key, name in (("anonymous", "RssAnon"), ("file", "RssFile")):
+            self._now[key] = max(self._now[key], status_mb(name) or 0.0)
 
     def end(self, name: str) -> None:
         """Close the phase that began at the last call."""
-        status = _status()
-        sampled = {"anonymous": max(self._now["anonymous"], status["RssAnon"]),
-                   "file": max(self._now["file"], status["RssFile"])}  # fmt: skip
-        self.peaks[name] = {"resident": status["VmHWM"], **sampled}
+        self._look()
+        self.peaks[name] = {"resident": peak_rss_mb(), **self._now}
         Path("/proc/self/clear_refs").write_text("5")
         self._now = {"anonymous": 0.0, "file": 0.0}
 

@@ -125,14 +125,14 @@ def measure(
     out, pictures = [], []
     prompts = [f"a picture of {TOKEN}"] * PLAIN + [f"a picture of {TOKEN} on a {b} background" for b in BACKGROUNDS]
     asked = np.array([-1] * PLAIN + list(range(len(BACKGROUNDS))))
-    vae, scheduler = model.load("vae"), model.load_schedule()
+    vae, schedule = model.load("vae"), model.load_schedule()
     for token, (subject, seed) in zip(tokens, runs, strict=True):
         unseen = View(objective, subject * subjects.views + REFERENCES, UNSEEN)
         draws = held_out_draws(unseen, 0, LOSS_DRAWS, (0, 1000))
         loss = float(evaluate(unseen, token, draws, 64).mean())
         states = condition(objective.text, prompts, "", [LearnedEmbedding(TOKEN, token)])
         noise = starting_noise(1000 * seed + subject, len(prompts), objective.latents_shape)
-        latents = denoise(objective.unet, scheduler, *states, noise, SAMPLER_STEPS, GUIDANCE)
+        latents = denoise(objective.unet, schedule, *states, noise, SAMPLER_STEPS, GUIDANCE)
         pixels = torch.from_numpy(decode(vae, latents)).permute(0, 3, 1, 2).float() / 127.5 - 1
         read = classifier.read(pixels)
         others = (subject + np.arange(12)) % len(subjects.people)

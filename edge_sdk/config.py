@@ -35,11 +35,11 @@ class PersonalizeConfig:
     zo_options: dict[str, Any] = field(default_factory=dict)  # settings of `ZoConfig` that replace the preset's
 
     def __post_init__(self) -> None:
-        _one_of("learnable_property", self.learnable_property, ("object", "style"))
-        _one_of("weights", self.weights, WEIGHTS)
-        _one_of("execution", self.execution, EXECUTIONS)
-        _one_of("residency", self.residency, RESIDENCIES)
-        _one_of("preset", self.preset, PRESETS)
+        one_of("learnable_property", self.learnable_property, ("object", "style"))
+        one_of("weights", self.weights, WEIGHTS)
+        one_of("execution", self.execution, EXECUTIONS)
+        one_of("residency", self.residency, RESIDENCIES)
+        one_of("preset", self.preset, PRESETS)
         _within("num_vectors", self.num_vectors, 1, 64)
         _within("max_batch", self.max_batch, 1, 4096)
         _within("eval_draws", self.eval_draws, 1, 65_536)
@@ -93,7 +93,8 @@ def check_resolution(resolution: int | None) -> None:
         raise EdgeSdkError(f"resolution is {resolution}; it must be a positive multiple of 8, at most 4096")
 
 
-def _one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    """Raises EdgeSdkError unless the value is an accepted one."""
     if value not in accepted:
         raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted)}")
 

@@ -164,9 +164,8 @@ def _caption(file: Path) -> str:
     try:
         with open(beside, "rb") as opened:
             data = opened.read(MAX_CAPTION)
-        text = codecs.getincrementaldecoder("utf-8")().decode(
-            data, final=len(data) < MAX_CAPTION
-        )  # a cut letter is left
+        whole = len(data) < MAX_CAPTION  # else the last letter may be cut, and is left out
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
     except (OSError, UnicodeDecodeError) as error:
         raise _Unusable(f"its caption {beside.name} is not UTF-8 text") from error
     return " ".join(text.split())

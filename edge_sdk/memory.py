@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 HEAP_BLOCK = 1 << 20  # bytes
 
 
-def _status(key: str) -> float | None:
+def status_mb(key: str) -> float | None:
     """A field of /proc/self/status in MB (10**6 bytes), None where there is no /proc."""
     if not _STATUS.exists():
         return None
@@ -21,13 +21,13 @@ def _status(key: str) -> float | None:
 
 def rss_mb() -> float:
     """Resident memory now, in MB."""
-    now = _status("VmRSS")
+    now = status_mb("VmRSS")
     return peak_rss_mb() if now is None else now
 
 
 def peak_rss_mb() -> float:
     """Largest resident memory since the process started, in MB."""
-    peak = _status("VmHWM")
+    peak = status_mb("VmHWM")
     if peak is not None:
         return peak
     kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -43,7 +43,7 @@ class AnonPeak:
 
     def sample(self) -> None:
         """Look once. Steps are short and alike, so looking after each one finds the level, not a spike inside it."""
-        self.mb = max(self.mb, _status("RssAnon") or rss_mb())
+        self.mb = max(self.mb, status_mb("RssAnon") or rss_mb())
 
 
 def bound_heap() -> None:

@@ -159,6 +159,12 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     return header
 
 
+def data_start(path: Path) -> int:
+    """Where the tensors of a safetensors file begin: the offsets in its header count from there."""
+    with open(path, "rb") as file:
+        return 8 + int.from_bytes(file.read(8), "little")
+
+
 def check_finite(path: Path) -> None:
     """Look at every float of a safetensors file, a piece at a time.
 
@@ -166,12 +172,11 @@ def check_finite(path: Path) -> None:
         EdgeSdkError: a NaN or infinity, naming the tensor.
     """
     header = read_header(path)
-    data = np.memmap(path, np.uint8, "r")
-    length = int.from_bytes(data[:8].tobytes(), "little")
+    data, base = np.memmap(path, np.uint8, "r"), data_start(path)
     for name, entry in header.items():
         if name == "__metadata__" or entry["dtype"] not in ("F64", "F32", "F16", "BF16"):
             continue
-        first, last = (8 + length + offset for offset in entry["data_offsets"])
+        first, last = (base + offset for offset in entry["data_offsets"])
         for start in range(first, last, CHUNK):
             piece = np.asarray(data[start : min(start + CHUNK, last)])
             if not _all_finite(piece, entry["dtype"]):

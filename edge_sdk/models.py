@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
-from edge_sdk.config import EXECUTIONS, RESIDENCIES, WEIGHTS
+from edge_sdk.config import EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 from edge_sdk.memory import bound_heap
 
@@ -170,10 +170,9 @@ def open_model(
     for package in ("torch", "optimum"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("running a PyTorch model", "torch")
-    accepted = {"weights": WEIGHTS, "execution": EXECUTIONS, "residency": RESIDENCIES}
-    for name, value in (("weights", weights), ("execution", execution), ("residency", residency)):
-        if value not in accepted[name]:
-            raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted[name])}")
+    one_of("weights", weights, WEIGHTS)
+    one_of("execution", execution, EXECUTIONS)
+    one_of("residency", residency, RESIDENCIES)
     folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):

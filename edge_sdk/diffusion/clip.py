@@ -5,7 +5,7 @@ may differ from row to row; the embedding table is never copied or changed, and 
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from torch import nn
 
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
 
 # CLIP's own way of cutting text into words (its simple_tokenizer.py).
@@ -38,7 +39,7 @@ class ClipConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "ClipConfig":
         """Raises EdgeSdkError for an activation that is not supported."""
-        made = cls(**{f.name: config[f.name] for f in fields(cls) if f.name in config})
+        made = cls(**known_entries(cls, config))
         if made.hidden_act not in ("quick_gelu", "gelu"):
             raise EdgeSdkError(f"the text encoder has hidden_act {made.hidden_act!r}; supported: quick_gelu, gelu")
         return made

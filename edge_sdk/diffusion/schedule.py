@@ -1,12 +1,13 @@
 """The noise schedule of a model and DDIM sampling on it (Song et al., 2021), with the numbers of diffusers."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.diffusion.prediction import PREDICTION_TYPES, x0_and_noise
 from edge_sdk.errors import EdgeSdkError
 
@@ -36,7 +37,7 @@ class Schedule:
         Raises:
             EdgeSdkError: a schedule or prediction type that is not known.
         """
-        made = cls(**{f.name: config[f.name] for f in fields(cls) if config.get(f.name) is not None})
+        made = cls(**{name: value for name, value in known_entries(cls, config).items() if value is not None})
         accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": _SPACINGS,
                     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2")}  # fmt: skip
         for name, known in accepted.items():

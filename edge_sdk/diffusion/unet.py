@@ -6,13 +6,14 @@ attention scores nor a feed-forward's hidden layer ever exist for all pixels at 
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
 
 ROWS = 512  # pixels of a feed-forward computed together
@@ -28,12 +29,6 @@ _FIXED = {
     "time_embedding_dim": None, "time_embedding_type": "positional", "timestep_post_act": None,
 }  # fmt: skip
 _DOWN, _UP = ("DownBlock2D", "CrossAttnDownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
-
-
-def known_entries(kind: type, config: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a config that a dataclass has, lists as tuples."""
-    values = {f.name: config[f.name] for f in fields(kind) if f.name in config}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.bands import convolved, level, rows_of
-from edge_sdk.diffusion.unet import known_entries
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
@@ -44,14 +44,10 @@ class VaeConfig:
 class _ResnetBlock(nn.Module):
     def __init__(self, config: VaeConfig, inner: int, outer: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = (
-            nn.GroupNorm(config.norm_num_groups, inner, 1e-6),
-            nn.Conv2d(inner, outer, 3, padding=1),
-        )
-        self.norm2, self.conv2 = (
-            nn.GroupNorm(config.norm_num_groups, outer, 1e-6),
-            nn.Conv2d(outer, outer, 3, padding=1),
-        )
+        self.norm1 = nn.GroupNorm(config.norm_num_groups, inner, 1e-6)
+        self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
+        self.norm2 = nn.GroupNorm(config.norm_num_groups, outer, 1e-6)
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
-from edge_sdk.model_files import read_header
+from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
 
@@ -163,8 +163,8 @@ class _File:
     """A safetensors file mapped privately: nothing that is done to a tensor of it reaches the file."""
 
     def __init__(self, path: Path) -> None:
+        self._base = data_start(path)
         with open(path, "rb") as file:
-            self._base = 8 + int.from_bytes(file.read(8), "little")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._start = torch.frombuffer(self._map, dtype=torch.uint8, count=1).data_ptr()
 

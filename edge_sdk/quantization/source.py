@@ -1,6 +1,5 @@
 """Float weights in safetensors files, read a piece at a time: nothing is mapped and nothing stays."""
 
-import struct
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.model_files import read_header
+from edge_sdk.model_files import data_start, read_header
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # Names that older checkpoints have.
@@ -27,15 +26,10 @@ class FloatWeights:
         self._entries: dict[str, tuple[Path, int, dict[str, Any]]] = {}
         self.files = list(files)
         for path in self.files:
-            header = read_header(path)
-            with open(path, "rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
+            header, base = read_header(path), data_start(path)
             for name, entry in header.items():
                 if name != "__metadata__" and entry["dtype"] in _DTYPES:
-                    self._entries[_own_name(name)] = (path, 8 + length, entry)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
+                    self._entries[_own_name(name)] = (path, base, entry)
 
     def read(self, name: str, shape: tuple[int, ...], start: int = 0, stop: int | None = None) -> torch.Tensor:
         """A tensor of this shape as float32, or only its rows from ``start`` to ``stop``."""
