@@ -5,6 +5,9 @@ the int8 weights in one int8 x int8 -> int32 product; 8-bit activations are the 
 `fused`: activations stay float32; the weight is converted a few rows at a time.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
@@ -15,6 +18,47 @@ INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
 COLUMN_BYTES = 4 << 20  # of im2col columns at once
 EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2^24, up to which float32 holds every integer
 HAS_INT8_DOT = torch.cpu._is_vnni_supported()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The weight matrix of a layer, or some of its rows: W = scale * q, or for int4 scale * multiplier * (q - zero).
+
+    Attributes:
+        q: (N, K) int8, or for int4 (N, K / 2) uint8 with two weights a byte, the even one in the low nibble.
+        scale, bias: (N,) float32; no bias is None.
+        zero, multiplier: int4 only, (N, G) int8.
+    """
+
+    q: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None = None
+    zero: torch.Tensor | None = None
+    multiplier: torch.Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        return self.q.shape[0], self.q.shape[1] * (1 if self.zero is None else 2)
+
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        return self.q, self.zero, self.multiplier, self.scale, self.bias
+
+    def rows(self, part: slice) -> "Matrix":
+        """Some rows; nothing is copied."""
+        q, zero, multiplier, scale, bias = (None if tensor is None else tensor[part] for tensor in self.tensors())
+        assert q is not None and scale is not None
+        return Matrix(q, scale, bias, zero, multiplier)
+
+    def int8(self) -> torch.Tensor:
+        """(N, K) int8 with W = scale * int8; for int4 this unpacks."""
+        if self.zero is None or self.multiplier is None:
+            return self.q
+        return unpack_int4(self.q, self.zero, self.multiplier)
+
+    def tiles(self, step: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The weights as int8, ``step`` rows at a time, as (which rows, int8 rows)."""
+        return ((part, self.rows(part).int8()) for part in _slices(len(self.q), step))
 
 
 def split_rows(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,30 +89,38 @@ def combine(products: torch.Tensor, parts: int) -> torch.Tensor:
     return high.float().mul_(256).add_(low)
 
 
-def linear(
-    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor
-) -> None:
-    """out = x W^T + bias for x (M, K) float32, W = scale * q, q (N, K) int8; one activation scale per row of x."""
+def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
+    """out = x W^T + bias for x (M, K) float32 into out (M, N); one activation scale per row of x."""
     parts, step = split_rows(x, bits)
-    torch.mul(combine(integer_matmul(parts.flatten(0, 1), q), len(parts)).mul_(step), scale, out=out)
-    if bias is not None:
-        out += bias
+    for rows, tile in matrix.tiles(integer_tile_rows(matrix)):
+        y = combine(integer_matmul(parts.flatten(0, 1), tile), len(parts))
+        torch.mul(y.mul_(step), matrix.scale[rows], out=out[:, rows])
+    if matrix.bias is not None:
+        out += matrix.bias
 
 
 def conv2d(
-    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor,
+    x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor,
     kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
 ) -> None:  # fmt: skip
-    """Convolution of x (B, H, W, C) with q (N, kh * kw * C) int8 into out (B, Ho, Wo, N); one scale per sample."""
+    """Convolution of x (B, H, W, C) with (N, kh * kw * C) weights into out (B, Ho, Wo, N); one scale per sample."""
     parts, step = split_rows(x.permute(0, 3, 1, 2), bits)  # (P, B, C, H, W), (B, 1, 1, 1)
     image = pad_nhwc(parts, padding)  # (P * B, H', W', C)
-    _, ho, wo, n = out.shape
-    lines = max(1, min(ho, COLUMN_BYTES // (len(image) * wo * q.shape[1])))
-    for rows in _slices(ho, lines):
-        y = combine(integer_matmul(columns_of(image, kernel, stride, rows), q), len(parts))
-        torch.mul(y.view(len(x), -1, wo, n).mul_(step), scale, out=out[:, rows])
-    if bias is not None:
-        out += bias
+    _, ho, wo, _ = out.shape
+    lines = max(1, min(ho, COLUMN_BYTES // (len(image) * wo * matrix.shape[1])))
+    for channels, tile in matrix.tiles(integer_tile_rows(matrix)):
+        for rows in _slices(ho, lines):
+            y = combine(integer_matmul(columns_of(image, kernel, stride, rows), tile), len(parts))
+            y = y.view(len(x), -1, wo, len(tile)).mul_(step)
+            torch.mul(y, matrix.scale[channels], out=out[:, rows, :, channels])
+    if matrix.bias is not None:
+        out += matrix.bias
+
+
+def integer_tile_rows(matrix: Matrix) -> int:
+    """How many rows an integer product takes at once: all that are int8 already, some that must be unpacked."""
+    rows, columns = matrix.shape
+    return rows if matrix.zero is None else max(1, INT4_ELEMENTS // columns)
 
 
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

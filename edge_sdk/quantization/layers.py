@@ -1,9 +1,8 @@
 """`IntLinear` and `IntConv2d`: drop-in layers for inference with integer weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 from types import ModuleType
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,25 +84,12 @@ class _IntLayer(nn.Module):
         """Rows of the float layer's weight as rows of the matrix (n, K)."""
         return weight.flatten(1)
 
-    def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Rows of the weight as int8, (stop - start, K): weight = scale * rows."""
-        q = self.q[start:stop]
+    @property
+    def matrix(self) -> kernels.Matrix:
+        """The weights with their scales and the bias, as the products take them."""
         if self.weights == "int8":
-            return q
-        return kernels.unpack_int4(q, self.zero[start:stop], self.multiplier[start:stop])
-
-    def tiles(self, step: int, first: int = 0, last: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The weight, ``step`` rows at a time, as (which rows, int8 rows)."""
-        last = len(self.q) if last is None else last
-        for start in range(first, last, step):
-            stop = min(start + step, last)
-            yield slice(start, stop), self.rows(start, stop)
-
-    def integer_tiles(self, first: int, last: int) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, Any]]:
-        """What an integer product takes: (which rows, int8 rows, scale, bias); all rows for int8, pieces for int4."""
-        step = last - first if self.weights == "int8" else max(1, kernels.INT4_ELEMENTS // (2 * self.q.shape[1]))
-        for rows, tile in self.tiles(step, first, last):
-            yield rows, tile, self.scale[rows], None if self.bias is None else self.bias[rows]
+            return kernels.Matrix(self.q, self.scale, self.bias)
+        return kernels.Matrix(self.q, self.scale, self.bias, self.zero, self.multiplier)
 
 
 def backend() -> ModuleType:
@@ -143,13 +129,12 @@ class IntLinear(_IntLayer):
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
-        for rows, *tile in self.integer_tiles(0, self.out_features):
-            backend().linear(x, *tile, self.activation_bits, y[:, rows])
+        backend().linear(x, self.matrix, self.activation_bits, y)
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
         step = kernels.fused_tile_rows(self.out_features, self.in_features)
-        y = torch.cat([F.linear(x, tile.float()) for _, tile in self.tiles(step)], dim=1).mul_(self.scale)
+        y = torch.cat([F.linear(x, tile.float()) for _, tile in self.matrix.tiles(step)], dim=1).mul_(self.scale)
         return y if self.bias is None else y.add_(self.bias)
 
 
@@ -204,8 +189,7 @@ class IntConv2d(_IntLayer):
         nhwc, y = x.permute(0, 2, 3, 1), x.new_empty((len(x), ho, wo, self.out_channels))
         for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
             part = nhwc[..., inputs].contiguous()
-            for rows, *tile in self.integer_tiles(outputs.start, outputs.stop):
-                backend().conv2d(part, *tile, self.activation_bits, y[..., rows], *window)
+            backend().conv2d(part, self.matrix.rows(outputs), self.activation_bits, y[..., outputs], *window)
         return y.permute(0, 3, 1, 2)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
@@ -214,7 +198,7 @@ class IntConv2d(_IntLayer):
             [
                 kernels.fused_conv(x[:, inputs], tile, self.kernel_size, self.stride, self.padding)
                 for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True)
-                for _, tile in self.tiles(step, outputs.start, outputs.stop)
+                for _, tile in self.matrix.rows(outputs).tiles(step)
             ],
             dim=1,
         ).mul_(self.scale.view(-1, 1, 1))

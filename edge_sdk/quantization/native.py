@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from edge_sdk.quantization.kernels import LEVELS
+from edge_sdk.quantization.kernels import LEVELS, Matrix
 
 SOURCE = Path(__file__).with_name("native.cpp")
 # Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
@@ -46,24 +46,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-sdk"
 
 
-def linear(
-    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor
-) -> None:
-    """out = x W^T + bias for x (M, K) float32, q (N, K) int8; ``out`` (M, N) may be some columns of a wider matrix."""
-    _call("edge_linear", x, x.shape[0], q, scale, bias, q.shape[0], q.shape[1], LEVELS[bits], out, out.stride(0))
+class _Weights(ctypes.Structure):
+    """``EdgeWeights`` of the source."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("q", "zero", "multiplier", "scale", "bias")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "groups")),
+    )
+
+
+def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
+    """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix."""
+    _call("edge_linear", x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
 
 
 def conv2d(
-    x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, bits: int, out: torch.Tensor,
+    x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor,
     kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
 ) -> None:  # fmt: skip
-    """Convolution of x (B, H, W, C) float32, contiguous, with q (N, kh * kw * C) int8 into ``out`` (B, Ho, Wo, N).
+    """Convolution of x (B, H, W, C) float32, contiguous, with (N, kh * kw * C) weights into ``out`` (B, Ho, Wo, N).
 
     ``out`` may be some channels of a wider tensor.
     """
-    _call(
-        "edge_conv", x, *x.shape, kernel, stride, padding, q, scale, bias, q.shape[0], LEVELS[bits], out, out.stride(2)
-    )  # fmt: skip
+    _call("edge_conv", x, *x.shape, kernel, stride, padding, matrix, LEVELS[bits], out, out.stride(2))
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -74,11 +79,15 @@ def _call(name: str, *arguments: object) -> None:
 def _as_c(value: object) -> object:
     if isinstance(value, torch.Tensor):
         return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, Matrix):
+        groups = 1 if value.zero is None else value.zero.shape[1]
+        pointers = (None if tensor is None else tensor.data_ptr() for tensor in value.tensors())
+        return ctypes.byref(_Weights(*pointers, *value.shape, groups))
     if isinstance(value, tuple):
         return (ctypes.c_int64 * len(value))(*value)
     if isinstance(value, float):
         return ctypes.c_float(value)
-    return ctypes.c_void_p() if value is None else ctypes.c_int64(value)  # type: ignore[arg-type]
+    return ctypes.c_int64(value)  # type: ignore[arg-type]
 
 
 def _fingerprint() -> str:
@@ -110,8 +119,8 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     """Whether a small product is exact on this processor."""
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
-    out, one = torch.empty(6, 6), torch.ones(6)
-    loaded.edge_linear(*(_as_c(v) for v in (x, 6, q, one, None, 6, 85, 32500.0, out, 6)))
+    matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
+    loaded.edge_linear(*(_as_c(v) for v in (x, 6, matrix, LEVELS[16], out, 6)))
     return torch.equal(out, (x.long() @ q.long().t()).float())
 
 

@@ -61,12 +61,12 @@ def test_no_float_weight_exists_in_a_vae(family: str, execution: str, opened: Op
 
 class DequantizingLinear(IntLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.rows(0, self.out_features).float() * self.scale[:, None], self.bias)
+        return F.linear(x, self.matrix.int8().float() * self.scale[:, None], self.bias)
 
 
 class DequantizingConv(IntConv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        matrix = self.rows(0, self.out_channels).float() * self.scale[:, None]
+        matrix = self.matrix.int8().float() * self.scale[:, None]
         weight = matrix.view(self.out_channels, *self.kernel_size, -1).permute(0, 3, 1, 2)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
@@ -90,7 +90,7 @@ def test_a_layer_that_dequantizes_is_seen(layer: nn.Module, bad: type, x: torch.
 def test_a_half_precision_weight_is_seen_too() -> None:
     class Half(IntLinear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x @ self.rows(0, self.out_features).half().t().to(x.dtype)[:, :3]
+            return x @ self.matrix.int8().half().t().to(x.dtype)[:, :3]
 
     model = quantize_module(nn.Sequential(nn.Linear(8, 6)), "int8", "integer")
     model[0].__class__ = Half
