@@ -69,6 +69,20 @@ def _resnet(block: Any, get: Rows, height: int, band: int) -> Rows:
     return rows
 
 
+def normed_convolution(norm: nn.GroupNorm, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """layer(silu(norm(x))) for a 3 x 3 convolution with a padding of 1; only bands of silu(norm(x)) exist."""
+    height, width = x.shape[2:]
+    band = max(4, BAND_ELEMENTS // (2 * width * x.shape[1]))
+    get = rows_of(x)
+    normed = _Norm(norm, get, height, band)
+    rows = convolved(layer, lambda a, b: normed(get(a, b)), height)
+    out = torch.empty((len(x), layer.out_channels, height, width), device=x.device, memory_format=torch.channels_last)
+    for a in range(0, height, band):
+        b = min(a + band, height)
+        out[:, :, a:b] = rows(a, b)
+    return out
+
+
 def level(block: Any, get: Rows, height: int, width: int) -> torch.Tensor:
     """The residual blocks of a level and the convolution with stride 2 after them, whole: (B, C, H / 2, W / 2)."""
     channels = block.resnets[-1].conv2.out_channels

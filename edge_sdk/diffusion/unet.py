@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.diffusion.bands import normed_convolution
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
 
-ROWS = 512  # pixels of a feed-forward computed together
+HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
+WHOLE_ELEMENTS = 1 << 21  # of an activation, from which on its normalized form is never whole
 # What a config may say only in this way: everything else is another network.
 _FIXED = {
     "act_fn": "silu", "addition_embed_type": (None, "text_time"), "attention_type": "default",
@@ -84,11 +86,17 @@ class _ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
 
     def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        hidden = self._first(x)
         hidden += self.time_emb_proj(F.silu(time))[:, :, None, None]
         hidden = self.norm2(hidden)  # what is used up is not kept in a name
         hidden = self.conv2(F.silu(hidden, inplace=True))
         return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+    def _first(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalization, SiLU and the first convolution; of large activations some rows at a time."""
+        if x[0].numel() <= WHOLE_ELEMENTS:
+            return self.conv1(F.silu(self.norm1(x), inplace=True))
+        return normed_convolution(self.norm1, self.conv1, x)
 
 
 class _Attention(nn.Module):
@@ -100,13 +108,20 @@ class _Attention(nn.Module):
         self.to_v = nn.Linear(context, channels, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """x (B, S, C), context (B, T, D) -> (B, S, C); the fused operator makes no scores of S x T."""
-        q, k, v = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for part in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    def forward(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """norm(x) (B, S, C) looks at the context (B, T, D), or at itself; -> (B, S, C).
+
+        One expression, so that norm(x), then q, k and v are gone as soon as they are used.
+        """
+        return self.to_out[0](self._mixed(*self._projected(norm(x), context)))
+
+    def _projected(self, x: torch.Tensor, context: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        seen = x if context is None else context
+        return self.to_q(x), self.to_k(seen), self.to_v(seen)
+
+    def _mixed(self, *qkv: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in qkv)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # makes no scores of S x T
 
 
 class _GatedLinear(nn.Module):
@@ -125,7 +140,8 @@ class _FeedForward(nn.Module):
         self.net = nn.ModuleList([_GatedLinear(channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.net[2](self.net[0](rows)) for rows in x.split(ROWS, dim=1)], dim=1)
+        rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
+        return torch.cat([self.net[2](self.net[0](part)) for part in x.split(rows, dim=1)], dim=1)
 
 
 class _TransformerBlock(nn.Module):
@@ -136,9 +152,8 @@ class _TransformerBlock(nn.Module):
         self.norm3, self.ff = nn.LayerNorm(channels), _FeedForward(channels)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        normed = self.norm1(x)
-        x = self.attn1(normed, normed).add_(x)
-        x = self.attn2(self.norm2(x), context).add_(x)
+        x = self.attn1(self.norm1, x).add_(x)
+        x = self.attn2(self.norm2, x, context).add_(x)
         return self.ff(self.norm3(x)).add_(x)
 
 
@@ -185,8 +200,7 @@ class _Block(nn.Module):
             made = [_Transformer(config, outer, heads, depth) for _, outer in sizes]
             self.attentions = nn.ModuleList(made)
 
-    def step(self, i: int, x: torch.Tensor, time: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        x = self.resnets[i](x, time)
+    def attend(self, i: int, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         return self.attentions[i](x, context) if hasattr(self, "attentions") else x
 
 
@@ -263,7 +277,8 @@ class UNet(nn.Module):
         skips = [x]
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
-                x = block.step(i, x, time, context)
+                x = block.resnets[i](x, time)
+                x = block.attend(i, x, context)
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0].conv(x)
@@ -273,7 +288,8 @@ class UNet(nn.Module):
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
                 x = torch.cat([x, skips.pop()], dim=1)
-                x = block.step(i, x, time, context)
+                x = block.resnets[i](x, time)
+                x = block.attend(i, x, context)
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))

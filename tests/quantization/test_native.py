@@ -45,7 +45,9 @@ def test_a_linear_product_is_exact(m: int, k: int, n: int, backend: object) -> N
     torch.testing.assert_close(out[:, 1:-1].double(), expected, rtol=2e-7, atol=0 if backend is native else 2**24)
 
 
-@pytest.mark.parametrize(("k", "groups", "n"), [(2, 1, 1), (30, 3, 17), (54, 6, 20), (640, 5, 33), (1_152, 9, 16)], ids=str)
+@pytest.mark.parametrize(
+    ("k", "groups", "n"), [(2, 1, 1), (30, 3, 17), (54, 6, 20), (640, 5, 33), (1_152, 9, 16)], ids=str
+)
 def test_int4_weights_are_unpacked_inside_the_product(k: int, groups: int, n: int) -> None:
     generator = torch.Generator().manual_seed(2)
     q = torch.randint(0, 16, (n, k), generator=generator, dtype=torch.uint8)
