@@ -106,9 +106,9 @@ class _IntLayer(nn.Module):
             yield rows, tile, self.scale[rows], None if self.bias is None else self.bias[rows]
 
 
-def backend() -> ModuleType:
-    """The compiled integer products where there are any, else PyTorch's."""
-    return native if native.library() else kernels
+def backend(device: torch.device) -> ModuleType:
+    """The compiled integer products on a processor that has them, else PyTorch's."""
+    return native if device.type == "cpu" and native.library() else kernels
 
 
 class IntLinear(_IntLayer):
@@ -144,7 +144,7 @@ class IntLinear(_IntLayer):
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
         for rows, *tile in self.integer_tiles(0, self.out_features):
-            backend().linear(x, *tile, self.activation_bits, y[:, rows])
+            backend(x.device).linear(x, *tile, self.activation_bits, y[:, rows])
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
@@ -205,7 +205,7 @@ class IntConv2d(_IntLayer):
         for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
             part = nhwc[..., inputs].contiguous()
             for rows, *tile in self.integer_tiles(outputs.start, outputs.stop):
-                backend().conv2d(part, *tile, self.activation_bits, y[..., rows], *window)
+                backend(x.device).conv2d(part, *tile, self.activation_bits, y[..., rows], *window)
         return y.permute(0, 3, 1, 2)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
