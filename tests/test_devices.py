@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.text import TextEncoder
@@ -51,6 +52,22 @@ class Elsewhere(TorchDispatchMode):
                 self.seen += 1
                 self.elsewhere += [str(func)] * (tensor.device.type != self.device)
         return out
+
+
+class Mixing(TorchDispatchMode):
+    """Notes every operator that is given tensors on two devices, which CUDA allows for scalars and a few operators."""
+
+    ALLOWED = ("aten.copy_.default", "aten._to_copy.default", "aten.index.Tensor")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixed: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [a for a in tree_flatten((args, kwargs or {}))[0] if isinstance(a, torch.Tensor) and a.dim()]
+        if len({tensor.device for tensor in given}) > 1 and str(func) not in self.ALLOWED:
+            self.mixed.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 @FAMILIES
@@ -99,16 +116,17 @@ def test_a_loss_is_computed_where_the_model_is(on_meta: tuple[TextEncoder, Any, 
     ids = text.tokenize(["a photo of a <dog>", "the <dog>"], {"<dog>": 1})
     objective = StableDiffusionObjective(text, unet, model.load_schedule(), Latents(latents, latents), ids, 1)
     draws = held_out_draws(objective, 0, 4, (0, 1000))
-    with torch.inference_mode():
+    with torch.no_grad(), Mixing() as watch:
         loss = objective.loss(torch.ones(4, 1, text.width), draws)
-    assert loss.device.type == "meta" and loss.shape == (4,)
+    assert watch.mixed == [] and loss.device.type == "meta" and loss.shape == (4,)
 
 
 def test_a_picture_is_drawn_where_the_model_is(on_meta: tuple[TextEncoder, Any, Model]) -> None:
     text, unet, model = on_meta
-    states = condition(text, ["a dog", "a cat"], "", [])
-    latents = denoise(unet, model.load_schedule(), *states, np.ones((2, 4, 8, 8), np.float32), 3, 4.0)
-    assert latents.device.type == "meta" and latents.shape == (2, 4, 8, 8)
+    with Mixing() as watch:
+        states = condition(text, ["a dog", "a cat"], "", [])
+        latents = denoise(unet, model.load_schedule(), *states, np.ones((2, 4, 8, 8), np.float32), 3, 4.0)
+    assert watch.mixed == [] and latents.device.type == "meta" and latents.shape == (2, 4, 8, 8)
 
 
 SHAPES = [(1, 1, 1), (2, 36, 4), (16, 64, 32), (17, 33, 9), (31, 16, 24), (32, 48, 16), (50, 100, 40)]
