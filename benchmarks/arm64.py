@@ -151,6 +151,9 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
 
 
 if __name__ == "__main__":
-    from edge_sdk.cli.main import main
-
-    sys.exit(main(["benchmark", "arm64", *sys.argv[1:]]))
+    own = argparse.ArgumentParser(prog="python -m benchmarks.arm64", description=(__doc__ or "").partition("\n")[0])
+    add_arguments(own)
+    try:
+        run_benchmark(own.parse_args(), " ".join(["python -m benchmarks.arm64", *sys.argv[1:]]))
+    except EdgeSdkError as error:
+        own.exit(2, f"error: {error}\n")
