@@ -54,7 +54,7 @@ def zeroth_order(phases: Phases, checkpoint: str, weights: str, residency: str) 
     from edge_sdk.quantization import layers
     from edge_sdk.zo import PAPER, State, run
 
-    layers.backend()
+    layers.backend(torch.device("cpu"))
     phases.end("import")
     model = open_model(checkpoint, weights, "integer", residency)
     text, unet = model.load_text(), model.load("unet")

@@ -11,6 +11,7 @@ PRESETS = ("fast", "paper")
 WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
 RESIDENCIES = ("resident", "mapped", "streamed")
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class PersonalizeConfig:
     weights: str = "int8"  # "int8", "int4" or "none" (float, for comparison)
     execution: str = "integer"  # "integer" (integer products) or "fused" (float activations)
     residency: str = "resident"  # where an integer checkpoint's weights are: "resident", "mapped" or "streamed"
+    device: str = "cpu"  # where the model runs: "cpu" or "cuda"; random numbers are the same on both
     preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
     max_batch: int = 16  # rows per call of the denoiser; the result does not depend on it beyond rounding
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
@@ -39,6 +41,7 @@ class PersonalizeConfig:
         one_of("weights", self.weights, WEIGHTS)
         one_of("execution", self.execution, EXECUTIONS)
         one_of("residency", self.residency, RESIDENCIES)
+        one_of("device", self.device, DEVICES)
         one_of("preset", self.preset, PRESETS)
         _within("num_vectors", self.num_vectors, 1, 64)
         _within("max_batch", self.max_batch, 1, 4096)

@@ -65,13 +65,13 @@ def denoise(
     import torch
 
     steps = min(num_inference_steps, schedule.max_steps)
-    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise)
+    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise).to(positive.device)
     guided = guidance_scale > 1
     hidden = torch.cat([negative, positive]) if guided else positive
     with torch.inference_mode():
         for t in schedule.timesteps(steps):
             batch = torch.cat([latents, latents]) if guided else latents
-            predicted = unet(batch, torch.tensor(t), hidden)
+            predicted = unet(batch, torch.tensor(t, device=batch.device), hidden)
             if guided:
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + guidance_scale * (with_prompt - without)
@@ -87,7 +87,7 @@ def decode(vae: "Vae", latents: "torch.Tensor") -> np.ndarray:
     with torch.inference_mode():
         for row in latents.split(1):
             pixels = vae.decode(row / vae.config.scaling_factor + (vae.config.shift_factor or 0.0))[0]
-            out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+            out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
     return np.stack(out)
 
 
@@ -109,6 +109,7 @@ def generate(
     weights: str = "int8",
     execution: str = "integer",
     residency: str = "resident",
+    device: str = "cpu",
     seed: int = 0,
 ) -> "list[Image.Image]":
     """Draw pictures; text encoder, denoiser and VAE are in memory one after the other.
@@ -131,7 +132,7 @@ def generate(
         raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
     if not 0 <= seed < 2**64:
         raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    opened = open_model(model, weights, execution, residency)
+    opened = open_model(model, weights, execution, residency, device)
     check_resolution(resolution)
     side = opened.resolution() if resolution is None else resolution
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
-from edge_sdk.config import EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.memory import bound_heap
+from edge_sdk.memory import bound_heap, use_cuda
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,7 @@ class Model:
         weights: "int8", "int4" or "none".
         execution: "integer", "fused" or, for float weights, "dequantized".
         residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
+        device: "cpu" or "cuda".
     """
 
     name: str
@@ -43,6 +44,7 @@ class Model:
     execution: str
     stored_as_integers: bool
     residency: str = "resident"
+    device: str = "cpu"
 
     @property
     def is_pocket(self) -> bool:
@@ -121,7 +123,7 @@ class Model:
                 module = load_component(build, self.folder / part, self.execution, self.residency)
                 if part == "vae":
                     module.encoder.in_bands = self.residency == "streamed"
-                return module
+                return module.to(self.device)
             source = self.source(part)
             if self.weights == "none":
                 with shapes_only():
@@ -133,7 +135,7 @@ class Model:
             module.load_state_dict(tensors, assign=True)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
             raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {_one_line(error)}") from error
-        return module.requires_grad_(False)
+        return module.requires_grad_(False).to(self.device)
 
     def load_text(self) -> "TextEncoder":
         """The tokenizer with the text encoder."""
@@ -153,8 +155,9 @@ class Model:
 
 
 def open_model(
-    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident"
-) -> Model:
+    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident",
+    device: str = "cpu",
+) -> Model:  # fmt: skip
     """Find and check a model; no weight is read yet. The network is used for a hub id only.
 
     Args:
@@ -162,9 +165,11 @@ def open_model(
         weights: "int8", "int4" or "none". An integer checkpoint has its own and any other request is refused.
         execution: "integer" or "fused".
         residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
+        device: "cpu" or "cuda"; a GPU takes resident weights only.
 
     Raises:
-        EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported.
+        EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
+            or there is no such device.
         MissingExtraError: PyTorch and its companions are not installed.
     """
     for package in ("torch", "optimum"):
@@ -173,6 +178,11 @@ def open_model(
     one_of("weights", weights, WEIGHTS)
     one_of("execution", execution, EXECUTIONS)
     one_of("residency", residency, RESIDENCIES)
+    one_of("device", device, DEVICES)
+    if device == "cuda":
+        if residency != "resident":
+            raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
+        use_cuda()
     folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
@@ -184,7 +194,7 @@ def open_model(
         )
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
-    return Model(name_or_path, folder, weights, run_as, stored is not None, residency)
+    return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
 
 
 def _one_line(error: BaseException) -> str:

@@ -77,7 +77,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         )
     fingerprints = {
         "model": model.fingerprint(),
-        "weights": f"{model.weights} {model.execution} {model.residency}",
+        "weights": f"{model.weights} {model.execution} {model.residency} {model.device}",
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
         "token": f"{config.placeholder_token} from {initializer(model, config)}",
     }
@@ -118,9 +118,11 @@ class Personalizer:
         self.state: State | None = None
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, weights: str = "int8", execution: str = "integer") -> "Personalizer":
+    def from_pretrained(
+        cls, name_or_path: str, weights: str = "int8", execution: str = "integer", device: str = "cpu"
+    ) -> "Personalizer":
         """Open "pocket", a diffusers folder, an integer checkpoint or a hub id; see `edge_sdk.models.open_model`."""
-        return cls(models.open_model(name_or_path, weights, execution))
+        return cls(models.open_model(name_or_path, weights, execution, device=device))
 
     def fit(
         self, photos: str | Path | Photos, config: PersonalizeConfig | None = None, **options: Any

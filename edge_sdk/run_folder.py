@@ -15,7 +15,7 @@ from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
-from edge_sdk.memory import AnonPeak, peak_rss_mb, release
+from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb, release
 from edge_sdk.models import open_model
 from edge_sdk.personalize import Personalizer, Prepared
 from edge_sdk.zo import (
@@ -77,7 +77,7 @@ def run_personalization(
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
     if time_budget_s is not None and not time_budget_s > 0:
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
-    opened = open_model(model, config.weights, config.execution, config.residency)
+    opened = open_model(model, config.weights, config.execution, config.residency, config.device)
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(RunLock(folder))
@@ -136,12 +136,14 @@ def run_personalization(
             "weights": opened.weights,
             "execution": opened.execution,
             "residency": opened.residency,
+            "device": opened.device,
             "preset": config.preset,
             "steps": state.step,
             "unet_forwards": state.forwards,
             "seconds": round(state.seconds, 3),
             "peak_rss_mb": round(peak_rss_mb(), 1),
             "peak_anon_mb": round(anon.mb, 1),
+            **({"peak_cuda_mb": cuda_peak()} if opened.device == "cuda" else {}),
             "loss_initial": loss_initial,
             "loss_final": loss_final,
             "seed": config.seed,

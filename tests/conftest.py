@@ -17,6 +17,14 @@ from tests import tiny_models
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="PyTorch finds no GPU here"))
+
+
 @pytest.fixture(scope="session")
 def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build(tmp_path_factory.mktemp("models") / "sd1", "sd1")

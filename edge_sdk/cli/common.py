@@ -32,6 +32,11 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--residency", choices=("resident", "mapped", "streamed"), default="resident",
                         help="where an integer checkpoint's weights are: in memory, in the file as far as there is "
                         "room, or in the file and dropped after each use")  # fmt: skip
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (default cpu)")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

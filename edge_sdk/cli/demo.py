@@ -6,10 +6,11 @@ HELP = "learn a bundled subject on the embedded model and draw it, before and af
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_resume
+    from edge_sdk.cli.common import add_common, add_device, add_resume
 
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder for the results")
     add_resume(parser)
+    add_device(parser)
     add_common(parser)
 
 
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
                 stop=stop,
                 resume_from_checkpoint=args.resume_from_checkpoint,
                 command="demo",
+                device=args.device,
                 seed=args.seed,
             )
         except Cancelled as cancelled:
@@ -49,7 +51,14 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output_dir)
     prompts = [f"a picture of <subject> on a {color} background" for color in ("white", "green", "orange", "purple")]
     pictures = [
-        generate(prompt, "pocket", [folder / "learned_embeds.safetensors"], num_images=5, seed=args.seed or 0)
+        generate(
+            prompt,
+            "pocket",
+            [folder / "learned_embeds.safetensors"],
+            num_images=5,
+            device=args.device,
+            seed=args.seed or 0,
+        )
         for prompt in prompts
     ]
     save_png(contact_sheet(list(zip(prompts, pictures, strict=True))), folder / "prompts.png")

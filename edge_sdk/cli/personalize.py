@@ -58,6 +58,7 @@ def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, for `PersonalizeConfig.from_options`."""
     options = {name: getattr(args, name) for name in _OPTIONS}
     options |= {"weights": args.weights, "execution": args.execution, "residency": args.residency, "seed": args.seed}
+    options["device"] = args.device
     options["timestep_range"] = tuple(args.timestep_range) if args.timestep_range else None
     options["use_captions"] = args.use_captions or None
     options["center_crop"] = False if args.no_center_crop else None

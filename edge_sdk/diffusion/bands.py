@@ -20,7 +20,7 @@ class _Norm:
     """A GroupNorm whose statistics are those of the whole activation, followed by SiLU."""
 
     def __init__(self, norm: nn.GroupNorm, get: Rows, height: int, band: int) -> None:
-        total, squares, count = torch.zeros(()), torch.zeros(()), 0
+        total, squares, count = norm.weight.new_zeros(()), norm.weight.new_zeros(()), 0
         for a in range(0, height, band):
             rows = get(a, min(a + band, height))
             groups = rows.unflatten(1, (norm.num_groups, -1))  # (B, G, C / G, rows, W)
@@ -97,7 +97,7 @@ def level(block: Any, get: Rows, height: int, width: int) -> torch.Tensor:
         piece = block.downsamplers[0].conv(F.pad(rows, (0, 1, 0, below)))
         if out is None:
             shape = (len(piece), channels, height // 2, width // 2)
-            out = torch.empty(shape, memory_format=torch.channels_last)
+            out = torch.empty(shape, device=piece.device, memory_format=torch.channels_last)
         out[:, :, a:b] = piece
     assert out is not None
     return out

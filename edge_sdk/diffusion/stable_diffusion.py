@@ -25,7 +25,8 @@ class Latents:
     """The photos as the VAE sees them, encoded once.
 
     Attributes:
-        mean, std: (N, C, h, w) float32 of the posterior, already multiplied by the VAE's scaling factor.
+        mean, std: (N, C, h, w) float32 of the posterior, already multiplied by the VAE's scaling factor, on the
+            device that the objective runs on.
     """
 
     def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
@@ -36,7 +37,8 @@ class Latents:
 def encode_images(vae: Vae, pixels: np.ndarray) -> Latents:
     """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
     scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-    encoded = [vae.encode(torch.from_numpy(image[None])) for image in pixels]
+    device = next(vae.parameters()).device
+    encoded = [vae.encode(torch.from_numpy(image[None]).to(device)) for image in pixels]
     mean = torch.cat([(mean - shift) * scale for mean, _ in encoded])
     std = torch.cat([std * scale for _, std in encoded])
     return Latents(mean.contiguous(), std.contiguous())
@@ -77,20 +79,21 @@ class StableDiffusionObjective:
     def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
         """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b."""
         with torch.inference_mode():
-            return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().numpy()
+            return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().cpu().numpy()
 
     def loss(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
+        device = self.latents.mean.device
         image = torch.tensor([d.image for d in draws])
         t = torch.tensor([d.timestep for d in draws])
-        noise = torch.from_numpy(np.stack([d.noise for d in draws]))  # (B, C, h, w)
-        latent_noise = torch.from_numpy(np.stack([d.latent_noise for d in draws]))
+        noise = torch.from_numpy(np.stack([d.noise for d in draws])).to(device)  # (B, C, h, w)
+        latent_noise = torch.from_numpy(np.stack([d.latent_noise for d in draws])).to(device)
         prompts = self.ids[image] if self.ids.dim() == 3 else self.ids.expand(len(draws), -1, -1)
         ids = prompts[torch.arange(len(draws)), torch.tensor([d.prompt for d in draws])]  # (B, T)
 
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
-        alpha_bar = self.alphas_cumprod[t]
+        alpha_bar = self.alphas_cumprod[t].to(device)
         hidden = self.text.encode(ids, embeddings)  # (B, T, D)
-        predicted = self.unet(noised(x0, noise, alpha_bar), t, hidden)
+        predicted = self.unet(noised(x0, noise, alpha_bar), t.to(device), hidden)
         wanted = target(self.prediction_type, x0, noise, alpha_bar)
         return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))

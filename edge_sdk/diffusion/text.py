@@ -51,7 +51,8 @@ class TextEncoder:
 
     def encode(self, ids: torch.Tensor, learned: torch.Tensor | None = None) -> torch.Tensor:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> last hidden state (B, T, D) float32."""
-        return self.model(ids, learned)
+        device = self.table.device
+        return self.model(ids.to(device), None if learned is None else learned.to(device))
 
     def words(self, text: str) -> list[int]:
         """Token ids of a text without the marks of its beginning and end."""
@@ -102,7 +103,7 @@ class TextEncoder:
                 f"initializer_token {initializer_token!r} makes {len(ids)} tokens; it must be one word that the "
                 "model knows as a single token, such as 'person' or 'dog'"
             )
-        return np.repeat(self.table[ids[0]].detach().float().numpy()[None], num_vectors, axis=0)
+        return np.repeat(self.table[ids[0]].detach().float().cpu().numpy()[None], num_vectors, axis=0)
 
     def check_placeholder(self, placeholder: str) -> None:
         """Raises EdgeSdkError if the placeholder is already a word of the vocabulary."""
@@ -133,4 +134,4 @@ class TextEncoder:
         return float(low / 2), float(high * 2)
 
     def _rows(self) -> Iterator[np.ndarray]:
-        return (rows.detach().double().numpy() for rows in self.table.split(ROWS))
+        return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))

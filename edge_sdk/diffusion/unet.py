@@ -215,7 +215,8 @@ class _TimeEmbedding(nn.Module):
 
 def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
     """values (N,) -> (N, size) float32: cosines, then sines, of falling frequencies (DDPM, with diffusers' order)."""
-    frequencies = torch.exp(-math.log(10000) / (size // 2) * torch.arange(size // 2, dtype=torch.float32))
+    steps = torch.arange(size // 2, dtype=torch.float32, device=values.device)
+    frequencies = torch.exp(-math.log(10000) / (size // 2) * steps)
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 

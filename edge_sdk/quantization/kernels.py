@@ -17,7 +17,14 @@ FUSED_ELEMENTS = 1 << 20  # and at most so many weights
 INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
 COLUMN_BYTES = 4 << 20  # of im2col columns at once
 EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2^24, up to which float32 holds every integer
-HAS_INT8_DOT = torch.cpu._is_vnni_supported()
+CUDA_ROWS, CUDA_ALIGNMENT = 32, 16  # least rows, and what the other sizes are multiples of, in CUDA's int8 product
+
+
+def has_int8_dot(device: torch.device) -> bool:
+    """Whether PyTorch's int8 product is exact and fast there: AVX512-VNNI, or int8 tensor cores (Turing and later)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (7, 5)
+    return device.type == "cpu" and torch.cpu._is_vnni_supported()
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def split_rows(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     if bits == 8:
         return value.to(torch.int8)[None], scale
     high = (value * (1 / 256)).round_()
-    parts = torch.empty((2, *x.shape), dtype=torch.int8)
+    parts = torch.empty((2, *x.shape), dtype=torch.int8, device=x.device)
     parts[0] = high
     parts[1] = value.sub_(high, alpha=256).clamp_(max=127)
     return parts, scale
@@ -125,7 +132,25 @@ def integer_tile_rows(matrix: Matrix) -> int:
 
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact on every processor, so the same integers everywhere."""
-    return torch._int_mm(columns, weight.t()) if HAS_INT8_DOT else tiled_matmul(columns, weight)
+    if not has_int8_dot(columns.device):
+        return tiled_matmul(columns, weight)
+    return padded_matmul(columns, weight) if columns.is_cuda else torch._int_mm(columns, weight.t())
+
+
+def padded_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same integers within the limits of CUDA's product: zeros, which add nothing, fill the operands up.
+
+    The second operand is the transpose of row-major weights, the only layout that every GPU takes.
+    """
+    m, n = len(columns), len(weight)
+    product = torch._int_mm(_filled_up(columns, CUDA_ROWS, 1), _filled_up(weight, 1, CUDA_ALIGNMENT).t())
+    return product[:m, :n]
+
+
+def _filled_up(matrix: torch.Tensor, least: int, rows: int) -> torch.Tensor:
+    """Zeros below and beside a matrix: at least so many rows, a multiple of ``rows``, and aligned columns."""
+    below, beside = max(least - len(matrix), -len(matrix) % rows), -matrix.shape[1] % CUDA_ALIGNMENT
+    return F.pad(matrix, (0, beside, 0, below)) if below or beside else matrix
 
 
 def tiled_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -136,7 +161,7 @@ def tiled_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """
     step = fused_tile_rows(len(weight), weight.shape[1])
     pieces = [(part, columns[:, part].float()) for part in _slices(weight.shape[1], EXACT_TERMS)]
-    out = torch.empty((len(columns), len(weight)), dtype=torch.int32)
+    out = torch.empty((len(columns), len(weight)), dtype=torch.int32, device=columns.device)
     for rows in _slices(len(weight), step):
         for i, (part, floats) in enumerate(pieces):
             product = floats @ weight[rows, part].float().t()

@@ -92,9 +92,9 @@ class _IntLayer(nn.Module):
         return kernels.Matrix(self.q, self.scale, self.bias, self.zero, self.multiplier)
 
 
-def backend() -> ModuleType:
-    """The compiled integer products where there are any, else PyTorch's."""
-    return native if native.library() else kernels
+def backend(device: torch.device) -> ModuleType:
+    """The compiled integer products on a processor that has them, else PyTorch's."""
+    return native if device.type == "cpu" and native.library() else kernels
 
 
 class IntLinear(_IntLayer):
@@ -129,7 +129,7 @@ class IntLinear(_IntLayer):
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
-        backend().linear(x, self.matrix, self.activation_bits, y)
+        backend(x.device).linear(x, self.matrix, self.activation_bits, y)
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
@@ -189,7 +189,7 @@ class IntConv2d(_IntLayer):
         nhwc, y = x.permute(0, 2, 3, 1), x.new_empty((len(x), ho, wo, self.out_channels))
         for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
             part = nhwc[..., inputs].contiguous()
-            backend().conv2d(part, self.matrix.rows(outputs), self.activation_bits, y[..., outputs], *window)
+            backend(x.device).conv2d(part, self.matrix.rows(outputs), self.activation_bits, y[..., outputs], *window)
         return y.permute(0, 3, 1, 2)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def test_a_number_that_is_not_finite_is_not_lost(bad: float) -> None:
     assert torch.isfinite(out[0]).all() and out[1].isnan().all()
 
 
-PROGRAM = "from edge_sdk.quantization import layers; print(layers.backend().__name__)"
+PROGRAM = "import torch; from edge_sdk.quantization import layers; print(layers.backend(torch.device('cpu')).__name__)"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+// Runs the integer products on the cases of standard input and writes their outputs; see `instruction_sets.py`.
+// With an argument, only says how many products a step this build makes.
+#include "native.cpp"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace {
+
+constexpr int64_t BESIDE = 3;  // columns beside the outputs, which must stay as they are
+constexpr float UNTOUCHED = 7;
+
+template <typename T>
+std::vector<T> read(int64_t count) {
+  std::vector<T> out(count);
+  if (std::fread(out.data(), sizeof(T), count, stdin) != size_t(count)) std::exit(1);
+  return out;
+}
+
+}  // namespace
+
+int main(int count, char**) {
+  if (count > 1) return std::printf("%d\n", WIDTH * PAIR) < 0;
+  int64_t s[13];  // 1 for linear, levels, rows, batch, height, width, channels; then kernel, stride and padding
+  while (std::fread(s, sizeof(s), 1, stdin) == 1) {
+    const int64_t rows = s[2], batch = s[3], h = s[4], w = s[5], c = s[6];
+    const int64_t *kernel = s + 7, *stride = s + 9, *padding = s + 11, pitch = rows + BESIDE;
+    const int64_t ho = (h + 2 * padding[0] - kernel[0]) / stride[0] + 1;
+    const int64_t wo = (w + 2 * padding[1] - kernel[1]) / stride[1] + 1;
+    const auto x = read<float>(batch * h * w * c);
+    const auto q = read<int8_t>(rows * kernel[0] * kernel[1] * c);
+    const auto scale = read<float>(rows), bias = read<float>(rows);
+    std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
+    const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
+    if (s[0])
+      edge_linear(x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
+    else
+      edge_conv(x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
+    std::fwrite(y.data(), sizeof(float), y.size(), stdout);
+  }
+}

@@ -1,0 +1,182 @@
+"""The compiled integer products on several instruction sets, bit for bit against integer arithmetic in numpy.
+
+`native.cpp` is built once an instruction set, together with a small program that runs it on the same inputs. Builds for
+another processor run under emulation. Nothing is timed.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from edge_sdk.quantization.kernels import LEVELS
+from edge_sdk.quantization.native import FLAGS, SOURCE
+
+PROGRAM = Path(__file__).with_suffix(".cpp")
+ARM_PACKAGES = "qemu-user-static g++-aarch64-linux-gnu libc6-dev-arm64-cross"  # Debian's names
+BESIDE, UNTOUCHED = 3, 7.0  # as in the program
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """How one build is made and run; ``needs`` is the flag of /proc/cpuinfo without which it cannot run here."""
+
+    name: str
+    machine: str
+    march: str
+    lanes: int  # products a step
+    needs: str = ""
+
+    @property
+    def is_native(self) -> bool:
+        return platform.machine() == self.machine
+
+    @property
+    def compiler(self) -> str | None:
+        return shutil.which("c++" if self.is_native else f"{self.machine}-linux-gnu-g++")
+
+    @property
+    def emulator(self) -> str | None:
+        return shutil.which(f"qemu-{self.machine}-static") or shutil.which(f"qemu-{self.machine}")
+
+    def missing(self) -> str | None:
+        """Why it cannot be built or run here, or None."""
+        if self.compiler is None or not (self.is_native or self.emulator):
+            packages = "g++" if self.is_native else ARM_PACKAGES
+            return f"{self.name} needs a compiler and, elsewhere, an emulator: apt-get install {packages}"
+        if self.is_native and self.needs not in Path("/proc/cpuinfo").read_text():
+            return f"this processor has no {self.needs}"
+        return None
+
+    def build(self, folder: Path) -> list[str]:
+        """Compile with the package's own flags; returns the command that runs the program.
+
+        Raises:
+            subprocess.CalledProcessError: it does not compile.
+        """
+        path = folder / self.name.replace(" ", "-")
+        self.compile(PROGRAM, path, "-static", f"-I{SOURCE.parent}")
+        return [str(path)] if self.is_native else [str(self.emulator), str(path)]
+
+    def compile(self, source: Path, output: Path, *more: str) -> None:
+        """Run the compiler; raises subprocess.CalledProcessError with what it said if it fails."""
+        flags = [flag for flag in FLAGS if not flag.startswith("-march")]
+        command = [str(self.compiler), *flags, f"-march={self.march}", *more, str(source), "-o", str(output)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+ARM = InstructionSet("Arm64 NEON", "aarch64", "armv8-a", 8)
+INSTRUCTION_SETS = (
+    InstructionSet("x86-64 without SIMD", "x86_64", "x86-64", 1),
+    InstructionSet("x86-64 AVX2", "x86_64", "haswell", 16, "avx2"),
+    InstructionSet("x86-64 AVX-512", "x86_64", "skylake-avx512", 32, "avx512bw"),
+    InstructionSet("x86-64 AVX-512 VNNI", "x86_64", "cascadelake", 32, "avx512_vnni"),
+    ARM,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One product: x (B, H, W, C) float32, q (N, kh, kw, C) int8, scale and bias (N,) float32."""
+
+    name: str
+    x: np.ndarray
+    q: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    linear: bool
+    bits: int
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def encoded(self) -> bytes:
+        """What the program reads."""
+        n, *kernel, _ = self.q.shape
+        head = [self.linear, LEVELS[self.bits], n, *self.x.shape, *kernel, *self.stride, *self.padding]
+        arrays = (np.array(head, np.int64), self.x, self.q, self.scale, self.bias)
+        return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+    @cached_property
+    def expected(self) -> np.ndarray:
+        """The outputs (pixels, N + BESIDE) float32: exact integer sums, scaled in float64, rounded once."""
+        n, kh, kw, c = self.q.shape
+        rows = self.x.reshape(-1, 1, 1, c) if self.linear else self.x
+        most = np.maximum(np.abs(rows).max(axis=(1, 2, 3), keepdims=True), np.float32(1e-12))
+        step = most / np.float32(LEVELS[self.bits])
+        (ph, pw), (sh, sw) = self.padding, self.stride
+        levels = np.pad(np.rint(rows / step).astype(np.int64), ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(levels, (kh, kw), (1, 2))[:, ::sh, ::sw]
+        sums = np.tensordot(windows, self.q.astype(np.int64), ((4, 5, 3), (1, 2, 3)))
+        y = (sums * step.astype(np.float64) * self.scale.astype(np.float64) + self.bias).astype(np.float32)
+        return np.pad(y.reshape(-1, n), ((0, 0), (0, BESIDE)), constant_values=UNTOUCHED)
+
+
+LINEAR = [(1, 1, 1), (5, 33, 7), (6, 16, 2), (7, 17, 3), (70, 320, 65), (3, 5_000, 9), (2, 11_520, 4), (9, 8, 130)]
+CONVOLUTIONS = [
+    (3, 5, (3, 3), (1, 1), (1, 1), (6, 7)), (17, 4, (1, 1), (1, 1), (0, 0), (5, 5)),
+    (8, 3, (3, 3), (2, 2), (1, 1), (9, 8)), (40, 6, (3, 1), (1, 2), (0, 2), (70, 6)),
+    (2, 2, (5, 3), (3, 1), (2, 0), (11, 9)), (160, 33, (3, 3), (1, 1), (1, 1), (8, 8)),
+]  # fmt: skip
+VALUES = ("numbers", "integers", "extremes")
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """Every shape with 16-bit and 8-bit activations, and three kinds of values.
+
+    Numbers are normal ones; integers have a scale of exactly 1, so that the sums themselves are compared; extremes are
+    the largest magnitudes throughout, where sums are largest.
+    """
+    rng, out = np.random.default_rng(0), []
+    for bits in LEVELS:
+        for values in VALUES:
+            for m, k, n in LINEAR:
+                x, rest = _filled(rng, values, bits, (1, m, 1, k), (n, 1, 1, k))
+                out.append(Case(f"linear {m}x{k}x{n} {values} {bits} bits", x, *rest, True, bits))
+            for c, n, kernel, stride, padding, size in CONVOLUTIONS:
+                x, rest = _filled(rng, values, bits, (2, *size, c), (n, *kernel, c))
+                name = f"convolution {c}->{n} {kernel} stride {stride} padding {padding} of {size} {values} {bits} bits"
+                out.append(Case(name, x, *rest, False, bits, stride, padding))
+    return tuple(out)
+
+
+def _filled(
+    rng: np.random.Generator, values: str, bits: int, x_shape: tuple[int, ...], q_shape: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    n, most = q_shape[0], LEVELS[bits]
+    if values == "numbers":
+        x, scale, bias = rng.normal(size=x_shape), rng.uniform(1e-3, 1, n), rng.normal(size=n)
+    else:
+        x, scale, bias = rng.integers(-most, most, x_shape, endpoint=True), np.ones(n), np.zeros(n)
+        x[..., 0] = most  # the largest of its row or sample
+    q = rng.integers(-128, 128, q_shape, dtype=np.int8)
+    if values == "extremes":
+        x, q = np.full(x_shape, most), np.full(q_shape, -128, np.int8)
+        q[1::2] = 127
+    return x.astype(np.float32), (q, scale.astype(np.float32), bias.astype(np.float32))
+
+
+def differing(command: Sequence[str], chosen: Sequence[Case]) -> dict[str, int]:
+    """Name of a case -> how many of its outputs are not the expected bits; nothing for cases that agree."""
+    given = b"".join(case.encoded() for case in chosen)
+    threads = os.environ | {"OMP_NUM_THREADS": "3"}  # so that the work is cut into pieces
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True, env=threads)
+    found, at, wrong = np.frombuffer(done.stdout, np.uint32), 0, {}
+    for case in chosen:
+        expected = case.expected.view(np.uint32).ravel()
+        bad = int((found[at : at + expected.size] != expected).sum())
+        at += expected.size
+        if bad:
+            wrong[case.name] = bad
+    return wrong
+
+
+def lanes(command: Sequence[str]) -> int:
+    """How many products a step a build makes, by its own word."""
+    return int(subprocess.run([*command, "lanes"], capture_output=True, text=True, check=True).stdout)
