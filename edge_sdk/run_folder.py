@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge_sdk import __version__
+from edge_sdk import __version__, mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
@@ -87,14 +87,15 @@ def run_personalization(
             notify(f"skipped {name}: {why}")
         notify(f"learning from {len(photos.pixels)} photo(s)")
         personalizer, anon = Personalizer(opened), AnonPeak()
-        steps = personalizer.fit(photos, config)
-        prepared, resumed = personalizer.fitted(), 0
+        if resume_from_checkpoint is None:
+            steps, resumed = personalizer.fit(photos, config), 0
+        else:
+            personalizer.prepare(photos, config)
+            resumed_state = _resume(folder, resume_from_checkpoint, personalizer, notify)
+            steps, resumed = personalizer.resume(resumed_state), resumed_state.step
+        prepared, state = personalizer.fitted(), personalizer.started()
         for message in prepared.notices:
             notify(message)
-        if resume_from_checkpoint is not None:
-            personalizer.state = _resume(folder, resume_from_checkpoint, personalizer, notify)
-            steps, resumed = personalizer.resume(personalizer.state), personalizer.state.step
-        state = personalizer.started()
 
         before = time.monotonic()
         loss_initial = personalizer.held_out_loss(prepared.initial)
@@ -144,6 +145,8 @@ def run_personalization(
             "peak_anon_mb": round(anon.mb, 1),
             "loss_initial": loss_initial,
             "loss_final": loss_final,
+            "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
+            "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
             "seed": config.seed,
             "resumed": resumed,
             "photos_used": len(photos.pixels),
@@ -189,7 +192,7 @@ def draw_preview(personalizer: Personalizer) -> Any:
 
 
 def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callable[[str], None]) -> State:
-    prepared, started = personalizer.fitted(), personalizer.started()
+    prepared, config = personalizer.fitted(), personalizer.config
     try:
         if where == "latest":
             state, path, problems = latest_checkpoint(folder, prepared.fingerprints)
@@ -199,8 +202,14 @@ def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callab
             state = load_state(Path(where) / "state.safetensors", prepared.fingerprints)
     except CheckpointError as error:
         raise EdgeSdkError(str(error)) from error
-    if state.config != started.config or state.seed != started.seed:
+    used = (
+        prepared.zo
+        if "zo_mu" in config.zo_options
+        else mu_floor.raised(prepared.zo, state.mu_min, prepared.vocabulary_std)
+    )
+    if state.config != used or state.seed != config.seed:
         raise EdgeSdkError(f"the checkpoint in {folder} was made with other settings; resume with the same command")
+    prepared.zo = used
     return state
 
 
