@@ -48,7 +48,7 @@ def test_the_errors_are_those_of_the_central_differences() -> None:
     objective = Rounded(1e-4, cubic=40.0)
     floor = calibrate_mu(objective, theta(), CENTRAL, lengths_below(0.1), 1, directions=64)
     curved, plateau, rounded = floor.errors
-    assert curved > 1 and plateau == 0
+    assert curved > 0.7 and plateau == 0
     assert rounded == pytest.approx(1e-4 / math.sqrt(2) / floor.lengths[2] / floor.slope, rel=0.4)
 
 
