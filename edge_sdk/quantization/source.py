@@ -45,7 +45,7 @@ class FloatWeights:
 
     def read_integers(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """One of ``integers``: int8 of this shape, and its scale per output channel, (N,) float32."""
-        scales = self._entries.get(f"{name}._scale", (None, 0, {"shape": []}))[2]["shape"]
+        scales: list[int] = self._entries.get(f"{name}._scale", (None, 0, {"shape": []}))[2]["shape"]
         scale = self._rows(f"{name}._scale", (prod(scales),), 0, prod(scales)).float()  # one, or one a channel
         if len(scale) not in (1, shape[0]):
             raise EdgeSdkError(f"{self.files[0]} has {len(scale)} scales for {shape[0]} channels of {name}")
