@@ -104,10 +104,19 @@ class Model:
             raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
 
     def source(self, part: str) -> "FloatWeights":
-        """The float weights of a part, to be read a piece at a time."""
+        """The weights of a part that is not an integer checkpoint's, to be read a piece at a time.
+
+        Raises:
+            EdgeSdkError: quanto saved it as integers, and other ones, or floats, are asked for.
+        """
         from edge_sdk.quantization.source import FloatWeights
 
-        return FloatWeights(model_files.weight_files(self.folder / part))
+        source = FloatWeights(model_files.weight_files(self.folder / part))
+        if source.integers and self.weights_of(part) != "int8":
+            raise EdgeSdkError(
+                f"{self.folder / part} was saved by quanto as int8; ask for --weights int8, not {self.weights}"
+            )
+        return source
 
     def load(self, part: str) -> "nn.Module":
         """One of "unet", "vae" and "text_encoder", in eval mode, with integer layers unless weights are "none".

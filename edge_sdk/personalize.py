@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk import models
+from edge_sdk import models, mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
-from edge_sdk.zo import State, Step, ZoConfig, evaluate, held_out_draws, run
+from edge_sdk.zo import MuFloor, State, Step, ZoConfig, evaluate, held_out_draws, run
 
 POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
 
@@ -35,6 +35,7 @@ class Prepared:
     zo: ZoConfig  # for this model's vocabulary
     initial: np.ndarray  # (K, D) float32, the initializer's vectors
     norm_range: tuple[float, float]
+    vocabulary_std: float  # per dimension of the token embeddings
     photos: Photos
     fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
     notices: list[str]  # what the user should know before it starts
@@ -69,7 +70,8 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         text, model.load("unet"), model.load_schedule(), latents, ids, config.num_vectors
     )
     release()
-    zo = config.zo(text.vocabulary_std())
+    vocabulary_std = text.vocabulary_std()
+    zo = config.zo(vocabulary_std)
     low, high = zo.timestep_range
     if high > objective.num_train_timesteps:
         raise EdgeSdkError(
@@ -81,7 +83,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
         "token": f"{config.placeholder_token} from {initializer(model, config)}",
     }
-    return Prepared(objective, zo, initial, text.norm_range(), photos, fingerprints, notices)
+    return Prepared(objective, zo, initial, text.norm_range(), vocabulary_std, photos, fingerprints, notices)
 
 
 def pocket_notices(vae: Any, latents: Any, photos: Photos) -> list[str]:
@@ -116,6 +118,7 @@ class Personalizer:
         self.config = PersonalizeConfig()
         self.prepared: Prepared | None = None
         self.state: State | None = None
+        self.mu_floor: MuFloor | None = None  # what the last `fit` measured
 
     @classmethod
     def from_pretrained(
@@ -132,14 +135,36 @@ class Personalizer:
         Args:
             config: all settings; or give ``options``, any of `PersonalizeConfig` and `ZoConfig` by name.
 
+        The floor of mu is measured first. A ``zo_mu`` below it is refused; a preset's own is raised to it, which
+        `Prepared.notices` says.
+
         Raises:
             EdgeSdkError: at once, before the first step, for anything wrong with photos, model or settings.
         """
-        self.config = config or PersonalizeConfig.from_options(**options)
+        prepared = self.prepare(photos, config or PersonalizeConfig.from_options(**options))
+        self.mu_floor = self.calibrate_mu()
+        how, preset, mu_min = f"{self.model.weights} {self.model.execution}", prepared.zo, self.mu_floor.mu_min
+        if "zo_mu" in self.config.zo_options:
+            mu_floor.refuse_below(preset, mu_min, how)
+        prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
+        prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
+        return self.resume(State.start(prepared.zo, self.config.seed, prepared.initial, mu_min))
+
+    def prepare(self, photos: str | Path | Photos, config: PersonalizeConfig) -> Prepared:
+        """All of `fit` up to the first forward pass of the denoiser."""
+        self.config = config
         if not isinstance(photos, Photos):
-            photos = load_photos(photos, self.config.resolution or self.model.resolution(), self.config.center_crop)
-        self.prepared = prepare(self.model, photos, self.config)
-        return self.resume(State.start(self.prepared.zo, self.config.seed, self.prepared.initial))
+            photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
+        self.prepared = prepare(self.model, photos, config)
+        return self.prepared
+
+    def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:
+        """Measure the floor of mu at vectors (K, D), by default the initializer's; takes 12 or 108 forward passes."""
+        prepared, config = self.fitted(), self.config
+        chosen = prepared.initial if vectors is None else vectors
+        return mu_floor.measure(
+            prepared.objective, chosen, prepared.zo, prepared.vocabulary_std, config.seed, config.max_batch
+        )
 
     def resume(self, state: State) -> Iterator[Step]:
         """Go on from a state, with the photos and settings of the last `fit`."""

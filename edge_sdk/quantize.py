@@ -39,15 +39,14 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     }
     from edge_sdk.quantization import integer_form, integer_layers, save_component
 
+    parts = {part: source.source(part) for part in PARTS}
     with RunLock(folder):
         check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
-        for part in PARTS:
+        for part, read in parts.items():
             with disk_errors(folder / part):
                 (folder / part).mkdir(exist_ok=True)
             module = integer_form(source.builder(part), source.weights_of(part), source.execution)
-            path = save_component(
-                module, source.source(part), folder / part, source.weights_of(part), record["source_sha256"]
-            )
+            path = save_component(module, read, folder / part, source.weights_of(part), record["source_sha256"])
             record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
             record["bytes"] += path.stat().st_size
             write_bytes(folder / part / "config.json", (source.folder / part / "config.json").read_bytes())

@@ -5,18 +5,19 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge_sdk import __version__
+from edge_sdk import __version__, budget, mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
 from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb, release
-from edge_sdk.models import open_model
+from edge_sdk.models import Model, open_model
 from edge_sdk.personalize import Personalizer, Prepared
 from edge_sdk.zo import (
     CheckpointError,
@@ -44,6 +45,7 @@ def run_personalization(
     *,
     resume_from_checkpoint: str | None = None,
     time_budget_s: float | None = None,
+    memory_budget_mb: float | None = None,
     preview: bool = True,
     report_to: str | None = None,
     notify: Callable[[str], None] = lambda message: None,
@@ -60,6 +62,8 @@ def run_personalization(
         model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
         time_budget_s: wall-clock seconds for everything but the preview; the run ends early with what it has.
+        memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
+            out where it does not fit. See `edge_sdk.budget.choose`.
         preview: draw before and after beside the photos, as ``preview.png``. It holds small copies of the photos.
         report_to: "tensorboard" writes loss curves to ``output_dir/logs``.
         notify: is told, in one line each, what the user should know (a photo that was skipped, ...).
@@ -78,6 +82,15 @@ def run_personalization(
     if time_budget_s is not None and not time_budget_s > 0:
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
     opened = open_model(model, config.weights, config.execution, config.residency, config.device)
+    if memory_budget_mb is not None:
+        side = config.resolution or opened.resolution()
+        rows = preview_rows(opened) if preview else 0
+        chosen = budget.choose(opened, side, memory_budget_mb, options.get("residency"), options.get("max_batch"), rows)
+        config = replace(config, residency=chosen.residency, max_batch=chosen.max_batch)
+        opened = replace(opened, residency=chosen.residency)
+        without = " (preview.png does not fit and is left out)" if preview and not chosen.preview else ""
+        notify(f"memory budget {memory_budget_mb:g} MB: {chosen}{without}")
+        preview = chosen.preview
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
     with contextlib.ExitStack() as stack:
         stack.enter_context(RunLock(folder))
@@ -87,14 +100,15 @@ def run_personalization(
             notify(f"skipped {name}: {why}")
         notify(f"learning from {len(photos.pixels)} photo(s)")
         personalizer, anon = Personalizer(opened), AnonPeak()
-        steps = personalizer.fit(photos, config)
-        prepared, resumed = personalizer.fitted(), 0
+        if resume_from_checkpoint is None:
+            steps, resumed = personalizer.fit(photos, config), 0
+        else:
+            personalizer.prepare(photos, config)
+            resumed_state = _resume(folder, resume_from_checkpoint, personalizer, notify)
+            steps, resumed = personalizer.resume(resumed_state), resumed_state.step
+        prepared, state = personalizer.fitted(), personalizer.started()
         for message in prepared.notices:
             notify(message)
-        if resume_from_checkpoint is not None:
-            personalizer.state = _resume(folder, resume_from_checkpoint, personalizer, notify)
-            steps, resumed = personalizer.resume(personalizer.state), personalizer.state.step
-        state = personalizer.started()
 
         before = time.monotonic()
         loss_initial = personalizer.held_out_loss(prepared.initial)
@@ -146,6 +160,8 @@ def run_personalization(
             **({"peak_cuda_mb": cuda_peak()} if opened.device == "cuda" else {}),
             "loss_initial": loss_initial,
             "loss_final": loss_final,
+            "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
+            "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
             "seed": config.seed,
             "resumed": resumed,
             "photos_used": len(photos.pixels),
@@ -166,6 +182,11 @@ def _save(folder: Path, state: State, prepared: Prepared) -> None:
         save_checkpoint(folder, state, prepared.fingerprints)
 
 
+def preview_rows(model: Model) -> int:
+    """Pictures in a row of a preview."""
+    return PREVIEW_PICTURES if model.is_pocket else 1
+
+
 def draw_preview(personalizer: Personalizer) -> Any:
     """A sheet of three rows: the photos, pictures from the initial vectors, pictures from the learned ones."""
     from edge_sdk.diffusion.prompts import TEMPLATES
@@ -175,7 +196,7 @@ def draw_preview(personalizer: Personalizer) -> Any:
     learned, objective = personalizer.embedding, prepared.objective
     kind = "pocket" if model.is_pocket else personalizer.config.learnable_property
     prompt = TEMPLATES[kind][0].format(learned.token)
-    count = PREVIEW_PICTURES if model.is_pocket else 1
+    count = preview_rows(model)
     noise = starting_noise(personalizer.config.seed, count, objective.latents_shape)
     latents = []
     for vectors in (prepared.initial, learned.vectors):
@@ -191,7 +212,7 @@ def draw_preview(personalizer: Personalizer) -> Any:
 
 
 def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callable[[str], None]) -> State:
-    prepared, started = personalizer.fitted(), personalizer.started()
+    prepared, config = personalizer.fitted(), personalizer.config
     try:
         if where == "latest":
             state, path, problems = latest_checkpoint(folder, prepared.fingerprints)
@@ -201,8 +222,14 @@ def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callab
             state = load_state(Path(where) / "state.safetensors", prepared.fingerprints)
     except CheckpointError as error:
         raise EdgeSdkError(str(error)) from error
-    if state.config != started.config or state.seed != started.seed:
+    used = (
+        prepared.zo
+        if "zo_mu" in config.zo_options
+        else mu_floor.raised(prepared.zo, state.mu_min, prepared.vocabulary_std)
+    )
+    if state.config != used or state.seed != config.seed:
         raise EdgeSdkError(f"the checkpoint in {folder} was made with other settings; resume with the same command")
+    prepared.zo = used
     return state
 
 

@@ -29,9 +29,9 @@ def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8
 def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--execution", choices=("integer", "fused"), default="integer",
                         help="integer products, or float activations on integer weights")  # fmt: skip
-    parser.add_argument("--residency", choices=("resident", "mapped", "streamed"), default="resident",
+    parser.add_argument("--residency", choices=("resident", "mapped", "streamed"),
                         help="where an integer checkpoint's weights are: in memory, in the file as far as there is "
-                        "room, or in the file and dropped after each use")  # fmt: skip
+                        "room, or in the file and dropped after each use (default resident)")  # fmt: skip
     add_device(parser)
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         args.prompt, args.pretrained_model_name_or_path, args.embedding, negative_prompt=args.negative_prompt,
         num_images=args.num_images, num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale,
         resolution=args.resolution, weights=args.weights, execution=args.execution,
-        residency=args.residency, device=args.device, seed=args.seed or 0,
+        residency=args.residency or "resident", device=args.device, seed=args.seed or 0,
     )  # fmt: skip
     names = [output] if len(pictures) == 1 else [output.with_stem(f"{output.stem}-{i}") for i in range(len(pictures))]
     for name, picture in zip(names, pictures, strict=True):

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no_center_crop", action="store_true", help="squeeze photos to a square instead of cropping")
     add_resume(parser)
     parser.add_argument("--time_budget_s", type=float, metavar="S", help="stop in time and keep what is learned")
+    parser.add_argument("--memory_budget_mb", type=float, metavar="MB",
+                        help="choose residency and max_batch to stay below; refuse if nothing fits")  # fmt: skip
     parser.add_argument("--report_to", choices=("tensorboard",), help="write loss curves to output_dir/logs")
     parser.add_argument(
         "--no_preview", action="store_true", help="do not draw preview.png (it holds copies of the photos)"
@@ -82,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
             record = run_personalization(
                 args.train_data_dir, args.output_dir, args.pretrained_model_name_or_path,
                 resume_from_checkpoint=args.resume_from_checkpoint, time_budget_s=args.time_budget_s,
+                memory_budget_mb=args.memory_budget_mb,
                 preview=not args.no_preview, report_to=args.report_to,
                 notify=progress.say, on_step=progress, stop=stop, **options,
             )  # fmt: skip

@@ -124,14 +124,15 @@ class _Encoder(nn.Module):
             outer = block.resnets[-1].conv2.out_channels
             large = self.in_bands and outer * size.numel() > WHOLE_ELEMENTS
             if large and hasattr(block, "downsamplers") and min(size) % 2 == 0:
-                x = level(block, get, *size)
-                get, size = rows_of(x), x.shape[2:]
+                x = level(block, get if x is None else rows_of(x), *size)
+                size = x.shape[2:]
                 continue
             x = get(0, size[0]) if x is None else x
             for resnet in block.resnets:
                 x = resnet(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0].conv(F.pad(x, (0, 1, 0, 1)))
+            size = x.shape[2:]
         return self.conv_out(F.silu(self.conv_norm_out(_through_middle(self.mid_block, x)), inplace=True))
 
 

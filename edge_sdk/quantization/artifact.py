@@ -59,6 +59,8 @@ def integer_form(build: Callable[[], nn.Module], weights: str, execution: str) -
 def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a module made by `integer_form`, quantized from float weights one layer at a time.
 
+    Weights that are int8 in the source (saved by quanto) are taken as they are.
+
     Raises:
         EdgeSdkError: a tensor is missing, of another shape or not finite.
     """
@@ -67,7 +69,10 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
         shape = layer.float_shape
         filled = layer.to_empty(device="cpu")
         bias = None if layer.bias is None else source.read(f"{name}.bias", tuple(layer.bias.shape))
-        filled.fill(lambda a, b, name=name, shape=shape: source.read(f"{name}.weight", shape, a, b), bias)
+        if (weight := f"{name}.weight") in source.integers:
+            filled.take(*source.read_integers(weight, shape), bias)
+        else:
+            filled.fill(lambda a, b, weight=weight, shape=shape: source.read(weight, shape, a, b), bias)
         yield from ((f"{name}.{key}", value) for key, value in filled.named_buffers(recurse=False))
         layer.to("meta")
     for name, tensor in module.state_dict().items():

@@ -75,6 +75,13 @@ class _IntLayer(nn.Module):
         if bias is not None:
             self.bias = bias.detach().float().clone()
 
+    def take(self, integers: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """Fill an int8 layer with integers that are there already, of the float layer's shape, and scales (N,)."""
+        self.q.copy_(self.as_matrix(integers))
+        self.scale.copy_(scale)
+        if bias is not None:
+            self.bias = bias.detach().float().clone()
+
     @property
     def float_shape(self) -> tuple[int, ...]:
         """The shape of the weight that this layer stands for."""

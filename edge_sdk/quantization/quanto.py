@@ -1,4 +1,12 @@
-"""Float weights to integer tensors, by optimum-quanto; the only file that imports it. Its classes do not get out."""
+"""Float weights to integer tensors, by optimum-quanto; the only file that knows it. Its classes do not get out.
+
+It also knows the names of the files that quanto's own ``save_pretrained`` leaves. Their qint8 weights are read as they
+are: the same integers, the same scales. Groups of qint4 have scales and shifts of their own that are floats; ours are
+integer multiples of the row's scale, so that products sum up in integers. Taking theirs over would mean rounding a
+second time, so they are refused.
+"""
+
+from typing import Any
 
 import torch
 
@@ -69,3 +77,19 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 def group_size(k: int) -> int:
     """The largest divisor of ``k`` up to 128."""
     return max(size for size in range(1, INT4_GROUP + 1) if k % size == 0)
+
+
+def saved_integers(header: dict[str, Any]) -> set[str]:
+    """Names of the weights that a safetensors header of quanto's holds as qint8: ``NAME._data`` and ``NAME._scale``.
+
+    Raises:
+        EdgeSdkError: it holds weights of another type of quanto's.
+    """
+    names = {key.removesuffix("._scale") for key in header if key.endswith(".weight._scale")}
+    for name in names:
+        if f"{name}._shift" in header or header.get(f"{name}._data", {}).get("dtype") != "I8":
+            raise EdgeSdkError(
+                f"{name} was saved by quanto in another type than qint8, which cannot be taken over without rounding "
+                "it again; quantize the float model (edge-sdk quantize --weights int4) or save it as qint8"
+            )
+    return names

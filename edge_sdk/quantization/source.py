@@ -1,4 +1,4 @@
-"""Float weights in safetensors files, read a piece at a time: nothing is mapped and nothing stays."""
+"""Weights in safetensors files, read a piece at a time: nothing is mapped and nothing stays."""
 
 from collections.abc import Iterable
 from math import prod
@@ -9,8 +9,9 @@ import torch
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.model_files import data_start, read_header
+from edge_sdk.quantization.quanto import saved_integers
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
 # Names that older checkpoints have.
 _RENAMED = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
 
@@ -18,36 +19,54 @@ _RENAMED = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (
 class FloatWeights:
     """The tensors of one model part, by the names that our modules have.
 
+    Attributes:
+        integers: names of weights that are int8 already, as quanto saves them.
+
     Raises:
         EdgeSdkError: a file is damaged; or, when reading, a tensor is missing, of another shape, or not finite.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._entries: dict[str, tuple[Path, int, dict[str, Any]]] = {}
-        self.files = list(files)
+        self.files, self.integers = list(files), set[str]()
         for path in self.files:
             header, base = read_header(path), data_start(path)
+            try:
+                self.integers |= {_own_name(name) for name in saved_integers(header)}
+            except EdgeSdkError as error:
+                raise EdgeSdkError(f"{path}: {error}") from error
             for name, entry in header.items():
                 if name != "__metadata__" and entry["dtype"] in _DTYPES:
                     self._entries[_own_name(name)] = (path, base, entry)
 
     def read(self, name: str, shape: tuple[int, ...], start: int = 0, stop: int | None = None) -> torch.Tensor:
         """A tensor of this shape as float32, or only its rows from ``start`` to ``stop``."""
+        return self._rows(name, shape, start, shape[0] if stop is None else stop).float()
+
+    def read_integers(self, name: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One of ``integers``: int8 of this shape, and its scale per output channel, (N,) float32."""
+        scales: list[int] = self._entries.get(f"{name}._scale", (None, 0, {"shape": []}))[2]["shape"]
+        scale = self._rows(f"{name}._scale", (prod(scales),), 0, prod(scales)).float()  # one, or one a channel
+        if len(scale) not in (1, shape[0]):
+            raise EdgeSdkError(f"{self.files[0]} has {len(scale)} scales for {shape[0]} channels of {name}")
+        return self._rows(f"{name}._data", shape, 0, shape[0]), scale.expand(shape[0])
+
+    def _rows(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> torch.Tensor:
         if name not in self._entries:
             raise EdgeSdkError(f"{self.files[0]} does not fit its config.json ({name} is missing); download it again")
         path, base, entry = self._entries[name]
-        if prod(entry["shape"]) != prod(shape) or entry["shape"][0] != shape[0]:
+        found = entry["shape"] or [1]
+        if prod(found) != prod(shape) or found[0] != shape[0]:
             raise EdgeSdkError(
                 f"{path} does not fit its config.json ({name} has shape {entry['shape']}, not {list(shape)}); "
                 "download it again"
             )
         dtype, row = _DTYPES[entry["dtype"]], prod(shape[1:])
-        stop = shape[0] if stop is None else stop
         with open(path, "rb", buffering=0) as file:
             file.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)
             data = bytearray(file.read((stop - start) * row * dtype.itemsize))
-        out = torch.frombuffer(data, dtype=dtype).view(stop - start, *shape[1:]).float()
-        if not torch.isfinite(out).all():
+        out = torch.frombuffer(data, dtype=dtype).view(stop - start, *shape[1:])
+        if dtype.is_floating_point and not torch.isfinite(out).all():
             raise EdgeSdkError(f"{path} holds a number that is not finite in {name}; download it again")
         return out
 

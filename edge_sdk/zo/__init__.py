@@ -1,5 +1,6 @@
 """Zeroth-order optimization of a token: numpy only, the part that a phone port mirrors file by file."""
 
+from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below
 from edge_sdk.zo.checkpoint import CheckpointError, latest_checkpoint, load_state, save_checkpoint, save_state
 from edge_sdk.zo.config import PAPER, ZoConfig, fast
 from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_rows, held_out_draws
@@ -15,6 +16,7 @@ __all__ = [
     "CheckpointError",
     "Draw",
     "Estimate",
+    "MuFloor",
     "NonFiniteLossError",
     "Objective",
     "State",
@@ -22,6 +24,7 @@ __all__ = [
     "Stream",
     "Subspace",
     "ZoConfig",
+    "calibrate_mu",
     "draw",
     "estimate",
     "evaluate",
@@ -30,6 +33,7 @@ __all__ = [
     "held_out_draws",
     "integers",
     "latest_checkpoint",
+    "lengths_below",
     "load_state",
     "low_variance_directions",
     "normals",

@@ -51,6 +51,7 @@ def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
         "schema_version": SCHEMA_VERSION,
         "config": json.dumps(state.config.to_dict()),
         "seed": str(state.seed),
+        "mu_min": repr(state.mu_min),
         "fingerprints": json.dumps(fingerprints, sort_keys=True),
     }
     _write(path, tensors, metadata)
@@ -71,7 +72,7 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
             )
         config = ZoConfig.from_dict(json.loads(metadata["config"]))
         made_with = json.loads(metadata["fingerprints"])
-        state = State.start(config, int(metadata["seed"]), tensors["embedding"])
+        state = State.start(config, int(metadata["seed"]), tensors["embedding"], float(metadata.get("mu_min", "nan")))
         shape, size = state.embedding.shape, state.embedding.size
         expected = {
             "adam_m": (shape, "F64"), "adam_v": (shape, "F64"), "average_sum": (shape, "F64"),

@@ -32,13 +32,14 @@ class State:
     forwards: int = 0
     seconds: float = 0.0
     bad_steps: int = 0  # in a row
+    mu_min: float = float("nan")  # the floor of mu that was measured before the run; NaN if none was
 
     @classmethod
-    def start(cls, config: ZoConfig, seed: int, embedding: np.ndarray) -> "State":
+    def start(cls, config: ZoConfig, seed: int, embedding: np.ndarray, mu_min: float = float("nan")) -> "State":
         """A fresh run from an initial token (K, D)."""
         token = np.array(embedding, np.float32)
         subspace = Subspace(token.size, config.subspace_buffer, config.subspace_threshold)
-        return cls(config, seed, token, Adam(config, token.shape), subspace, np.zeros(token.shape))
+        return cls(config, seed, token, Adam(config, token.shape), subspace, np.zeros(token.shape), mu_min=mu_min)
 
     @property
     def result(self) -> np.ndarray:

@@ -64,3 +64,16 @@ def test_encoding_in_bands_changes_nothing(kind: str, size: tuple[int, int], mon
     )
     for found, expected in zip(banded, whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_a_level_after_one_that_was_whole_starts_from_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    made = Vae(VaeConfig(block_out_channels=(16, 32, 32), norm_num_groups=8)).eval()
+    pixels = torch.randn(1, 3, 16, 24)
+    with torch.inference_mode():
+        whole = made.encode(pixels)[0]
+        made.encoder.in_bands = True
+        monkeypatch.setattr(vae, "WHOLE_ELEMENTS", 16 * 16 * 24)  # the first level just fits; the second is smaller
+        banded = made.encode(pixels)[0]
+    assert banded.shape == whole.shape == (1, 4, 4, 6)
+    torch.testing.assert_close(banded, whole)

@@ -1,0 +1,58 @@
+"""A perturbation that model and execution can resolve: the floor of mu, measured once before a run.
+
+A mu below the floor that the user gave is refused; a preset's own is raised to the floor, and the user is told. The
+raised value is part of the run's settings, and with the floor of its state, so a resumed run measures nothing.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below
+
+DIRECTIONS = (2, 16)  # a first look, and a second one where the first leaves a doubt: 12 forwards, or 108
+CLEAR = 8.0  # a first floor that is so many times below mu leaves none
+
+
+def measure(
+    objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int
+) -> MuFloor:
+    """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation."""
+    forwards = 0
+    for directions in DIRECTIONS:
+        lengths = lengths_below(fast(vocabulary_std).zo_mu)
+        floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)
+        forwards += floor.forwards
+        if floor.mu_min * CLEAR <= zo.zo_mu:
+            break
+    return replace(floor, forwards=forwards)
+
+
+def raised(zo: ZoConfig, mu_min: float, vocabulary_std: float) -> ZoConfig:
+    """A preset's settings with mu at the floor or above it, but never above the vocabulary's standard deviation."""
+    return replace(zo, zo_mu=min(mu_min, max(vocabulary_std, zo.zo_mu))) if mu_min > zo.zo_mu else zo
+
+
+def refuse_below(zo: ZoConfig, mu_min: float, how: str) -> None:
+    """Raises EdgeSdkError for a mu below the floor; ``how`` is weights and execution, such as "int8 integer"."""
+    if zo.zo_mu < mu_min:
+        least = f"give at least {mu_min:g}" if math.isfinite(mu_min) else "leave it out"
+        raise EdgeSdkError(f"zo_mu is {zo.zo_mu:g}; {_because(mu_min, how)}; {least}{_or_fused(how)}")
+
+
+def notices(preset: ZoConfig, used: ZoConfig, mu_min: float, how: str) -> list[str]:
+    """One line if mu was raised."""
+    if used.zo_mu == preset.zo_mu:
+        return []
+    return [f"zo_mu is raised from {preset.zo_mu:g} to {used.zo_mu:g}: {_because(mu_min, how)}{_or_fused(how)}"]
+
+
+def _because(mu_min: float, how: str) -> str:
+    where = f"below {mu_min:g}" if math.isfinite(mu_min) else "over all lengths that were tried"
+    return f"with {how} the rounding of activations drowns this model's loss differences {where}"
+
+
+def _or_fused(how: str) -> str:
+    return ", or use --execution fused" if how.endswith("integer") else ""
