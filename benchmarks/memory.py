@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.limits import memory_limit
 from benchmarks.memory_report import FINETUNE, plot, ratios, summarize, table
-from benchmarks.models import add_model_arguments, chosen, integer_checkpoints
+from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
 from benchmarks.report import machine
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_bytes, write_json
@@ -29,7 +29,7 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
             "kind": "ours", "checkpoint": str(path), "weights": weights, "residency": residency, "device": device,
         }
         for weights, path in checkpoints.items()
-        for residency in ("resident", "mapped", "streamed")
+        for residency in residencies(device)
     }  # fmt: skip
     stock = {"kind": "stock", "folder": str(folder), "dtype": "float32", "device": device}
     for dtype in ("float32", "bfloat16"):

@@ -69,16 +69,17 @@ def zeroth_order(
     import torch
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-    from edge_sdk.quantization import layers
+    from edge_sdk.quantization import native
     from edge_sdk.zo import PAPER, State, run
 
-    layers.backend()
+    native.library()
     phase("import")
     model = open_ours(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
     release()
     side = int(model.config("unet")["sample_size"])
-    latents = Latents(torch.zeros(1, 4, side, side), torch.ones(1, 4, side, side))
+    shape = (1, 4, side, side)
+    latents = Latents(torch.zeros(shape, device=device), torch.ones(shape, device=device))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
     objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1)
     config = replace(PAPER, max_train_steps=steps, zo_samples=1, zo_difference="central")

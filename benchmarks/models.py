@@ -56,6 +56,13 @@ def chosen(cases: dict[str, Any], words: list[str] | None) -> dict[str, Any]:
     return kept
 
 
+def residencies(device: str) -> tuple[str, ...]:
+    """Where integer weights may lie; a GPU takes resident ones only."""
+    from edge_sdk.config import RESIDENCIES
+
+    return RESIDENCIES if device == "cpu" else ("resident",)
+
+
 def open_ours(checkpoint: str, weights: str, execution: str, residency: str, device: str) -> Any:
     """`open_model`, which takes a device where the package supports one."""
     from edge_sdk.models import open_model

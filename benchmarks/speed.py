@@ -1,8 +1,9 @@
 """Time of a forward pass of the denoiser at the true size of Stable Diffusion, ours beside the usual ways.
 
 All cases are in one process, each with weights of its own, and take turns; the first round is left out. The stock ones
-run with glibc's default allocator settings, ours with those that the package sets. A second table compares single
-layers, the ones that the model spends most on, with their float form on the inputs that they have in the model.
+run with glibc's default allocator settings, ours with those that the package sets; on a GPU all have the precision of
+float32 products that the package sets. A second table compares single layers, the ones that the model spends most on,
+with their float form on the inputs that they have in the model.
 """
 
 import argparse
@@ -17,7 +18,15 @@ from torch import nn
 
 from benchmarks import speed_layers
 from benchmarks.baselines.stock import denoiser
-from benchmarks.models import add_model_arguments, chosen, default_heap, integer_checkpoints, open_ours, timed
+from benchmarks.models import (
+    add_model_arguments,
+    chosen,
+    default_heap,
+    integer_checkpoints,
+    open_ours,
+    residencies,
+    timed,
+)
 from benchmarks.report import bars, machine, markdown, spread, spread_cell
 from edge_sdk.files import write_bytes, write_json
 from edge_sdk.memory import bound_heap, peak_rss_mb, release
@@ -50,14 +59,13 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
     if "int8" in checkpoints:
         out |= {
             OURS: ours("int8"), FAST: ours("int8", bits=8), "ours int8 fused": ours("int8", "fused"),
-            "ours int8 mapped": ours("int8", residency="mapped"),
-            "ours int8 streamed": ours("int8", residency="streamed"),
+            **{f"{OURS} {place}": ours("int8", residency=place) for place in residencies(device)[1:]},
         }  # fmt: skip
     return out | ({"ours int4": ours("int4")} if "int4" in checkpoints else {})
 
 
 def predict(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """A forward pass under the allocator settings of the case's own."""
+    """A forward pass; diffusers wraps what it predicts."""
     out = module(*inputs)
     return out if name.startswith("ours") else out.sample
 
