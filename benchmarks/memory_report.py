@@ -54,19 +54,28 @@ def _completed(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def ratios(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """ours -> other case -> how many times its peak is ours; of the medians."""
-    peaks = {name: r["summary"]["peak_mb"]["median"] for name, r in results.items() if "peak_mb" in r["summary"]}
+    """ours -> other case -> how many times the peak of its step is the peak of our whole process; of the medians.
+
+    What loading took does not count for the others: they could load with more care.
+    """
+    shown = {name: r["summary"] for name, r in results.items() if "peak_mb" in r["summary"]}
+    steps = {name: summary["peaks_mb"]["step"][_whole(shown)]["median"] for name, summary in shown.items()}
     return {
-        ours: {other: peak / peaks[ours] for other, peak in peaks.items() if not other.startswith("ours")}
-        for ours in peaks
+        ours: {name: mb / summary["peak_mb"]["median"] for name, mb in steps.items() if not name.startswith("ours")}
+        for ours, summary in shown.items()
         if ours.startswith("ours")
     }
+
+
+def _whole(shown: dict[str, Any]) -> str:
+    on_gpu = any("reserved" in summary["peaks_mb"]["step"] for summary in shown.values())
+    return "reserved" if on_gpu else "resident"
 
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: peaks in MB, and seconds a step; then how many times the other cases' peaks are ours."""
     shown = {name: r["summary"] for name, r in results.items() if "peak_mb" in r["summary"]}
-    on_gpu = any("reserved" in summary["peaks_mb"]["step"] for summary in shown.values())
+    on_gpu = _whole(shown) == "reserved"
     head = ["case", *PHASES, "whole process", "step, anonymous", "training", "seconds a step", "processor seconds"]
     head += ["allocated on the GPU", "reserved"] if on_gpu else []
     rows = []
@@ -94,7 +103,7 @@ def table(results: dict[str, Any]) -> str:
             [_label(other, shown[other]), *(_ratio(ours[name], WANTED.get(name, {}), other) for name in ours)]
             for other in others
         ]
-        parts.append(markdown(["peak, times that of", *ours], lines))
+        parts.append(markdown(["peak of the step, times the whole process of", *ours], lines))
     return "\n\n".join(parts)
 
 
@@ -109,7 +118,7 @@ def _label(name: str, summary: dict[str, Any]) -> str:
 def plot(results: dict[str, Any], path: Path) -> None:
     """A bar a case: the peak of the step, and paler what loading took beyond it; hatched what is computed."""
     shown = {_label(name, r["summary"]): r["summary"] for name, r in results.items() if "peak_mb" in r["summary"]}
-    whole = "reserved" if any("reserved" in s["peaks_mb"]["step"] for s in shown.values()) else "resident"
+    whole = _whole(shown)
     what = {"resident": "peak resident memory, whole process", "reserved": "peak memory reserved on the GPU"}[whole]
     bars(
         {name: s["peaks_mb"]["step"][whole]["median"] for name, s in shown.items()}, path,

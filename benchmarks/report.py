@@ -159,7 +159,7 @@ def bars(
         axis.text(end, y, f" {written}", va="center", fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.set_xlabel(label, fontsize=9)
-    axis.margins(x=0.12, y=0.02)
+    axis.margins(x=0.2, y=0.02)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

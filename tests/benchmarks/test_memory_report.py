@@ -53,7 +53,7 @@ def test_on_a_gpu_its_memory_counts() -> None:
 def test_ratios_and_what_is_wanted_stand_in_the_table(tmp_path: Path) -> None:
     results = {
         "ours int8 streamed": result(run(400, 500)),
-        "backprop float32": result(run(4000, 6000)),
+        "backprop float32": result(run(7000, 6000)),  # loading does not count for it
         FINETUNE: result(run(4000, 7000, computed_mb=10000)),
         "quanto int8 as it comes": result({"failed": "killed for memory"}),
     }
