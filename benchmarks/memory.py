@@ -67,21 +67,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The results of a benchmark that was cut off, empty if there is none.
+    """The record of a benchmark that was cut off, with the cases that have runs; empty if there is none.
 
     Raises:
-        EdgeSdkError: they cannot be read or were made with other settings.
+        EdgeSdkError: it cannot be read or was made with other settings.
     """
     if not path.exists():
-        return {}
+        return {"command": [], "results": {}}
     try:
         record = json.loads(path.read_text())
-        before, results = {key: record[key] for key in settings}, record["results"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before, commands = {key: record[key] for key in settings}, [*record["command"]]
+        results = {name: result for name, result in record["results"].items() if result["runs"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EdgeSdkError(f"{path} holds no memory benchmark; leave out --resume to write it anew") from error
     if other := [key for key in settings if before[key] != settings[key]]:
         raise EdgeSdkError(f"{path} was begun with another {other[0]}; leave out --resume to write it anew")
-    return {name: result for name, result in results.items() if result["runs"]}
+    return {"command": commands, "results": results}
 
 
 def run_benchmark(args: argparse.Namespace, command: str) -> None:
@@ -93,15 +94,15 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
     settings = {
         "machine": machine(), "device": args.device, "model": str(args.model),
         "checkpoints": [str(path) for path in args.checkpoints], "limit_mb": args.limit_mb,
-        "steps": args.steps,
     }  # fmt: skip
-    before = begun(args.output, settings) if args.resume else {}
+    before = begun(args.output, settings) if args.resume else {"command": [], "results": {}}
     results = {
-        name: before.get(name, {"case": case, "runs": []})
+        name: before["results"].get(name, {"case": case, "runs": []})
         for name, case in every.items()
-        if name in before or name in wanted
+        if name in before["results"] or name in wanted
     }
-    record: dict[str, Any] = {"command": command, "date": date.today().isoformat(), **settings, "results": results}
+    commands = [*before["command"], command]
+    record: dict[str, Any] = {"command": commands, "date": date.today().isoformat(), **settings, "results": results}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for repeat in range(args.repeats):
         for name, case in wanted.items():
@@ -115,5 +116,5 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             print(f"{repeat + 1}/{args.repeats} {name}: {result['runs'][-1]}", flush=True)
     text = table(results)
     print(text)
-    write_bytes(args.output.with_suffix(".md"), f"`{command}`\n\n{text}\n".encode())
+    write_bytes(args.output.with_suffix(".md"), f"`{'; '.join(commands)}`\n\n{text}\n".encode())
     plot(results, args.output.with_suffix(".png"))

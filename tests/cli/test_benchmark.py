@@ -43,13 +43,14 @@ def test_a_small_memory_benchmark_writes_its_record_and_goes_on(
 
     assert call(*base, *few, "Adam", "--resume") == 0
     record = json.loads(output.read_text())
+    assert len(record["command"]) == 2 and record["command"][1].endswith("Adam --resume")
     assert {name: record["results"].pop(name) for name in before} == before  # nothing was run again
     ((name, added),) = record["results"].items()
     assert name == "DreamBooth Adam float32" and added["summary"]["computed"]
     assert added["summary"]["training_mb"]["median"] > added["runs"][0]["computed"]["mb"] > 0
     assert set(record["ratios"]["ours int8 streamed"]) == {"backprop float32 checkpointing", name}
 
-    assert "another steps" in refused(capsys, *base, *few, "--resume", "--steps", 2)
+    assert "another checkpoints" in refused(capsys, *base, *few, "--resume", "--checkpoints", checkpoint, checkpoint)
     output.write_text("{}")
     assert "holds no memory benchmark" in refused(capsys, *base, *few, "--resume")
 
