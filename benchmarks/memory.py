@@ -1,7 +1,8 @@
 """Peak memory and time of one training step at the true size of Stable Diffusion, ours beside the usual ways.
 
-Cases run one after the other, each in a process of its own, the whole list again for every repeat. The weights are
-random: `python -m benchmarks.architectures` makes them.
+Cases run one after the other, each in a process of its own, the whole list again for every repeat, all with the
+allocator settings of the package. Every run is on the disk as soon as it has ended, so that ``--resume`` goes on where
+a benchmark was cut off. The weights may be random: `python -m benchmarks.architectures` makes them.
 """
 
 import argparse
@@ -13,33 +14,33 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.limits import memory_limit
+from benchmarks.memory_report import FINETUNE, plot, ratios, summarize, table
+from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
 from benchmarks.report import machine
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import write_bytes, write_json
 
-PHASES = ("import", "load", "step")
-OURS, FLOAT = "#d62728", "#4c6a92"
 
-
-def cases(folder: Path, checkpoints: dict[str, Path]) -> dict[str, dict[str, Any]]:
+def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, dict[str, Any]]:
     """Name -> the arguments of `benchmarks.memory_case`."""
     out: dict[str, dict[str, Any]] = {
         f"ours {weights} {residency}": {
-            "kind": "ours", "checkpoint": str(path), "weights": weights, "residency": residency,
+            "kind": "ours", "checkpoint": str(path), "weights": weights, "residency": residency, "device": device,
         }
         for weights, path in checkpoints.items()
-        for residency in ("resident", "mapped", "streamed")
+        for residency in residencies(device)
     }  # fmt: skip
-    stock = {"kind": "stock", "folder": str(folder)}
+    stock = {"kind": "stock", "folder": str(folder), "dtype": "float32", "device": device}
     for dtype in ("float32", "bfloat16"):
+        backprop = stock | {"dtype": dtype, "method": "backprop"}
         out[f"forward only {dtype}"] = stock | {"dtype": dtype, "method": "forward"}
-        out[f"backprop {dtype}"] = stock | {"dtype": dtype, "method": "backprop"}
-        out[f"backprop {dtype} checkpointing"] = stock | {"dtype": dtype, "method": "backprop", "checkpointing": True}
-    for weights in ("int8", "int4"):
-        out[f"quanto {weights} as it comes"] = (
-            stock | {"dtype": "float32", "method": "forward", "quantize": weights}
-        )  # fmt: skip
+        out[f"backprop {dtype}"] = backprop
+        out[f"backprop {dtype} checkpointing"] = backprop | {"checkpointing": True}
+    out["LoRA rank 2 float32"] = stock | {"method": "lora"}
+    out[FINETUNE] = stock | {"method": "finetune"}
+    for quantizer in ("quanto int8", "quanto int4", "torchao int8"):
+        out[f"{quantizer} as it comes"] = stock | {"method": "forward", "quantizer": quantizer}
     return out
 
 
@@ -51,96 +52,69 @@ def run_case(arguments: dict[str, Any], limit_mb: int | None = None) -> dict[str
     if done.returncode == -signal.SIGKILL:
         return {"failed": "killed for memory"}
     if done.returncode:
-        return {"failed": f"status {done.returncode}: {done.stderr.strip()[-200:]}"}
+        return {"failed": f"status {done.returncode}: {' '.join(done.stderr.split())[-300:]}"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median, least and most over the repeats."""
-    good = [run for run in runs if "failed" not in run]
-    if not good:
-        return {"failed": runs[0]["failed"]}
-
-    def spread(values: list[float]) -> dict[str, float]:
-        return {"median": float(np.median(values)), "low": min(values), "high": max(values), "n": len(values)}
-
-    peaks = {p: {k: spread([run["phases"][p][k] for run in good]) for k in ("resident", "anonymous", "file")}
-             for p in PHASES}  # fmt: skip
-    return {"peaks_mb": peaks, "step_seconds": spread([s for run in good for s in run["seconds"]])}
-
-
-def table(results: dict[str, Any]) -> str:
-    """Markdown: peaks in MB and seconds a step, median (least-most)."""
-    lines = ["| case | import | load | step | of it anonymous | seconds a step |", "| --- " * 6 + "|"]
-    for name, result in results.items():
-        if "failed" in result["summary"]:
-            lines.append(f"| {name} | {result['summary']['failed']} | | | | |")
-            continue
-        peaks, seconds = result["summary"]["peaks_mb"], result["summary"]["step_seconds"]
-        cells = [_cell(peaks[p]["resident"], 0) for p in PHASES] + [_cell(peaks["step"]["anonymous"], 0)]
-        lines.append(f"| {name} | " + " | ".join([*cells, _cell(seconds, 1)]) + " |")
-    return "\n".join(lines)
-
-
-def _cell(value: dict[str, float], digits: int) -> str:
-    return f"{value['median']:.{digits}f} ({value['low']:.{digits}f}-{value['high']:.{digits}f})"
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """A bar a case: the peak of the step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    shown = {
-        name: r["summary"]["peaks_mb"]["step"]["resident"] for name, r in results.items() if "peaks_mb" in r["summary"]
-    }
-    figure, axis = plt.subplots(figsize=(9, 0.34 * len(shown) + 1.2))
-    names = list(shown)[::-1]
-    axis.barh(
-        names, [shown[n]["median"] for n in names], color=[OURS if n.startswith("ours") else FLOAT for n in names]
-    )
-    for y, name in enumerate(names):
-        axis.text(shown[name]["median"], y, f" {shown[name]['median']:.0f}", va="center", fontsize=8)
-    axis.set_xlabel("peak resident memory of a training step, whole process, MB")
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="benchmarks/work/sd15", type=Path, help="a float folder, random or not")
-    parser.add_argument("--checkpoints", nargs="+", type=Path, default=[], help="integer checkpoints of that model")
+    add_model_arguments(parser)
     parser.add_argument("--repeats", type=int, choices=range(1, 21), metavar="{1..20}", default=5)
-    parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
+    steps = "of each run; the first is left out of the time where there are more"
+    parser.add_argument("--steps", type=int, choices=range(1, 21), metavar="{1..20}", default=3, help=steps)
     parser.add_argument("--limit_mb", type=int, help="run each case inside this hard limit, page cache included")
+    parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/memory.json"))
+
+
+def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The record of a benchmark that was cut off, with the cases that have runs; empty if there is none.
+
+    Raises:
+        EdgeSdkError: it cannot be read or was made with other settings.
+    """
+    if not path.exists():
+        return {"command": [], "results": {}}
+    try:
+        record = json.loads(path.read_text())
+        before, commands = {key: record[key] for key in settings}, [*record["command"]]
+        results = {name: result for name, result in record["results"].items() if result["runs"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EdgeSdkError(f"{path} holds no memory benchmark; leave out --resume to write it anew") from error
+    if other := [key for key in settings if before[key] != settings[key]]:
+        raise EdgeSdkError(f"{path} was begun with another {other[0]}; leave out --resume to write it anew")
+    return {"command": commands, "results": results}
 
 
 def run_benchmark(args: argparse.Namespace, command: str) -> None:
     """Run every case, repeat by repeat; the record grows on disk."""
-    from edge_sdk.model_files import check
-
-    checkpoints = {str(check(path)): path for path in args.checkpoints}
-    check(args.model)
-    chosen = {name: case for name, case in cases(args.model, checkpoints).items()
-              if not args.cases or any(word in name for word in args.cases)}  # fmt: skip
-    results: dict[str, Any] = {name: {"case": case, "runs": []} for name, case in chosen.items()}
-    record = {
-        "command": command,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "limit_mb": args.limit_mb,
-        "results": results,
+    every = cases(args.model, integer_checkpoints(args), args.device)
+    if args.limit_mb:
+        del every[FINETUNE]  # what is computed cannot be killed
+    wanted = chosen(every, args.cases)
+    settings = {
+        "machine": machine(), "device": args.device, "model": str(args.model),
+        "checkpoints": [str(path) for path in args.checkpoints], "limit_mb": args.limit_mb,
+    }  # fmt: skip
+    before = begun(args.output, settings) if args.resume else {"command": [], "results": {}}
+    results = {
+        name: before["results"].get(name, {"case": case, "runs": []})
+        for name, case in every.items()
+        if name in before["results"] or name in wanted
     }
+    commands = [*before["command"], command]
+    record: dict[str, Any] = {"command": commands, "date": date.today().isoformat(), **settings, "results": results}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for repeat in range(args.repeats):
-        for name, case in chosen.items():
-            results[name]["runs"].append(run_case(case, args.limit_mb))
-            results[name]["summary"] = summarize(results[name]["runs"])
-            print(f"{repeat + 1}/{args.repeats} {name}: {results[name]['runs'][-1]}", flush=True)
-        args.output.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(results))
+        for name, case in wanted.items():
+            result = results[name]
+            if len(result["runs"]) > repeat:
+                continue
+            result["runs"].append(run_case(case | {"steps": args.steps}, args.limit_mb))
+            result["summary"] = summarize(result["runs"])
+            record["ratios"] = ratios({n: r for n, r in results.items() if r["runs"]})
+            write_json(args.output, record)
+            print(f"{repeat + 1}/{args.repeats} {name}: {result['runs'][-1]}", flush=True)
+    text = table(results)
+    print(text)
+    write_bytes(args.output.with_suffix(".md"), f"`{'; '.join(commands)}`\n\n{text}\n".encode())
     plot(results, args.output.with_suffix(".png"))

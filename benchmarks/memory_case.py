@@ -1,7 +1,8 @@
 """One case of the memory benchmark, in a process of its own: imports, loads, runs training steps, prints JSON.
 
-Peaks are the kernel's own (VmHWM, reset between phases); anonymous and file-backed memory are sampled every 10 ms.
-Every case learns one token on the same latents, prompt, noise and timestep; none encodes a photo.
+Peaks are the kernel's own (VmHWM, reset between phases); anonymous and file-backed memory are sampled every 10 ms; on
+a GPU PyTorch counts what is allocated and reserved there. Every case has the allocator settings of the package, and
+learns on the same latents, prompt, noise and timestep; none encodes a photo.
 """
 
 import json
@@ -12,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.memory import peak_rss_mb, status_mb
-
-STEPS = 3  # the first one is left out of the time
+from benchmarks.models import open_ours, timed
+from edge_sdk.memory import bound_heap, peak_rss_mb, release, rss_mb, status_mb
 
 
 class Phases:
     """Peaks of named phases, in MB."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self.device = device
         self.peaks: dict[str, dict[str, float]] = {}
         self._now = {"anonymous": 0.0, "file": 0.0}
         threading.Thread(target=self._watch, daemon=True).start()
@@ -38,106 +39,77 @@ class Phases:
         """Close the phase that began at the last call."""
         self._look()
         self.peaks[name] = {"resident": peak_rss_mb(), **self._now}
+        if self.device == "cuda":
+            import torch
+
+            self.peaks[name] |= {
+                "allocated": torch.cuda.max_memory_allocated() / 1e6,
+                "reserved": torch.cuda.max_memory_reserved() / 1e6,
+            }
+            torch.cuda.reset_peak_memory_stats()
         Path("/proc/self/clear_refs").write_text("5")
         self._now = {"anonymous": 0.0, "file": 0.0}
 
+    def kept(self) -> dict[str, float]:
+        """What is held now."""
+        held = {"resident": rss_mb(), "anonymous": status_mb("RssAnon") or 0.0}
+        if self.device == "cuda":
+            import torch
 
-def zeroth_order(phases: Phases, checkpoint: str, weights: str, residency: str) -> Callable[[], object]:
+            held["allocated"] = torch.cuda.memory_allocated() / 1e6
+        return held
+
+
+def zeroth_order(
+    phase: Callable[[str], None], checkpoint: str, weights: str, residency: str, device: str, steps: int
+) -> Callable[[], object]:
     """The product's own loop with central differences, one direction, on an integer checkpoint."""
     from dataclasses import replace
 
     import torch
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-    from edge_sdk.memory import release
-    from edge_sdk.models import open_model
-    from edge_sdk.quantization import layers
+    from edge_sdk.quantization import native
     from edge_sdk.zo import PAPER, State, run
 
-    layers.backend(torch.device("cpu"))
-    phases.end("import")
-    model = open_model(checkpoint, weights, "integer", residency)
+    native.library()
+    phase("import")
+    model = open_ours(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
     release()
     side = int(model.config("unet")["sample_size"])
-    latents = Latents(torch.zeros(1, 4, side, side), torch.ones(1, 4, side, side))
+    shape = (1, 4, side, side)
+    latents = Latents(torch.zeros(shape, device=device), torch.ones(shape, device=device))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
     objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1)
-    config = replace(PAPER, max_train_steps=STEPS, zo_samples=1, zo_difference="central")
+    config = replace(PAPER, max_train_steps=steps, zo_samples=1, zo_difference="central")
     state = State.start(config, 0, text.initial_embedding("a", 1))
-    steps = run(objective, state, (0.0, 1e9), max_batch=1)
-    return lambda: next(steps)
-
-
-def stock(
-    phases: Phases, folder: str, dtype: str, method: str, checkpointing: bool = False, quantize: str = ""
-) -> Callable[[], object]:
-    """Diffusers and transformers as they come: forward passes of a central difference, or backpropagation with Adam."""
-    import torch
-    from diffusers.models import UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    if quantize:
-        from optimum import quanto
-    phases.end("import")
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
-    unet = UNet2DConditionModel.from_pretrained(f"{folder}/unet", torch_dtype=kind, use_safetensors=True)
-    text = CLIPTextModel.from_pretrained(f"{folder}/text_encoder", dtype=kind, use_safetensors=True)
-    for module in (unet, text):
-        module.requires_grad_(False)
-        if quantize:
-            quanto.quantize(module, weights=quanto.qtypes[f"q{quantize}"])
-            quanto.freeze(module)
-    if checkpointing:
-        unet.train()
-        unet.enable_gradient_checkpointing()
-    token = torch.zeros(1, text.config.hidden_size, requires_grad=method == "backprop")
-    ids = torch.arange(text.config.max_position_embeddings)[None]
-    side = unet.config.sample_size
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 4, side, side, generator=generator).to(kind)
-    timestep = torch.tensor([500])
-    text.get_input_embeddings().register_forward_hook(
-        lambda _m, _i, out: torch.cat([out[:, :4], token.to(kind)[None], out[:, 5:]], dim=1)
-    )
-
-    def loss() -> Any:
-        hidden = text(input_ids=ids).last_hidden_state
-        return (unet(noise, timestep, hidden).sample.float() - noise.float()).pow(2).mean()
-
-    optimizer = torch.optim.Adam([token], lr=1e-3)
-
-    def backprop() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    def forwards() -> None:
-        with torch.inference_mode():
-            z = torch.randn(token.shape, generator=generator)
-            slope = 0.0
-            for sign in (1, -1):
-                token.add_(1e-3 * sign * z)
-                slope += sign * float(loss())
-                token.sub_(1e-3 * sign * z)
-            token.sub_(1e-3 * slope / 2e-3 * z)
-
-    return backprop if method == "backprop" else forwards
+    running = run(objective, state, (0.0, 1e9), max_batch=1)
+    return lambda: next(running)
 
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
-    kind = {"ours": zeroth_order, "stock": stock}[arguments.pop("kind")]
-    phases = Phases()
-    step = kind(phases, **arguments)
+    steps = arguments.pop("steps")
+    bound_heap()
+    phases = Phases(arguments["device"])
+    computed: dict[str, Any] = {}
+    if arguments.pop("kind") == "ours":
+        step = zeroth_order(phases.end, steps=steps, **arguments)
+    else:
+        from benchmarks.baselines.stock import training
+
+        made = training(phases.end, **arguments)
+        step, computed = made.step, made.computed
+    release()
     phases.end("load")
-    seconds = []
-    for _ in range(STEPS):
-        start = time.monotonic()
-        step()
-        seconds.append(time.monotonic() - start)
+    loaded = phases.kept()
+    times = [timed(step, phases.device) for _ in range(steps)]
     phases.end("step")
-    print(json.dumps({"phases": phases.peaks, "seconds": seconds[1:]}))
+    kept = times[1:] or times  # the first step is left out where there are more
+    out = {"phases": phases.peaks, "loaded": loaded, "seconds": [t["wall"] for t in kept],
+           "cpu_seconds": [t["cpu"] for t in kept], "computed": computed}  # fmt: skip
+    print(json.dumps(out))
 
 
 if __name__ == "__main__":

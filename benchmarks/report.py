@@ -1,15 +1,18 @@
 """What benchmark results have in common: the machine they were made on, intervals, tables and plots."""
 
+import os
 import platform
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Collection, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Row = dict[str, float]  # one run: subject, seed and what was measured
-PACKAGES = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "optimum-quanto", "peft", "torchao", "numpy")
+ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
+OURS, OTHER = "#d62728", "#4c6a92"
 RESAMPLES = 2000
 COLUMNS = {
     "share_of_backprop_decrease": "share of backprop's loss decrease",
@@ -20,15 +23,30 @@ COLUMNS = {
 
 
 def machine() -> dict[str, str]:
-    """Processor and versions."""
+    """Processor, versions, and the settings of the environment that change times."""
     cpus = [
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     return {
         "cpu": f"{len(cpus)} x {cpus[0]}",
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **{found.name: found.version for found in distributions() if found.name in PACKAGES},
+        **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most over the repeats."""
+    return {"median": float(np.median(values)), "low": min(values), "high": max(values), "n": len(values)}
+
+
+def spread_cell(value: dict[str, float], digits: int) -> str:
+    return f"{value['median']:.{digits}f} ({value['low']:.{digits}f}-{value['high']:.{digits}f})"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
@@ -108,4 +126,41 @@ def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:
     panels[0].set_yticks(range(len(names)), names, fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def bars(
+    values: dict[str, float], path: Path, label: str, digits: int = 0, longer: dict[str, float] | None = None,
+    hatched: Collection[str] = (),
+) -> None:  # fmt: skip
+    """Horizontal bars with their values written beside them; ours have their own colour.
+
+    Args:
+        longer: a second, paler bar behind each, where it is longer; its value is written then.
+        hatched: the bars that were not measured.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(values)[::-1]
+    figure, axis = plt.subplots(figsize=(9, 0.36 * len(names) + 1.1))
+    for y, name in enumerate(names):
+        color = OURS if name.startswith("ours") else OTHER
+        end = max(values[name], (longer or values)[name])
+        axis.barh(y, end, color=color, alpha=0.35, height=0.7)
+        drawn = axis.barh(y, values[name], color=color, height=0.7)
+        if name in hatched:
+            drawn[0].set(facecolor="white", edgecolor=color, hatch="///")
+        written = f"{values[name]:.{digits}f}"
+        if end > 1.005 * values[name]:
+            written += f", loading {end:.{digits}f}"
+        axis.text(end, y, f" {written}", va="center", fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    axis.set_xlabel(label, fontsize=9)
+    axis.margins(x=0.2, y=0.02)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
     plt.close(figure)
