@@ -49,6 +49,7 @@ def zeroth_order(phases: Phases, checkpoint: str, weights: str, residency: str) 
     import torch
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
+    from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
     from edge_sdk.memory import release
     from edge_sdk.models import open_model
     from edge_sdk.quantization import layers
@@ -62,9 +63,11 @@ def zeroth_order(phases: Phases, checkpoint: str, weights: str, residency: str) 
     side = int(model.config("unet")["sample_size"])
     latents = Latents(torch.zeros(1, 4, side, side), torch.ones(1, 4, side, side))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
-    objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1)
+    pixels = (model.resolution(), model.resolution())
+    sizes = picture_sizes([pixels], pixels)
+    objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, sizes)
     config = replace(PAPER, max_train_steps=STEPS, zo_samples=1, zo_difference="central")
-    state = State.start(config, 0, text.initial_embedding("a", 1))
+    state = State.start(config, 0, text.initial_embedding("a", 1) / text.scale)
     steps = run(objective, state, (0.0, 1e9), max_batch=1)
     return lambda: next(steps)
 
