@@ -69,6 +69,7 @@ def zeroth_order(
     import torch
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
+    from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
     from edge_sdk.quantization import native
     from edge_sdk.zo import PAPER, State, run
 
@@ -81,9 +82,11 @@ def zeroth_order(
     shape = (1, 4, side, side)
     latents = Latents(torch.zeros(shape, device=device), torch.ones(shape, device=device))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
-    objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1)
+    pixels = (model.resolution(), model.resolution())
+    sizes = picture_sizes([pixels], pixels)
+    objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, sizes)
     config = replace(PAPER, max_train_steps=steps, zo_samples=1, zo_difference="central")
-    state = State.start(config, 0, text.initial_embedding("a", 1))
+    state = State.start(config, 0, text.initial_embedding("a", 1) / text.scale)
     running = run(objective, state, (0.0, 1e9), max_batch=1)
     return lambda: next(running)
 

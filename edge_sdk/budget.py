@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Bytes of one part in MB."""
+    """Bytes of one part, or of several that are loaded together, in MB."""
 
     integers: float  # what is streamed
     largest: float  # of these, in one layer
@@ -65,9 +65,11 @@ class Estimator:
 
     def __init__(self, model: "Model", side: int, base_mb: float | None = None) -> None:
         self.model = model
-        parts = {part: _shapes(model, part) for part in ("text_encoder", "unet", "vae")}
-        self.weights = {part: _sizes(module) for part, module in parts.items()}
-        self.unet, self.vae, self.text = (parts[p].config for p in ("unet", "vae", "text_encoder"))
+        parts = {part: _shapes(model, part) for part in model.parts}
+        self.unet, self.vae = parts["unet"].config, parts["vae"].config
+        encoders = [module for part, module in parts.items() if part.startswith("text_encoder")]
+        self.text = max((encoder.config for encoder in encoders), key=lambda config: config.intermediate_size)
+        self.weights = {"text": _sizes(*encoders), "unet": _sizes(parts["unet"]), "vae": _sizes(parts["vae"])}
         self.pixels = side * side
         self.latents = (side // model.vae_scale()) ** 2
         quantizes = not model.stored_as_integers and model.weights != "none" and "optimum" not in sys.modules
@@ -75,20 +77,20 @@ class Estimator:
 
     def training(self, residency: str, rows: int) -> float:
         """The peak up to the last step, ``rows`` at a time through the denoiser."""
-        text, unet, vae = (self.weights[part] for part in ("text_encoder", "unet", "vae"))
+        text, unet, vae = (self.weights[part] for part in ("text", "unet", "vae"))
         encoding = self.base_mb + text.held(residency) + vae.held(residency) + self._encode(residency)
         reading = self.base_mb + text.held(residency) + text.table + unet.rest  # of the whole vocabulary
         return max(encoding, reading, self._denoising(residency, rows))
 
     def preview(self, residency: str, rows: int) -> float:
         """The peak of drawing ``rows`` guided pictures afterwards, one at a time through the VAE."""
-        text, vae = self.weights["text_encoder"], self.weights["vae"]
+        text, vae = self.weights["text"], self.weights["vae"]
         decode = DECODER * 4e-6 * self.vae.block_out_channels[0] * self.pixels
         decoding = self.base_mb + text.held(residency) + vae.held(residency) + decode
         return max(decoding, self._denoising(residency, 2 * rows))
 
     def _denoising(self, residency: str, rows: int) -> float:
-        held = self.weights["text_encoder"].held(residency) + self.weights["unet"].held(residency)
+        held = self.weights["text"].held(residency) + self.weights["unet"].held(residency)
         text = TEXT * 4e-6 * self.text.max_position_embeddings * self.text.intermediate_size
         return self.base_mb + held + TILES_MB + rows * (text + 4e-6 * self._denoiser_elements())
 
@@ -173,11 +175,12 @@ def _shapes(model: "Model", part: str) -> Any:
         return model.builder(part)()
 
 
-def _sizes(module: Any) -> _Weights:
+def _sizes(*modules: Any) -> _Weights:
     from edge_sdk.quantization.artifact import HALF
 
-    sizes = {name: 1e-6 * t.numel() * t.element_size() for name, t in module.state_dict().items()}
-    integers = [size for name, size in sizes.items() if name.endswith(".q")]
-    table = sum(size for name, size in sizes.items() if name.endswith(HALF))
-    total = sum(sizes.values())
+    tensors = [item for module in modules for item in module.state_dict().items()]
+    sizes = [(name, 1e-6 * tensor.numel() * tensor.element_size()) for name, tensor in tensors]
+    integers = [size for name, size in sizes if name.endswith(".q")]
+    table = sum(size for name, size in sizes if name.endswith(HALF))
+    total = sum(size for _, size in sizes)
     return _Weights(sum(integers), max(integers, default=0.0), table, total - sum(integers) - table)

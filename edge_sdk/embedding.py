@@ -1,17 +1,24 @@
-"""`learned_embeds.safetensors` in and out: one tensor, its key the placeholder token, as stock diffusers reads it."""
+"""`learned_embeds.safetensors` in and out, as stock diffusers reads it.
+
+One tensor, its key the placeholder token; for SDXL two, ``clip_l`` and ``clip_g``, one a text encoder, and the
+placeholder token in the metadata.
+"""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import safetensors_bytes, write_bytes
-from edge_sdk.model_files import read_header
+from edge_sdk.model_files import data_start, read_header
 
 MAX_BYTES = 64 * 2**20
 A1111_KEY = "emb_params"
+XL_KEYS = ("clip_l", "clip_g")  # of the parts for SDXL's first and second text encoder
+TOKEN = "placeholder_token"  # of the metadata
 _READ = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 
 
@@ -20,12 +27,19 @@ class LearnedEmbedding:
     """A placeholder token and its vectors."""
 
     token: str
-    vectors: np.ndarray = field(repr=False)  # (K, D) float32
+    vectors: np.ndarray = field(repr=False)  # (K, D) float32; for SDXL both encoders' parts side by side
     metadata: dict[str, str] = field(default_factory=dict)  # where it comes from; never anything about the photos
+    widths: tuple[int, ...] = ()  # of the parts of a vector, one a text encoder; not given: (D,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", self.widths or self.vectors.shape[1:])
 
 
 def save_embedding(path: Path, embedding: LearnedEmbedding) -> None:
-    """Write the file whole or not at all; diffusers' ``load_textual_inversion(path, use_safetensors=True)`` reads it.
+    """Write the file whole or not at all; diffusers' ``load_textual_inversion`` reads it.
+
+    Of a file for SDXL it takes a tensor at a time: ``load_textual_inversion(tensors["clip_l"], token="<subject>",
+    text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)``, then ``clip_g`` with the second of both.
 
     Raises:
         EdgeSdkError: a value is not finite, or the file cannot be written.
@@ -34,7 +48,7 @@ def save_embedding(path: Path, embedding: LearnedEmbedding) -> None:
 
 
 def save_a1111(path: Path, embedding: LearnedEmbedding) -> None:
-    """Write the form that Stable Diffusion web UIs read: key ``emb_params``, the file's name is the trigger word."""
+    """Write the form that web UIs read: key ``emb_params``, or SDXL's two; the file's name is the trigger word."""
     _save(path, A1111_KEY, embedding)
 
 
@@ -42,14 +56,20 @@ def _save(path: Path, key: str, embedding: LearnedEmbedding) -> None:
     vectors = np.ascontiguousarray(embedding.vectors, np.float32)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise EdgeSdkError(f"an embedding of shape {vectors.shape} must be (K, D) with finite values only")
-    write_bytes(path, safetensors_bytes({key: vectors}, {"format": "pt", **embedding.metadata}))
+    metadata = {"format": "pt", **embedding.metadata}
+    tensors = {key: vectors}
+    if len(embedding.widths) > 1:
+        metadata[TOKEN] = embedding.token
+        parts = np.split(vectors, np.cumsum(embedding.widths)[:-1], axis=1)
+        tensors = {key: np.ascontiguousarray(part) for key, part in zip(XL_KEYS, parts, strict=True)}
+    write_bytes(path, safetensors_bytes(tensors, metadata))
 
 
 def load_embedding(path: str | Path) -> LearnedEmbedding:
-    """Read an embedding of either form, float32, float16 or bfloat16.
+    """Read an embedding of any of these forms, float32, float16 or bfloat16.
 
     Raises:
-        EdgeSdkError: not there, a pickle, damaged, more than one tensor, or a value that is not finite.
+        EdgeSdkError: not there, a pickle, damaged, of other tensors, or a value that is not finite.
     """
     path = Path(path)
     if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
@@ -58,19 +78,34 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         )
     header = read_header(path, MAX_BYTES)
     metadata = header.pop("__metadata__", {})
-    if len(header) != 1:
-        raise EdgeSdkError(f"{path} holds {len(header)} tensors; an embedding file holds exactly one")
-    ((key, entry),) = header.items()
-    if not key.strip():
+    for_xl = set(header) == set(XL_KEYS)
+    if len(header) != 1 and not for_xl:
+        raise EdgeSdkError(
+            f"{path} holds {len(header)} tensors; an embedding file holds exactly one, for SDXL {' and '.join(XL_KEYS)}"
+        )
+    keys = XL_KEYS if for_xl else tuple(header)
+    token = str(metadata.get(TOKEN, A1111_KEY)) if for_xl else keys[0]
+    if not token.strip():
         raise EdgeSdkError(f"{path} names no token; the key of its tensor must be the placeholder token")
-    data = path.read_bytes()[-entry["data_offsets"][1] :] if entry["data_offsets"][1] else b""
+    data = path.read_bytes()[data_start(path) :]
+    parts = [_vectors(path, data, header[key]) for key in keys]
+    if len({len(part) for part in parts}) != 1:
+        raise EdgeSdkError(f"{path} holds {' and '.join(str(len(part)) for part in parts)} vectors; both need as many")
+    widths = tuple(part.shape[1] for part in parts)
+    vectors = np.concatenate(parts, axis=1)
+    return LearnedEmbedding(path.stem if token == A1111_KEY else token, vectors, dict(metadata), widths)
+
+
+def _vectors(path: Path, data: bytes, entry: dict[str, Any]) -> np.ndarray:
+    """One tensor of a checked header, (K, D) float32."""
+    data = data[slice(*entry["data_offsets"])]
     if entry["dtype"] == "BF16":
-        vectors = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif entry["dtype"] in _READ:
-        vectors = np.frombuffer(data, _READ[entry["dtype"]]).astype(np.float32)
+        values = np.frombuffer(data, _READ[entry["dtype"]]).astype(np.float32)
     else:
         raise EdgeSdkError(f"{path} holds {entry['dtype']} values; an embedding holds floats")
     shape = entry["shape"] if len(entry["shape"]) != 1 else [1, *entry["shape"]]
-    if len(shape) != 2 or not vectors.size or not np.isfinite(vectors).all():
+    if len(shape) != 2 or not values.size or not np.isfinite(values).all():
         raise EdgeSdkError(f"{path} must hold a (K, D) tensor of finite numbers; it holds shape {json.dumps(shape)}")
-    return LearnedEmbedding(path.stem if key == A1111_KEY else key, vectors.reshape(shape), dict(metadata))
+    return values.reshape(shape)

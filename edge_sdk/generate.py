@@ -24,25 +24,30 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_sdk.diffusion.schedule import Schedule
-    from edge_sdk.diffusion.text import TextEncoder
+    from edge_sdk.diffusion.text import Condition, Text
     from edge_sdk.diffusion.vae import Vae
 
 
 def condition(
-    text: "TextEncoder", prompts: Sequence[str], negative_prompt: str, embeddings: Sequence[LearnedEmbedding]
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Hidden states of the prompts and of the negative prompt, each (N, T, D).
+    text: "Text", prompts: Sequence[str], negative_prompt: str, embeddings: Sequence[LearnedEmbedding], side: int = 0
+) -> "tuple[Condition, Condition]":
+    """What the denoiser is told of N prompts and of the negative prompt, N rows each.
+
+    Args:
+        side: of the pictures in pixels; SDXL is told.
 
     Raises:
-        EdgeSdkError: an embedding is of another width than the model, or two are for one token.
+        EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.
     """
     import torch
 
+    from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
+
     for embedding in embeddings:
-        if embedding.vectors.shape[1] != text.width:
+        if embedding.widths != text.widths:
             raise EdgeSdkError(
-                f"the embedding of {embedding.token} is {embedding.vectors.shape[1]} wide and this model takes "
-                f"{text.width}; use it with the model it was learned on"
+                f"the embedding of {embedding.token} is {_width(embedding.widths)} wide and this model takes "
+                f"{_width(text.widths)}; use it with the model it was learned on"
             )
     if len({embedding.token for embedding in embeddings}) != len(embeddings):
         raise EdgeSdkError("two embeddings have the same token; give each token once")
@@ -51,27 +56,30 @@ def condition(
     if embeddings:
         rows = torch.from_numpy(np.concatenate([e.vectors for e in embeddings]))  # (sum of K, D)
         learned = rows.expand(len(ids), -1, -1)
+    sizes = picture_sizes([(side, side)] * len(ids), (side, side))
     with torch.inference_mode():
-        positive = text.encode(ids, learned)
-        negative = text.encode(text.tokenize([negative_prompt])).expand(len(ids), -1, -1)
-    return positive, negative
+        return text.condition(ids, learned, sizes), text.negative(negative_prompt, sizes[:1]).repeated(len(ids))
+
+
+def _width(widths: tuple[int, ...]) -> str:
+    return str(widths[0]) if len(widths) == 1 else f"{' + '.join(map(str, widths))} (SDXL)"
 
 
 def denoise(
-    unet: "nn.Module", schedule: "Schedule", positive: "torch.Tensor", negative: "torch.Tensor", noise: np.ndarray,
+    unet: "nn.Module", schedule: "Schedule", positive: "Condition", negative: "Condition", noise: np.ndarray,
     num_inference_steps: int, guidance_scale: float,
 ) -> "torch.Tensor":  # fmt: skip
     """DDIM from noise (N, C, h, w) float32 to latents of the same shape. Guidance of 1 or less is no guidance."""
     import torch
 
     steps = min(num_inference_steps, schedule.max_steps)
-    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise).to(positive.device)
+    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise).to(positive.hidden.device)
     guided = guidance_scale > 1
-    hidden = torch.cat([negative, positive]) if guided else positive
+    told = negative.followed_by(positive) if guided else positive
     with torch.inference_mode():
         for t in schedule.timesteps(steps):
             batch = torch.cat([latents, latents]) if guided else latents
-            predicted = unet(batch, torch.tensor(t, device=batch.device), hidden)
+            predicted = unet(batch, torch.tensor(t, device=batch.device), *told)
             if guided:
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + guidance_scale * (with_prompt - without)
@@ -138,7 +146,7 @@ def generate(
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
 
     text = opened.load_text()
-    positive, negative = condition(text, [prompt] * num_images, negative_prompt, loaded)
+    positive, negative = condition(text, [prompt] * num_images, negative_prompt, loaded, side)
     del text
     release()
     unet: Any = opened.load("unet")

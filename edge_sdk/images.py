@@ -39,6 +39,7 @@ class Photos:
     pixels: np.ndarray  # (N, 3, H, W) float32 in [-1, 1]
     captions: tuple[str, ...]  # one a photo, empty where there is none
     skipped: tuple[tuple[str, str], ...]  # (file name, reason), for messages only
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of each as it came, upright, before cropping and resizing
 
 
 def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bool = True) -> Photos:
@@ -63,6 +64,7 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
     photos: list[np.ndarray] = []
     captions: list[str] = []
     skipped: list[tuple[str, str]] = []
+    sizes: list[tuple[int, int]] = []
     for file in files:
         if file.suffix.lower() == ".txt":
             continue  # the caption of the photo beside it
@@ -73,6 +75,7 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
             caption = _caption(file)
             photos.append(_to_array(_square(image, resolution, center_crop)))
             captions.append(caption)
+            sizes.append((image.height, image.width))
         except _Unusable as error:
             skipped.append(("".join(c if c.isprintable() else "?" for c in file.name), str(error)))
     if not photos:
@@ -80,7 +83,7 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
         raise EdgeSdkError(
             f"train_data_dir {root} holds no usable photo ({len(skipped)} skipped{why}); give PNG, JPEG or WebP"
         )
-    return Photos(np.stack(photos), tuple(captions), tuple(skipped))
+    return Photos(np.stack(photos), tuple(captions), tuple(skipped), tuple(sizes))
 
 
 def _read(file: Path, root: Path) -> bytes:

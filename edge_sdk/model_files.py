@@ -13,8 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from edge_sdk.errors import EdgeSdkError
 
-PARTS = ("text_encoder", "unet", "vae")
-PART_CLASSES = {"text_encoder": "CLIPTextModel", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
+XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
+PART_CLASSES = {
+    "text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection",
+    "unet": "UNet2DConditionModel", "vae": "AutoencoderKL",
+}  # fmt: skip
+SUPPORTED = "Stable Diffusion 1.x, 2.x and XL"
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
@@ -50,10 +55,10 @@ def _download(hub_id: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtraError("loading a model from a hub", "torch") from error
-    wanted = ["model_index.json", "tokenizer/*", "scheduler/*.json"]
+    wanted = ["model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*.json"]
     wanted += [
         f"{part}/{name}"
-        for part in PARTS
+        for part in XL_PARTS
         for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
     ]
     try:
@@ -61,6 +66,16 @@ def _download(hub_id: str) -> Path:
     except Exception as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
+
+
+def parts(folder: Path) -> tuple[str, ...]:
+    """The parts of a checked model that have weights."""
+    return XL_PARTS if (folder / "text_encoder_2").is_dir() else PARTS
+
+
+def tokenizers(folder: Path) -> tuple[str, ...]:
+    """The folders of a checked model's tokenizers, one a text encoder."""
+    return tuple(p.replace("text_encoder", "tokenizer") for p in parts(folder) if p.startswith("text_encoder"))
 
 
 def check(folder: Path) -> str | None:
@@ -73,8 +88,8 @@ def check(folder: Path) -> str | None:
         EdgeSdkError: one line that names the file and says what to do.
     """
     index = _json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
-    if "text_encoder_2" in index or (folder / "text_encoder_2").exists():
-        raise EdgeSdkError(f"{folder} has two text encoders (SDXL or SD3); supported are Stable Diffusion 1.x and 2.x")
+    if "text_encoder_2" in index and not (folder / "text_encoder_2").is_dir():
+        raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which model_index.json names; download it again")
     stored = None
     if (folder / INTEGER_MARK).exists():
         mark = _json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
@@ -83,18 +98,20 @@ def check(folder: Path) -> str | None:
                 f"{folder / INTEGER_MARK} is not of schema version {INTEGER_SCHEMA}; make it again: edge-sdk quantize"
             )
         stored = str(mark["weights"])
-    if not (folder / "tokenizer").is_dir():
-        raise EdgeSdkError(
-            f"{folder} has no tokenizer folder; supported are whole diffusers folders of Stable Diffusion 1.x and 2.x"
-        )
+    for name in tokenizers(folder):
+        if not (folder / name).is_dir():
+            raise EdgeSdkError(f"{folder} has no {name} folder; supported are whole diffusers folders of {SUPPORTED}")
     _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
-    for part in PARTS:
+    for part in parts(folder):
         config = _json(folder / part / "config.json", f"the {part} is missing")
         wanted = PART_CLASSES[part]
         declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
         if declared != [wanted]:
+            raise EdgeSdkError(f"{folder / part} is a {_short(declared)}; supported is {wanted} ({SUPPORTED})")
+        if part == "unet" and (config.get("addition_embed_type") is not None) != (parts(folder) == XL_PARTS):
             raise EdgeSdkError(
-                f"{folder / part} is a {_short(declared)}; supported is {wanted} (Stable Diffusion 1.x and 2.x)"
+                f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
+                f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
             )
         for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
             read_header(file)

@@ -8,6 +8,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edge_sdk.diffusion.schedule import Schedule
-    from edge_sdk.diffusion.text import TextEncoder
+    from edge_sdk.diffusion.text import Text
     from edge_sdk.quantization.source import FloatWeights
 
 POCKET = pocket.MODEL
@@ -49,6 +50,11 @@ class Model:
     @property
     def is_pocket(self) -> bool:
         return self.folder == POCKET
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What has weights: "text_encoder", for SDXL "text_encoder_2", "unet" and "vae"."""
+        return model_files.parts(self.folder)
 
     def fingerprint(self) -> str:
         """Identifies the model's files."""
@@ -84,7 +90,7 @@ class Model:
         return VAE_WEIGHTS if part == "vae" and self.weights != "none" else self.weights
 
     def builder(self, part: str) -> "Callable[[], nn.Module]":
-        """Makes one of "unet", "vae" and "text_encoder" with the shapes of its config.
+        """Makes one of the `parts` with the shapes of its config.
 
         Raises:
             EdgeSdkError: the config describes a network that is not supported.
@@ -95,6 +101,7 @@ class Model:
             "unet": (unet.UNetConfig, unet.UNet),
             "vae": (vae.VaeConfig, vae.Vae),
             "text_encoder": (clip.ClipConfig, clip.ClipText),
+            "text_encoder_2": (clip.ClipConfig, partial(clip.ClipText, projected=True)),
         }
         read, make = kinds[part]
         try:
@@ -119,7 +126,7 @@ class Model:
         return source
 
     def load(self, part: str) -> "nn.Module":
-        """One of "unet", "vae" and "text_encoder", in eval mode, with integer layers unless weights are "none".
+        """One of the `parts`, in eval mode, with integer layers unless weights are "none".
 
         Raises:
             EdgeSdkError: the part cannot be loaded; one line naming the folder.
@@ -146,11 +153,20 @@ class Model:
             raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {_one_line(error)}") from error
         return module.requires_grad_(False).to(self.device)
 
-    def load_text(self) -> "TextEncoder":
-        """The tokenizer with the text encoder."""
+    def load_text(self) -> "Text":
+        """The text side: the tokenizer with the text encoder, for SDXL two of each that look like one."""
+        from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
         from edge_sdk.diffusion.text import TextEncoder
 
-        return TextEncoder.from_folder(self.folder / "tokenizer", self.load("text_encoder"))
+        encoders = [part for part in self.parts if part.startswith("text_encoder")]
+        texts = [
+            TextEncoder.from_folder(self.folder / tokenizer, self.load(part))
+            for tokenizer, part in zip(model_files.tokenizers(self.folder), encoders, strict=True)
+        ]
+        if len(texts) == 1:
+            return texts[0]
+        index = json.loads((self.folder / "model_index.json").read_text())
+        return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
 
     def load_schedule(self) -> "Schedule":
         """The model's noise schedule, which training reads and generation runs with DDIM."""

@@ -10,7 +10,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
 from edge_sdk.zo import MuFloor, State, Step, ZoConfig, evaluate, held_out_draws, run
+from edge_sdk.zo.loop import Bound
 
 POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
 
@@ -34,8 +35,10 @@ class Prepared:
     objective: Any  # an `edge_sdk.zo.Objective`
     zo: ZoConfig  # for this model's vocabulary
     initial: np.ndarray  # (K, D) float32, the initializer's vectors
-    norm_range: tuple[float, float]
-    vocabulary_std: float  # per dimension of the token embeddings
+    widths: tuple[int, ...]  # of the parts of a vector, one a text encoder
+    scale: np.ndarray | float  # (D,) or 1: vectors are the optimizer's variable times it
+    norm_range: tuple[Bound, Bound]  # of the optimizer's variable
+    vocabulary_std: float  # per dimension of the variable over the vocabulary
     photos: Photos
     fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
     notices: list[str]  # what the user should know before it starts
@@ -49,6 +52,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     """
     from edge_sdk.diffusion.prompts import caption_prompt, training_prompts
     from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
+    from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 
     text = model.load_text()
     text.check_placeholder(config.placeholder_token)
@@ -66,8 +70,9 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     notices = pocket_notices(vae, latents, photos) if model.is_pocket else []
     del vae
     release()
+    sizes = picture_sizes(photos.sizes, photos.pixels.shape[2:])
     objective = StableDiffusionObjective(
-        text, model.load("unet"), model.load_schedule(), latents, ids, config.num_vectors
+        text, model.load("unet"), model.load_schedule(), latents, ids, config.num_vectors, sizes
     )
     release()
     vocabulary_std = text.vocabulary_std()
@@ -80,10 +85,21 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     fingerprints = {
         "model": model.fingerprint(),
         "weights": f"{model.weights} {model.execution} {model.residency} {model.device}",
-        "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes()).hexdigest(),
+        "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes() + sizes.numpy().tobytes()).hexdigest(),
         "token": f"{config.placeholder_token} from {initializer(model, config)}",
     }
-    return Prepared(objective, zo, initial, text.norm_range(), vocabulary_std, photos, fingerprints, notices)
+    return Prepared(
+        objective,
+        zo,
+        initial,
+        text.widths,
+        text.scale,
+        text.norm_range(),
+        vocabulary_std,
+        photos,
+        fingerprints,
+        notices,
+    )
 
 
 def pocket_notices(vae: Any, latents: Any, photos: Photos) -> list[str]:
@@ -148,7 +164,7 @@ class Personalizer:
             mu_floor.refuse_below(preset, mu_min, how)
         prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
-        return self.resume(State.start(prepared.zo, self.config.seed, prepared.initial, mu_min))
+        return self.resume(State.start(prepared.zo, self.config.seed, prepared.initial / prepared.scale, mu_min))
 
     def prepare(self, photos: str | Path | Photos, config: PersonalizeConfig) -> Prepared:
         """All of `fit` up to the first forward pass of the denoiser."""
@@ -163,21 +179,27 @@ class Personalizer:
         prepared, config = self.fitted(), self.config
         chosen = prepared.initial if vectors is None else vectors
         return mu_floor.measure(
-            prepared.objective, chosen, prepared.zo, prepared.vocabulary_std, config.seed, config.max_batch
+            prepared.objective,
+            chosen / prepared.scale,
+            prepared.zo,
+            prepared.vocabulary_std,
+            config.seed,
+            config.max_batch,
         )
 
     def resume(self, state: State) -> Iterator[Step]:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
-        prepared = self.fitted()
-        return run(prepared.objective, state, prepared.norm_range, self.config.max_batch)
+        p = self.fitted()
+        steps = run(p.objective, state, p.norm_range, self.config.max_batch, parts=p.widths)
+        return (replace(step, embedding=step.embedding * p.scale) for step in steps)
 
     def held_out_loss(self, vectors: np.ndarray | None = None) -> float:
         """Mean loss of vectors (K, D), by default the learned ones, on fixed draws that training never uses."""
         prepared, config = self.fitted(), self.config
         draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, prepared.zo.timestep_range)
         chosen = self.embedding.vectors if vectors is None else vectors
-        return float(evaluate(prepared.objective, chosen, draws, config.max_batch).mean())
+        return float(evaluate(prepared.objective, chosen / prepared.scale, draws, config.max_batch).mean())
 
     @property
     def embedding(self) -> LearnedEmbedding:
@@ -193,7 +215,9 @@ class Personalizer:
             "steps": str(state.step),
             "seed": str(self.config.seed),
         }
-        return LearnedEmbedding(self.config.placeholder_token, state.result, metadata)
+        prepared = self.fitted()
+        vectors = state.result * prepared.scale
+        return LearnedEmbedding(self.config.placeholder_token, vectors, metadata, prepared.widths)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``learned_embeds.safetensors`` into a folder."""

@@ -7,7 +7,7 @@ from typing import Any
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_bytes, write_json
 from edge_sdk.memory import release
-from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, PARTS
+from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, tokenizers
 from edge_sdk.models import VAE_WEIGHTS, open_model
 
 
@@ -39,7 +39,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     }
     from edge_sdk.quantization import integer_form, integer_layers, save_component
 
-    parts = {part: source.source(part) for part in PARTS}
+    parts = {part: source.source(part) for part in source.parts}
     with RunLock(folder):
         check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
         for part, read in parts.items():
@@ -51,7 +51,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
             record["bytes"] += path.stat().st_size
             write_bytes(folder / part / "config.json", (source.folder / part / "config.json").read_bytes())
             release()
-        for name in ("tokenizer", "scheduler"):
+        for name in (*tokenizers(source.folder), "scheduler"):
             with disk_errors(folder / name):
                 shutil.copytree(source.folder / name, folder / name, dirs_exist_ok=True)
         write_json(folder / INTEGER_MARK, record)

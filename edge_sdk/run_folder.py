@@ -200,7 +200,8 @@ def draw_preview(personalizer: Personalizer) -> Any:
     noise = starting_noise(personalizer.config.seed, count, objective.latents_shape)
     latents = []
     for vectors in (prepared.initial, learned.vectors):
-        states = condition(objective.text, [prompt] * count, "", [LearnedEmbedding(learned.token, vectors)])
+        embedding = LearnedEmbedding(learned.token, vectors, widths=learned.widths)
+        states = condition(objective.text, [prompt] * count, "", [embedding], prepared.photos.pixels.shape[3])
         latents.append(denoise(objective.unet, model.load_schedule(), *states, noise, PREVIEW_STEPS, 4.0))
     prepared.objective = None  # the VAE follows the denoiser, they are never in memory together
     del objective

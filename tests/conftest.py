@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from edge_sdk import quantize
 from tests import tiny_models
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -33,6 +36,27 @@ def sd1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sd2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build(tmp_path_factory.mktemp("models") / "sd2", "sd2")
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build(tmp_path_factory.mktemp("models") / "sdxl", "sdxl")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(
+    sd1_folder: Path, sd2_folder: Path, sdxl_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """Integer checkpoints, by family and weights; each is made when it is first asked for."""
+    folders = {"sd1": sd1_folder, "sd2": sd2_folder, "sdxl": sdxl_folder}
+
+    @functools.cache
+    def made(family: str, weights: str) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoints") / f"{family}-{weights}"
+        quantize(str(folders[family]), folder, weights)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from edge_sdk.embedding import MAX_BYTES, LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.errors import EdgeSdkError
@@ -77,6 +77,47 @@ def test_the_web_ui_form_takes_its_trigger_word_from_the_file_name(tmp_path: Pat
     assert learned.token == "my_mug" and np.array_equal(learned.vectors, vectors(2))
 
 
+def for_xl(count: int) -> LearnedEmbedding:
+    return LearnedEmbedding(TOKEN, vectors(count, 80), {"model": "sdxl"}, (32, 48))
+
+
+@pytest.mark.parametrize("save", [save_embedding, save_a1111], ids=["diffusers form", "web UI form"])
+def test_an_embedding_for_sdxl_is_two_tensors_with_its_token_in_the_metadata(save, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    save(tmp_path / "mug.safetensors", for_xl(2))
+    with safe_open(tmp_path / "mug.safetensors", "pt") as file:
+        assert {key: tuple(file.get_tensor(key).shape) for key in file.keys()} == {"clip_l": (2, 32), "clip_g": (2, 48)}  # noqa: SIM118
+        assert file.metadata() == {"format": "pt", "model": "sdxl", "placeholder_token": TOKEN}
+    learned = load_embedding(tmp_path / "mug.safetensors")
+    assert learned.token == TOKEN and learned.widths == (32, 48) and np.array_equal(learned.vectors, vectors(2, 80))
+    assert load_embedding(tmp_path / "mug.safetensors").metadata["model"] == "sdxl"
+
+
+def test_an_embedding_for_sdxl_of_another_program_has_the_name_of_its_file(tmp_path: Path) -> None:
+    tensors = {"clip_g": torch.ones(1, 48), "clip_l": torch.zeros(1, 32)}
+    save_file(tensors, tmp_path / "mug.safetensors")
+    learned = load_embedding(tmp_path / "mug.safetensors")
+    assert learned.token == "mug" and learned.widths == (32, 48)
+    assert (learned.vectors == np.repeat([0, 1], [32, 48])).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_stock_diffusers_loads_the_two_tensors_of_sdxl(count: int, sdxl_folder: Path, tmp_path: Path) -> None:
+    save_embedding(tmp_path / "a.safetensors", for_xl(count))
+    pipe, state = StableDiffusionXLPipeline.from_pretrained(sdxl_folder), load_file(tmp_path / "a.safetensors")
+    pipe.load_textual_inversion(state["clip_l"], token=TOKEN, text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
+    pipe.load_textual_inversion(
+        state["clip_g"], token=TOKEN, text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
+    )
+    text, prompt = open_model(str(sdxl_folder), "none").load_text(), f"a photo of {TOKEN}"
+    with torch.inference_mode():
+        hidden, _, pooled, _ = pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
+        ids = text.tokenize([prompt], {TOKEN: count})
+        found = text.condition(ids, torch.from_numpy(vectors(count, 80))[None], torch.zeros(1, 6))
+    assert found.added is not None
+    torch.testing.assert_close(found.hidden, hidden, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.added[0], pooled, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_other_float_types_are_read(dtype: torch.dtype, tmp_path: Path) -> None:
     tensor = torch.from_numpy(vectors(2)).to(dtype)
@@ -101,6 +142,13 @@ REFUSED = {
     "NaN in bfloat16": ({TOKEN: torch.full((1, 4), torch.nan).bfloat16()}, "finite"),
     "integers": ({TOKEN: torch.ones(1, 4, dtype=torch.int32)}, "I32 values; an embedding holds floats"),
     "empty token": ({"": torch.ones(1, 4)}, "token"),
+    "parts of different length": ({"clip_l": torch.ones(1, 4), "clip_g": torch.ones(2, 4)}, "holds 1 and 2 vectors"),
+    "a part that is not finite": ({"clip_l": torch.ones(1, 4), "clip_g": torch.full((1, 4), torch.nan)}, "finite"),
+    "a part of integers": ({"clip_l": torch.ones(1, 4), "clip_g": torch.ones(1, 4, dtype=torch.int32)}, "I32 values"),
+    "three parts": (
+        {"clip_l": torch.ones(1, 4), "clip_g": torch.ones(1, 4), "t5": torch.ones(1, 4)},
+        "holds 3 tensors",
+    ),
 }
 
 

@@ -241,6 +241,15 @@ def test_one_photo_can_be_given_as_a_file(folder: Path) -> None:
     assert len(photos.pixels) == 1 and photos.captions == ("a red mug",)
 
 
+def test_the_sizes_are_those_of_the_upright_photos_as_they_came(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20), RED).save(tmp_path / "a.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: turn by 90 degrees
+    Image.new("RGB", (60, 30), RED).save(tmp_path / "b.jpg", exif=turned)
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    assert load_photos(tmp_path, 16).sizes == ((20, 40), (60, 30))
+
+
 def captioned(folder: Path, caption: bytes) -> Photos:
     """Two photos, of which ``good.png`` has a caption and ``later.png`` has another."""
     (folder / "good.txt").write_bytes(caption)

@@ -41,9 +41,12 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_stock_folder_of_either_family_is_accepted(sd1_folder: Path, sd2_folder: Path) -> None:
+def test_a_stock_folder_of_every_family_is_accepted(sd1_folder: Path, sd2_folder: Path, sdxl_folder: Path) -> None:
     assert find(str(sd1_folder)) == sd1_folder
-    assert check(sd1_folder) is None and check(sd2_folder) is None
+    assert check(sd1_folder) is None and check(sd2_folder) is None and check(sdxl_folder) is None
+    assert model_files.parts(sd1_folder) == ("text_encoder", "unet", "vae")
+    assert model_files.parts(sdxl_folder) == ("text_encoder", "text_encoder_2", "unet", "vae")
+    assert model_files.tokenizers(sdxl_folder) == ("tokenizer", "tokenizer_2")
     assert weight_files(sd1_folder / "unet") == [sd1_folder / "unet" / WEIGHTS]
 
 
@@ -100,14 +103,29 @@ def test_pickles_are_refused_with_the_way_to_convert(suffix: str, model: Path) -
         check(model)
 
 
-@pytest.mark.parametrize("sign", ["index", "folder"])
-def test_an_sdxl_folder_is_refused(sign: str, model: Path) -> None:
-    if sign == "index":
-        edit_json(model / "model_index.json", text_encoder_2=["transformers", "CLIPTextModelWithProjection"])
-    else:
-        (model / "text_encoder_2").mkdir()
-    with refused(r"two text encoders \(SDXL or SD3\); supported are Stable Diffusion 1.x and 2.x"):
-        check(model)
+@pytest.mark.parametrize("missing", ["text_encoder_2", "text_encoder_2/config.json", "tokenizer_2", "text_encoder"])
+def test_a_missing_part_of_sdxl_is_named(missing: str, sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sdxl_folder, tmp_path / "model")
+    shutil.rmtree(folder / missing) if (folder / missing).is_dir() else (folder / missing).unlink()
+    with refused(missing):
+        check(folder)
+
+
+def test_a_second_text_encoder_of_another_kind_is_refused(sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sdxl_folder, tmp_path / "model")
+    edit_json(folder / "text_encoder_2/config.json", architectures=["T5EncoderModel"])
+    with refused(r"text_encoder_2 is a .*T5EncoderModel.*; supported is CLIPTextModelWithProjection"):
+        check(folder)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("sd1", "text_time"), ("sdxl", None)], ids=["SD", "SDXL"])
+def test_a_denoiser_of_the_other_family_is_refused(
+    family: str, kind: str | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue(f"{family}_folder"), tmp_path / "model")
+    edit_json(folder / "unet/config.json", addition_embed_type=kind)
+    with refused(f"unet has addition_embed_type {kind!r} in a folder of {1 if kind else 2} text encoder"):
+        check(folder)
 
 
 @pytest.mark.parametrize(

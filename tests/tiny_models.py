@@ -1,18 +1,31 @@
-"""Small random models with the architecture of Stable Diffusion 1.x and 2.x, saved as stock diffusers would."""
+"""Small random models with the architecture of Stable Diffusion 1.x, 2.x and XL, saved as stock diffusers would."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.schedulers import DDIMScheduler, PNDMScheduler
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture"
 
+FAMILIES = ("sd1", "sd2", "sdxl")
+WIDTHS_XL = (32, 48)  # of SDXL's two text encoders
+_UNETS: dict[str, dict[str, Any]] = {
+    "sd1": {"attention_head_dim": 4},
+    "sd2": {"attention_head_dim": [2, 4], "use_linear_projection": True},
+    "sdxl": {
+        "attention_head_dim": [2, 4], "use_linear_projection": True, "transformer_layers_per_block": [1, 2],
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 24,
+    },
+}  # fmt: skip
 
-def build_tokenizer(folder: Path, length: int = 24) -> CLIPTokenizer:
+
+def build_tokenizer(folder: Path, length: int = 24, pad: str = "<|endoftext|>") -> CLIPTokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -33,14 +46,11 @@ def build_tokenizer(folder: Path, length: int = 24) -> CLIPTokenizer:
         unk_token="<|endoftext|>",
         bos_token="<|startoftext|>",
         eos_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
+        pad_token=pad,
     )
 
 
 def build_unet(family: str = "sd1", width: int = 32) -> UNet2DConditionModel:
-    second = (
-        {"attention_head_dim": [2, 4], "use_linear_projection": True} if family == "sd2" else {"attention_head_dim": 4}
-    )
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(32, 64),
@@ -49,7 +59,7 @@ def build_unet(family: str = "sd1", width: int = 32) -> UNet2DConditionModel:
         cross_attention_dim=width,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        **second,
+        **_UNETS[family],
     )
 
 
@@ -64,7 +74,7 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextModel:
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32, kind: type = CLIPTextModel) -> CLIPTextModel:
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -75,29 +85,38 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32) -> CLIPTextMod
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        projection_dim=24,
     )
-    return CLIPTextModel(config)
+    return kind(config)
 
 
 def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
-    """Save a whole pipeline: "sd1" predicts epsilon, "sd2" predicts v and projects linearly."""
+    """Save a whole pipeline: "sd2" predicts v and projects linearly, "sdxl" has two text encoders."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(folder / "tokenizer")
     table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     scheduler = (
         PNDMScheduler(**table, skip_prk_steps=True)
         if family == "sd1"
-        else DDIMScheduler(**table, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction")
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=build_vae(),
-        text_encoder=build_text_encoder(tokenizer),
-        tokenizer=tokenizer,
-        unet=build_unet(family),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+        else DDIMScheduler(
+            **table, clip_sample=False, set_alpha_to_one=False,
+            prediction_type="v_prediction" if family == "sd2" else "epsilon",
+        )
+    )  # fmt: skip
+    shared = {
+        "vae": build_vae(),
+        "text_encoder": build_text_encoder(tokenizer, WIDTHS_XL[0]),
+        "tokenizer": tokenizer,
+        "unet": build_unet(family, sum(WIDTHS_XL) if family == "sdxl" else 32),
+        "scheduler": scheduler,
+        "feature_extractor": None,
+    }
+    if family == "sdxl":
+        second = build_tokenizer(folder / "tokenizer_2", pad="-")
+        encoder = build_text_encoder(second, WIDTHS_XL[1], CLIPTextModelWithProjection)
+        encoder.get_input_embeddings().weight.data *= 0.5  # the published tables are not of one scale either
+        pipeline: Any = StableDiffusionXLPipeline(**shared, text_encoder_2=encoder, tokenizer_2=second)
+    else:
+        pipeline = StableDiffusionPipeline(**shared, safety_checker=None, requires_safety_checker=False)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

@@ -16,11 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import quiet_libraries
     from edge_sdk.cli.main import DONE
+    from edge_sdk.memory import peak_rss_mb
     from edge_sdk.quantize import quantize
 
     quiet_libraries()
     record = quantize(args.pretrained_model_name_or_path, args.output_dir, args.weights)
     if not args.quiet:
         size = f"{record['integer_weights']:,} {args.weights} weights, {record['bytes'] / 1e6:.1f} MB"
-        print(f"wrote {args.output_dir}: {size}")
+        print(f"wrote {args.output_dir}: {size}, peak memory {peak_rss_mb():.0f} MB")
     return DONE

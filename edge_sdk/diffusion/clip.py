@@ -135,6 +135,19 @@ class ClipText(nn.Module):
             x = layer(x)
         return x if skip_last else self.final_layer_norm(x)
 
+    def pool(self, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """The projected state of one token a row, for an encoder that is ``projected``.
+
+        Args:
+            hidden: (B, T, D) float32, what `forward` gives with ``skip_last``.
+            position: (B,) int64 in 0..T - 1, where the end of the text is.
+
+        Returns:
+            (B, P) float32.
+        """
+        last = self.final_layer_norm(self.encoder.layers[-1](hidden))
+        return self.text_projection(last[torch.arange(len(last)), position])
+
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """CLIP's tokenizer from ``vocab.json`` and ``merges.txt``, or from a ``tokenizer.json``.

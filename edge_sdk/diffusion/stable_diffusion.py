@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x as an objective: the denoising loss of a learned embedding on a draw."""
+"""Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from torch import nn
 
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.diffusion.text import TextEncoder
+from edge_sdk.diffusion.text import Text
 from edge_sdk.diffusion.vae import Vae
 
 
@@ -50,25 +50,27 @@ class StableDiffusionObjective:
     The denoiser and the text encoder may hold float layers or integer ones; they are only ever called.
 
     Args:
-        text: tokenizer and text encoder.
+        text: the family's text side.
         unet: the denoiser.
         schedule: the model's noise schedule.
         latents: the encoded photos.
         ids: token ids, (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
+        sizes: (N, 6) float32, what SDXL is told of each photo (`stable_diffusion_xl.picture_sizes`); else not used.
     """
 
     def __init__(
         self,
-        text: TextEncoder,
+        text: Text,
         unet: nn.Module,
         schedule: Schedule,
         latents: Latents,
         ids: torch.Tensor,
         num_vectors: int,
+        sizes: torch.Tensor | None = None,
     ) -> None:
         self.prediction_type = schedule.prediction_type
-        self.text, self.unet, self.latents, self.ids = text, unet, latents, ids
+        self.text, self.unet, self.latents, self.ids, self.sizes = text, unet, latents, ids, sizes
         self.alphas_cumprod = schedule.alphas_cumprod()  # (T,)
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
@@ -77,7 +79,10 @@ class StableDiffusionObjective:
         self.embedding_shape = (num_vectors, text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
-        """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b."""
+        """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b.
+
+        An embedding is the optimizer's variable: ``text.scale`` times it are the vectors.
+        """
         with torch.inference_mode():
             return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().cpu().numpy()
 
@@ -93,7 +98,8 @@ class StableDiffusionObjective:
 
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
         alpha_bar = self.alphas_cumprod[t].to(device)
-        hidden = self.text.encode(ids, embeddings)  # (B, T, D)
-        predicted = self.unet(noised(x0, noise, alpha_bar), t.to(device), hidden)
+        sizes = None if self.sizes is None else self.sizes[image]  # (B, 6)
+        condition = self.text.condition(ids, embeddings * torch.as_tensor(self.text.scale), sizes)
+        predicted = self.unet(noised(x0, noise, alpha_bar), t.to(device), *condition)
         wanted = target(self.prediction_type, x0, noise, alpha_bar)
         return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))

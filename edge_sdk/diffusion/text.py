@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +16,57 @@ from edge_sdk.errors import EdgeSdkError
 ROWS = 512  # of the embedding table looked at together
 
 
+class Condition(NamedTuple):
+    """What a denoiser is told beside noised latents and timestep: its arguments after those two."""
+
+    hidden: torch.Tensor  # (B, T, D) float32, a state a token
+    added: tuple[torch.Tensor, torch.Tensor] | None = None  # SDXL only: pooled text (B, P), sizes (B, 6), float32
+
+    def repeated(self, count: int) -> "Condition":
+        """A condition of one row as ``count`` rows that share its memory."""
+        hidden = self.hidden.expand(count, -1, -1)
+        if self.added is None:
+            return Condition(hidden)
+        return Condition(hidden, (self.added[0].expand(count, -1), self.added[1].expand(count, -1)))
+
+    def followed_by(self, other: "Condition") -> "Condition":
+        """The rows of both."""
+        hidden = torch.cat([self.hidden, other.hidden])
+        if self.added is None or other.added is None:
+            return Condition(hidden)
+        return Condition(
+            hidden, (torch.cat([self.added[0], other.added[0]]), torch.cat([self.added[1], other.added[1]]))
+        )
+
+
+class Text(Protocol):
+    """The text side of a model family, and all that the rest of the program knows of it.
+
+    `TextEncoder` is that of Stable Diffusion 1.x and 2.x, `stable_diffusion_xl.TextEncoderPair` that of SDXL. Methods
+    are described there.
+
+    Attributes:
+        widths: of the parts of a learned vector, one an encoder; ``width`` is their sum, D.
+        scale: (D,) float32, or 1: a vector is ``scale`` times the optimizer's variable, all parts of which have one
+            scale. `vocabulary_std` and `norm_range` (one number or one a part) speak of the variable.
+    """
+
+    width: int
+    widths: tuple[int, ...]
+
+    @property
+    def scale(self) -> "np.ndarray | float": ...
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor: ...
+    def condition(
+        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+    ) -> Condition: ...
+    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition: ...
+    def check_placeholder(self, placeholder: str) -> None: ...
+    def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
+    def vocabulary_std(self) -> float: ...
+    def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
+
+
 class TextEncoder:
     """A tokenizer and a text encoder as one function from prompts and learned vectors to hidden states.
 
@@ -22,10 +74,13 @@ class TextEncoder:
         pad: the word that fills prompts up; SDXL's second tokenizer has one of its own.
     """
 
+    scale = 1.0
+
     def __init__(self, tokenizer: Tokenizer, model: ClipText, pad: str = "<|endoftext|>") -> None:
         self.tokenizer, self.model = tokenizer, model
         self.table = model.embeddings.token_embedding.weight  # (V, D), float32 or float16
         self.vocab_size, self.width = self.table.shape
+        self.widths: tuple[int, ...] = (self.width,)
         self.length = model.config.max_position_embeddings
         self.bos, self.eos, self.pad = (self._id(word) for word in ("<|startoftext|>", "<|endoftext|>", pad))
 
@@ -53,6 +108,16 @@ class TextEncoder:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> last hidden state (B, T, D) float32."""
         device = self.table.device
         return self.model(ids.to(device), None if learned is None else learned.to(device))
+
+    def condition(
+        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+    ) -> Condition:
+        """What the denoiser is told of prompts, see `encode`; ``sizes`` (B, 6) matter to SDXL only."""
+        return Condition(self.encode(ids, learned))
+
+    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition:
+        """What the denoiser is told of a prompt to keep away from, one row."""
+        return self.condition(self.tokenize([prompt]), None, sizes)
 
     def words(self, text: str) -> list[int]:
         """Token ids of a text without the marks of its beginning and end."""

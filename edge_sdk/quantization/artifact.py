@@ -158,9 +158,9 @@ def load_component(
     if residency == "streamed":
         for layer in integer_layers(module).values():
             layer.register_forward_hook(lambda used, _inputs, _output: file.drop(used.q))
-        for name, table in module.named_parameters():
-            if name.endswith(HALF):
-                module.register_forward_hook(lambda *_, table=table: file.drop(table))
+    for name, table in module.named_parameters():
+        if name.endswith(HALF):  # what statistics over the whole table have read does not stay
+            module.register_forward_hook(lambda *_, table=table: file.drop(table))
     return module.eval().requires_grad_(False)
 
 

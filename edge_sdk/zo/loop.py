@@ -1,7 +1,7 @@
 """The whole method on one screen: perturb, measure, estimate, denoise, step. A generator: the caller rules."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,8 @@ from edge_sdk.zo.draws import Objective
 from edge_sdk.zo.estimator import estimate
 from edge_sdk.zo.optimizer import Adam
 from edge_sdk.zo.subspace import Subspace
+
+Bound = float | Sequence[float]  # one number, or one a part of a vector
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -68,15 +70,17 @@ class Step:
 def run(
     objective: Objective,
     state: State,
-    norm_range: tuple[float, float] = (0.0, np.inf),
+    norm_range: tuple[Bound, Bound] = (0.0, np.inf),
     max_batch: int = 64,
     clock: Callable[[], float] = time.monotonic,
+    parts: Sequence[int] = (),
 ) -> Iterator[Step]:
     """Run until ``max_train_steps``. May be closed after any step and continued from ``state`` with the same result.
 
     Args:
         norm_range: smallest and largest Euclidean norm a vector of the token may have: the vocabulary's range.
         max_batch: rows per call of the objective.
+        parts: widths of the parts of a vector that each have a norm of their own; none: the vector is one.
 
     Raises:
         NonFiniteLossError: after ``max_bad_steps`` steps in a row without a finite loss.
@@ -93,7 +97,7 @@ def run(
             state.bad_steps += 1
         else:
             token = state.adam.update(state.embedding, gradient, state.step)
-            state.embedding, clamped = clamp_norms(token, norm_range)
+            state.embedding, clamped = clamp_norms(token, norm_range, parts)
             state.subspace.push(state.embedding)
             state.bad_steps = 0
             if state.step + 1 > config.average_from * config.max_train_steps:
@@ -116,11 +120,16 @@ def run(
             )
 
 
-def clamp_norms(token: np.ndarray, norm_range: tuple[float, float]) -> tuple[np.ndarray, bool]:
-    """Rescale every vector of (K, D) whose norm is out of range; says whether one was."""
-    low, high = norm_range
-    norms = np.linalg.norm(token.astype(np.float64), axis=1, keepdims=True)
-    wanted = np.clip(norms, low, high)
-    if (wanted == norms).all():
+def clamp_norms(
+    token: np.ndarray, norm_range: tuple[Bound, Bound], parts: Sequence[int] = ()
+) -> tuple[np.ndarray, bool]:
+    """Rescale every vector of (K, D), or every part of one, whose norm is out of range; says whether one was."""
+    pieces = np.split(token, np.cumsum(parts)[:-1].astype(int), axis=1)
+    bounds = zip(*(np.broadcast_to(bound, len(pieces)) for bound in norm_range), strict=True)
+    norms = [np.linalg.norm(piece.astype(np.float64), axis=1, keepdims=True) for piece in pieces]
+    wanted = [np.clip(norm, low, high) for norm, (low, high) in zip(norms, bounds, strict=True)]
+    if all((want == norm).all() for want, norm in zip(wanted, norms, strict=True)):
         return token, False
-    return (token * (wanted / np.maximum(norms, 1e-12))).astype(np.float32), True
+    factors = [want / np.maximum(norm, 1e-12) for want, norm in zip(wanted, norms, strict=True)]
+    scaled = [piece * factor for piece, factor in zip(pieces, factors, strict=True)]
+    return np.concatenate(scaled, axis=1).astype(np.float32), True

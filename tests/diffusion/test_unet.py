@@ -11,20 +11,11 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET
 from tests.tiny_models import build_unet
 
-XL: dict[str, Any] = {
-    "attention_head_dim": [2, 4], "use_linear_projection": True, "transformer_layers_per_block": [1, 2],
-    "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
-    "projection_class_embeddings_input_dim": 6 * 8 + 16,
-}  # fmt: skip
-
 
 def stock(family: str) -> UNet2DConditionModel:
     torch.manual_seed(0)
     if family == "pocket":
         return UNet2DConditionModel.from_pretrained(POCKET / "unet", torch_dtype=torch.float32)
-    if family == "xl":
-        config = dict(build_unet("sd2").config) | XL
-        return UNet2DConditionModel.from_config(config)
     if family == "deep":
         return UNet2DConditionModel(
             sample_size=16, block_out_channels=(32, 32, 64), layers_per_block=2, norm_num_groups=8,
@@ -42,17 +33,17 @@ def own(other: UNet2DConditionModel) -> UNet:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 20)], ids=str)
-@pytest.mark.parametrize("family", ["sd1", "sd2", "xl", "deep", "pocket"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "deep", "pocket"])
 def test_it_computes_what_diffusers_computes(family: str, size: tuple[int, int]) -> None:
     reference = stock(family).eval()
     config: Any = reference.config
     sample, context = torch.randn(3, config.in_channels, *size), torch.randn(3, 9, config.cross_attention_dim)
-    t, added = torch.tensor([999, 3, 500]), (torch.randn(3, 16), torch.randint(0, 1024, (3, 6)).float())
-    conditions = {"text_embeds": added[0], "time_ids": added[1]} if family == "xl" else None
+    t, added = torch.tensor([999, 3, 500]), (torch.randn(3, 24), torch.randint(0, 1024, (3, 6)).float())
+    conditions = {"text_embeds": added[0], "time_ids": added[1]} if family == "sdxl" else None
     with torch.inference_mode():
         expected = reference(sample, t, context, added_cond_kwargs=conditions, return_dict=False)[0]
-        found = own(reference)(sample, t, context, added if family == "xl" else None)
-        one = own(reference)(sample[:1], t[0], context[:1], (added[0][:1], added[1][:1]) if family == "xl" else None)
+        found = own(reference)(sample, t, context, added if family == "sdxl" else None)
+        one = own(reference)(sample[:1], t[0], context[:1], (added[0][:1], added[1][:1]) if family == "sdxl" else None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     torch.testing.assert_close(one, expected[:1], rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 

@@ -9,19 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.config import RESIDENCIES
+from edge_sdk.diffusion import vae
 from edge_sdk.models import Model, open_model
 from edge_sdk.quantization import IntConv2d, IntLinear, WeightWatch, quantize_module
+from tests.tiny_models import FAMILIES
 
 WEIGHTS = pytest.mark.parametrize("weights", ["int8", "int4"])
 EXECUTIONS = pytest.mark.parametrize("execution", ["integer", "fused"])
-FAMILIES = pytest.mark.parametrize("family", ["sd1", "sd2", "pocket"])
-Opened = Callable[[str, str, str], Model]
-
-
-@pytest.fixture
-def opened(sd1_folder: Path, sd2_folder: Path) -> Opened:
-    folders = {"sd1": str(sd1_folder), "sd2": str(sd2_folder), "pocket": "pocket"}
-    return lambda family, weights, execution: open_model(folders[family], weights, execution)
+Checkpoints = Callable[[str, str], Path]
 
 
 def watched(module: nn.Module, run: Callable[[Any], object]) -> WeightWatch:
@@ -30,33 +26,62 @@ def watched(module: nn.Module, run: Callable[[Any], object]) -> WeightWatch:
     return watch
 
 
-@FAMILIES
+def run_unet(unet: Any) -> None:
+    config = unet.config
+    pooled = (config.projection_class_embeddings_input_dim or 0) - 6 * (config.addition_time_embed_dim or 0)
+    added = (torch.randn(1, pooled), torch.full((1, 6), 16.0)) if config.addition_embed_type else None
+    unet(
+        torch.randn(1, config.in_channels, 6, 10),
+        torch.tensor(500),
+        torch.randn(1, 7, config.cross_attention_dim),
+        added,
+    )
+
+
+def run_text_encoder(encoder: Any) -> None:
+    encoder(torch.arange(11)[None])
+
+
+def run_projecting_encoder(encoder: Any) -> None:
+    encoder.pool(encoder(torch.arange(11)[None], skip_last=True), torch.tensor([10]))
+
+
+def run_vae(coder: Any) -> None:
+    coder.decode(coder.encode(torch.randn(1, 3, 14, 22))[0])
+
+
+RUNS = {"unet": (run_unet, 500), "text_encoder": (run_text_encoder, 50),
+        "text_encoder_2": (run_projecting_encoder, 50), "vae": (run_vae, 300)}  # fmt: skip
+
+
+def check(model: Model) -> None:
+    """Every part runs, and no float tensor of a weight's size comes to exist."""
+    for part in model.parts:
+        run, least = RUNS[part]
+        watch = watched(model.load(part), run)
+        assert watch.violations == [] and watch.tensors_seen > least, part
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("residency", RESIDENCIES)
 @WEIGHTS
 @EXECUTIONS
-def test_no_float_weight_exists_in_a_denoiser(family: str, weights: str, execution: str, opened: Opened) -> None:
-    unet = opened(family, weights, execution).load("unet")
-    config: Any = unet.config
-    latents = torch.randn(1, config.in_channels, 6, 10)
-    hidden = torch.randn(1, 7, config.cross_attention_dim)
-    watch = watched(unet, lambda u: u(latents, torch.tensor(500), hidden))
-    assert watch.violations == [] and watch.tensors_seen > 500
+def test_no_float_weight_exists(
+    family: str, residency: str, weights: str, execution: str, checkpoint_of: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(vae, "WHOLE_ELEMENTS", 0)  # so that a streamed encoder works in bands
+    check(open_model(str(checkpoint_of(family, weights)), weights, execution, residency))
 
 
-@FAMILIES
+@pytest.mark.parametrize("family", [*FAMILIES, "pocket"])
 @WEIGHTS
 @EXECUTIONS
-def test_no_float_weight_exists_in_a_text_encoder(family: str, weights: str, execution: str, opened: Opened) -> None:
-    encoder = opened(family, weights, execution).load("text_encoder")
-    watch = watched(encoder, lambda e: e(torch.arange(11)[None]))
-    assert watch.violations == [] and watch.tensors_seen > 50
-
-
-@FAMILIES
-@EXECUTIONS
-def test_no_float_weight_exists_in_a_vae(family: str, execution: str, opened: Opened) -> None:
-    vae = opened(family, "int8", execution).load("vae")
-    watch = watched(vae, lambda v: v.decode(v.encode(torch.randn(1, 3, 14, 22))[0]))
-    assert watch.violations == [] and watch.tensors_seen > 300
+def test_no_float_weight_exists_in_a_model_quantized_on_the_fly(
+    family: str, weights: str, execution: str, request: pytest.FixtureRequest
+) -> None:
+    name = "pocket" if family == "pocket" else str(request.getfixturevalue(f"{family}_folder"))
+    check(open_model(name, weights, execution))
 
 
 class DequantizingLinear(IntLinear):
@@ -97,8 +122,8 @@ def test_a_half_precision_weight_is_seen_too() -> None:
     assert any("float tensor (6, 8)" in line for line in watched(model, lambda m: m(torch.ones(5, 8))).violations)
 
 
-def test_one_bad_layer_in_a_whole_model_is_named(opened: Opened) -> None:
-    encoder: Any = opened("sd1", "int8", "integer").load("text_encoder")
+def test_one_bad_layer_in_a_whole_model_is_named(sd1_folder: Path) -> None:
+    encoder: Any = open_model(str(sd1_folder)).load("text_encoder")
     name, layer = next((n, m) for n, m in encoder.named_modules() if n.endswith("layers.1.mlp.fc1"))
     layer.__class__ = DequantizingLinear
     violations = watched(encoder, lambda e: e(torch.arange(11)[None])).violations

@@ -124,6 +124,20 @@ def test_norms_are_kept_in_range_and_it_is_said() -> None:
     assert token is START and not acted
 
 
+def test_parts_of_a_vector_have_norms_of_their_own() -> None:
+    token = np.array([[3, 4, 0.3, 0.4, 0], [0.6, 0.8, 30, 40, 0]], np.float32)
+    kept, acted = clamp_norms(token, ((2.0, 0.1), (10.0, 5.0)), (2, 3))
+    np.testing.assert_allclose(kept, [[3, 4, 0.3, 0.4, 0], [1.2, 1.6, 3, 4, 0]], rtol=1e-6)
+    assert acted and (kept[0] == token[0]).all() and kept.dtype == np.float32
+    same, acted = clamp_norms(token, ((0.0, 0.1), (10.0, 50.0)), (2, 3))
+    assert same is token and not acted
+    state = State.start(replace(CONFIG, average_from=1.0), 0, START)
+    tokens = np.stack([s.embedding for s in run(Quadratic((2, 3)), state, ((1.0, 0.5), (1.1, 0.6)), parts=(1, 2))])
+    for part, low, high in ((tokens[..., :1], 1.0, 1.1), (tokens[..., 1:], 0.5, 0.6)):
+        norms = np.linalg.norm(part, axis=2)
+        assert norms.min() > low - 1e-5 and norms.max() < high + 1e-5
+
+
 def test_the_result_is_the_mean_over_the_tail() -> None:
     state = State.start(replace(CONFIG, average_from=0.9), 0, START)
     tokens = []
