@@ -158,7 +158,7 @@ def bars(
             written += f", loading {end:.{digits}f}"
         axis.text(end, y, f" {written}", va="center", fontsize=8)
     axis.set_yticks(range(len(names)), names, fontsize=9)
-    axis.set_xlabel(label, fontsize=9)
+    figure.supxlabel(label, fontsize=9)  # across the figure: names take a third of it
     axis.margins(x=0.2, y=0.02)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
