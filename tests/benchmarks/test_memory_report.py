@@ -63,5 +63,6 @@ def test_ratios_and_what_is_wanted_stand_in_the_table(tmp_path: Path) -> None:
     assert f"| {FINETUNE} (computed) | 34.0x (wanted 30x) |" in text
     assert "| ours int8 streamed | 500 | 450 |" in text
     assert "| quanto int8 as it comes | killed for memory |" in text
+    assert "wanted" not in table(results, with_aims=False) and "| 12.0x |" in table(results, with_aims=False)
     plot(results, tmp_path / "memory.png")
     assert (tmp_path / "memory.png").stat().st_size > 1000
