@@ -18,6 +18,7 @@ from edge_sdk.config import RESIDENCIES
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.generate import generate, starting_noise
 from edge_sdk.images import load_photos
+from edge_sdk.zo import evaluate, held_out_draws
 from tests.cli.test_main import call, refused
 from tests.test_quantize import cut_short, missing, with_a_nan_scale, with_header_edited
 from tests.tiny_models import WIDTHS_XL
@@ -88,6 +89,19 @@ def test_both_parts_of_a_token_move_by_steps_of_their_own_scale(sdxl_folder: Pat
     assert own[0] == pytest.approx(prepared.zo.learning_rate, rel=1e-3)  # Adam's first step
     assert own[1] == pytest.approx(prepared.zo.learning_rate * ratio, rel=1e-3) and ratio < 0.7
     assert personalizer.held_out_loss() != personalizer.held_out_loss(prepared.initial)
+
+
+def test_the_held_out_loss_is_asked_for_vectors_not_for_the_optimizers_variable(
+    sdxl_folder: Path, photos: Path
+) -> None:
+    personalizer = Personalizer.from_pretrained(str(sdxl_folder))
+    personalizer.fit(photos, initializer_token="dog", eval_draws=4)
+    prepared, state = personalizer.fitted(), personalizer.started()
+    draws = held_out_draws(prepared.objective, 0, 4, prepared.zo.timestep_range)
+    expected = evaluate(prepared.objective, state.embedding, draws, 16).mean()
+    assert personalizer.held_out_loss(prepared.initial) == pytest.approx(expected, rel=1e-6)
+    assert personalizer.held_out_loss() == pytest.approx(expected, rel=1e-6)
+    assert evaluate(prepared.objective, prepared.initial, draws, 16).mean() != pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_is_resumed_to_the_same_bytes(sdxl_folder: Path, photos: Path, tmp_path: Path) -> None:
