@@ -75,7 +75,7 @@ def scales(kind: str) -> Iterator[None]:
         step = largest.clamp_min(1e-12) / kernels.LEVELS[bits]
         return (x / step).round_().to(torch.int8)[None], step
 
-    integer.backend, kernels.split_rows = lambda: kernels, shared
+    integer.backend, kernels.split_rows = lambda _device: kernels, shared
     try:
         yield
     finally:
