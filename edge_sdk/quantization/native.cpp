@@ -15,27 +15,40 @@
 #include <omp.h>
 #endif
 
-#if !defined(EDGE_SDK_SCALAR) && defined(__AVX2__)
+#if defined(__AVX2__)
 #include <immintrin.h>
-#elif !defined(EDGE_SDK_SCALAR) && defined(__aarch64__)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
+// The matrix of a layer: weight = scale * q, or for int4, two in a byte, scale * multiplier * (q - zero).
+struct EdgeWeights {
+  const int8_t* q;           // (rows, columns), int4: (rows, columns / 2), even columns in the low nibbles
+  const int8_t* zero;        // int4: (rows, groups), else null
+  const int8_t* multiplier;  // int4: (rows, groups)
+  const float* scale;        // (rows)
+  const float* bias;         // (rows) or null
+  int64_t rows, columns, groups;
+};
+
 namespace {
+
+// Two activations as the bits of one number.
+inline int32_t both(const int16_t* a) {
+  int32_t bits;
+  std::memcpy(&bits, a, 4);
+  return bits;
+}
 
 // What one processor offers. Sums are WIDTH outputs, and a step adds PAIR products to each: `spread` gives the same
 // PAIR activations to every output, `widen` PAIR weights of each output. MR x NV sums fill the registers.
-#if !defined(EDGE_SDK_SCALAR) && defined(__AVX512BW__)
+#if defined(__AVX512BW__)
 constexpr int WIDTH = 16, PAIR = 2, MR = 8, NV = 2;
 using Row = __m512i;
 using Sums = __m512i;
 inline Sums zero() { return _mm512_setzero_si512(); }
 inline Row widen(const int8_t* w) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)w)); }
-inline Row spread(const int16_t* a) {
-  int32_t both;
-  std::memcpy(&both, a, 4);
-  return _mm512_set1_epi32(both);
-}
+inline Row spread(const int16_t* a) { return _mm512_set1_epi32(both(a)); }
 #if defined(__AVX512VNNI__)
 inline Sums add(Sums s, Row a, Row w) { return _mm512_dpwssd_epi32(s, a, w); }
 #else
@@ -47,27 +60,21 @@ inline void empty(Sums s, double* out) {
   _mm512_storeu_pd(out, _mm512_add_pd(_mm512_loadu_pd(out), low));
   _mm512_storeu_pd(out + 8, _mm512_add_pd(_mm512_loadu_pd(out + 8), high));
 }
-#elif !defined(EDGE_SDK_SCALAR) && defined(__AVX2__)
+#elif defined(__AVX2__)
 constexpr int WIDTH = 8, PAIR = 2, MR = 6, NV = 2;
 using Row = __m256i;
 using Sums = __m256i;
 inline Sums zero() { return _mm256_setzero_si256(); }
 inline Row widen(const int8_t* w) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)w)); }
-inline Row spread(const int16_t* a) {
-  int32_t both;
-  std::memcpy(&both, a, 4);
-  return _mm256_set1_epi32(both);
-}
+inline Row spread(const int16_t* a) { return _mm256_set1_epi32(both(a)); }
 inline Sums add(Sums s, Row a, Row w) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, w)); }
-#define EDGE_SDK_SETTLE  // twelve sums, two weights, a row and a product: all sixteen registers
-inline void settle(__m256i& value) { asm volatile("" : "+x"(value)); }  // computed here, not when the compiler likes
 inline void empty(Sums s, double* out) {
   const __m256d low = _mm256_cvtepi32_pd(_mm256_castsi256_si128(s));
   const __m256d high = _mm256_cvtepi32_pd(_mm256_extracti128_si256(s, 1));
   _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), low));
   _mm256_storeu_pd(out + 4, _mm256_add_pd(_mm256_loadu_pd(out + 4), high));
 }
-#elif !defined(EDGE_SDK_SCALAR) && defined(__aarch64__)
+#elif defined(__aarch64__)
 constexpr int WIDTH = 8, PAIR = 1, MR = 6, NV = 2;
 using Row = int16x8_t;
 using Sums = int32x4x2_t;
@@ -96,8 +103,7 @@ inline Sums add(Sums s, Row a, Row w) { return s + a * w; }
 inline void empty(Sums s, double* out) { *out += s; }
 #endif
 constexpr int NR = NV * WIDTH;  // outputs of a panel
-#if !defined(EDGE_SDK_SCALAR) && defined(__AVX2__)
-#define EDGE_SDK_TRANSPOSE
+#ifdef __AVX2__
 // Columns k..k + 16 of eight rows, taken as 8 x 8 pairs and transposed: pair i of row j to out[i * NR * 2 + j * 2].
 inline void transpose(const int8_t* const* rows, int64_t k, int8_t* out) {
   __m128i a[8], b[8];
@@ -117,14 +123,20 @@ inline void transpose(const int8_t* const* rows, int64_t k, int8_t* out) {
   }
 }
 #endif
-#ifndef EDGE_SDK_SETTLE
+
+// Computes a value here, not when the compiler likes. Only 16 registers need that: twelve sums, two weights, a row and a
+// product are all of them.
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+inline void settle(Row& value) { asm volatile("" : "+x"(value)); }
+#else
 template <typename T>
 inline void settle(const T&) {}
 #endif
-constexpr int64_t STEPS = 256;               // 256 steps of 2 * 32,500 * 128 stay below 2^31
-constexpr int64_t BAND_BYTES = 2 << 20;      // of quantized activations at once
-constexpr int64_t TASK_ROWS = 512;           // of activations for which a panel is arranged once
-constexpr int64_t GROUP = 512;               // columns that `pack` arranges together
+
+constexpr int64_t STEPS = 256;           // 256 steps of 2 * 32,500 * 128 stay below 2^31
+constexpr int64_t BAND_BYTES = 2 << 20;  // of quantized activations at once
+constexpr int64_t TASK_ROWS = 512;       // of activations for which a panel is arranged once
+constexpr int64_t GROUP = 512;           // columns that `pack` arranges together
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -157,24 +169,6 @@ __attribute__((noinline)) void accumulate(const int16_t* const* a, const int8_t*
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) empty(s[i][j], sums[i] + j * WIDTH);
 }
-
-}  // namespace
-
-extern "C" {
-
-// The matrix of a layer: weight = scale * q, or for int4, two in a byte, scale * multiplier * (q - zero).
-struct EdgeWeights {
-  const int8_t* q;           // (rows, columns), int4: (rows, columns / 2), even columns in the low nibbles
-  const int8_t* zero;        // int4: (rows, groups), else null
-  const int8_t* multiplier;  // int4: (rows, groups)
-  const float* scale;        // (rows)
-  const float* bias;         // (rows) or null
-  int64_t rows, columns, groups;
-};
-
-}  // extern "C"
-
-namespace {
 
 // `count` columns of a row from `first` on, as int8: where they are, or for int4 unpacked into `room`.
 const int8_t* columns_of(const EdgeWeights& w, int64_t row, int64_t first, int64_t count, int8_t* __restrict room) {
@@ -211,7 +205,7 @@ void pack(const EdgeWeights& w, int64_t n, int64_t segments, int8_t* panel) {
       for (int64_t j = 0; j < NR; ++j)
         rows[j] = n + j < w.rows ? columns_of(w, n + j, first, count, room[j]) : room[j];
       int64_t k = 0;
-#ifdef EDGE_SDK_TRANSPOSE
+#ifdef __AVX2__
       for (; k + 16 <= count; k += 16, panel += 16 * NR)
         for (int j = 0; j < NR; j += 8) transpose(rows + j, k, panel + 2 * j);
 #endif
