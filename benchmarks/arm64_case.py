@@ -27,7 +27,7 @@ def use_library(path: str) -> None:
 def layer_outputs(model: models.Model) -> dict[str, str]:
     """Name of an integer layer -> the hash of its weights and outputs for inputs from the portable generator."""
     out = {}
-    for part in ("text_encoder", "unet", "vae"):
+    for part in model.parts:
         for name, layer in integer_layers(model.load(part)).items():
             shape = (19, layer.in_features) if isinstance(layer, IntLinear) else (2, layer.in_channels, 7, 6)
             y = layer(torch.from_numpy(normals(0, Stream.NOISE, len(out), shape)))

@@ -65,9 +65,9 @@ class Estimator:
 
     def __init__(self, model: "Model", side: int, base_mb: float | None = None) -> None:
         self.model = model
-        parts = {part: _shapes(model, part) for part in model.parts}
+        parts = {part: model.shapes(part) for part in model.parts}
         self.unet, self.vae = parts["unet"].config, parts["vae"].config
-        encoders = [module for part, module in parts.items() if part.startswith("text_encoder")]
+        encoders = [parts[part] for part in model.text_encoders]
         self.text = max((encoder.config for encoder in encoders), key=lambda config: config.intermediate_size)
         self.weights = {"text": _sizes(*encoders), "unet": _sizes(parts["unet"]), "vae": _sizes(parts["vae"])}
         self.pixels = side * side
@@ -163,16 +163,6 @@ def _advice(model: "Model", residency: str | None, max_batch: int | None) -> str
     if residency not in (None, "streamed") or max_batch not in (None, 1):
         return "or leave out --residency and --max_batch"
     return "or a smaller --resolution"
-
-
-def _shapes(model: "Model", part: str) -> Any:
-    """A part without weights."""
-    from edge_sdk.quantization import integer_form, shapes_only
-
-    if model.weights != "none":
-        return integer_form(model.builder(part), model.weights_of(part), model.execution)
-    with shapes_only():
-        return model.builder(part)()
 
 
 def _sizes(*modules: Any) -> _Weights:

@@ -73,9 +73,14 @@ def parts(folder: Path) -> tuple[str, ...]:
     return XL_PARTS if (folder / "text_encoder_2").is_dir() else PARTS
 
 
+def text_encoders(folder: Path) -> tuple[str, ...]:
+    """Those of the parts that are text encoders."""
+    return tuple(part for part in parts(folder) if part.startswith("text_encoder"))
+
+
 def tokenizers(folder: Path) -> tuple[str, ...]:
     """The folders of a checked model's tokenizers, one a text encoder."""
-    return tuple(p.replace("text_encoder", "tokenizer") for p in parts(folder) if p.startswith("text_encoder"))
+    return tuple(part.replace("text_encoder", "tokenizer") for part in text_encoders(folder))
 
 
 def check(folder: Path) -> str | None:

@@ -56,6 +56,11 @@ class Model:
         """What has weights: "text_encoder", for SDXL "text_encoder_2", "unet" and "vae"."""
         return model_files.parts(self.folder)
 
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Those of the `parts` that are text encoders."""
+        return model_files.text_encoders(self.folder)
+
     def fingerprint(self) -> str:
         """Identifies the model's files."""
         return model_files.fingerprint(self.folder)
@@ -110,6 +115,16 @@ class Model:
         except (TypeError, ValueError, EdgeSdkError) as error:
             raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
 
+    def shapes(self, part: str) -> "nn.Module":
+        """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
+        from edge_sdk.quantization import integer_form, shapes_only
+
+        build = self.builder(part)
+        if self.weights != "none":
+            return integer_form(build, self.weights_of(part), self.execution)
+        with shapes_only():
+            return build().eval().requires_grad_(False)
+
     def source(self, part: str) -> "FloatWeights":
         """The weights of a part that is not an integer checkpoint's, to be read a piece at a time.
 
@@ -131,22 +146,18 @@ class Model:
         Raises:
             EdgeSdkError: the part cannot be loaded; one line naming the folder.
         """
-        from edge_sdk.quantization import integer_form, load_component, quantized, shapes_only
+        from edge_sdk.quantization import load_component, quantized
 
-        build = self.builder(part)
         try:
             if self.stored_as_integers:
-                module = load_component(build, self.folder / part, self.execution, self.residency)
+                module = load_component(self.builder(part), self.folder / part, self.execution, self.residency)
                 if part == "vae":
                     module.encoder.in_bands = self.residency == "streamed"
                 return module.to(self.device)
-            source = self.source(part)
+            module, source = self.shapes(part), self.source(part)
             if self.weights == "none":
-                with shapes_only():
-                    module = build().eval().requires_grad_(False)
                 tensors = {name: source.read(name, tuple(t.shape)) for name, t in module.state_dict().items()}
             else:
-                module = integer_form(build, self.weights_of(part), self.execution)
                 tensors = dict(quantized(module, source))
             module.load_state_dict(tensors, assign=True)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
@@ -158,11 +169,8 @@ class Model:
         from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
         from edge_sdk.diffusion.text import TextEncoder
 
-        encoders = [part for part in self.parts if part.startswith("text_encoder")]
-        texts = [
-            TextEncoder.from_folder(self.folder / tokenizer, self.load(part))
-            for tokenizer, part in zip(model_files.tokenizers(self.folder), encoders, strict=True)
-        ]
+        names = zip(model_files.tokenizers(self.folder), self.text_encoders, strict=True)
+        texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
         if len(texts) == 1:
             return texts[0]
         index = json.loads((self.folder / "model_index.json").read_text())

@@ -20,9 +20,8 @@ def measure(
     objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int
 ) -> MuFloor:
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation."""
-    forwards = 0
+    forwards, lengths = 0, lengths_below(fast(vocabulary_std).zo_mu)
     for directions in DIRECTIONS:
-        lengths = lengths_below(fast(vocabulary_std).zo_mu)
         floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)
         forwards += floor.forwards
         if floor.mu_min * CLEAR <= zo.zo_mu:

@@ -37,7 +37,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
         "integer_weights": 0,
         "bytes": 0,
     }
-    from edge_sdk.quantization import integer_form, integer_layers, save_component
+    from edge_sdk.quantization import integer_layers, save_component
 
     parts = {part: source.source(part) for part in source.parts}
     with RunLock(folder):
@@ -45,7 +45,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
         for part, read in parts.items():
             with disk_errors(folder / part):
                 (folder / part).mkdir(exist_ok=True)
-            module = integer_form(source.builder(part), source.weights_of(part), source.execution)
+            module = source.shapes(part)
             path = save_component(module, read, folder / part, source.weights_of(part), record["source_sha256"])
             record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
             record["bytes"] += path.stat().st_size

@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, for `PersonalizeConfig.from_options`."""
     options = {name: getattr(args, name) for name in _OPTIONS}
-    options |= {"weights": args.weights, "execution": args.execution, "residency": args.residency, "seed": args.seed}
-    options["device"] = args.device
+    options |= {name: getattr(args, name) for name in ("weights", "execution", "residency", "device", "seed")}
     options["timestep_range"] = tuple(args.timestep_range) if args.timestep_range else None
     options["use_captions"] = args.use_captions or None
     options["center_crop"] = False if args.no_center_crop else None
