@@ -8,6 +8,7 @@ Emulation says nothing about speed, so nothing is timed.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
 from benchmarks.report import machine
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import write_json
 from edge_sdk.quantization.native import SOURCE
 
 STEPS = 3
@@ -147,13 +149,13 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             record["loop"] = {"not_run": f"there is no Arm64 Python in {args.arm64}; --prepare puts one there"}
     print("loop:", {name: value for name, value in record["loop"].items() if name not in ("losses", "versions")})
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(args.output, record)
 
 
 if __name__ == "__main__":
     own = argparse.ArgumentParser(prog="python -m benchmarks.arm64", description=(__doc__ or "").partition("\n")[0])
     add_arguments(own)
     try:
-        run_benchmark(own.parse_args(), " ".join(["python -m benchmarks.arm64", *sys.argv[1:]]))
+        run_benchmark(own.parse_args(), shlex.join(["python", "-m", "benchmarks.arm64", *sys.argv[1:]]))
     except EdgeSdkError as error:
         own.exit(2, f"error: {error}\n")

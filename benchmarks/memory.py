@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks.limits import memory_limit
 from benchmarks.memory_report import FINETUNE, plot, ratios, summarize, table
 from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
-from benchmarks.report import machine
+from benchmarks.report import machine, say
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_bytes, write_json
+from edge_sdk.files import write_json
 
 
 def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, dict[str, Any]]:
@@ -116,6 +116,5 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             print(f"{repeat + 1}/{args.repeats} {name}: {result['runs'][-1]}", flush=True)
     unet = json.loads((args.model / "unet" / "config.json").read_text())
     text = table(results, with_aims=(unet["sample_size"], unet["cross_attention_dim"]) == (64, 768))
-    print(text)
-    write_bytes(args.output.with_suffix(".md"), f"`{'; '.join(commands)}`\n\n{text}\n".encode())
+    say(text, "; ".join(commands), args.output)
     plot(results, args.output.with_suffix(".png"))

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import open_ours, timed
-from edge_sdk.memory import bound_heap, peak_rss_mb, release, rss_mb, status_mb
+from benchmarks.models import timed
+from edge_sdk.memory import bound_heap, cuda_peak, peak_rss_mb, release, rss_mb, status_mb
 
 
 class Phases:
@@ -42,10 +42,7 @@ class Phases:
         if self.device == "cuda":
             import torch
 
-            self.peaks[name] |= {
-                "allocated": torch.cuda.max_memory_allocated() / 1e6,
-                "reserved": torch.cuda.max_memory_reserved() / 1e6,
-            }
+            self.peaks[name] |= cuda_peak()
             torch.cuda.reset_peak_memory_stats()
         Path("/proc/self/clear_refs").write_text("5")
         self._now = {"anonymous": 0.0, "file": 0.0}
@@ -70,12 +67,13 @@ def zeroth_order(
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
     from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
+    from edge_sdk.models import open_model
     from edge_sdk.quantization import native
     from edge_sdk.zo import PAPER, State, run
 
     native.library()
     phase("import")
-    model = open_ours(checkpoint, weights, "integer", residency, device)
+    model = open_model(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
     release()
     side = int(model.config("unet")["sample_size"])

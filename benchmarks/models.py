@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.memory import require_cuda
 
-DEVICES = ("cpu", "cuda")
 WORK = Path("benchmarks/work")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    from edge_sdk.config import DEVICES
+
     checkpoints = [WORK / "sd15-int8", WORK / "sd15-int4"]
     parser.add_argument("--model", default=WORK / "sd15", type=Path, help="a float folder, random or not")
     parser.add_argument("--checkpoints", nargs="*", type=Path, default=checkpoints, help="its integer checkpoints")
@@ -37,10 +39,7 @@ def integer_checkpoints(args: argparse.Namespace) -> dict[str, Path]:
     if None in found:
         raise EdgeSdkError(f"{found[None]} holds float weights; --checkpoints takes what edge-sdk quantize makes")
     if args.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise EdgeSdkError("there is no CUDA device here; use --device cpu")
+        require_cuda()
     return {str(weights): path for weights, path in found.items()}
 
 
@@ -61,14 +60,6 @@ def residencies(device: str) -> tuple[str, ...]:
     from edge_sdk.config import RESIDENCIES
 
     return RESIDENCIES if device == "cpu" else ("resident",)
-
-
-def open_ours(checkpoint: str, weights: str, execution: str, residency: str, device: str) -> Any:
-    """`open_model`, which takes a device where the package supports one."""
-    from edge_sdk.models import open_model
-
-    where = {} if device == "cpu" else {"device": device}
-    return open_model(checkpoint, weights, execution, residency, **where)
 
 
 def finish(device: str) -> None:

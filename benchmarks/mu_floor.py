@@ -9,7 +9,6 @@ comes from autograd on the same integer weights with float activations. One dire
 
 import argparse
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import date
@@ -20,7 +19,8 @@ import numpy as np
 import torch
 
 from benchmarks.layer_error import layer_errors, layers, loss_difference, prepared
-from benchmarks.report import machine
+from benchmarks.report import machine, markdown, pyplot
+from edge_sdk.files import write_json
 from edge_sdk.personalize import Prepared
 from edge_sdk.quantization import IntConv2d, kernels
 from edge_sdk.quantization import layers as integer
@@ -124,22 +124,18 @@ def learned_token(made: Prepared) -> np.ndarray:
 def table(results: dict[str, Any], std: float) -> str:
     """Markdown: noise, floors, and the correlation with autograd at every mu."""
     head = ["variant", "noise of a loss", "mu_min", "of the vocabulary's std", "mu_min, learned token"]
-    lines = ["| " + " | ".join(head + [f"mu {mu:g}" for mu in MUS]) + " |", "| --- " * (len(head) + len(MUS)) + "|"]
+    rows = []
     for name, result in results.items():
         floor, late = result["initial"]["floor"], result["learned"]["floor"]
         cells = [f"{floor['noise']:.1e}", f"{floor['mu_min']:.1e}", f"{floor['mu_min'] / std:.4f}"]
         cells += [f"{late['mu_min']:.1e}"] + [f"{v['correlation']:.3f}" for v in result["initial"]["curve"].values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return markdown(head + [f"mu {mu:g}" for mu in MUS], rows)
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """The error of central differences against mu, a line a variant."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(8, 4.2))
     for i, (name, result) in enumerate(results.items()):
         errors = [value["error"] for value in result["initial"]["curve"].values()]
@@ -181,7 +177,7 @@ def main() -> None:
     record = {"command": "python -m benchmarks.mu_floor", "date": date.today().isoformat(), "machine": machine(),
               "vocabulary_std": std, "directions": DIRECTIONS, "results": results}  # fmt: skip
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(args.output, record)
     plot(results, args.output.with_suffix(".png"))
     print(table(results, std))
     for name, result in results.items():

@@ -9,7 +9,6 @@ Intervals are 95 % bootstrap over subjects (the seeds of one subject stay togeth
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -29,6 +28,7 @@ from benchmarks.report import machine, plot, summarize, table
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
 from edge_sdk.embedding import LearnedEmbedding
+from edge_sdk.files import write_json
 from edge_sdk.generate import condition, decode, denoise, starting_noise
 from edge_sdk.models import Model, open_model
 from edge_sdk.zo import PAPER, State, ZoConfig, evaluate, fast, held_out_draws, run
@@ -210,7 +210,7 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
         summarize(record["results"])
         print(f"{config.name}: {time.monotonic() - started:.0f} s\n{table(record['results'])}", flush=True)
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(args.output, record)
     plot(record["results"], record["chance"], args.output.with_suffix(".png"))
     grid(columns, args.output.with_name(args.output.stem + "_pictures.png"))
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.files import write_bytes
+
 Row = dict[str, float]  # one run: subject, seed and what was measured
 PACKAGES = ("torch", "diffusers", "transformers", "optimum-quanto", "peft", "torchao", "numpy")
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
@@ -49,6 +51,22 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
+def say(text: str, command: str, output: Path) -> None:
+    """Print what a benchmark found, and write it beside its record as Markdown."""
+    print(text)
+    write_bytes(output.with_suffix(".md"), f"`{command}`\n\n{text}\n".encode())
+
+
+def pyplot() -> Any:
+    """matplotlib's, drawing into files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
     """Mean over the seeds of every subject, (subjects,), in the order of subjects."""
     subjects = sorted({row["subject"] for row in rows})
@@ -85,14 +103,13 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """A Markdown table: mean [95 % interval]."""
     head = ["configuration", "forwards", "seconds", "loss, unseen", *COLUMNS.values()]
-    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    rows = []
     for name, result in results.items():
-        seconds = result["seconds"]
-        clock = f"{np.median(seconds):.0f} ({min(seconds):.0f}-{max(seconds):.0f})" if seconds else ""
+        clock = spread_cell(spread(result["seconds"]), 0) if result["seconds"] else ""
         cells = [_cell(result["summary"].get("loss"), 4)]
         cells += [_cell(result["summary"].get(key), 3) for key in COLUMNS]
-        lines.append("| " + " | ".join([name, str(result["forwards"]), clock, *cells]) + " |")
-    return "\n".join(lines)
+        rows.append([name, str(result["forwards"]), clock, *cells])
+    return markdown(head, rows)
 
 
 def _cell(value: Row | None, digits: int) -> str:
@@ -103,11 +120,7 @@ def _cell(value: Row | None, digits: int) -> str:
 
 def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:
     """A panel a measure, a line a configuration: mean, 95 % interval, and chance as a dashed line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     names = list(results)[::-1]
     figure, panels = plt.subplots(1, len(COLUMNS), figsize=(13, 1.2 + 0.32 * len(names)), sharey=True)
     colors = {"initializer": "#9a9a9a", "backprop": "#222222", "fast": "#d8262c", "paper": "#2b5fd9"}
@@ -139,11 +152,7 @@ def bars(
         longer: a second, paler bar behind each, where it is longer; its value is written then.
         hatched: the bars that were not measured.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     names = list(values)[::-1]
     figure, axis = plt.subplots(figsize=(9, 0.36 * len(names) + 1.1))
     for y, name in enumerate(names):

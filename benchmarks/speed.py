@@ -23,13 +23,13 @@ from benchmarks.models import (
     chosen,
     default_heap,
     integer_checkpoints,
-    open_ours,
     residencies,
     timed,
 )
-from benchmarks.report import bars, machine, markdown, spread, spread_cell
-from edge_sdk.files import write_bytes, write_json
+from benchmarks.report import bars, machine, markdown, say, spread, spread_cell
+from edge_sdk.files import write_json
 from edge_sdk.memory import bound_heap, peak_rss_mb, release
+from edge_sdk.models import open_model
 from edge_sdk.quantization.layers import integer_layers
 
 FLOAT, QUANTO, OURS = "diffusers float32", "quanto int8 as it comes", "ours int8"
@@ -45,7 +45,7 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
 
     def ours(weights: str, execution: str = "integer", residency: str = "resident", bits: int = 16) -> Any:
         def load() -> nn.Module:
-            unet = open_ours(str(checkpoints[weights]), weights, execution, residency, device).load("unet")
+            unet = open_model(str(checkpoints[weights]), weights, execution, residency, device).load("unet")
             for layer in integer_layers(unet).values():
                 layer.activation_bits = bits
             return unet
@@ -122,9 +122,7 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             models[FLOAT], ours, inputs, args.layers, args.rounds, args.device, set_heap
         )  # fmt: skip
         write_json(args.output, record)
-    text = table(record)
-    print(text)
-    write_bytes(args.output.with_suffix(".md"), f"`{command}`\n\n{text}\n".encode())
+    say(table(record), command, args.output)
     seconds_of = {name: r["summary"]["wall_seconds"]["median"] for name, r in record["results"].items()}
     bars(seconds_of, args.output.with_suffix(".png"), "seconds of a forward pass of the denoiser, batch 1", digits=2)
 

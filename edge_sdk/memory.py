@@ -60,6 +60,17 @@ def bound_heap() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, HEAP_BLOCK)
 
 
+def require_cuda() -> None:
+    """Raises EdgeSdkError if PyTorch finds no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EdgeSdkError(
+            f"device is cuda, but PyTorch {torch.__version__} finds no GPU here; use --device cpu, or install a build "
+            "of PyTorch for this GPU"
+        )
+
+
 def use_cuda() -> None:
     """Make the GPU ready: peaks counted from here on, and float32 products in float32.
 
@@ -70,11 +81,7 @@ def use_cuda() -> None:
     """
     import torch
 
-    if not torch.cuda.is_available():
-        raise EdgeSdkError(
-            f"device is cuda, but PyTorch {torch.__version__} finds no GPU here; use --device cpu, or install a build "
-            "of PyTorch for this GPU"
-        )
+    require_cuda()
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     torch.cuda.reset_peak_memory_stats()

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import importlib
+    import shlex
     import sys
 
     from edge_sdk.cli.main import DONE, Parser
@@ -30,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     parser = Parser(prog=f"edge-sdk benchmark {args.name}", description=(module.__doc__ or "").partition("\n")[0])
     module.add_arguments(parser)
-    command = " ".join(["edge-sdk", "benchmark", args.name, *args.arguments])
+    command = shlex.join(["edge-sdk", "benchmark", args.name, *args.arguments])
     module.run_benchmark(parser.parse_args(args.arguments), command)
     return DONE
