@@ -23,7 +23,7 @@ from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
 from benchmarks.report import machine
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
-from edge_sdk.quantization.native import SOURCE
+from edge_sdk.quantization.native import SOURCES
 
 STEPS = 3
 PYTHON = "3.11"
@@ -91,7 +91,7 @@ def compare_loops(arm: Path, folder: Path) -> dict[str, Any]:
 
     checkpoint, library, emulator = folder / "int8", folder / "integer.so", ARM.emulator
     quantize("pocket", checkpoint)
-    ARM.compile(SOURCE, library, "-shared", "-fPIC")
+    ARM.compile(SOURCES, library, "-shared", "-fPIC")
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str((arm / "site").resolve())])
     python = [str(emulator), "-L", str(arm / "root"), str(arm / f"root/usr/bin/python{PYTHON}")]
     here = run_case([sys.executable], checkpoint, None)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.quantization.kernels import LEVELS
-from edge_sdk.quantization.native import FLAGS, SOURCE
+from edge_sdk.quantization.native import FLAGS, SOURCES
 
 PROGRAM = Path(__file__).with_suffix(".cpp")
 ARM_PACKAGES = "qemu-user-static g++-aarch64-linux-gnu libc6-dev-arm64-cross"  # Debian's names
@@ -61,13 +61,13 @@ class InstructionSet:
             subprocess.CalledProcessError: it does not compile.
         """
         path = folder / self.name.replace(" ", "-")
-        self.compile(PROGRAM, path, "-static", f"-I{SOURCE.parent}")
+        self.compile([PROGRAM], path, "-static", f"-I{SOURCES[0].parent}")
         return [str(path)] if self.is_native else [str(self.emulator), str(path)]
 
-    def compile(self, source: Path, output: Path, *more: str) -> None:
+    def compile(self, sources: Sequence[Path], output: Path, *more: str) -> None:
         """Run the compiler; raises subprocess.CalledProcessError with what it said if it fails."""
         flags = [flag for flag in FLAGS if not flag.startswith("-march")]
-        command = [str(self.compiler), *flags, f"-march={self.march}", *more, str(source), "-o", str(output)]
+        command = [str(self.compiler), *flags, f"-march={self.march}", *more, *map(str, sources), "-o", str(output)]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 

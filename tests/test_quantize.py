@@ -140,7 +140,7 @@ def with_header_edited(path: Path) -> None:
 
 
 def with_another_schema(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"schema_version":"2"', b'"schema_version":"7"'))
+    path.write_bytes(path.read_bytes().replace(b'"schema_version":"3"', b'"schema_version":"7"'))
 
 
 def with_a_nan_scale(path: Path) -> None:

@@ -22,7 +22,7 @@ from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"
 PAGE = 4096
 ROWS = 4096  # of a float tensor read together

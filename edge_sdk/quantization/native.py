@@ -1,4 +1,4 @@
-"""The compiled integer products of ``native.cpp``: built on first use where there is a C++ compiler, and optional.
+"""The compiled integer products of the ``*.cpp`` here: built on first use where there is a C++ compiler, and optional.
 
 The library lies in the user's cache folder, under a name that says which source, flags and processor it is for.
 ``EDGE_SDK_NATIVE=0`` does without it. Without it `kernels.py` computes the same sums, more slowly.
@@ -19,7 +19,7 @@ import torch
 
 from edge_sdk.quantization.kernels import LEVELS, Matrix
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
 # Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
 BUILD_SECONDS = 300
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 
 class _Weights(ctypes.Structure):
-    """``EdgeWeights`` of the source."""
+    """``EdgeWeights`` of ``native.cpp``."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "zero", "multiplier", "scale", "bias")),
@@ -96,7 +96,8 @@ def _fingerprint() -> str:
     if cpuinfo.exists():
         lines = cpuinfo.read_text().splitlines()
         processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    return hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode() + processor.encode()).hexdigest()[:16]
+    text = b"".join(path.read_bytes() for path in SOURCES)
+    return hashlib.sha256(text + " ".join(FLAGS).encode() + processor.encode()).hexdigest()[:16]
 
 
 def _build_apart(path: Path) -> None:
@@ -111,7 +112,8 @@ def _build(path: Path) -> None:
     from torch.utils.cpp_extension import load
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        load("integer", [str(SOURCE)], extra_cflags=list(FLAGS), build_directory=folder, is_python_module=False)
+        sources = [str(path) for path in SOURCES]
+        load("integer", sources, extra_cflags=list(FLAGS), build_directory=folder, is_python_module=False)
         os.replace(Path(folder) / "integer.so", path)
 
 

@@ -82,7 +82,7 @@ def refused(model: nn.Module, path: Path) -> str:
 
 def test_the_file_says_what_it_is_and_holds_no_float_weight(saved: Path) -> None:
     metadata, tensors = metadata_of(saved), load_file(saved)
-    assert saved.name == FILE_NAME and metadata["schema_version"] == "2" and metadata["source_hash"] == "abc"
+    assert saved.name == FILE_NAME and metadata["schema_version"] == "3" and metadata["source_hash"] == "abc"
     assert tensors["0.q"].dtype == (torch.int8 if metadata["weights"] == "int8" else torch.uint8)
     exact = {"0.scale", "0.bias", "3.scale", "1.weight", "1.bias"}
     assert {name for name, tensor in tensors.items() if tensor.dtype == torch.float32} == exact
