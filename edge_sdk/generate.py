@@ -73,17 +73,18 @@ def denoise(
     import torch
 
     steps = min(num_inference_steps, schedule.max_steps)
-    alphas, latents = schedule.alphas_cumprod(), torch.from_numpy(noise).to(positive.hidden.device)
+    coefficients, times = schedule.coefficients(), schedule.times()
+    latents = torch.from_numpy(noise).to(positive.hidden.device)
     guided = guidance_scale > 1
     told = negative.followed_by(positive) if guided else positive
     with torch.inference_mode():
         for t in schedule.timesteps(steps):
             batch = torch.cat([latents, latents]) if guided else latents
-            predicted = unet(batch, torch.tensor(t, device=batch.device), *told)
+            predicted = unet(batch, times[t].to(batch.device), *told)
             if guided:
                 without, with_prompt = predicted.chunk(2)
                 predicted = without + guidance_scale * (with_prompt - without)
-            latents = schedule.ddim_step(predicted, t, steps, latents, alphas)
+            latents = schedule.ddim_step(predicted, t, steps, latents, coefficients)
     return latents
 
 

@@ -1,29 +1,35 @@
-"""What a denoiser is asked to predict: the forward process and its targets."""
+"""What a denoiser is asked to predict: the forward process z_t = a_t x0 + b_t noise, and its targets.
+
+Diffusion has a = sqrt(alpha_bar), b = sqrt(1 - alpha_bar); flow matching a = 1 - sigma, b = sigma.
+"""
 
 import torch
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "flow")
 
 
-def noised(x0: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
-    """z_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) noise, for x0 (B, C, h, w) and alpha_bar (B,)."""
-    a = alpha_bar.view(-1, 1, 1, 1)
-    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+def noised(x0: torch.Tensor, noise: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """z_t for x0 and noise (B, C, h, w), a and b (B,)."""
+    return a.view(-1, 1, 1, 1) * x0 + b.view(-1, 1, 1, 1) * noise
 
 
-def target(prediction_type: str, x0: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
-    """The noise itself (epsilon), or v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x0 (Salimans and Ho, 2022)."""
+def target(
+    prediction_type: str, x0: torch.Tensor, noise: torch.Tensor, a: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
+    """The noise itself (epsilon), v = a noise - b x0 (Salimans and Ho, 2022), or the flow's velocity noise - x0."""
     if prediction_type == "epsilon":
         return noise
-    a = alpha_bar.view(-1, 1, 1, 1)
-    return a.sqrt() * noise - (1 - a).sqrt() * x0
+    if prediction_type == "flow":
+        return noise - x0
+    return a.view(-1, 1, 1, 1) * noise - b.view(-1, 1, 1, 1) * x0
 
 
 def x0_and_noise(
-    prediction_type: str, predicted: torch.Tensor, z: torch.Tensor, alpha_bar: torch.Tensor
+    prediction_type: str, predicted: torch.Tensor, z: torch.Tensor, a: torch.Tensor, b: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two parts of z_t that a prediction stands for; alpha_bar is a scalar."""
-    a, b = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    """The two parts of z_t that a prediction stands for; a and b are scalars."""
     if prediction_type == "epsilon":
         return (z - b * predicted) / a, predicted
+    if prediction_type == "flow":
+        return z - b * predicted, z + a * predicted
     return a * z - b * predicted, a * predicted + b * z

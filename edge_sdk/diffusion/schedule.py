@@ -1,4 +1,7 @@
-"""The noise schedule of a model and DDIM sampling on it (Song et al., 2021), with the numbers of diffusers."""
+"""The noise schedule of a model and DDIM sampling on it (Song et al., 2021), with the numbers of diffusers.
+
+A flow (Esser et al., 2024) has the same form: its timestep t of 0..T - 1 stands for sigma (t + 1) / T, shifted.
+"""
 
 import math
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ class Schedule:
     clip_sample_range: float = 1.0
     set_alpha_to_one: bool = True
     rescale_betas_zero_snr: bool = False
+    shift: float = 1.0  # flow only: sigma = shift s / (1 + (shift - 1) s) for s = (t + 1) / T
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "Schedule":
@@ -37,7 +41,12 @@ class Schedule:
         Raises:
             EdgeSdkError: a schedule or prediction type that is not known.
         """
-        made = cls(**{name: value for name, value in known_entries(cls, config).items() if value is not None})
+        entries = {name: value for name, value in known_entries(cls, config).items() if value is not None}
+        if config.get("_class_name") == "FlowMatchEulerDiscreteScheduler":
+            if config.get("use_dynamic_shifting"):
+                raise EdgeSdkError("the scheduler's config has use_dynamic_shifting; supported is a fixed shift")
+            entries |= {"prediction_type": "flow", "timestep_spacing": "trailing"}
+        made = cls(**entries)
         accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": _SPACINGS,
                     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2")}  # fmt: skip
         for name, known in accepted.items():
@@ -65,6 +74,24 @@ class Schedule:
         steps = roots**2
         return torch.cumprod(torch.cat([steps[:1], steps[1:] / steps[:-1]]), dim=0)
 
+    def coefficients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """a and b of every timestep, (T,) float32 each: z_t = a x0 + b noise."""
+        if self.prediction_type == "flow":
+            sigma = self._sigmas()
+            return 1 - sigma, sigma
+        alpha_bar = self.alphas_cumprod()
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def times(self) -> torch.Tensor:
+        """What the denoiser is told of every timestep, (T,) float32: its number, or for a flow T sigma."""
+        if self.prediction_type == "flow":
+            return self._sigmas() * self.num_train_timesteps
+        return torch.arange(self.num_train_timesteps, dtype=torch.float32)
+
+    def _sigmas(self) -> torch.Tensor:
+        s = torch.arange(1, self.num_train_timesteps + 1, dtype=torch.float64) / self.num_train_timesteps
+        return (self.shift * s / (1 + (self.shift - 1) * s)).float()
+
     def timesteps(self, steps: int) -> list[int]:
         """The timesteps of a sampling run, falling; a model has at most `max_steps` of them."""
         t = self.num_train_timesteps
@@ -79,14 +106,18 @@ class Schedule:
         return self.num_train_timesteps - self.steps_offset
 
     def ddim_step(
-        self, predicted: torch.Tensor, timestep: int, steps: int, latents: torch.Tensor, alphas: torch.Tensor
-    ) -> torch.Tensor:
-        """From the latents of one timestep to those of the one before, without added noise (DDIM equation 12)."""
+        self, predicted: torch.Tensor, timestep: int, steps: int, latents: torch.Tensor,
+        coefficients: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:  # fmt: skip
+        """From the latents of one timestep to those of the one before, without added noise.
+
+        DDIM equation 12; for a flow that is Euler's step along its velocity.
+        """
+        a, b = coefficients
         before = timestep - self.num_train_timesteps // steps
-        alpha = alphas[timestep]
-        last = torch.ones(()) if self.set_alpha_to_one else alphas[0]
-        alpha_before = alphas[before] if before >= 0 else last
-        x0, noise = x0_and_noise(self.prediction_type, predicted, latents, alpha)
+        x0, noise = x0_and_noise(self.prediction_type, predicted, latents, a[timestep], b[timestep])
         if self.clip_sample:
             x0 = x0.clamp(-self.clip_sample_range, self.clip_sample_range)
-        return alpha_before.sqrt() * x0 + (1 - alpha_before).sqrt() * noise
+        if before < 0 and self.set_alpha_to_one:
+            return x0
+        return a[max(before, 0)] * x0 + b[max(before, 0)] * noise

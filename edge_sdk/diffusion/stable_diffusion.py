@@ -71,10 +71,10 @@ class StableDiffusionObjective:
     ) -> None:
         self.prediction_type = schedule.prediction_type
         self.text, self.unet, self.latents, self.ids, self.sizes = text, unet, latents, ids, sizes
-        self.alphas_cumprod = schedule.alphas_cumprod()  # (T,)
+        self.coefficients = torch.stack([*schedule.coefficients(), schedule.times()])  # (3, T)
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
-        self.num_train_timesteps = len(self.alphas_cumprod)
+        self.num_train_timesteps = schedule.num_train_timesteps
         self.latents_shape: tuple[int, int, int] = tuple(latents.mean.shape[1:])
         self.embedding_shape = (num_vectors, text.width)
 
@@ -97,9 +97,9 @@ class StableDiffusionObjective:
         ids = prompts[torch.arange(len(draws)), torch.tensor([d.prompt for d in draws])]  # (B, T)
 
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
-        alpha_bar = self.alphas_cumprod[t].to(device)
+        a, b, time = self.coefficients[:, t].to(device)  # (B,) each
         sizes = None if self.sizes is None else self.sizes[image]  # (B, 6)
         condition = self.text.condition(ids, embeddings * torch.as_tensor(self.text.scale), sizes)
-        predicted = self.unet(noised(x0, noise, alpha_bar), t.to(device), *condition)
-        wanted = target(self.prediction_type, x0, noise, alpha_bar)
+        predicted = self.unet(noised(x0, noise, a, b), time, *condition)
+        wanted = target(self.prediction_type, x0, noise, a, b)
         return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))

@@ -7,7 +7,14 @@ fused first and last layers, and scales shared by both sides of a difference do 
 differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
 """
 
-from edge_sdk.quantization.artifact import integer_form, load_component, quantized, save_component, shapes_only
+from edge_sdk.quantization.artifact import (
+    integer_form,
+    load_component,
+    quantized,
+    read_checked_header,
+    save_component,
+    shapes_only,
+)
 from edge_sdk.quantization.layers import IntConv2d, IntLinear, integer_layers, quantize_module
 from edge_sdk.quantization.watch import WeightWatch
 
@@ -20,6 +27,7 @@ __all__ = [
     "load_component",
     "quantize_module",
     "quantized",
+    "read_checked_header",
     "save_component",
     "shapes_only",
 ]

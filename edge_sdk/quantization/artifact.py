@@ -111,6 +111,26 @@ def save_component(module: nn.Module, source: FloatWeights, folder: Path, weight
     return path
 
 
+def read_checked_header(path: Path) -> dict[str, Any]:
+    """The header of an integer checkpoint's file.
+
+    Raises:
+        EdgeSdkError: the file is missing, cut short, edited, or of another schema.
+    """
+    try:
+        header = read_header(path)
+    except EdgeSdkError as error:
+        raise EdgeSdkError(f"{error}, or make it again with edge-sdk quantize") from error
+    metadata = header.get("__metadata__", {})
+    version, weights = metadata.get("schema_version"), metadata.get("weights")
+    if version != SCHEMA_VERSION or weights not in WEIGHTS:
+        raise EdgeSdkError(
+            f"{path} has schema version {version} and weights {weights}; this program reads "
+            f"version {SCHEMA_VERSION} with {' or '.join(WEIGHTS)}; make it again with edge-sdk quantize"
+        )
+    return header
+
+
 def load_component(
     build: Callable[[], nn.Module], folder: Path, execution: str, residency: str = "resident"
 ) -> nn.Module:
@@ -126,17 +146,8 @@ def load_component(
         EdgeSdkError: the file is missing, cut short, edited, of another schema or model, or holds a NaN.
     """
     path = folder / FILE_NAME
-    try:
-        header = read_header(path)
-    except EdgeSdkError as error:
-        raise EdgeSdkError(f"{error}, or make it again with edge-sdk quantize") from error
-    metadata = header.pop("__metadata__", {})
-    weights = metadata.get("weights")
-    if metadata.get("schema_version") != SCHEMA_VERSION or weights not in WEIGHTS:
-        raise EdgeSdkError(
-            f"{path} has schema version {metadata.get('schema_version')} and weights {weights}; this program reads "
-            f"version {SCHEMA_VERSION} with {' or '.join(WEIGHTS)}; make it again with edge-sdk quantize"
-        )
+    header = read_checked_header(path)
+    weights = header.pop("__metadata__")["weights"]
     module = integer_form(build, weights, execution)
     wanted = module.state_dict()
     expected = {name: (_NAMES[tensor.dtype], list(tensor.shape)) for name, tensor in wanted.items()}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.schedulers import DDIMScheduler
+from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
@@ -34,12 +34,12 @@ def test_sampling_is_that_of_diffusers(config: dict[str, Any], steps: int) -> No
     for t in own.timesteps(steps):
         predicted = torch.sin(3 * expected + t)
         expected = stock.step(predicted, t, expected, return_dict=False)[0]
-        found = own.ddim_step(predicted, t, steps, found, alphas)
+        found = own.ddim_step(predicted, t, steps, found, own.coefficients())
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "change", [{"beta_schedule": "spiral"}, {"prediction_type": "flow"}, {"timestep_spacing": "odd"}], ids=str
+    "change", [{"beta_schedule": "spiral"}, {"prediction_type": "sample"}, {"timestep_spacing": "odd"}], ids=str
 )
 def test_an_unknown_schedule_is_one_line(change: dict[str, Any]) -> None:
     with pytest.raises(EdgeSdkError, match=r"^the scheduler's config has [^\n]*; supported are [^\n]*$"):
@@ -48,3 +48,25 @@ def test_an_unknown_schedule_is_one_line(change: dict[str, Any]) -> None:
 
 def test_other_samplers_entries_are_left_out_and_none_is_the_default() -> None:
     assert Schedule.from_dict({"skip_prk_steps": True, "steps_offset": None}).steps_offset == 0
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_flow_has_the_sigmas_and_the_steps_of_diffusers(shift: float) -> None:
+    stock = FlowMatchEulerDiscreteScheduler(shift=shift)
+    own = Schedule.from_dict(dict(stock.config) | {"_class_name": "FlowMatchEulerDiscreteScheduler"})
+    assert own.prediction_type == "flow"
+    (a, b), times = own.coefficients(), own.times()
+    torch.testing.assert_close(b.flip(0), stock.sigmas, rtol=1e-6, atol=0)
+    torch.testing.assert_close(times.flip(0), stock.timesteps, rtol=1e-6, atol=0)
+    stock.set_timesteps(sigmas=[float(i) for i in b[own.timesteps(4)]] if shift == 1 else None, num_inference_steps=4)
+    found = expected = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for i, t in enumerate(own.timesteps(4)):
+        if shift == 1:
+            expected = stock.step(torch.sin(expected), stock.timesteps[i], expected, return_dict=False)[0]
+            found = own.ddim_step(torch.sin(found), t, 4, found, own.coefficients())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_flow_whose_shift_depends_on_the_picture_is_refused() -> None:
+    with pytest.raises(EdgeSdkError, match="use_dynamic_shifting"):
+        Schedule.from_dict({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True})

@@ -1,0 +1,4 @@
+"""A model as a bundle that an app embeds: graphs of ONNX Runtime or Core ML, one weight file, golden vectors.
+
+`network.py` says once what the networks compute; `onnx.py` and `coreml.py` write it down for their runtimes.
+"""

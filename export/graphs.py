@@ -1,0 +1,236 @@
+"""The graphs of a bundle: what goes in, what comes out, and how the networks are put together.
+
+Inputs of all: ``input_ids`` (B, T) int64, an id from the vocabulary's length V on standing for vector id - V of
+``learned`` (K, D) float32; for SDXL both encoders' ids, and parts of vectors, side by side, and ``sizes`` (B, 6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from edge_sdk.diffusion.clip import ClipConfig
+from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.diffusion.unet import UNetConfig
+from edge_sdk.diffusion.vae import VaeConfig
+from edge_sdk.models import Model
+from export import network
+from export.ops import Ops, Value
+
+Shape = tuple[int | str, ...]
+Tensors = dict[str, tuple[Shape, str]]  # name -> shape with sizes or symbols ("B" rows, "K" vectors), dtype
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: values of its inputs to values of its outputs, in the order of ``outputs``."""
+
+    inputs: Tensors
+    outputs: Tensors
+    build: Callable[[Ops, dict[str, Value]], tuple[Value, ...]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All that graphs depend on beside the weights.
+
+    Attributes:
+        side: of pictures in pixels.
+        end: the id of the second text encoder's end of text, for SDXL.
+    """
+
+    text: tuple[ClipConfig, ...]
+    unet: UNetConfig
+    vae: VaeConfig
+    schedule: Schedule
+    side: int
+    end: int | None = None
+
+    @classmethod
+    def of(cls, model: Model, side: int, end: int | None = None) -> "Networks":
+        """Read a model's configs; raises EdgeSdkError if one is not supported."""
+        text = tuple(model.shapes(part).config for part in model.text_encoders)
+        return cls(text, model.shapes("unet").config, model.shapes("vae").config, model.load_schedule(), side, end)
+
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        side = self.side // 2 ** (len(self.vae.block_out_channels) - 1)
+        return self.unet.in_channels, side, side
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(config.hidden_size for config in self.text)
+
+    @cached_property
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """a and b of z_t = a x0 + b noise, (T, 1, 1, 1) float32 each."""
+        a, b = (table.numpy().reshape(-1, 1, 1, 1) for table in self.schedule.coefficients())
+        return a, b
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """(T, C0) float32, the sinusoids that the denoiser is told of each timestep."""
+        return network.sinusoids(self.schedule.times().numpy(), self.unet.block_out_channels[0])
+
+    # the graphs
+    def all(self) -> dict[str, Graph]:
+        """Every graph of a bundle by its name."""
+        return {
+            "zo_loss": self.zo_loss(),
+            "zo_step": self.zo_step(),
+            "text_encoder": self.text_encoder(),
+            "unet": self.denoiser(),
+            "vae_encoder": self.vae_encoder(),
+            "vae_decoder": self.vae_decoder(),
+        }
+
+    @property
+    def prompt(self) -> Tensors:
+        """The inputs that describe prompts."""
+        length = sum(config.max_position_embeddings for config in self.text)
+        tensors: Tensors = {"input_ids": (("B", length), "int64"), "learned": (("K", sum(self.widths)), "float32")}
+        return tensors | ({"sizes": (("B", 6), "float32")} if self.is_xl else {})
+
+    @property
+    def draw(self) -> Tensors:
+        """The inputs that are a draw; ``latents`` are of the photo, noise not yet added."""
+        picture: Shape = ("B", *self.latents)
+        return {"latents": (picture, "float32"), "noise": (picture, "float32"), "timestep": (("B",), "int64")}
+
+    @property
+    def is_xl(self) -> bool:
+        return len(self.text) > 1
+
+    def zo_loss(self) -> Graph:
+        """loss (B,) of B draws with one embedding."""
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            return (self._loss(ops, x, self._condition(ops, x, x["learned"])),)
+
+        return Graph(self.prompt | self.draw, {"loss": (("B",), "float32")}, build)
+
+    def zo_step(self) -> Graph:
+        """One whole step: two losses on the same draw, projection of the gradient, Adam.
+
+        The sides of the difference are theta + mu_plus u and theta - mu_minus u; a forward difference has a mu_minus
+        of 0. ``removed`` (R, K D) are the directions to project out, with rows of zeros for none; ``correction`` are
+        1 / (1 - beta^count) for both moments, ``rate`` is the learning rate of this step (`edge_sdk.zo.optimizer`).
+        """
+        width = sum(self.widths)
+        token: Shape = ("K", width)
+        state: Tensors = {name: (token, "float32") for name in ("direction", "m", "v")}
+        numbers: Tensors = {
+            name: ((size,), "float32")
+            for name, size in {"mu_plus": 1, "mu_minus": 1, "betas": 2, "correction": 2, "rate": 1, "eps": 1}.items()
+        }
+        inputs = self.prompt | self.draw | state | {"removed": (("R", "KD"), "float32")} | numbers
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            plus = ops.add(x["learned"], ops.mul(x["mu_plus"], x["direction"]))
+            minus = ops.sub(x["learned"], ops.mul(x["mu_minus"], x["direction"]))
+            sides = [self._condition(ops, x, side) for side in (plus, minus)]
+            told = tuple(ops.concat([a, b], 0) for a, b in zip(*sides, strict=True))
+            twice = {name: ops.concat([x[name], x[name]], 0) for name in self.draw}
+            loss = ops.mean(ops.reshape(self._loss(ops, twice, told), (2, -1)), (1,))  # (2,)
+            above, below = ops.split(loss, [1, 1], 0)
+            slope = ops.div(ops.sub(above, below), ops.add(x["mu_plus"], x["mu_minus"]))
+            flat = ops.reshape(ops.mul(slope, x["direction"]), (1, -1))  # (1, K D)
+            shares = ops.matmul(flat, ops.transpose(x["removed"], (1, 0)))
+            gradient = ops.reshape(ops.sub(flat, ops.matmul(shares, x["removed"])), (-1, width))
+            one = ops.constant(np.ones(1, np.float32))
+            beta = ops.split(x["betas"], [1, 1], 0)
+            moments = [
+                ops.add(ops.mul(b, x[name]), ops.mul(ops.sub(one, b), power))
+                for b, name, power in zip(beta, "mv", (gradient, ops.mul(gradient, gradient)), strict=True)
+            ]
+            m, v = (ops.mul(moment, c) for moment, c in zip(moments, ops.split(x["correction"], [1, 1], 0), strict=True))
+            step = ops.mul(x["rate"], ops.div(m, ops.add(ops.sqrt(v), x["eps"])))
+            return ops.sub(x["learned"], step), *moments, loss
+
+        outputs: Tensors = {name: (token, "float32") for name in ("next", "next_m", "next_v")}
+        return Graph(inputs, outputs | {"losses": ((2,), "float32")}, build)
+
+    def text_encoder(self) -> Graph:
+        """What the denoiser is told of prompts: hidden (B, T, D), for SDXL also pooled (B, P)."""
+        told: Tensors = {"hidden": (("B", self.text[0].max_position_embeddings, self.unet.cross_attention_dim), "float32")}
+        if self.is_xl:
+            told["pooled"] = (("B", self.text[-1].projection_dim), "float32")
+        inputs = {name: tensor for name, tensor in self.prompt.items() if name != "sizes"}
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            return self._condition(ops, x, x["learned"])
+
+        return Graph(inputs, told, build)
+
+    def denoiser(self) -> Graph:
+        """What the model predicts of noised latents, for generation."""
+        told = self.text_encoder().outputs
+        picture: Tensors = {"sample": (("B", *self.latents), "float32"), "timestep": (("B",), "int64")}
+        sizes = {name: tensor for name, tensor in self.prompt.items() if name == "sizes"}
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            return (self._predicted(ops, x, x["sample"], tuple(x[name] for name in told)),)
+
+        return Graph(picture | told | sizes, {"predicted": (("B", *self.latents), "float32")}, build)
+
+    def vae_encoder(self) -> Graph:
+        """Pictures (B, 3, H, W) in [-1, 1] -> mean and std of their latents, scaled as the denoiser has them."""
+        size, latents = (self.side, self.side), ("B", *self.latents)
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            ops.part("vae")
+            return network.vae_encoder(ops, self.vae, x["pixels"], size)
+
+        return Graph(
+            {"pixels": (("B", 3, *size), "float32")},
+            {"mean": (latents, "float32"), "std": (latents, "float32")},
+            build,
+        )
+
+    def vae_decoder(self) -> Graph:
+        """Latents as the denoiser has them -> pictures (B, 3, H, W), about [-1, 1]."""
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            ops.part("vae")
+            return (network.vae_decoder(ops, self.vae, x["latents"], self.latents[1:]),)
+
+        return Graph(
+            {"latents": (("B", *self.latents), "float32")},
+            {"pixels": (("B", 3, self.side, self.side), "float32")},
+            build,
+        )
+
+    # their pieces
+    def _condition(self, ops: Ops, x: dict[str, Value], learned: Value) -> tuple[Value, ...]:
+        """Hidden states, for SDXL also the pooled one."""
+        if not self.is_xl:
+            ops.part("text_encoder")
+            return (network.text_encoder(ops, self.text[0], x["input_ids"], learned)[0],)
+        ids = ops.split(x["input_ids"], [config.max_position_embeddings for config in self.text], 1)
+        vectors = ops.split(learned, list(self.widths), 1)
+        ops.part("text_encoder")
+        first, _ = network.text_encoder(ops, self.text[0], ids[0], vectors[0], skip_last=True)
+        ops.part("text_encoder_2")
+        second, pooled = network.text_encoder(ops, self.text[1], ids[1], vectors[1], skip_last=True, end=self.end)
+        return ops.concat([first, second], 2), pooled
+
+    def _predicted(self, ops: Ops, x: dict[str, Value], sample: Value, told: tuple[Value, ...]) -> Value:
+        ops.part("unet")
+        time = ops.rows_of(self.times, x["timestep"])
+        added = (told[1], x["sizes"]) if self.is_xl else None
+        return network.unet(ops, self.unet, sample, self.latents[1:], time, told[0], added)
+
+    def _loss(self, ops: Ops, x: dict[str, Value], told: tuple[Value, ...]) -> Value:
+        """(B,), see `edge_sdk.diffusion.prediction`."""
+        a, b = (ops.rows_of(table, x["timestep"]) for table in self.coefficients)
+        x0, noise, kind = x["latents"], x["noise"], self.schedule.prediction_type
+        predicted = self._predicted(ops, x, ops.add(ops.mul(a, x0), ops.mul(b, noise)), told)
+        wanted = noise
+        if kind == "flow":
+            wanted = ops.sub(noise, x0)
+        elif kind == "v_prediction":
+            wanted = ops.sub(ops.mul(a, noise), ops.mul(b, x0))
+        error = ops.sub(predicted, wanted)
+        return ops.mean(ops.mul(error, error), (1, 2, 3))

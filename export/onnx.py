@@ -1,0 +1,281 @@
+"""Graphs for ONNX Runtime: the operations of `ops.py` as ONNX nodes, weights in one file beside the graphs.
+
+Matrices are ``MatMulNBits`` of 8 or 4 bits, convolutions int8 with ``DequantizeLinear`` or, with 4 bits, one
+``MatMulNBits`` for each tap of the kernel; attention is ``MultiHeadAttention``, which makes no S x S scores. Biases are
+added by the same operator wherever it takes one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_sdk.errors import EdgeSdkError
+from export.ops import Value
+from export.weight_file import WeightFile
+from export.weights import Layer, Weights
+
+OPSET, IR_VERSION = 21, 10
+MICROSOFT = "com.microsoft"
+BLOCK = 128  # of an int8 matrix's scales, all of which are the row's own
+INLINE_BYTES = 1024  # smaller tensors are in the graph
+_TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
+_NUMPY = {np.dtype(np.float16): TensorProto.FLOAT16, np.dtype(np.float32): TensorProto.FLOAT,
+          np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8,
+          np.dtype(np.int64): TensorProto.INT64}  # fmt: skip
+
+
+class OnnxOps:
+    """One graph in the making, see `export.ops.Ops`.
+
+    Args:
+        weights: gives the weights of a part.
+        file: where they are written; graphs that share it share them.
+    """
+
+    def __init__(self, weights: Callable[[str], Weights], file: WeightFile) -> None:
+        self._weights, self._file = weights, file
+        self._nodes: list = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._part = ""
+
+    def model(self, name: str, inputs: dict[str, tuple[Sequence, str]], outputs: dict[str, tuple[Sequence, str]]) -> bytes:
+        """The finished graph; inputs and outputs are name -> (shape with sizes or symbols, dtype)."""
+        described = [
+            [helper.make_tensor_value_info(key, _TYPES[dtype], list(shape)) for key, (shape, dtype) in values.items()]
+            for values in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self._nodes, name, *described, initializer=list(self._initializers.values()))
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge-sdk").SerializeToString()
+
+    def name(self, value: Value, name: str) -> Value:
+        """Give an output its name."""
+        return self._node("Identity", [value], outputs=[name])
+
+    def _node(self, kind: str, inputs: Sequence[Value], domain: str = "", outputs: Sequence[str] = (), count: int = 1,
+              **attributes: object) -> Value:  # fmt: skip
+        names = list(outputs) or [f"v{len(self._nodes)}" + (f".{i}" if count > 1 else "") for i in range(count)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
+        return names[0] if count == 1 else names
+
+    # weights
+    def part(self, name: str) -> None:
+        self._part = name
+
+    def _stored(self, key: str, make: Callable[[], np.ndarray]) -> Value:
+        """A tensor of the weight file, written when any graph first needs it."""
+        if key not in self._initializers:
+            entry = self._file.entry(key, make)
+            tensor = TensorProto(name=key, data_type=_NUMPY[entry.dtype], dims=entry.shape)
+            if entry.inline is not None:
+                tensor.raw_data = entry.inline
+            else:
+                tensor.data_location = TensorProto.EXTERNAL
+                for name, value in (("location", entry.file), ("offset", entry.offset), ("length", entry.length)):
+                    tensor.external_data.add(key=name, value=str(value))
+            self._initializers[key] = tensor
+        return key
+
+    def weight(self, name: str) -> Value:
+        return self._stored(f"{self._part}.{name}", lambda: self._weights(self._part).tensor(name))
+
+    def constant(self, array: np.ndarray) -> Value:
+        key = f"c{len(self._initializers)}"
+        self._initializers[key] = numpy_helper.from_array(np.ascontiguousarray(array), key)
+        return key
+
+    def _axes(self, *values: int) -> Value:
+        return self.constant(np.array(values, np.int64))
+
+    def linear(self, x: Value, layer: str) -> Value:
+        weights = self._weights(self._part).layer(layer)
+        return self._matmul(x, f"{self._part}.{layer}", weights, weights.matrix, weights.scale, weights.zero, True)
+
+    def _matmul(self, x: Value, key: str, layer: Layer, matrix: np.ndarray, scale: np.ndarray | None,
+                zero: np.ndarray | None, with_bias: bool) -> Value:  # fmt: skip
+        """x W^T, plus the layer's bias, for some columns of a layer's matrix."""
+        n, k = matrix.shape
+        bias = ""
+        if with_bias and layer.bias is not None:
+            bias = self._stored(f"{key}.bias", lambda: layer.bias)
+        if layer.bits == 32:
+            y = self._node("MatMul", [x, self._stored(f"{key}.t", lambda: np.ascontiguousarray(matrix.T))])
+            return self.add(y, bias) if bias else y
+        assert scale is not None
+        block = BLOCK if layer.bits == 8 else layer.group
+        inputs = [
+            x,
+            self._stored(f"{key}.n{layer.bits}", lambda: _blocks(matrix, layer.bits, block)),
+            self._stored(f"{key}.scales", lambda: _scales(scale, n, -(-k // block))),
+            "" if zero is None else self._stored(f"{key}.zeros", lambda: _nibbles(zero)),
+            "",
+            bias,
+        ]
+        while not inputs[-1]:
+            inputs.pop()
+        return self._node("MatMulNBits", inputs, MICROSOFT, K=k, N=n, bits=layer.bits, block_size=block, accuracy_level=1)
+
+    def conv(self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)) -> Value:
+        weights, key = self._weights(self._part).layer(layer), f"{self._part}.{layer}"
+        if weights.bits == 4:
+            return self._taps(x, key, weights, size, stride, pads)
+        if weights.bits == 32:
+            w = self._stored(f"{key}.w", lambda: weights.as_picture(weights.matrix))
+        else:
+            q = self._stored(f"{key}.q", lambda: weights.as_picture(weights.matrix))
+            w = self._node("DequantizeLinear", [q, self._stored(f"{key}.scale", lambda: weights.scale)], axis=0)
+        bias = [self._stored(f"{key}.bias", lambda: weights.bias)] if weights.bias is not None else []
+        return self._node("Conv", [x, w, *bias], kernel_shape=weights.kernel, strides=[stride] * 2, pads=list(pads))
+
+    def _taps(self, x: Value, key: str, layer: Layer, size: tuple[int, int], stride: int, pads: Sequence[int]) -> Value:
+        """A convolution as the sum of a product for each tap of its kernel: nothing is unfolded."""
+        (kh, kw), (top, left, bottom, right) = layer.kernel, pads
+        ho, wo = (size[0] + top + bottom - kh) // stride + 1, (size[1] + left + right - kw) // stride + 1
+        x = self.transpose(x, (0, 2, 3, 1))
+        if any(pads):
+            x = self._node("Pad", [x, self._axes(0, top, left, 0, 0, bottom, right, 0)])
+        parts = [np.split(values, kh * kw, axis=1) for values in (layer.matrix, layer.scale, layer.zero)]
+        out = None
+        for tap, (matrix, scale, zero) in enumerate(zip(*parts, strict=True)):
+            first = tap // kw, tap % kw
+            last = [a + (n - 1) * stride + 1 for a, n in zip(first, (ho, wo), strict=True)]
+            piece = x
+            if kh * kw > 1 or stride > 1:
+                piece = self._node("Slice", [x, self._axes(*first), self._axes(*last), self._axes(1, 2),
+                                             self._axes(stride, stride)])  # fmt: skip
+            suffix = f".{tap}" if kh * kw > 1 else ""
+            y = self._matmul(piece, key + suffix, layer, matrix, scale, zero, tap == 0)
+            out = y if out is None else self.add(out, y)
+        return self.transpose(out, (0, 3, 1, 2))
+
+    def layer_norm(self, x: Value, layer: str, eps: float) -> Value:
+        weights = [self.weight(f"{layer}.{name}") for name in ("weight", "bias")]
+        return self._node("LayerNormalization", [x, *weights], axis=-1, epsilon=eps)
+
+    def group_norm(self, x: Value, layer: str, size: tuple[int, int], groups: int, eps: float) -> Value:
+        x = self.reshape(x, (0, groups, -1))
+        x = self._node("InstanceNormalization", [x, self.constant(np.ones(groups, np.float32)),
+                                                 self.constant(np.zeros(groups, np.float32))], epsilon=eps)  # fmt: skip
+        x = self.reshape(x, (0, -1, *size))
+        for kind, name in (("Mul", "weight"), ("Add", "bias")):
+            get = self._weights(self._part).tensor
+            key = f"{self._part}.{layer}.{name}.column"
+            x = self._node(kind, [x, self._stored(key, lambda n=name: get(f"{layer}.{n}").reshape(-1, 1, 1))])
+        return x
+
+    def token_embedding(self, ids: Value, learned: Value | None) -> Value:
+        table = self.weight("embeddings.token_embedding.weight")
+        rows = self._initializers[table].dims[0]
+        zero, first = self.constant(np.array(0, np.int64)), self.constant(np.array(rows, np.int64))
+        is_new = self._node("GreaterOrEqual", [ids, first])
+        known = self._node("Gather", [table, self._node("Where", [is_new, zero, ids])])
+        known = self._node("Cast", [known], to=TensorProto.FLOAT)
+        if learned is None:
+            return known
+        new = self._node("Gather", [learned, self._node("Where", [is_new, self.sub(ids, first), zero])])
+        return self._node("Where", [self._node("Unsqueeze", [is_new, self._axes(-1)]), new, known])
+
+    def rows_of(self, table: np.ndarray, index: Value) -> Value:
+        key = self._stored(f"table.{_digest(table)}", lambda: table)
+        return self._node("Gather", [key, index])
+
+    # without weights
+    def add(self, x: Value, y: Value) -> Value:
+        return self._node("Add", [x, y])
+
+    def sub(self, x: Value, y: Value) -> Value:
+        return self._node("Sub", [x, y])
+
+    def mul(self, x: Value, y: Value) -> Value:
+        return self._node("Mul", [x, y])
+
+    def div(self, x: Value, y: Value) -> Value:
+        return self._node("Div", [x, y])
+
+    def sqrt(self, x: Value) -> Value:
+        return self._node("Sqrt", [x])
+
+    def cos(self, x: Value) -> Value:
+        return self._node("Cos", [x])
+
+    def sin(self, x: Value) -> Value:
+        return self._node("Sin", [x])
+
+    def exp(self, x: Value) -> Value:
+        return self._node("Exp", [x])
+
+    def silu(self, x: Value) -> Value:
+        return self._node("QuickGelu", [x], MICROSOFT, alpha=1.0)
+
+    def quick_gelu(self, x: Value) -> Value:
+        return self._node("QuickGelu", [x], MICROSOFT, alpha=1.702)
+
+    def gelu(self, x: Value) -> Value:
+        return self._node("Gelu", [x])
+
+    def clip(self, x: Value, low: float, high: float) -> Value:
+        return self._node("Clip", [x, *(self.constant(np.float32(limit).reshape(())) for limit in (low, high))])
+
+    def matmul(self, x: Value, y: Value) -> Value:
+        return self._node("MatMul", [x, y])
+
+    def concat(self, values: Sequence[Value], axis: int) -> Value:
+        return self._node("Concat", values, axis=axis)
+
+    def split(self, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
+        return self._node("Split", [x], count=len(sizes), axis=axis, num_outputs=len(sizes)) if -1 in sizes else (
+            self._node("Split", [x, self._axes(*sizes)], count=len(sizes), axis=axis))  # fmt: skip
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        return self._node("Reshape", [x, self._axes(*shape)])
+
+    def transpose(self, x: Value, order: Sequence[int]) -> Value:
+        return self._node("Transpose", [x], perm=list(order))
+
+    def mean(self, x: Value, axes: Sequence[int]) -> Value:
+        return self._node("ReduceMean", [x, self._axes(*axes)], keepdims=0)
+
+    def upsample(self, x: Value, size: tuple[int, int], to: tuple[int, int]) -> Value:
+        scales = self.constant(np.array([1, 1, to[0] / size[0], to[1] / size[1]], np.float32))
+        return self._node("Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric",
+                          nearest_mode="floor")  # fmt: skip
+
+    def attention(self, q: Value, k: Value, v: Value, heads: int, causal: bool = False) -> Value:
+        more = {"unidirectional": 1} if causal else {}
+        return self._node("MultiHeadAttention", [q, k, v], MICROSOFT, num_heads=heads, **more)
+
+    def first_of(self, ids: Value, wanted: int, x: Value) -> Value:
+        found = self._node("Cast", [self._node("Equal", [ids, self.constant(np.array(wanted, np.int64))])], to=TensorProto.INT32)
+        position = self._node("ArgMax", [found], axis=1, keepdims=0)  # the first of several
+        onehot = self._node("Unsqueeze", [position, self._axes(-1)])
+        return self._node("GatherND", [x, onehot], batch_dims=1)
+
+
+def _blocks(matrix: np.ndarray, bits: int, block: int) -> np.ndarray:
+    """(N, K) int8 or 0..15 -> (N, blocks, bytes) uint8 as MatMulNBits has it: int8 around 128, low nibbles first."""
+    n, k = matrix.shape
+    padded = np.full((n, -(-k // block) * block), 128 if bits == 8 else 0, np.uint8)
+    padded[:, :k] = (matrix.view(np.uint8) ^ 0x80) if bits == 8 else matrix
+    if bits == 8:
+        return padded.reshape(n, -1, block)
+    return (padded[:, ::2] | padded[:, 1::2] << 4).reshape(n, -1, block // 2)
+
+
+def _scales(scale: np.ndarray, rows: int, blocks: int) -> np.ndarray:
+    wide = scale if scale.ndim == 2 else np.repeat(scale[:, None], blocks, axis=1)
+    if wide.shape != (rows, blocks):
+        raise EdgeSdkError(f"a matrix has {wide.shape} scales, not {(rows, blocks)}; make the integer checkpoint again")
+    return np.ascontiguousarray(wide, np.float32)
+
+
+def _nibbles(zero: np.ndarray) -> np.ndarray:
+    """(N, G) in 0..15 -> (N, ceil(G / 2)) uint8, low nibbles first."""
+    even = np.pad(zero, ((0, 0), (0, zero.shape[1] % 2)))
+    return np.ascontiguousarray(even[:, ::2] | even[:, 1::2] << 4)
+
+
+def _digest(array: np.ndarray) -> str:
+    import hashlib
+
+    return hashlib.sha256(array.tobytes()).hexdigest()[:12]

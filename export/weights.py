@@ -1,0 +1,98 @@
+"""The weights of a model's parts, a layer at a time: read from a file when asked for, kept by nobody."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edge_sdk.model_files import data_start
+from edge_sdk.models import Model
+from edge_sdk.quantization import integer_layers, read_checked_header
+from edge_sdk.quantization.artifact import FILE_NAME
+
+_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix (N, K) with its bias. A convolution's columns are in the order (kh, kw, C)."""
+
+    bits: int  # 32, 8 or 4
+    matrix: np.ndarray  # (N, K) float32, int8, or for 4 bits uint8 in 0..15
+    bias: np.ndarray | None  # (N,) float32
+    kernel: tuple[int, int]  # (1, 1) for a linear layer
+    scale: np.ndarray | None = None  # 8 bits: (N,) float32; 4 bits: (N, G) float32, weight = scale * (matrix - zero)
+    zero: np.ndarray | None = None  # 4 bits: (N, G) uint8 in 0..15
+
+    @property
+    def group(self) -> int:
+        """Weights that share a scale."""
+        return self.matrix.shape[1] // (1 if self.scale is None or self.scale.ndim == 1 else self.scale.shape[1])
+
+    def as_picture(self, values: np.ndarray) -> np.ndarray:
+        """(N, kh kw C) -> (N, C, kh, kw)."""
+        return np.ascontiguousarray(values.reshape(len(values), *self.kernel, -1).transpose(0, 3, 1, 2))
+
+
+class Weights(Protocol):
+    """Where one part's weights come from."""
+
+    def layer(self, name: str) -> Layer: ...
+    def tensor(self, name: str) -> np.ndarray:
+        """A tensor outside of matrices: norms, positions, the embedding table (float16 or float32)."""
+
+
+def weights_of(model: Model, part: str) -> Weights:
+    """The weights of a part of an integer checkpoint, or of a float model opened with weights "none".
+
+    Raises:
+        EdgeSdkError: a file is damaged or does not fit its config.
+    """
+    return _Integers(model, part) if model.stored_as_integers else _Floats(model, part)
+
+
+class _Integers:
+    def __init__(self, model: Model, part: str) -> None:
+        self._path = model.folder / part / FILE_NAME
+        self._header, self._base = read_checked_header(self._path), data_start(self._path)
+        self._layers = integer_layers(model.shapes(part))
+
+    def layer(self, name: str) -> Layer:
+        shape = self._layers[name].float_shape
+        kernel = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
+        q, scale = self.tensor(f"{name}.q"), self.tensor(f"{name}.scale")
+        bias = self.tensor(f"{name}.bias") if f"{name}.bias" in self._header else None
+        if q.dtype == np.int8:
+            return Layer(8, q, bias, kernel, scale)
+        nibbles = np.stack([q & 15, q >> 4], axis=-1).reshape(len(q), -1)
+        zero, multiplier = self.tensor(f"{name}.zero"), self.tensor(f"{name}.multiplier")
+        group = nibbles.shape[1] // zero.shape[1]
+        if group < 16:  # no runtime has blocks so small; the integers that the products see fit int8
+            size = (len(q), -1, group)
+            wide = (nibbles.reshape(size).astype(np.int8) - zero[:, :, None]) * multiplier[:, :, None]
+            return Layer(8, wide.reshape(len(q), -1).astype(np.int8), bias, kernel, scale)
+        return Layer(4, nibbles, bias, kernel, scale[:, None] * multiplier, zero.astype(np.uint8))
+
+    def tensor(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        first, last = entry["data_offsets"]
+        with open(self._path, "rb", buffering=0) as file:
+            file.seek(self._base + first)
+            return np.frombuffer(file.read(last - first), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+class _Floats:
+    def __init__(self, model: Model, part: str) -> None:
+        self._source = model.source(part)
+        self._shapes = {name: tuple(t.shape) for name, t in model.shapes(part).state_dict().items()}
+
+    def layer(self, name: str) -> Layer:
+        weight = self.tensor(f"{name}.weight")
+        bias = self.tensor(f"{name}.bias") if f"{name}.bias" in self._shapes else None
+        kernel = (weight.shape[2], weight.shape[3]) if weight.ndim == 4 else (1, 1)
+        if weight.ndim == 4:
+            weight = weight.transpose(0, 2, 3, 1)
+        return Layer(32, np.ascontiguousarray(weight.reshape(len(weight), -1)), bias, kernel)
+
+    def tensor(self, name: str) -> np.ndarray:
+        return self._source.read(name, self._shapes[name]).numpy()
