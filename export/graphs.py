@@ -132,7 +132,8 @@ class Networks:
             minus = ops.sub(x["learned"], ops.mul(x["mu_minus"], x["direction"]))
             sides = [self._condition(ops, x, side) for side in (plus, minus)]
             told = tuple(ops.concat([a, b], 0) for a, b in zip(*sides, strict=True))
-            twice = {name: ops.concat([x[name], x[name]], 0) for name in self.draw}
+            rows = [name for name in inputs if name in self.draw or name == "sizes"]
+            twice = {name: ops.concat([x[name], x[name]], 0) for name in rows}
             loss = ops.mean(ops.reshape(self._loss(ops, twice, told), (2, -1)), (1,))  # (2,)
             above, below = ops.split(loss, [1, 1], 0)
             slope = ops.div(ops.sub(above, below), ops.add(x["mu_plus"], x["mu_minus"]))
