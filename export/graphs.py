@@ -7,11 +7,14 @@ Inputs of all: ``input_ids`` (B, T) int64, an id from the vocabulary's length V 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from edge_sdk.diffusion.clip import ClipConfig
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
+from edge_sdk.diffusion.text import Text
 from edge_sdk.diffusion.unet import UNetConfig
 from edge_sdk.diffusion.vae import VaeConfig
 from edge_sdk.models import Model
@@ -30,6 +33,13 @@ class Graph:
     outputs: Tensors
     build: Callable[[Ops, dict[str, Value]], tuple[Value, ...]] = field(repr=False)
 
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Inputs and outputs as the manifest has them."""
+        return {
+            kind: {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in tensors.items()}
+            for kind, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -37,6 +47,7 @@ class Networks:
 
     Attributes:
         side: of pictures in pixels.
+        scale: (D,) float32 for SDXL, see `edge_sdk.diffusion.text.Text`; else None, for 1.
         end: the id of the second text encoder's end of text, for SDXL.
     """
 
@@ -45,13 +56,15 @@ class Networks:
     vae: VaeConfig
     schedule: Schedule
     side: int
+    scale: np.ndarray | None = None
     end: int | None = None
 
     @classmethod
-    def of(cls, model: Model, side: int, end: int | None = None) -> "Networks":
+    def of(cls, model: Model, text: Text, side: int) -> "Networks":
         """Read a model's configs; raises EdgeSdkError if one is not supported."""
-        text = tuple(model.shapes(part).config for part in model.text_encoders)
-        return cls(text, model.shapes("unet").config, model.shapes("vae").config, model.load_schedule(), side, end)
+        configs = tuple(model.shapes(part).config for part in model.text_encoders)
+        pair = (text.scale, text.second.eos) if isinstance(text, TextEncoderPair) else (None, None)
+        return cls(configs, model.shapes("unet").config, model.shapes("vae").config, model.load_schedule(), side, *pair)
 
     @property
     def latents(self) -> tuple[int, int, int]:
@@ -114,6 +127,7 @@ class Networks:
     def zo_step(self) -> Graph:
         """One whole step: two losses on the same draw, projection of the gradient, Adam.
 
+        ``learned`` is the optimizer's variable here, which for SDXL is not the vectors (`edge_sdk.diffusion.text.Text`).
         The sides of the difference are theta + mu_plus u and theta - mu_minus u; a forward difference has a mu_minus
         of 0. ``removed`` (R, K D) are the directions to project out, with rows of zeros for none; ``correction`` are
         1 / (1 - beta^count) for both moments, ``rate`` is the learning rate of this step (`edge_sdk.zo.optimizer`).
@@ -130,7 +144,10 @@ class Networks:
         def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
             plus = ops.add(x["learned"], ops.mul(x["mu_plus"], x["direction"]))
             minus = ops.sub(x["learned"], ops.mul(x["mu_minus"], x["direction"]))
-            sides = [self._condition(ops, x, side) for side in (plus, minus)]
+            vectors = (plus, minus)
+            if self.scale is not None:
+                vectors = tuple(ops.mul(side, ops.constant(self.scale)) for side in vectors)
+            sides = [self._condition(ops, x, side) for side in vectors]
             told = tuple(ops.concat([a, b], 0) for a, b in zip(*sides, strict=True))
             rows = [name for name in inputs if name in self.draw or name == "sizes"]
             twice = {name: ops.concat([x[name], x[name]], 0) for name in rows}

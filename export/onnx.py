@@ -6,23 +6,75 @@ added by the same operator wherever it takes one.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.errors import EdgeSdkError
+from export.graphs import Graph
 from export.ops import Value
 from export.weight_file import WeightFile
-from export.weights import Layer, Weights
+from export.weights import TABLE, Layer, Weights
 
 OPSET, IR_VERSION = 21, 10
 MICROSOFT = "com.microsoft"
 BLOCK = 128  # of an int8 matrix's scales, all of which are the row's own
-INLINE_BYTES = 1024  # smaller tensors are in the graph
+# What the runtime makes of the weights: it unpacks a layer, or one tap of a convolution, to float for each use.
+EXECUTION = {"int8": "dequantized", "int4": "dequantized", "none": "dequantized"}
+RUNTIME = {
+    "onnxruntime": {
+        "session": {
+            "session.disable_prepacking": "1",  # weights stay in the mapped file
+            "session.disable_qdq_constant_folding": "1",  # weights stay integers
+            "session.disable_quant_qdq": "0",
+        },
+        "enable_cpu_mem_arena": False,
+    }
+}
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
 _NUMPY = {np.dtype(np.float16): TensorProto.FLOAT16, np.dtype(np.float32): TensorProto.FLOAT,
           np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8,
           np.dtype(np.int64): TensorProto.INT64}  # fmt: skip
+
+
+def write(
+    graphs: dict[str, Graph], encoders: Sequence[str], weights: Callable[[str], Weights], folder: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Write every graph and ``weights.bin`` into a folder.
+
+    Args:
+        encoders: the parts that are text encoders.
+
+    Returns:
+        The manifest's ``graphs``, and where the embedding table of each encoder is.
+    """
+    described = {}
+    with WeightFile(folder / "weights.bin") as file:
+        for name, graph in graphs.items():
+            ops = OnnxOps(weights, file)
+            values = graph.build(ops, {key: key for key in graph.inputs})
+            for value, key in zip(values, graph.outputs, strict=True):
+                ops.name(value, key)
+            (folder / f"{name}.onnx").write_bytes(ops.model(name, graph.inputs, graph.outputs))
+            described[name] = {"file": f"{name}.onnx", **graph.described()}
+        tables = [file.entry(f"{part}.{TABLE}", weights(part).table) for part in encoders]
+    return described, [
+        {"file": table.file, "offset": table.offset, "dtype": str(table.dtype), "shape": list(table.shape)}
+        for table in tables
+    ]
+
+
+def session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A graph as the runtime is meant to load it; 0 threads are as many as there are cores."""
+    options, wanted = onnxruntime.SessionOptions(), RUNTIME["onnxruntime"]
+    options.enable_cpu_mem_arena = wanted["enable_cpu_mem_arena"]
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    for key, value in wanted["session"].items():
+        options.add_session_config_entry(key, value)
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 class OnnxOps:
@@ -165,7 +217,7 @@ class OnnxOps:
         return x
 
     def token_embedding(self, ids: Value, learned: Value | None) -> Value:
-        table = self.weight("embeddings.token_embedding.weight")
+        table = self.weight(TABLE)
         rows = self._initializers[table].dims[0]
         zero, first = self.constant(np.array(0, np.int64)), self.constant(np.array(rows, np.int64))
         is_new = self._node("GreaterOrEqual", [ids, first])

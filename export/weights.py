@@ -10,6 +10,7 @@ from edge_sdk.models import Model
 from edge_sdk.quantization import integer_layers, read_checked_header
 from edge_sdk.quantization.artifact import FILE_NAME
 
+TABLE = "embeddings.token_embedding.weight"  # of a text encoder, a row a word
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
 
 
@@ -41,6 +42,9 @@ class Weights(Protocol):
     def tensor(self, name: str) -> np.ndarray:
         """A tensor outside of matrices: norms, positions, the embedding table (float16 or float32)."""
 
+    def table(self) -> np.ndarray:
+        """The embedding table (V, D)."""
+
 
 def weights_of(model: Model, part: str) -> Weights:
     """The weights of a part of an integer checkpoint, or of a float model opened with weights "none".
@@ -51,7 +55,17 @@ def weights_of(model: Model, part: str) -> Weights:
     return _Integers(model, part) if model.stored_as_integers else _Floats(model, part)
 
 
-class _Integers:
+class _Part:
+    """One part, by how its tensors are read."""
+
+    def tensor(self, name: str) -> np.ndarray:
+        raise NotImplementedError
+
+    def table(self) -> np.ndarray:
+        return self.tensor(TABLE)
+
+
+class _Integers(_Part):
     def __init__(self, model: Model, part: str) -> None:
         self._path = model.folder / part / FILE_NAME
         self._header, self._base = read_checked_header(self._path), data_start(self._path)
@@ -81,7 +95,7 @@ class _Integers:
             return np.frombuffer(file.read(last - first), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
-class _Floats:
+class _Floats(_Part):
     def __init__(self, model: Model, part: str) -> None:
         self._source = model.source(part)
         self._shapes = {name: tuple(t.shape) for name, t in model.shapes(part).state_dict().items()}

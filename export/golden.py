@@ -1,0 +1,216 @@
+"""Golden vectors of a bundle: PyTorch's outputs on the weights that the graphs have, and what the graphs are worth.
+
+The reference is `edge_sdk.diffusion` with the same integers and float activations (`fused`), or float weights.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_sdk import mu_floor
+from edge_sdk.diffusion.prompts import TEMPLATES
+from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
+from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
+from edge_sdk.models import Model
+from edge_sdk.zo import Adam, Draw, Stream, ZoConfig, fast, normals
+from export.graphs import Networks
+
+LISTED = 1024  # values of an output that are listed
+PLACEHOLDER = "<subject>"
+# Largest relative difference of a graph's outputs from PyTorch's, by runtime.
+BOUNDS = {"onnxruntime": 1e-5, "onnxruntime-web": 1e-5}
+STEP_BOUNDS = {"onnxruntime": 1e-3, "onnxruntime-web": 1e-3}  # a difference of losses by mu, divided by its own size
+
+
+class Reference:
+    """A model as PyTorch runs it, and inputs made by the portable generator.
+
+    Args:
+        side: of pictures in pixels.
+        seed: of the inputs.
+    """
+
+    def __init__(self, model: Model, side: int, seed: int) -> None:
+        self.model, self.seed, self.text = model, seed, model.load_text()
+        self.networks = networks = Networks.of(model, self.text, side)
+        self.kind = "pocket" if model.is_pocket else "object"
+        prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
+        self.ids = self.text.tokenize([prompt], {PLACEHOLDER: 1})  # (1, T)
+        self.sizes = picture_sizes([(networks.side, networks.side)], (networks.side, networks.side))
+
+    def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
+        inputs = {"input_ids": listed(self.ids.numpy()), "learned": learned}
+        return inputs | ({"sizes": listed(self.sizes.numpy())} if self.networks.is_xl else {})
+
+    def random(self, step: int, shape: Sequence[int], scale: float = 1.0, **more: Any) -> dict[str, Any]:
+        """A random input: ``step`` tells it from the others."""
+        source = {"seed": self.seed, "stream": int(Stream.NOISE), "step": step}
+        return {"shape": list(shape), "dtype": "float32", "normals": source, "scale": scale, **more}
+
+    def objective(self) -> StableDiffusionObjective:
+        """The loss on latents that are standard normal, as `zo_loss` computes it."""
+        latents = torch.from_numpy(value_of(self.random(0, (1, *self.networks.latents))))
+        return StableDiffusionObjective(
+            self.text, self.model.load("unet"), self.networks.schedule, Latents(latents, torch.zeros_like(latents)),
+            self.ids, 1, self.sizes,
+        )  # fmt: skip
+
+    def draw(self, timestep: int) -> Draw:
+        noise = value_of(self.random(1, self.networks.latents))
+        return Draw(0, 0, timestep, noise, np.zeros_like(noise))
+
+    @property
+    def std(self) -> float:
+        return self.text.vocabulary_std()
+
+    def variable(self, step: int) -> np.ndarray:
+        """A token (1, D) of the vocabulary's size, as the optimizer's variable."""
+        return value_of(self.random(step, (1, self.text.width), self.std))
+
+
+def listed(array: np.ndarray, count: int | None = None) -> dict[str, Any]:
+    """An array as a tensor of ``golden.json``, at most about ``count`` values of it."""
+    stride = 1 if count is None else max(1, -(-array.size // count))
+    tensor = {"shape": list(array.shape), "dtype": str(array.dtype)}
+    return tensor | {"values": array.reshape(-1)[::stride].tolist()} | ({"stride": stride} if stride > 1 else {})
+
+
+def value_of(tensor: dict[str, Any]) -> np.ndarray:
+    """An input of ``golden.json`` as an array."""
+    if "values" in tensor:
+        return np.array(tensor["values"], tensor["dtype"]).reshape(tensor["shape"])
+    source = tensor["normals"]
+    array = normals(source["seed"], Stream(source["stream"]), source["step"], tuple(tensor["shape"]))
+    array = array * np.float32(tensor.get("scale", 1)) + np.float32(tensor.get("offset", 0))
+    return np.clip(array, *tensor["clip"]) if "clip" in tensor else array
+
+
+def worst_difference(case: dict[str, Any], found: dict[str, np.ndarray]) -> float:
+    """max |found - wanted| / max |wanted| over the outputs of a case; NaN and infinity are infinitely wrong."""
+    worst = 0.0
+    for name, tensor in case["outputs"].items():
+        wanted = np.array(tensor["values"], np.float64)
+        got = np.asarray(found[name], np.float64)
+        if list(got.shape) != tensor["shape"]:
+            return float("inf")
+        difference = np.abs(got.reshape(-1)[:: tensor.get("stride", 1)] - wanted).max()
+        worst = max(worst, float(difference / max(np.abs(wanted).max(), 1e-30)))
+        if not np.isfinite(got).all():
+            return float("inf")
+    return worst
+
+
+def golden_cases(reference: Reference) -> list[dict[str, Any]]:
+    """Cases for every graph; the denoiser and the VAE are in memory one after the other."""
+    cases = []
+    networks, last = reference.networks, reference.networks.schedule.num_train_timesteps - 1
+    with torch.inference_mode():
+        cases += _text_and_losses(reference, [last // 10, last // 2, last])
+        vae = reference.model.load("vae")
+        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        pixels = reference.random(5, (1, 3, networks.side, networks.side), 0.5, clip=[-1.0, 1.0])
+        mean, std = vae.encode(torch.from_numpy(value_of(pixels)))
+        outputs = {"mean": (mean - shift) * scale, "std": std * scale}
+        cases.append(_case("vae_encoder", {"pixels": pixels}, outputs))
+        latents = reference.random(0, (1, *networks.latents))
+        decoded = vae.decode(torch.from_numpy(value_of(latents)) / scale + shift)
+        cases.append(_case("vae_decoder", {"latents": latents}, {"pixels": decoded}))
+    return cases
+
+
+def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[str, Any]]:
+    networks, text = reference.networks, reference.text
+    width = (1, text.width)
+    latents, noise = (reference.random(i, (1, *networks.latents)) for i in range(2))
+    variable = reference.variable(2)
+    learned = listed(variable * np.asarray(text.scale, np.float32))
+    prompt = reference.prompt_inputs(learned)
+    told = text.condition(reference.ids, torch.from_numpy(value_of(learned))[None], reference.sizes)
+    hidden = {"hidden": told.hidden} | ({"pooled": told.added[0]} if told.added else {})
+    only_text = {name: value for name, value in prompt.items() if name != "sizes"}
+    cases = [_case("text_encoder", only_text, hidden)]
+    objective = reference.objective()
+    for t in timesteps:
+        loss = objective.losses(variable[None], [reference.draw(t)])
+        draw = {"latents": latents, "noise": noise, "timestep": listed(np.array([t]))}
+        cases.append(_case("zo_loss", prompt | draw, {"loss": loss.astype(np.float32)}))
+    t = timesteps[1]
+    time = networks.schedule.times()[[t]]
+    predicted = objective.unet(torch.from_numpy(value_of(noise)), time, *told)
+    states = {name: listed(value.numpy()) for name, value in hidden.items()}
+    sizes = {name: value for name, value in prompt.items() if name == "sizes"}
+    sample = {"sample": noise, "timestep": listed(np.array([t]))}
+    cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
+    prompt["learned"] = listed(variable)
+    return [*cases, _step_case(reference, objective, prompt, latents, noise, t, width)]
+
+
+def _step_case(
+    reference: Reference, objective: StableDiffusionObjective, prompt: dict[str, Any], latents: dict[str, Any],
+    noise: dict[str, Any], timestep: int, shape: tuple[int, int],
+) -> dict[str, Any]:  # fmt: skip
+    """A step of the host's loop: a forward difference, one direction projected out, Adam's third update."""
+    config: ZoConfig = fast(reference.std)
+    token, u = value_of(prompt["learned"]), value_of(reference.random(3, shape))
+    removed = value_of(reference.random(4, shape))
+    removed /= np.linalg.norm(removed)
+    mu = np.float32(config.zo_mu)
+    losses = [float(objective.losses(e[None], [reference.draw(timestep)])[0]) for e in (token + mu * u, token)]
+    adam = Adam(config, shape)
+    adam.count, adam.m, adam.v = 2, np.full(shape, 0.01), np.full(shape, 1e-3)
+    m, v = adam.m.astype(np.float32), adam.v.astype(np.float32)
+    gradient = (losses[0] - losses[1]) / float(mu) * u.astype(np.float64)
+    gradient = gradient - (gradient @ removed.T.astype(np.float64)) @ removed
+    new = adam.update(token, gradient, 0)
+    betas = np.array([config.adam_beta1, config.adam_beta2])
+    numbers = {"mu_plus": [mu], "mu_minus": [0.0], "betas": betas, "correction": 1 / (1 - betas**adam.count),
+               "rate": [config.learning_rate], "eps": [config.adam_eps]}  # fmt: skip
+    inputs = prompt | {"latents": latents, "noise": noise, "timestep": listed(np.array([timestep]))}
+    inputs |= {"direction": reference.random(3, shape), "m": listed(m), "v": listed(v), "removed": listed(removed)}
+    inputs |= {name: listed(np.asarray(value, np.float32)) for name, value in numbers.items()}
+    outputs = {"next": new, "next_m": adam.m, "next_v": adam.v, "losses": np.array(losses)}
+    return _case("zo_step", inputs, {name: value.astype(np.float32) for name, value in outputs.items()}, STEP_BOUNDS)
+
+
+def _case(graph: str, inputs: dict[str, Any], outputs: dict[str, Any], bounds: dict[str, float] = BOUNDS) -> dict[str, Any]:
+    found = {name: listed(np.asarray(value, np.float32), LISTED) for name, value in outputs.items()}
+    return {"graph": graph, "inputs": inputs, "outputs": found, "bounds": bounds}
+
+
+class GraphObjective:
+    """A `zo_loss` graph as an objective on the reference's latents and prompt.
+
+    Args:
+        run: inputs by name -> loss (1,).
+    """
+
+    num_images = num_prompts = 1
+
+    def __init__(self, reference: Reference, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
+        self._run, self._scale = run, np.asarray(reference.text.scale, np.float32)
+        self._fixed = {"input_ids": reference.ids.numpy(), "latents": value_of(reference.random(0, (1, *reference.networks.latents)))}
+        if reference.networks.is_xl:
+            self._fixed["sizes"] = reference.sizes.numpy()
+        self.num_train_timesteps = reference.networks.schedule.num_train_timesteps
+        self.latents_shape = reference.networks.latents
+        self.embedding_shape = (1, reference.text.width)
+
+    def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return np.concatenate([self._loss(row, one) for row, one in zip(embeddings, draws, strict=True)]).astype(np.float64)
+
+    def _loss(self, embedding: np.ndarray, drawn: Draw) -> np.ndarray:
+        draw = {"noise": drawn.noise[None], "timestep": np.array([drawn.timestep])}
+        return self._run(self._fixed | draw | {"learned": embedding * self._scale})
+
+
+def measured_mu_min(reference: Reference, graph: Path) -> float:
+    """The smallest mu that a `zo_loss` graph resolves, by `edge_sdk.zo.calibrate_mu`."""
+    from export.onnx import session
+
+    opened = session(graph)
+    objective = GraphObjective(reference, lambda inputs: opened.run(None, inputs)[0])
+    floor = mu_floor.measure(objective, reference.variable(2), fast(reference.std), reference.std, reference.seed, 1)
+    return floor.mu_min
