@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.runtime.bundle import Bundle
-
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.runtime.bundle import Bundle
 from export.cases import value_of, worst_difference
 
 GOLDEN_SCHEMA = 1
@@ -65,6 +64,7 @@ def golden_cases(bundle: Bundle) -> list[dict]:
 def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     """The Python package, one graph after the other."""
     import onnxruntime as runtime
+
     from edge_sdk.runtime.session import open_session
 
     differences = []
