@@ -5,7 +5,8 @@ row, or 4 bits with a scale and an offset a block. Attention is ``scaled_dot_pro
 scores. Sizes are fixed: one row, K vectors and R removed directions as they are given when the graphs are written.
 
 Precision "mixed", the default, computes products (linear, convolution, attention) in float16 and all the rest, the
-loss above all, in float32: with float16 everywhere two losses that are nearly equal come out as the same number.
+loss above all, in float32: with float16 everywhere two losses that are nearly equal come out as the same number. The
+denoiser's last convolution is small and in float32 too, because nothing averages its rounding away.
 """
 
 import contextlib
@@ -84,6 +85,8 @@ def save(program: Program, package: Path) -> None:
             compute_precision=ct.precision.FLOAT32, pass_pipeline=pipeline, skip_model_load=True,
             package_dir=str(package),
         )  # fmt: skip
+    for file in package.rglob("*.mlmodel"):
+        file.chmod(0o644)  # as every other file, not only for its owner
 
 
 def _fixed(graph: Graph, sizes: dict[str, int]) -> Graph:
@@ -147,8 +150,9 @@ class MilOps:
             self._known[x, dtype] = mb.cast(x=x, dtype=dtype)
         return self._known[x, dtype]
 
-    def _narrow(self, x: Value) -> Value:
-        return self._cast(x, self._products)
+    def _dtype_of(self, layer: str) -> str:
+        """What a layer computes in."""
+        return self._rest if (self._part, layer) == ("unet", "conv_out") else self._products
 
     def _wide(self, x: Value) -> Value:
         return self._cast(x, self._rest)
@@ -169,9 +173,9 @@ class MilOps:
             self._known[key] = make()
         return self._known[key]
 
-    def weight(self, name: str, dtype: str | None = None) -> Value:
+    def weight(self, name: str) -> Value:
         get = self._weights(self._part).tensor
-        return self._stored(name, lambda: self._const(get(name), dtype or self._rest))
+        return self._stored(name, lambda: self._const(get(name), self._rest))
 
     def constant(self, array: np.ndarray) -> Value:
         return self._const(array, self._rest)
@@ -180,18 +184,17 @@ class MilOps:
         """A layer's weight, compressed if it has integers, and its bias, as arguments of an operation."""
         if f"{self._part}.{name}.weight" not in self._known:
             layer = self._weights(self._part).layer(name)
-            self._stored(f"{name}.weight", lambda: self._compressed(layer, as_picture))
-            has = layer.bias is not None
-            self._stored(f"{name}.bias", lambda: self._const(layer.bias, self._products) if has else None)
+            dtype, bias = self._dtype_of(name), layer.bias
+            self._stored(f"{name}.weight", lambda: self._compressed(layer, as_picture, _NUMPY[dtype]))
+            self._stored(f"{name}.bias", lambda: None if bias is None else self._const(bias, dtype))
         return {kind: self._stored(f"{name}.{kind}", lambda: None) for kind in ("weight", "bias")}
 
-    def _compressed(self, layer: Layer, as_picture: bool) -> Value:
+    def _compressed(self, layer: Layer, as_picture: bool, floats: type) -> Value:
         """(N, K) or (N, C, kh, kw); a block is some channels of one tap, so scales are (N, C / block, kh, kw)."""
 
         def laid_out(values: np.ndarray | None) -> np.ndarray | None:
             return values if values is None or not as_picture else layer.as_picture(values)
 
-        floats = _NUMPY[self._products]
         if layer.bits == 32:
             return mb.const(val=self._scratch.keep(laid_out(layer.matrix).astype(floats)))
         if layer.bits == 8:
@@ -204,13 +207,13 @@ class MilOps:
         )  # fmt: skip
 
     def linear(self, x: Value, layer: str) -> Value:
-        return self._wide(mb.linear(x=self._narrow(x), **self._weight_and_bias(layer, False)))
+        return self._wide(mb.linear(x=self._cast(x, self._dtype_of(layer)), **self._weight_and_bias(layer, False)))
 
     def conv(self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)) -> Value:
         top, left, bottom, right = pads
         return self._wide(mb.conv(
-            x=self._narrow(x), strides=[stride] * 2, pad_type="custom", pad=[top, bottom, left, right],
-            **self._weight_and_bias(layer, True),
+            x=self._cast(x, self._dtype_of(layer)), strides=[stride] * 2, pad_type="custom",
+            pad=[top, bottom, left, right], **self._weight_and_bias(layer, True),
         ))  # fmt: skip
 
     def layer_norm(self, x: Value, layer: str, eps: float) -> Value:
@@ -322,7 +325,7 @@ class MilOps:
     def _heads(self, x: Value, heads: int) -> Value:
         """(B, S, C) -> (B, heads, S, C / heads)."""
         rows, length, width = x.shape
-        split = mb.reshape(x=self._narrow(x), shape=[rows, length, heads, width // heads])
+        split = mb.reshape(x=self._cast(x, self._products), shape=[rows, length, heads, width // heads])
         return mb.transpose(x=split, perm=[0, 2, 1, 3])
 
     def first_of(self, ids: Value, wanted: int, x: Value) -> Value:
