@@ -78,6 +78,27 @@ def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     return judged(f"onnxruntime {runtime.__version__}", "onnxruntime", cases, differences)
 
 
+def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Our own reading of the saved programs: what they compute, not that Core ML takes them."""
+    title = "interpreter of the Core ML programs"
+    if not is_here("coremltools"):
+        return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
+    from export.mil import Interpreter
+
+    differences = []
+    for graph in dict.fromkeys(case["graph"] for case in cases):
+        opened = Interpreter(bundle.graph(graph))
+        for case in (case for case in cases if case["graph"] == graph):
+            outputs = opened.run({name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            differences.append((graph, worst_difference(case, outputs)))
+    return judged(title, "interpreter", cases, differences)
+
+
+def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Core ML itself is on Apple devices only."""
+    return Outcome("Core ML", missing="runs on Apple devices only; see ios_demo/")
+
+
 def judged(title: str, runtime: str, cases: list[dict], differences: list[tuple[str, float]]) -> Outcome:
     """The case that came closest to its bound."""
     rows = [
@@ -92,4 +113,7 @@ def is_here(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {"onnx": (onnxruntime,)}
+RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {
+    "onnx": (onnxruntime,),
+    "coreml": (interpreter, coreml),
+}
