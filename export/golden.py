@@ -15,7 +15,8 @@ from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 from edge_sdk.models import Model
-from edge_sdk.zo import Adam, Draw, Stream, ZoConfig, fast, normals
+from edge_sdk.zo import Adam, Draw, Stream, ZoConfig, fast
+from export.cases import listed, value_of
 from export.graphs import Networks
 
 LISTED = 1024  # values of an output that are listed
@@ -69,38 +70,6 @@ class Reference:
     def variable(self, step: int) -> np.ndarray:
         """A token (1, D) of the vocabulary's size, as the optimizer's variable."""
         return value_of(self.random(step, (1, self.text.width), self.std))
-
-
-def listed(array: np.ndarray, count: int | None = None) -> dict[str, Any]:
-    """An array as a tensor of ``golden.json``, at most about ``count`` values of it."""
-    stride = 1 if count is None else max(1, -(-array.size // count))
-    tensor = {"shape": list(array.shape), "dtype": str(array.dtype)}
-    return tensor | {"values": array.reshape(-1)[::stride].tolist()} | ({"stride": stride} if stride > 1 else {})
-
-
-def value_of(tensor: dict[str, Any]) -> np.ndarray:
-    """An input of ``golden.json`` as an array."""
-    if "values" in tensor:
-        return np.array(tensor["values"], tensor["dtype"]).reshape(tensor["shape"])
-    source = tensor["normals"]
-    array = normals(source["seed"], Stream(source["stream"]), source["step"], tuple(tensor["shape"]))
-    array = array * np.float32(tensor.get("scale", 1)) + np.float32(tensor.get("offset", 0))
-    return np.clip(array, *tensor["clip"]) if "clip" in tensor else array
-
-
-def worst_difference(case: dict[str, Any], found: dict[str, np.ndarray]) -> float:
-    """max |found - wanted| / max |wanted| over the outputs of a case; NaN and infinity are infinitely wrong."""
-    worst = 0.0
-    for name, tensor in case["outputs"].items():
-        wanted = np.array(tensor["values"], np.float64)
-        got = np.asarray(found[name], np.float64)
-        if list(got.shape) != tensor["shape"]:
-            return float("inf")
-        difference = np.abs(got.reshape(-1)[:: tensor.get("stride", 1)] - wanted).max()
-        worst = max(worst, float(difference / max(np.abs(wanted).max(), 1e-30)))
-        if not np.isfinite(got).all():
-            return float("inf")
-    return worst
 
 
 def golden_cases(reference: Reference) -> list[dict[str, Any]]:
@@ -175,7 +144,9 @@ def _step_case(
     return _case("zo_step", inputs, {name: value.astype(np.float32) for name, value in outputs.items()}, STEP_BOUNDS)
 
 
-def _case(graph: str, inputs: dict[str, Any], outputs: dict[str, Any], bounds: dict[str, float] = BOUNDS) -> dict[str, Any]:
+def _case(
+    graph: str, inputs: dict[str, Any], outputs: dict[str, Any], bounds: dict[str, float] = BOUNDS
+) -> dict[str, Any]:
     found = {name: listed(np.asarray(value, np.float32), LISTED) for name, value in outputs.items()}
     return {"graph": graph, "inputs": inputs, "outputs": found, "bounds": bounds}
 
@@ -191,7 +162,10 @@ class GraphObjective:
 
     def __init__(self, reference: Reference, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
         self._run, self._scale = run, np.asarray(reference.text.scale, np.float32)
-        self._fixed = {"input_ids": reference.ids.numpy(), "latents": value_of(reference.random(0, (1, *reference.networks.latents)))}
+        self._fixed = {
+            "input_ids": reference.ids.numpy(),
+            "latents": value_of(reference.random(0, (1, *reference.networks.latents))),
+        }
         if reference.networks.is_xl:
             self._fixed["sizes"] = reference.sizes.numpy()
         self.num_train_timesteps = reference.networks.schedule.num_train_timesteps
@@ -199,7 +173,9 @@ class GraphObjective:
         self.embedding_shape = (1, reference.text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        return np.concatenate([self._loss(row, one) for row, one in zip(embeddings, draws, strict=True)]).astype(np.float64)
+        return np.concatenate([self._loss(row, one) for row, one in zip(embeddings, draws, strict=True)]).astype(
+            np.float64
+        )
 
     def _loss(self, embedding: np.ndarray, drawn: Draw) -> np.ndarray:
         draw = {"noise": drawn.noise[None], "timestep": np.array([drawn.timestep])}

@@ -127,7 +127,7 @@ class Networks:
     def zo_step(self) -> Graph:
         """One whole step: two losses on the same draw, projection of the gradient, Adam.
 
-        ``learned`` is the optimizer's variable here, which for SDXL is not the vectors (`edge_sdk.diffusion.text.Text`).
+        ``learned`` is the optimizer's variable here, which for SDXL is not the vectors (see `Text` there).
         The sides of the difference are theta + mu_plus u and theta - mu_minus u; a forward difference has a mu_minus
         of 0. ``removed`` (R, K D) are the directions to project out, with rows of zeros for none; ``correction`` are
         1 / (1 - beta^count) for both moments, ``rate`` is the learning rate of this step (`edge_sdk.zo.optimizer`).
@@ -163,7 +163,9 @@ class Networks:
                 ops.add(ops.mul(b, x[name]), ops.mul(ops.sub(one, b), power))
                 for b, name, power in zip(beta, "mv", (gradient, ops.mul(gradient, gradient)), strict=True)
             ]
-            m, v = (ops.mul(moment, c) for moment, c in zip(moments, ops.split(x["correction"], [1, 1], 0), strict=True))
+            m, v = (
+                ops.mul(moment, c) for moment, c in zip(moments, ops.split(x["correction"], [1, 1], 0), strict=True)
+            )
             step = ops.mul(x["rate"], ops.div(m, ops.add(ops.sqrt(v), x["eps"])))
             return ops.sub(x["learned"], step), *moments, loss
 
@@ -172,7 +174,9 @@ class Networks:
 
     def text_encoder(self) -> Graph:
         """What the denoiser is told of prompts: hidden (B, T, D), for SDXL also pooled (B, P)."""
-        told: Tensors = {"hidden": (("B", self.text[0].max_position_embeddings, self.unet.cross_attention_dim), "float32")}
+        told: Tensors = {
+            "hidden": (("B", self.text[0].max_position_embeddings, self.unet.cross_attention_dim), "float32")
+        }
         if self.is_xl:
             told["pooled"] = (("B", self.text[-1].projection_dim), "float32")
         inputs = {name: tensor for name, tensor in self.prompt.items() if name != "sizes"}

@@ -5,6 +5,7 @@ Matrices are ``MatMulNBits`` of 8 or 4 bits, convolutions int8 with ``Dequantize
 added by the same operator wherever it takes one.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sdk.errors import EdgeSdkError
-from export.graphs import Graph
+from export import packed
+from export.graphs import Graph, Tensors
 from export.ops import Value
 from export.weight_file import WeightFile
 from export.weights import TABLE, Layer, Weights
@@ -24,7 +25,7 @@ MICROSOFT = "com.microsoft"
 BLOCK = 128  # of an int8 matrix's scales, all of which are the row's own
 # What the runtime makes of the weights: it unpacks a layer, or one tap of a convolution, to float for each use.
 EXECUTION = {"int8": "dequantized", "int4": "dequantized", "none": "dequantized"}
-RUNTIME = {
+RUNTIME: dict[str, dict[str, Any]] = {
     "onnxruntime": {
         "session": {
             "session.disable_prepacking": "1",  # weights stay in the mapped file
@@ -91,7 +92,7 @@ class OnnxOps:
         self._initializers: dict[str, TensorProto] = {}
         self._part = ""
 
-    def model(self, name: str, inputs: dict[str, tuple[Sequence, str]], outputs: dict[str, tuple[Sequence, str]]) -> bytes:
+    def model(self, name: str, inputs: Tensors, outputs: Tensors) -> bytes:
         """The finished graph; inputs and outputs are name -> (shape with sizes or symbols, dtype)."""
         described = [
             [helper.make_tensor_value_info(key, _TYPES[dtype], list(shape)) for key, (shape, dtype) in values.items()]
@@ -99,7 +100,9 @@ class OnnxOps:
         ]
         graph = helper.make_graph(self._nodes, name, *described, initializer=list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge-sdk").SerializeToString()
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge-sdk"
+        ).SerializeToString()
 
     def name(self, value: Value, name: str) -> Value:
         """Give an output its name."""
@@ -129,6 +132,10 @@ class OnnxOps:
             self._initializers[key] = tensor
         return key
 
+    def _given(self, key: str, array: np.ndarray | None) -> Value:
+        """The same for a tensor that is there already, or none."""
+        return "" if array is None else self._stored(key, lambda: array)
+
     def weight(self, name: str) -> Value:
         return self._stored(f"{self._part}.{name}", lambda: self._weights(self._part).tensor(name))
 
@@ -141,44 +148,39 @@ class OnnxOps:
         return self.constant(np.array(values, np.int64))
 
     def linear(self, x: Value, layer: str) -> Value:
-        weights = self._weights(self._part).layer(layer)
-        return self._matmul(x, f"{self._part}.{layer}", weights, weights.matrix, weights.scale, weights.zero, True)
+        return self._matmul(x, f"{self._part}.{layer}", self._weights(self._part).layer(layer))
 
-    def _matmul(self, x: Value, key: str, layer: Layer, matrix: np.ndarray, scale: np.ndarray | None,
-                zero: np.ndarray | None, with_bias: bool) -> Value:  # fmt: skip
-        """x W^T, plus the layer's bias, for some columns of a layer's matrix."""
-        n, k = matrix.shape
-        bias = ""
-        if with_bias and layer.bias is not None:
-            bias = self._stored(f"{key}.bias", lambda: layer.bias)
+    def _matmul(self, x: Value, key: str, layer: Layer) -> Value:
+        n, k = layer.matrix.shape
+        bias = self._given(f"{key}.bias", layer.bias)
         if layer.bits == 32:
-            y = self._node("MatMul", [x, self._stored(f"{key}.t", lambda: np.ascontiguousarray(matrix.T))])
+            y = self._node("MatMul", [x, self._stored(f"{key}.t", lambda: np.ascontiguousarray(layer.matrix.T))])
             return self.add(y, bias) if bias else y
-        assert scale is not None
         block = BLOCK if layer.bits == 8 else layer.group
         inputs = [
             x,
-            self._stored(f"{key}.n{layer.bits}", lambda: _blocks(matrix, layer.bits, block)),
-            self._stored(f"{key}.scales", lambda: _scales(scale, n, -(-k // block))),
-            "" if zero is None else self._stored(f"{key}.zeros", lambda: _nibbles(zero)),
+            self._stored(f"{key}.n{layer.bits}", lambda: packed.blocks(layer.matrix, layer.bits, block)),
+            self._stored(f"{key}.scales", lambda: packed.scales(layer, block)),
+            "" if layer.zero is None else self._given(f"{key}.zeros", packed.nibbles(layer.zero)),
             "",
             bias,
         ]
         while not inputs[-1]:
             inputs.pop()
-        return self._node("MatMulNBits", inputs, MICROSOFT, K=k, N=n, bits=layer.bits, block_size=block, accuracy_level=1)
+        size = {"K": k, "N": n, "bits": layer.bits, "block_size": block}
+        return self._node("MatMulNBits", inputs, MICROSOFT, **size, accuracy_level=1)  # 1: float32 activations
 
-    def conv(self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)) -> Value:
+    def conv(
+        self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
+    ) -> Value:
         weights, key = self._weights(self._part).layer(layer), f"{self._part}.{layer}"
         if weights.bits == 4:
             return self._taps(x, key, weights, size, stride, pads)
-        if weights.bits == 32:
-            w = self._stored(f"{key}.w", lambda: weights.as_picture(weights.matrix))
-        else:
-            q = self._stored(f"{key}.q", lambda: weights.as_picture(weights.matrix))
-            w = self._node("DequantizeLinear", [q, self._stored(f"{key}.scale", lambda: weights.scale)], axis=0)
-        bias = [self._stored(f"{key}.bias", lambda: weights.bias)] if weights.bias is not None else []
-        return self._node("Conv", [x, w, *bias], kernel_shape=weights.kernel, strides=[stride] * 2, pads=list(pads))
+        w = self._stored(f"{key}.w", lambda: weights.as_picture(weights.matrix))
+        if weights.bits == 8:
+            w = self._node("DequantizeLinear", [w, self._given(f"{key}.scale", weights.scale)], axis=0)
+        inputs = [x, w] if weights.bias is None else [x, w, self._given(f"{key}.bias", weights.bias)]
+        return self._node("Conv", inputs, kernel_shape=weights.kernel, strides=[stride] * 2, pads=list(pads))
 
     def _taps(self, x: Value, key: str, layer: Layer, size: tuple[int, int], stride: int, pads: Sequence[int]) -> Value:
         """A convolution as the sum of a product for each tap of its kernel: nothing is unfolded."""
@@ -187,17 +189,12 @@ class OnnxOps:
         x = self.transpose(x, (0, 2, 3, 1))
         if any(pads):
             x = self._node("Pad", [x, self._axes(0, top, left, 0, 0, bottom, right, 0)])
-        parts = [np.split(values, kh * kw, axis=1) for values in (layer.matrix, layer.scale, layer.zero)]
         out = None
-        for tap, (matrix, scale, zero) in enumerate(zip(*parts, strict=True)):
+        for tap, part in enumerate(layer.taps()):
             first = tap // kw, tap % kw
             last = [a + (n - 1) * stride + 1 for a, n in zip(first, (ho, wo), strict=True)]
-            piece = x
-            if kh * kw > 1 or stride > 1:
-                piece = self._node("Slice", [x, self._axes(*first), self._axes(*last), self._axes(1, 2),
-                                             self._axes(stride, stride)])  # fmt: skip
-            suffix = f".{tap}" if kh * kw > 1 else ""
-            y = self._matmul(piece, key + suffix, layer, matrix, scale, zero, tap == 0)
+            window = [self._axes(*values) for values in (first, last, (1, 2), (stride, stride))]
+            y = self._matmul(self._node("Slice", [x, *window]), f"{key}.{tap}", part)
             out = y if out is None else self.add(out, y)
         return self.transpose(out, (0, 3, 1, 2))
 
@@ -206,15 +203,16 @@ class OnnxOps:
         return self._node("LayerNormalization", [x, *weights], axis=-1, epsilon=eps)
 
     def group_norm(self, x: Value, layer: str, size: tuple[int, int], groups: int, eps: float) -> Value:
-        x = self.reshape(x, (0, groups, -1))
-        x = self._node("InstanceNormalization", [x, self.constant(np.ones(groups, np.float32)),
-                                                 self.constant(np.zeros(groups, np.float32))], epsilon=eps)  # fmt: skip
+        one, zero = (self.constant(np.full(groups, value, np.float32)) for value in (1, 0))
+        x = self._node("InstanceNormalization", [self.reshape(x, (0, groups, -1)), one, zero], epsilon=eps)
         x = self.reshape(x, (0, -1, *size))
-        for kind, name in (("Mul", "weight"), ("Add", "bias")):
-            get = self._weights(self._part).tensor
-            key = f"{self._part}.{layer}.{name}.column"
-            x = self._node(kind, [x, self._stored(key, lambda n=name: get(f"{layer}.{n}").reshape(-1, 1, 1))])
-        return x
+        weight, bias = (self._column(f"{layer}.{name}") for name in ("weight", "bias"))
+        return self.add(self.mul(x, weight), bias)
+
+    def _column(self, name: str) -> Value:
+        """A tensor (C,) of the part as (C, 1, 1)."""
+        tensor = self._weights(self._part).tensor
+        return self._stored(f"{self._part}.{name}.column", lambda: tensor(name).reshape(-1, 1, 1))
 
     def token_embedding(self, ids: Value, learned: Value | None) -> Value:
         table = self.weight(TABLE)
@@ -229,7 +227,8 @@ class OnnxOps:
         return self._node("Where", [self._node("Unsqueeze", [is_new, self._axes(-1)]), new, known])
 
     def rows_of(self, table: np.ndarray, index: Value) -> Value:
-        key = self._stored(f"table.{_digest(table)}", lambda: table)
+        digest = hashlib.sha256(table.tobytes()).hexdigest()[:12]
+        key = self._given(f"table.{digest}", table)
         return self._node("Gather", [key, index])
 
     # without weights
@@ -267,7 +266,7 @@ class OnnxOps:
         return self._node("Gelu", [x])
 
     def clip(self, x: Value, low: float, high: float) -> Value:
-        return self._node("Clip", [x, *(self.constant(np.float32(limit).reshape(())) for limit in (low, high))])
+        return self._node("Clip", [x, *(self.constant(np.array(limit, np.float32)) for limit in (low, high))])
 
     def matmul(self, x: Value, y: Value) -> Value:
         return self._node("MatMul", [x, y])
@@ -294,40 +293,10 @@ class OnnxOps:
                           nearest_mode="floor")  # fmt: skip
 
     def attention(self, q: Value, k: Value, v: Value, heads: int, causal: bool = False) -> Value:
-        more = {"unidirectional": 1} if causal else {}
-        return self._node("MultiHeadAttention", [q, k, v], MICROSOFT, num_heads=heads, **more)
+        return self._node("MultiHeadAttention", [q, k, v], MICROSOFT, num_heads=heads, unidirectional=int(causal))
 
     def first_of(self, ids: Value, wanted: int, x: Value) -> Value:
-        found = self._node("Cast", [self._node("Equal", [ids, self.constant(np.array(wanted, np.int64))])], to=TensorProto.INT32)
-        position = self._node("ArgMax", [found], axis=1, keepdims=0)  # the first of several
-        onehot = self._node("Unsqueeze", [position, self._axes(-1)])
-        return self._node("GatherND", [x, onehot], batch_dims=1)
-
-
-def _blocks(matrix: np.ndarray, bits: int, block: int) -> np.ndarray:
-    """(N, K) int8 or 0..15 -> (N, blocks, bytes) uint8 as MatMulNBits has it: int8 around 128, low nibbles first."""
-    n, k = matrix.shape
-    padded = np.full((n, -(-k // block) * block), 128 if bits == 8 else 0, np.uint8)
-    padded[:, :k] = (matrix.view(np.uint8) ^ 0x80) if bits == 8 else matrix
-    if bits == 8:
-        return padded.reshape(n, -1, block)
-    return (padded[:, ::2] | padded[:, 1::2] << 4).reshape(n, -1, block // 2)
-
-
-def _scales(scale: np.ndarray, rows: int, blocks: int) -> np.ndarray:
-    wide = scale if scale.ndim == 2 else np.repeat(scale[:, None], blocks, axis=1)
-    if wide.shape != (rows, blocks):
-        raise EdgeSdkError(f"a matrix has {wide.shape} scales, not {(rows, blocks)}; make the integer checkpoint again")
-    return np.ascontiguousarray(wide, np.float32)
-
-
-def _nibbles(zero: np.ndarray) -> np.ndarray:
-    """(N, G) in 0..15 -> (N, ceil(G / 2)) uint8, low nibbles first."""
-    even = np.pad(zero, ((0, 0), (0, zero.shape[1] % 2)))
-    return np.ascontiguousarray(even[:, ::2] | even[:, 1::2] << 4)
-
-
-def _digest(array: np.ndarray) -> str:
-    import hashlib
-
-    return hashlib.sha256(array.tobytes()).hexdigest()[:12]
+        found = self._node("Equal", [ids, self.constant(np.array(wanted, np.int64))])
+        number = self._node("Cast", [found], to=TensorProto.INT32)
+        position = self._node("ArgMax", [number], axis=1, keepdims=0)  # the first of several
+        return self._node("GatherND", [x, self._node("Unsqueeze", [position, self._axes(-1)])], batch_dims=1)

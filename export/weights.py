@@ -1,6 +1,7 @@
 """The weights of a model's parts, a layer at a time: read from a file when asked for, kept by nobody."""
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,22 @@ class Layer:
     def group(self) -> int:
         """Weights that share a scale."""
         return self.matrix.shape[1] // (1 if self.scale is None or self.scale.ndim == 1 else self.scale.shape[1])
+
+    def taps(self) -> list["Layer"]:
+        """A convolution as products, one for each tap of its kernel; the first has the bias."""
+
+        def split(values: np.ndarray | None) -> list[np.ndarray | None]:
+            count = self.kernel[0] * self.kernel[1]
+            if values is None or values.ndim == 1:
+                return [values] * count
+            return [np.ascontiguousarray(part) for part in np.split(values, count, axis=1)]
+
+        parts = zip(*(split(values) for values in (self.matrix, self.scale, self.zero)), strict=True)
+        biases = itertools.chain([self.bias], itertools.repeat(None))
+        return [
+            replace(self, matrix=matrix, scale=scale, zero=zero, bias=bias, kernel=(1, 1))
+            for (matrix, scale, zero), bias in zip(parts, biases, strict=False)
+        ]
 
     def as_picture(self, values: np.ndarray) -> np.ndarray:
         """(N, kh kw C) -> (N, C, kh, kw)."""

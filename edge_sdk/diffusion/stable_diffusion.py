@@ -14,11 +14,16 @@ from edge_sdk.diffusion.vae import Vae
 
 
 class _Draw(Protocol):
-    image: int
-    prompt: int
-    timestep: int
-    noise: np.ndarray
-    latent_noise: np.ndarray
+    @property
+    def image(self) -> int: ...
+    @property
+    def prompt(self) -> int: ...
+    @property
+    def timestep(self) -> int: ...
+    @property
+    def noise(self) -> np.ndarray: ...
+    @property
+    def latent_noise(self) -> np.ndarray: ...
 
 
 class Latents:

@@ -1,0 +1,95 @@
+"""A bundle against its own golden vectors, on every runtime that is here."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.runtime.bundle import Bundle
+
+from edge_sdk.errors import EdgeSdkError
+from export.cases import value_of, worst_difference
+
+GOLDEN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one runtime made of a bundle's golden vectors."""
+
+    runtime: str  # with its version
+    worst: float = 0.0  # largest relative difference, of the graph that came closest to its bound
+    graph: str = ""
+    bound: float = 0.0
+    missing: str | None = None  # why the runtime is not here
+
+    @property
+    def good(self) -> bool:
+        return self.missing is not None or self.worst <= self.bound
+
+    def __str__(self) -> str:
+        if self.missing is not None:
+            return f"{self.runtime}: not here ({self.missing})"
+        said = "ok" if self.good else "FAILED"
+        return (
+            f"{self.runtime}: {said}, worst relative difference {self.worst:.1e} ({self.graph}, bound {self.bound:g})"
+        )
+
+
+def verify(folder: str | Path) -> list[Outcome]:
+    """Check a bundle's files, then run its golden vectors on every runtime of its format.
+
+    Raises:
+        EdgeSdkError: the bundle or its golden vectors cannot be read, or a file is not what the manifest says.
+    """
+    bundle = Bundle.open(folder)
+    cases = golden_cases(bundle)
+    return [run(bundle, cases) for run in RUNTIMES[bundle.manifest["format"]]]
+
+
+def golden_cases(bundle: Bundle) -> list[dict]:
+    """The cases of ``golden.json``; raises EdgeSdkError if they cannot be read."""
+    path = bundle.folder / "golden.json"
+    try:
+        golden = json.loads(path.read_text())
+        if golden["schema_version"] != GOLDEN_SCHEMA or not golden["cases"]:
+            raise ValueError(f"schema version {golden['schema_version']}")
+        if unknown := {case["graph"] for case in golden["cases"]} - set(bundle.manifest["graphs"]):
+            raise ValueError(f"no graph {min(unknown)}")
+        return golden["cases"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EdgeSdkError(f"{path} cannot be used ({error}); export the bundle again") from error
+
+
+def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """The Python package, one graph after the other."""
+    import onnxruntime as runtime
+    from edge_sdk.runtime.session import open_session
+
+    differences = []
+    for graph in dict.fromkeys(case["graph"] for case in cases):
+        session = open_session(bundle, graph)
+        names = [output.name for output in session.get_outputs()]
+        for case in (case for case in cases if case["graph"] == graph):
+            outputs = session.run(None, {name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            differences.append((graph, worst_difference(case, dict(zip(names, outputs, strict=True)))))
+        del session
+    return judged(f"onnxruntime {runtime.__version__}", "onnxruntime", cases, differences)
+
+
+def judged(title: str, runtime: str, cases: list[dict], differences: list[tuple[str, float]]) -> Outcome:
+    """The case that came closest to its bound."""
+    rows = [
+        (difference / case["bounds"][runtime], difference, graph, case["bounds"][runtime])
+        for case, (graph, difference) in zip(cases, differences, strict=True)
+    ]
+    _, worst, graph, bound = max(rows, key=lambda row: row[0] if row[0] == row[0] else float("inf"))
+    return Outcome(title, worst, graph, bound)
+
+
+def is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {"onnx": (onnxruntime,)}
