@@ -1,0 +1,67 @@
+/** The loss by step on a canvas: every loss as a dot, the smoothed one as a line. */
+
+const EDGE = { left: 76, right: 12, top: 14, bottom: 40 };
+
+export class Curve {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.start();
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw());
+  }
+
+  start() {
+    this.points = []; // [loss, smoothed] each step
+    this.total = 1;
+  }
+
+  add(loss, smoothed, total) {
+    this.points.push([loss, smoothed]);
+    this.total = total;
+    this.canvas.setAttribute('aria-label', `Loss by step: ${smoothed.toFixed(4)} after ${this.points.length} of ${total} steps`);
+    this.waiting ??= requestAnimationFrame(() => {
+      this.waiting = undefined;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const { width, height } = this.canvas, pen = this.canvas.getContext('2d');
+    const losses = this.points.map(([loss]) => loss).filter(Number.isFinite).sort((a, b) => a - b);
+    if (!losses.length) return;
+    const top = losses[Math.floor(0.98 * (losses.length - 1))] * 1.1;
+    const x = (step) => EDGE.left + (step / this.total) * (width - EDGE.left - EDGE.right);
+    const y = (loss) => Math.max(EDGE.top, height - EDGE.bottom - (loss / top) * (height - EDGE.top - EDGE.bottom));
+    const style = getComputedStyle(document.documentElement), probe = getComputedStyle(this.canvas);
+    const color = (name) => {
+      this.canvas.style.color = `var(${name})`;
+      return probe.color;
+    };
+    const [line, soft, accent] = ['--line', '--soft', '--accent'].map(color);
+    pen.clearRect(0, 0, width, height);
+    pen.font = `22px ${style.fontFamily}`;
+    [pen.strokeStyle, pen.fillStyle, pen.lineWidth] = [line, soft, 2];
+    pen.textBaseline = 'middle';
+    pen.textAlign = 'right';
+    for (let i = 0; i <= 2; i++) {
+      const value = (top * i) / 2;
+      pen.beginPath();
+      pen.moveTo(EDGE.left, y(value));
+      pen.lineTo(width - EDGE.right, y(value));
+      pen.stroke();
+      pen.fillText(value.toFixed(2), EDGE.left - 12, y(value));
+    }
+    pen.fillText(`step ${this.total}`, width - EDGE.right, height - 14);
+    pen.textAlign = 'left';
+    pen.fillText('0', EDGE.left, height - 14);
+    pen.globalAlpha = 0.35;
+    pen.fillStyle = accent;
+    for (const [i, [loss]] of this.points.entries()) {
+      if (Number.isFinite(loss)) pen.fillRect(x(i + 1) - 2, y(loss) - 2, 4, 4);
+    }
+    pen.globalAlpha = 1;
+    [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = [accent, 4, 'round'];
+    pen.beginPath();
+    for (const [i, [, smoothed]] of this.points.entries()) pen.lineTo(x(i + 1), y(smoothed));
+    pen.stroke();
+  }
+}
