@@ -49,8 +49,10 @@ function choose(chosen) {
   files = chosen;
   clear('chosen');
   complain('');
-  $('skipped').textContent = `${files.length} ${files.length === 1 ? 'file' : 'files'} chosen`;
-  setBusy(busy);
+  $('skipped').textContent = '';
+  if (files.length) say('');
+  if (files.length && ready && !busy) send({ type: 'look', files });
+  else setBusy(busy);
 }
 
 function send(message) {
@@ -67,13 +69,16 @@ const heard = {
     $('initializer').value = initializer ?? '';
     $('prompt').dataset.template = (prompts.pocket ?? prompts.object)[0].text;
     setBusy(false);
+    if (files.length) choose(files);
   },
   photos({ pictures, side, skipped }) {
     clear('chosen');
     pictures.forEach((rgba, i) => show('chosen', rgba, side, `Photo ${i + 1} as the model sees it`));
     const left = skipped.map(([name, reason]) => `${name} is skipped: ${reason}`);
-    $('skipped').textContent = [`${pictures.length} photos, as the model sees them`, ...left].join('. ');
+    const count = `${pictures.length} ${pictures.length === 1 ? 'photo' : 'photos'}, as the model sees ${pictures.length === 1 ? 'it' : 'them'}`;
+    $('skipped').textContent = [count, ...left].join('. ');
   },
+  looked: () => setBusy(false),
   status: ({ message }) => say(message),
   step({ step, total, loss, forwards, eta, skipped }) {
     $('progress').hidden = false;

@@ -53,10 +53,10 @@ export class Curve {
     pen.fillText(`step ${this.total}`, width - EDGE.right, height - 14);
     pen.textAlign = 'left';
     pen.fillText('0', EDGE.left, height - 14);
-    pen.globalAlpha = 0.35;
+    pen.globalAlpha = 0.5;
     pen.fillStyle = accent;
     for (const [i, [loss]] of this.points.entries()) {
-      if (Number.isFinite(loss)) pen.fillRect(x(i + 1) - 2, y(loss) - 2, 4, 4);
+      if (Number.isFinite(loss)) pen.fillRect(x(i + 1) - 3, y(loss) - 3, 6, 6);
     }
     pen.globalAlpha = 1;
     [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = [accent, 4, 'round'];

@@ -1,4 +1,4 @@
-/** The worker: it holds the model. Messages in: open, learn, draw, cancel; out: see app.js. Photos never leave it. */
+/** The worker: it holds the model. Messages in: open, look, learn, draw, check, cancel; out: see app.js. Photos never leave it. */
 
 import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
 
@@ -52,6 +52,12 @@ async function readPhotos(files) {
   postMessage({ type: 'photos', pictures: photos.map(({ rgba }) => rgba), side: bundle.manifest.resolution, skipped });
   if (!photos.length) throw new Error('none of these files is a usable photo; give PNG, JPEG or WebP');
   return photos;
+}
+
+/** Show photos as the model will see them. */
+async function look({ files }) {
+  await readPhotos(files);
+  postMessage({ type: 'looked' });
 }
 
 /** Settings of the fast preset, with mu where this graph resolves it. */
@@ -120,7 +126,7 @@ async function check({ calls = 1 }) {
 }
 
 const say = (message) => postMessage({ type: 'status', message });
-const tasks = { open, learn, draw, check };
+const tasks = { open, look, learn, draw, check };
 
 onmessage = async ({ data: { type, ...rest } }) => {
   if (type === 'cancel') {
