@@ -12,6 +12,7 @@ WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
 RESIDENCIES = ("resident", "mapped", "streamed")
 DEVICES = ("cpu", "cuda")
+OF_A_MODEL = ("weights", "execution", "residency", "device")  # settings that a bundle has already decided
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def check_resolution(resolution: int | None) -> None:
     """Raises EdgeSdkError unless it is None (the model's own) or a multiple of 8 up to 4096 pixels."""
     if resolution is not None and (resolution % 8 or not 8 <= resolution <= 4096):
         raise EdgeSdkError(f"resolution is {resolution}; it must be a positive multiple of 8, at most 4096")
+
+
+def refuse_beside_bundle(**given: Any) -> None:
+    """Raises EdgeSdkError if any of these options is not None: a bundle is a model and how it runs."""
+    if named := [name for name, value in given.items() if value is not None]:
+        raise EdgeSdkError(f"{named[0]} is given beside a bundle, which decides it; leave out one of them")
 
 
 def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ placeholder token in the metadata.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,26 @@ class LearnedEmbedding:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", self.widths or self.vectors.shape[1:])
+
+
+def check_embeddings(embeddings: Sequence[LearnedEmbedding], widths: tuple[int, ...]) -> None:
+    """Check that embeddings can be used together on a model whose vectors have parts of these widths.
+
+    Raises:
+        EdgeSdkError: one is of another family or width, or two are for one token.
+    """
+    for embedding in embeddings:
+        if embedding.widths != widths:
+            raise EdgeSdkError(
+                f"the embedding of {embedding.token} is {_width(embedding.widths)} wide and this model takes "
+                f"{_width(widths)}; use it with the model it was learned on"
+            )
+    if len({embedding.token for embedding in embeddings}) != len(embeddings):
+        raise EdgeSdkError("two embeddings have the same token; give each token once")
+
+
+def _width(widths: tuple[int, ...]) -> str:
+    return str(widths[0]) if len(widths) == 1 else f"{' + '.join(map(str, widths))} (SDXL)"
 
 
 def save_embedding(path: Path, embedding: LearnedEmbedding) -> None:

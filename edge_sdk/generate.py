@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_sdk.config import check_resolution
-from edge_sdk.embedding import LearnedEmbedding, load_embedding
+from edge_sdk.embedding import LearnedEmbedding, check_embeddings, load_embedding
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.prepared import open_model_or_bundle
 from edge_sdk.zo.noise import Stream, normals
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from edge_sdk.diffusion.schedule import Schedule
     from edge_sdk.diffusion.text import Condition, Text
     from edge_sdk.diffusion.vae import Vae
+    from edge_sdk.models import Model
+    from edge_sdk.prepared import Prepared
 
 
 def condition(
@@ -43,14 +46,7 @@ def condition(
 
     from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 
-    for embedding in embeddings:
-        if embedding.widths != text.widths:
-            raise EdgeSdkError(
-                f"the embedding of {embedding.token} is {_width(embedding.widths)} wide and this model takes "
-                f"{_width(text.widths)}; use it with the model it was learned on"
-            )
-    if len({embedding.token for embedding in embeddings}) != len(embeddings):
-        raise EdgeSdkError("two embeddings have the same token; give each token once")
+    check_embeddings(embeddings, text.widths)
     ids = text.tokenize(prompts, {e.token: len(e.vectors) for e in embeddings})
     learned = None
     if embeddings:
@@ -59,10 +55,6 @@ def condition(
     sizes = picture_sizes([(side, side)] * len(ids), (side, side))
     with torch.inference_mode():
         return text.condition(ids, learned, sizes), text.negative(negative_prompt, sizes[:1]).repeated(len(ids))
-
-
-def _width(widths: tuple[int, ...]) -> str:
-    return str(widths[0]) if len(widths) == 1 else f"{' + '.join(map(str, widths))} (SDXL)"
 
 
 def denoise(
@@ -100,6 +92,27 @@ def decode(vae: "Vae", latents: "torch.Tensor") -> np.ndarray:
     return np.stack(out)
 
 
+def preview(
+    model: "Model", prepared: "Prepared", prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray,
+    steps: int, guidance_scale: float,
+) -> list[np.ndarray]:  # fmt: skip
+    """Pictures (N, H, W, 3) uint8 with each embedding, from noise (N, C, h, w), on what a run has in memory.
+
+    The VAE follows the denoiser, they are never in memory together: ``prepared.objective`` is gone afterwards.
+    """
+    from edge_sdk.memory import release
+
+    objective, schedule, latents = prepared.objective, model.load_schedule(), []
+    for embedding in embeddings:
+        states = condition(objective.text, [prompt] * len(noise), "", [embedding], prepared.photos.pixels.shape[3])
+        latents.append(denoise(objective.unet, schedule, *states, noise, steps, guidance_scale))
+    prepared.objective = None
+    del objective
+    release()
+    vae: Any = model.load("vae")
+    return [decode(vae, each) for each in latents]
+
+
 def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:
     """(count, C, h, w) float32; picture i starts from the same noise however many are drawn."""
     return np.stack([normals(seed, Stream.NOISE, i, shape) for i in range(count)])
@@ -107,7 +120,7 @@ def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.nda
 
 def generate(
     prompt: str,
-    model: str = "pocket",
+    model: str | None = None,
     embeddings: Sequence[str | Path | LearnedEmbedding] = (),
     *,
     negative_prompt: str = "",
@@ -115,24 +128,26 @@ def generate(
     num_inference_steps: int = 25,
     guidance_scale: float = 4.0,
     resolution: int | None = None,
-    weights: str = "int8",
-    execution: str = "integer",
-    residency: str = "resident",
-    device: str = "cpu",
+    weights: str | None = None,
+    execution: str | None = None,
+    residency: str | None = None,
+    device: str | None = None,
     seed: int = 0,
+    bundle: str | Path | None = None,
 ) -> "list[Image.Image]":
     """Draw pictures; text encoder, denoiser and VAE are in memory one after the other.
 
     Args:
+        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
         embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
         resolution: side in pixels, a multiple of 8; None for the model's own.
+        weights, execution, residency, device: see `edge_sdk.models.open_model`, whose defaults are taken.
+        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these four.
 
     Raises:
         EdgeSdkError: model or embedding cannot be used, or a number is out of range.
     """
     from edge_sdk.images import to_pil
-    from edge_sdk.memory import release
-    from edge_sdk.models import open_model
 
     for name, value in (("num_images", num_images), ("num_inference_steps", num_inference_steps)):
         if not 1 <= value <= 1000:
@@ -141,19 +156,30 @@ def generate(
         raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
     if not 0 <= seed < 2**64:
         raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    opened = open_model(model, weights, execution, residency, device)
+    opened = open_model_or_bundle(
+        model, bundle, weights=weights, execution=execution, residency=residency, device=device
+    )
     check_resolution(resolution)
-    side = opened.resolution() if resolution is None else resolution
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
+    noise = starting_noise(seed, num_images, opened.latents_shape(resolution or opened.resolution()))
+    pictures = opened.draw(prompt, negative_prompt, loaded, noise, num_inference_steps, guidance_scale)
+    return [to_pil(picture) for picture in pictures]
 
-    text = opened.load_text()
-    positive, negative = condition(text, [prompt] * num_images, negative_prompt, loaded, side)
+
+def draw(
+    model: "Model", prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray,
+    num_inference_steps: int, guidance_scale: float,
+) -> np.ndarray:  # fmt: skip
+    """Pictures (N, H, W, 3) uint8 from noise (N, C, h, w); text encoder, denoiser and VAE follow one another."""
+    from edge_sdk.memory import release
+
+    text, side = model.load_text(), noise.shape[3] * model.vae_scale()
+    positive, negative = condition(text, [prompt] * len(noise), negative_prompt, embeddings, side)
     del text
     release()
-    unet: Any = opened.load("unet")
-    latent_side = side // opened.vae_scale()
-    noise = starting_noise(seed, num_images, (unet.config.in_channels, latent_side, latent_side))
-    latents = denoise(unet, opened.load_schedule(), positive, negative, noise, num_inference_steps, guidance_scale)
+    unet = model.load("unet")
+    latents = denoise(unet, model.load_schedule(), positive, negative, noise, num_inference_steps, guidance_scale)
     del unet
     release()
-    return [to_pil(picture) for picture in decode(opened.load("vae"), latents)]
+    vae: Any = model.load("vae")
+    return decode(vae, latents)

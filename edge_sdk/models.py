@@ -6,22 +6,27 @@ ever whole in memory, but for ``weights="none"``.
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
+from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 from edge_sdk.memory import bound_heap, use_cuda
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from edge_sdk.diffusion.schedule import Schedule
     from edge_sdk.diffusion.text import Text
+    from edge_sdk.images import Photos
+    from edge_sdk.prepared import Prepared
     from edge_sdk.quantization.source import FloatWeights
 
 POCKET = pocket.MODEL
@@ -60,6 +65,53 @@ class Model:
     def text_encoders(self) -> tuple[str, ...]:
         """Those of the `parts` that are text encoders."""
         return model_files.text_encoders(self.folder)
+
+    @property
+    def label(self) -> str:
+        """Its name without the place where it lies."""
+        return self.name if self.is_pocket else self.folder.name
+
+    @property
+    def initializer_token(self) -> str | None:
+        """The word to start from if the user names none."""
+        return "person" if self.is_pocket else None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What it runs on."""
+        return "torch", "diffusers", "transformers", "optimum-quanto", "numpy"
+
+    def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
+        """The prompts of "object" or "style"; the embedded model has its own."""
+        return training_prompts("pocket" if self.is_pocket else kind, placeholder)
+
+    def prepare(self, photos: "Photos", config: PersonalizeConfig) -> "Prepared":
+        """The model as an objective of photos, see `edge_sdk.personalize.prepare`."""
+        from edge_sdk.personalize import prepare
+
+        return prepare(self, photos, config)
+
+    def latents_shape(self, side: int) -> tuple[int, int, int]:
+        """(C, h, w) of a picture of so many pixels a side."""
+        return self.config("unet").get("in_channels", 4), side // self.vae_scale(), side // self.vae_scale()
+
+    def draw(
+        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
+        steps: int, guidance_scale: float,
+    ) -> "np.ndarray":  # fmt: skip
+        """Pictures from noise, see `edge_sdk.generate.draw`."""
+        from edge_sdk.generate import draw
+
+        return draw(self, prompt, negative_prompt, embeddings, noise, steps, guidance_scale)
+
+    def preview(
+        self, prepared: "Prepared", prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
+        steps: int, guidance_scale: float,
+    ) -> "list[np.ndarray]":  # fmt: skip
+        """Pictures with each embedding, see `edge_sdk.generate.preview`."""
+        from edge_sdk.generate import preview
+
+        return preview(self, prepared, prompt, embeddings, noise, steps, guidance_scale)
 
     def fingerprint(self) -> str:
         """Identifies the model's files."""

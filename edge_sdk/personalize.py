@@ -10,7 +10,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,8 @@ from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
-from edge_sdk.zo import MuFloor, State, Step, ZoConfig, evaluate, held_out_draws, run
-from edge_sdk.zo.loop import Bound
-
-POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
-
-
-@dataclass
-class Prepared:
-    """A model as an objective of one set of photos, and where to start."""
-
-    objective: Any  # an `edge_sdk.zo.Objective`
-    zo: ZoConfig  # for this model's vocabulary
-    initial: np.ndarray  # (K, D) float32, the initializer's vectors
-    widths: tuple[int, ...]  # of the parts of a vector, one a text encoder
-    scale: np.ndarray | float  # (D,) or 1: vectors are the optimizer's variable times it
-    norm_range: tuple[Bound, Bound]  # of the optimizer's variable
-    vocabulary_std: float  # per dimension of the variable over the vocabulary
-    photos: Photos
-    fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
-    notices: list[str]  # what the user should know before it starts
+from edge_sdk.prepared import Personalizable, Prepared, initializer, pocket_notices, prompt_ids, settings
+from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
 
 
 def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> Prepared:
@@ -50,24 +32,18 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     Raises:
         EdgeSdkError: the model cannot be loaded, or initializer or placeholder do not fit its vocabulary.
     """
-    from edge_sdk.diffusion.prompts import caption_prompt, training_prompts
     from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
     from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
+    from edge_sdk.generate import decode
 
     text = model.load_text()
     text.check_placeholder(config.placeholder_token)
     initial = text.initial_embedding(initializer(model, config), config.num_vectors)
-    vectors = {config.placeholder_token: config.num_vectors}
-    if config.use_captions:
-        prompts = [caption_prompt(caption, config.placeholder_token) for caption in photos.captions]
-        ids = text.tokenize(prompts, vectors)[:, None]  # (N, 1, T)
-    else:
-        kind = "pocket" if model.is_pocket else config.learnable_property
-        ids = text.tokenize(training_prompts(kind, config.placeholder_token), vectors)  # (P, T)
+    ids = prompt_ids(model, text, photos, config)
 
     vae = model.load("vae")
     latents = encode_images(vae, photos.pixels)
-    notices = pocket_notices(vae, latents, photos) if model.is_pocket else []
+    notices = pocket_notices(decode(vae, latents.mean), photos) if model.is_pocket else []
     del vae
     release()
     sizes = picture_sizes(photos.sizes, photos.pixels.shape[2:])
@@ -76,12 +52,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     )
     release()
     vocabulary_std = text.vocabulary_std()
-    zo = config.zo(vocabulary_std)
-    low, high = zo.timestep_range
-    if high > objective.num_train_timesteps:
-        raise EdgeSdkError(
-            f"timestep_range is {low} {high}; this model has timesteps below {objective.num_train_timesteps}"
-        )
+    zo = settings(config, vocabulary_std, objective.num_train_timesteps)
     fingerprints = {
         "model": model.fingerprint(),
         "weights": f"{model.weights} {model.execution} {model.residency} {model.device}",
@@ -102,34 +73,10 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     )
 
 
-def pocket_notices(vae: Any, latents: Any, photos: Photos) -> list[str]:
-    """Says so when photos are not of the kind that the embedded model draws: its VAE then cannot reproduce them."""
-    from edge_sdk.generate import decode
-
-    errors = decode(vae, latents.mean).transpose(0, 3, 1, 2) / 127.5 - 1 - photos.pixels
-    psnr = float(np.mean(10 * np.log10(4 / np.maximum((errors**2).mean(axis=(1, 2, 3)), 1e-6))))
-    if psnr >= POCKET_PSNR:
-        return []
-    return [
-        f"the embedded model draws pixel-art people only, and its VAE reproduces these photos at {psnr:.0f} dB "
-        "only; expect their colours at best, and use "
-        "--pretrained_model_name_or_path with a Stable Diffusion folder for real photos"
-    ]
-
-
-def initializer(model: models.Model, config: PersonalizeConfig) -> str:
-    """The word to start from. Only the embedded model has one of its own."""
-    if config.initializer_token is None and not model.is_pocket:
-        raise EdgeSdkError(
-            "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'"
-        )
-    return "person" if config.initializer_token is None else config.initializer_token
-
-
 class Personalizer:
     """One model, and the embedding learned last."""
 
-    def __init__(self, model: models.Model) -> None:
+    def __init__(self, model: Personalizable) -> None:
         self.model = model
         self.config = PersonalizeConfig()
         self.prepared: Prepared | None = None
@@ -142,6 +89,13 @@ class Personalizer:
     ) -> "Personalizer":
         """Open "pocket", a diffusers folder, an integer checkpoint or a hub id; see `edge_sdk.models.open_model`."""
         return cls(models.open_model(name_or_path, weights, execution, device=device))
+
+    @classmethod
+    def from_bundle(cls, folder: str | Path) -> "Personalizer":
+        """Open what ``edge-sdk export`` has written, to be run by ONNX Runtime; see `edge_sdk.runtime.open_bundle`."""
+        from edge_sdk.runtime.model import open_bundle
+
+        return cls(open_bundle(folder))
 
     def fit(
         self, photos: str | Path | Photos, config: PersonalizeConfig | None = None, **options: Any
@@ -171,7 +125,7 @@ class Personalizer:
         self.config = config
         if not isinstance(photos, Photos):
             photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
-        self.prepared = prepare(self.model, photos, config)
+        self.prepared = self.model.prepare(photos, config)
         return self.prepared
 
     def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:

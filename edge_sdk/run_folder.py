@@ -6,19 +6,20 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edge_sdk import __version__, budget, mu_floor
-from edge_sdk.config import PersonalizeConfig
+from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
-from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb, release
-from edge_sdk.models import Model, open_model
-from edge_sdk.personalize import Personalizer, Prepared
+from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb
+from edge_sdk.models import Model
+from edge_sdk.personalize import Personalizer
+from edge_sdk.prepared import Personalizable, Prepared, open_model_or_bundle
 from edge_sdk.zo import (
     CheckpointError,
     NonFiniteLossError,
@@ -32,6 +33,7 @@ from edge_sdk.zo import (
 SCHEMA_VERSION = 1
 PREVIEW_PICTURES = 5
 PREVIEW_STEPS = 25
+PREVIEW_GUIDANCE = 4.0
 
 
 class Cancelled(Exception):
@@ -41,8 +43,9 @@ class Cancelled(Exception):
 def run_personalization(
     train_data_dir: str | Path,
     output_dir: str | Path,
-    model: str = "pocket",
+    model: str | None = None,
     *,
+    bundle: str | Path | None = None,
     resume_from_checkpoint: str | None = None,
     time_budget_s: float | None = None,
     memory_budget_mb: float | None = None,
@@ -59,7 +62,9 @@ def run_personalization(
     Args:
         train_data_dir: a folder of photos.
         output_dir: a new folder, or the run's own when resuming.
-        model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
+        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
+            and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
         time_budget_s: wall-clock seconds for everything but the preview; the run ends early with what it has.
         memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
@@ -81,8 +86,10 @@ def run_personalization(
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
     if time_budget_s is not None and not time_budget_s > 0:
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
-    opened = open_model(model, config.weights, config.execution, config.residency, config.device)
+    opened = open_model_or_bundle(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
     if memory_budget_mb is not None:
+        refuse_beside_bundle(memory_budget_mb=memory_budget_mb if bundle else None)
+        assert isinstance(opened, Model)
         side = config.resolution or opened.resolution()
         rows = preview_rows(opened) if preview else 0
         chosen = budget.choose(opened, side, memory_budget_mb, options.get("residency"), options.get("max_batch"), rows)
@@ -146,7 +153,7 @@ def run_personalization(
         record = {
             "schema_version": SCHEMA_VERSION,
             "command": command,
-            "model": model if opened.is_pocket else opened.folder.name,
+            "model": opened.label,
             "weights": opened.weights,
             "execution": opened.execution,
             "residency": opened.residency,
@@ -166,9 +173,9 @@ def run_personalization(
             "resumed": resumed,
             "photos_used": len(photos.pixels),
             "photos_skipped": len(photos.skipped),
-            "config": config.to_dict(),
+            "config": {k: v for k, v in config.to_dict().items() if bundle is None or k not in OF_A_MODEL},
             "zo": prepared.zo.to_dict(),
-            "versions": _versions(),
+            "versions": _versions(opened.packages),
         }
         write_json(folder / "run.json", record)
         if preview:
@@ -182,34 +189,24 @@ def _save(folder: Path, state: State, prepared: Prepared) -> None:
         save_checkpoint(folder, state, prepared.fingerprints)
 
 
-def preview_rows(model: Model) -> int:
+def preview_rows(model: Personalizable) -> int:
     """Pictures in a row of a preview."""
     return PREVIEW_PICTURES if model.is_pocket else 1
 
 
 def draw_preview(personalizer: Personalizer) -> Any:
     """A sheet of three rows: the photos, pictures from the initial vectors, pictures from the learned ones."""
-    from edge_sdk.diffusion.prompts import TEMPLATES
-    from edge_sdk.generate import condition, decode, denoise, starting_noise
+    from edge_sdk.generate import starting_noise
 
-    prepared, model = personalizer.fitted(), personalizer.model
-    learned, objective = personalizer.embedding, prepared.objective
-    kind = "pocket" if model.is_pocket else personalizer.config.learnable_property
-    prompt = TEMPLATES[kind][0].format(learned.token)
+    prepared, model, learned = personalizer.fitted(), personalizer.model, personalizer.embedding
+    prompt = model.training_prompts(personalizer.config.learnable_property, learned.token)[0]
     count = preview_rows(model)
-    noise = starting_noise(personalizer.config.seed, count, objective.latents_shape)
-    latents = []
-    for vectors in (prepared.initial, learned.vectors):
-        embedding = LearnedEmbedding(learned.token, vectors, widths=learned.widths)
-        states = condition(objective.text, [prompt] * count, "", [embedding], prepared.photos.pixels.shape[3])
-        latents.append(denoise(objective.unet, model.load_schedule(), *states, noise, PREVIEW_STEPS, 4.0))
-    prepared.objective = None  # the VAE follows the denoiser, they are never in memory together
-    del objective
-    release()
-    vae = model.load("vae")
-    rows = [("before", decode(vae, latents[0])), ("after", decode(vae, latents[1]))]
-    photos = [to_pil(pixels) for pixels in prepared.photos.pixels[:PREVIEW_PICTURES]]
-    return contact_sheet([("photos", photos)] + [(label, [to_pil(p) for p in pictures]) for label, pictures in rows])
+    noise = starting_noise(personalizer.config.seed, count, prepared.objective.latents_shape)
+    both = [LearnedEmbedding(learned.token, v, widths=learned.widths) for v in (prepared.initial, learned.vectors)]
+    drawn = model.preview(prepared, prompt, both, noise, PREVIEW_STEPS, PREVIEW_GUIDANCE)
+    rows = [("photos", [to_pil(pixels) for pixels in prepared.photos.pixels[:PREVIEW_PICTURES]])]
+    rows += [(label, [to_pil(p) for p in pictures]) for label, pictures in zip(("before", "after"), drawn, strict=True)]
+    return contact_sheet(rows)
 
 
 def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callable[[str], None]) -> State:
@@ -259,7 +256,9 @@ def _logger(report_to: str | None, folder: Path) -> Iterator[Callable[[Step], No
         writer.close()
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")
-    own = {"edge-sdk": __version__, "python": platform.python_version()}
-    return own | {name: version(name) for name in packages}
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {"edge-sdk": __version__, "python": platform.python_version()}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -173,13 +173,13 @@ class GraphObjective:
         self.embedding_shape = (1, reference.text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        return np.concatenate([self._loss(row, one) for row, one in zip(embeddings, draws, strict=True)]).astype(
-            np.float64
-        )
+        rows = [self._run(self.inputs(row, one)) for row, one in zip(embeddings, draws, strict=True)]
+        return np.concatenate(rows).astype(np.float64)
 
-    def _loss(self, embedding: np.ndarray, drawn: Draw) -> np.ndarray:
+    def inputs(self, embedding: np.ndarray, drawn: Draw) -> dict[str, np.ndarray]:
+        """What the graph is given for an embedding (1, D) of the optimizer on a draw."""
         draw = {"noise": drawn.noise[None], "timestep": np.array([drawn.timestep])}
-        return self._run(self._fixed | draw | {"learned": embedding * self._scale})
+        return self._fixed | draw | {"learned": embedding * self._scale}
 
 
 def measured_mu_min(reference: Reference, graph: Path) -> float:

@@ -65,16 +65,15 @@ def golden_cases(bundle: Bundle) -> list[dict]:
 def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     """The Python package, one graph after the other."""
     import onnxruntime as runtime
-    from edge_sdk.runtime.session import open_session
+    from edge_sdk.runtime.session import Session
 
     differences = []
     for graph in dict.fromkeys(case["graph"] for case in cases):
-        session = open_session(bundle, graph)
-        names = [output.name for output in session.get_outputs()]
-        for case in (case for case in cases if case["graph"] == graph):
-            outputs = session.run(None, {name: value_of(tensor) for name, tensor in case["inputs"].items()})
-            differences.append((graph, worst_difference(case, dict(zip(names, outputs, strict=True)))))
-        del session
+        with Session(bundle, graph) as session:
+            for case in (case for case in cases if case["graph"] == graph):
+                outputs = session(**{name: value_of(tensor) for name, tensor in case["inputs"].items()})
+                found = dict(zip(bundle.manifest["graphs"][graph]["outputs"], outputs, strict=True))
+                differences.append((graph, worst_difference(case, found)))
     return judged(f"onnxruntime {runtime.__version__}", "onnxruntime", cases, differences)
 
 

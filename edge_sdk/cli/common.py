@@ -26,6 +26,13 @@ def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8
     parser.add_argument("--weights", choices=weights, default="int8")
 
 
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """After the flags of a model, whose defaults it makes None: what is given beside a bundle is refused."""
+    parser.add_argument("--bundle", metavar="DIR", help="a folder made by edge-sdk export, run without PyTorch; "
+                        "instead of a model and its weights, execution, residency and device")  # fmt: skip
+    parser.set_defaults(pretrained_model_name_or_path=None, weights=None, execution=None, device=None)
+
+
 def add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--execution", choices=("integer", "fused"), default="integer",
                         help="integer products, or float activations on integer weights")  # fmt: skip

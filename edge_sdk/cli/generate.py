@@ -6,10 +6,11 @@ HELP = "draw pictures from a prompt and learned embeddings"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_execution, add_model
+    from edge_sdk.cli.common import add_bundle, add_common, add_execution, add_model
 
     add_model(parser)
     add_execution(parser)
+    add_bundle(parser)
     parser.add_argument("--embedding", nargs="+", default=[], metavar="FILE", help="learned_embeds.safetensors files")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--negative_prompt", default="")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         args.prompt, args.pretrained_model_name_or_path, args.embedding, negative_prompt=args.negative_prompt,
         num_images=args.num_images, num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale,
         resolution=args.resolution, weights=args.weights, execution=args.execution,
-        residency=args.residency or "resident", device=args.device, seed=args.seed or 0,
+        residency=args.residency, device=args.device, seed=args.seed or 0, bundle=args.bundle,
     )  # fmt: skip
     names = [output] if len(pictures) == 1 else [output.with_stem(f"{output.stem}-{i}") for i in range(len(pictures))]
     for name, picture in zip(names, pictures, strict=True):

@@ -28,10 +28,11 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_execution, add_model, add_resume
+    from edge_sdk.cli.common import add_bundle, add_common, add_execution, add_model, add_resume
 
     add_model(parser)
     add_execution(parser)
+    add_bundle(parser)
     parser.add_argument(
         "--train_data_dir", required=True, metavar="DIR", help="folder with the photos (PNG, JPEG, WebP)"
     )
@@ -82,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             record = run_personalization(
                 args.train_data_dir, args.output_dir, args.pretrained_model_name_or_path,
-                resume_from_checkpoint=args.resume_from_checkpoint, time_budget_s=args.time_budget_s,
-                memory_budget_mb=args.memory_budget_mb,
+                bundle=args.bundle, resume_from_checkpoint=args.resume_from_checkpoint,
+                time_budget_s=args.time_budget_s, memory_budget_mb=args.memory_budget_mb,
                 preview=not args.no_preview, report_to=args.report_to,
                 notify=progress.say, on_step=progress, stop=stop, **options,
             )  # fmt: skip

@@ -1,25 +1,18 @@
-"""CLIP's text encoder and tokenizer, with the numbers of transformers' own, on PyTorch and `tokenizers` alone.
+"""CLIP's text encoder, with the numbers of transformers' own, on PyTorch alone.
 
 A token id of ``vocab_size + k`` stands for vector k of the learned embedding, which is an argument of every call and
 may differ from row to row; the embedding table is never copied or changed, and may stay in a file in half precision.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import BPE
 from torch import nn
 
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
-
-# CLIP's own way of cutting text into words (its simple_tokenizer.py).
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True)
@@ -147,30 +140,3 @@ class ClipText(nn.Module):
         """
         last = self.final_layer_norm(self.encoder.layers[-1](hidden))
         return self.text_projection(last[torch.arange(len(last)), position])
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """CLIP's tokenizer from ``vocab.json`` and ``merges.txt``, or from a ``tokenizer.json``.
-
-    Raises:
-        EdgeSdkError: neither is there, or cannot be read.
-    """
-    try:
-        if not (folder / "vocab.json").exists():
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        pairs = (line.split() for line in lines if line.strip() and not line.startswith("#version"))
-        merges = [(first, second) for first, second in pairs]
-        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        end = "<|endoftext|>"
-        made = Tokenizer(BPE(vocabulary, merges, unk_token=end, end_of_word_suffix="</w>", fuse_unk=False))
-    except Exception as error:
-        raise EdgeSdkError(f"{folder} cannot be read as CLIP's tokenizer ({error}); download it again") from error
-    made.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    made.add_special_tokens([AddedToken(word, special=True) for word in ("<|startoftext|>", end)])
-    return made

@@ -5,8 +5,6 @@ Diffusion has a = sqrt(alpha_bar), b = sqrt(1 - alpha_bar); flow matching a = 1 
 
 import torch
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "flow")
-
 
 def noised(x0: torch.Tensor, noise: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """z_t for x0 and noise (B, C, h, w), a and b (B,)."""
@@ -22,14 +20,3 @@ def target(
     if prediction_type == "flow":
         return noise - x0
     return a.view(-1, 1, 1, 1) * noise - b.view(-1, 1, 1, 1) * x0
-
-
-def x0_and_noise(
-    prediction_type: str, predicted: torch.Tensor, z: torch.Tensor, a: torch.Tensor, b: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two parts of z_t that a prediction stands for; a and b are scalars."""
-    if prediction_type == "epsilon":
-        return (z - b * predicted) / a, predicted
-    if prediction_type == "flow":
-        return z - b * predicted, z + a * predicted
-    return a * z - b * predicted, a * predicted + b * z

@@ -1,4 +1,4 @@
-"""The noise schedule of a model and DDIM sampling on it (Song et al., 2021), with the numbers of diffusers.
+"""The noise schedule of a model, with the numbers of diffusers.
 
 A flow (Esser et al., 2024) has the same form: its timestep t of 0..T - 1 stands for sigma (t + 1) / T, shifted.
 """
@@ -7,30 +7,20 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS, Ddim
 from edge_sdk.diffusion.configs import known_entries
-from edge_sdk.diffusion.prediction import PREDICTION_TYPES, x0_and_noise
 from edge_sdk.errors import EdgeSdkError
-
-_SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Ddim):
     """The part of diffusers' ``scheduler_config.json`` that training and DDIM read."""
 
-    num_train_timesteps: int = 1000
     beta_start: float = 0.0001
     beta_end: float = 0.02
     beta_schedule: str = "linear"
-    prediction_type: str = "epsilon"
-    timestep_spacing: str = "leading"
-    steps_offset: int = 0
-    clip_sample: bool = False
-    clip_sample_range: float = 1.0
-    set_alpha_to_one: bool = True
     rescale_betas_zero_snr: bool = False
     shift: float = 1.0  # flow only: sigma = shift s / (1 + (shift - 1) s) for s = (t + 1) / T
 
@@ -47,7 +37,7 @@ class Schedule:
                 raise EdgeSdkError("the scheduler's config has use_dynamic_shifting; supported is a fixed shift")
             entries |= {"prediction_type": "flow", "timestep_spacing": "trailing"}
         made = cls(**entries)
-        accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": _SPACINGS,
+        accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": SPACINGS,
                     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2")}  # fmt: skip
         for name, known in accepted.items():
             if getattr(made, name) not in known:
@@ -91,33 +81,3 @@ class Schedule:
     def _sigmas(self) -> torch.Tensor:
         s = torch.arange(1, self.num_train_timesteps + 1, dtype=torch.float64) / self.num_train_timesteps
         return (self.shift * s / (1 + (self.shift - 1) * s)).float()
-
-    def timesteps(self, steps: int) -> list[int]:
-        """The timesteps of a sampling run, falling; a model has at most `max_steps` of them."""
-        t = self.num_train_timesteps
-        if self.timestep_spacing == "linspace":
-            return [int(i) for i in np.linspace(0, t - 1, steps).round()[::-1]]
-        if self.timestep_spacing == "trailing":
-            return [int(i) - 1 for i in np.round(np.arange(t, 0, -t / steps))]
-        return [i * (t // steps) + self.steps_offset for i in reversed(range(steps))]
-
-    @property
-    def max_steps(self) -> int:
-        return self.num_train_timesteps - self.steps_offset
-
-    def ddim_step(
-        self, predicted: torch.Tensor, timestep: int, steps: int, latents: torch.Tensor,
-        coefficients: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor:  # fmt: skip
-        """From the latents of one timestep to those of the one before, without added noise.
-
-        DDIM equation 12; for a flow that is Euler's step along its velocity.
-        """
-        a, b = coefficients
-        before = timestep - self.num_train_timesteps // steps
-        x0, noise = x0_and_noise(self.prediction_type, predicted, latents, a[timestep], b[timestep])
-        if self.clip_sample:
-            x0 = x0.clamp(-self.clip_sample_range, self.clip_sample_range)
-        if before < 0 and self.set_alpha_to_one:
-            return x0
-        return a[max(before, 0)] * x0 + b[max(before, 0)] * noise

@@ -1,7 +1,5 @@
 """The text side: prompts with a placeholder as token ids, and a CLIP text encoder that takes learned vectors."""
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -10,8 +8,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from edge_sdk.diffusion.clip import ClipText, load_tokenizer
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.diffusion.clip import ClipText
+from edge_sdk.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
 
 ROWS = 512  # of the embedding table looked at together
 
@@ -67,22 +65,17 @@ class Text(Protocol):
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
-class TextEncoder:
-    """A tokenizer and a text encoder as one function from prompts and learned vectors to hidden states.
-
-    Args:
-        pad: the word that fills prompts up; SDXL's second tokenizer has one of its own.
-    """
+class TextEncoder(ClipTokenizer):
+    """A tokenizer and a text encoder as one function from prompts and learned vectors to hidden states."""
 
     scale = 1.0
 
-    def __init__(self, tokenizer: Tokenizer, model: ClipText, pad: str = "<|endoftext|>") -> None:
-        self.tokenizer, self.model = tokenizer, model
+    def __init__(self, tokenizer: Tokenizer, model: ClipText, pad: str = END) -> None:
+        self.model = model
         self.table = model.embeddings.token_embedding.weight  # (V, D), float32 or float16
-        self.vocab_size, self.width = self.table.shape
+        vocab_size, self.width = self.table.shape
         self.widths: tuple[int, ...] = (self.width,)
-        self.length = model.config.max_position_embeddings
-        self.bos, self.eos, self.pad = (self._id(word) for word in ("<|startoftext|>", "<|endoftext|>", pad))
+        super().__init__(tokenizer, vocab_size, model.config.max_position_embeddings, pad)
 
     @classmethod
     def from_folder(cls, folder: Path, model: ClipText) -> "TextEncoder":
@@ -91,18 +84,11 @@ class TextEncoder:
         Raises:
             EdgeSdkError: the folder does not hold CLIP's tokenizer.
         """
-        try:
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            pad = config.get("pad_token") or "<|endoftext|>"
-        except (OSError, ValueError, AttributeError):
-            pad = "<|endoftext|>"
-        return cls(load_tokenizer(folder), model, pad["content"] if isinstance(pad, dict) else pad)
+        return cls(load_tokenizer(folder), model, padding_word(folder))
 
-    def _id(self, word: str) -> int:
-        number = self.tokenizer.token_to_id(word)
-        if number is None or number >= self.vocab_size:
-            raise EdgeSdkError(f"the tokenizer does not know {word}; it is not CLIP's, or not this text encoder's")
-        return number
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor:
+        """Prompts as ids (N, T) int64, see `ClipTokenizer.rows`."""
+        return torch.from_numpy(self.rows(prompts, placeholders))
 
     def encode(self, ids: torch.Tensor, learned: torch.Tensor | None = None) -> torch.Tensor:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> last hidden state (B, T, D) float32."""
@@ -119,65 +105,14 @@ class TextEncoder:
         """What the denoiser is told of a prompt to keep away from, one row."""
         return self.condition(self.tokenize([prompt]), None, sizes)
 
-    def words(self, text: str) -> list[int]:
-        """Token ids of a text without the marks of its beginning and end."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
-
-    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor:
-        """Prompts as ids (N, T), padded and cut as CLIP's tokenizer does.
-
-        Args:
-            placeholders: word -> number of its vectors. They take the ids vocab_size, vocab_size + 1, ... in order.
-
-        Raises:
-            EdgeSdkError: a placeholder's vectors do not fit into the prompt's length.
-        """
-        first, ids_of = self.vocab_size, {}
-        for word, vectors in (placeholders or {}).items():
-            ids_of[word] = list(range(first, first + vectors))
-            first += vectors
-        return torch.tensor([self._tokenize_one(prompt, ids_of) for prompt in prompts])
-
-    def _tokenize_one(self, prompt: str, ids_of: dict[str, list[int]]) -> list[int]:
-        longest_first = "|".join(re.escape(word) for word in sorted(ids_of, key=len, reverse=True))
-        inside: list[int] = []
-        for piece in re.split(f"({longest_first})", prompt) if ids_of else [prompt]:
-            if piece in ids_of:
-                inside += ids_of[piece]
-            elif piece.strip():
-                inside += self.words(piece)
-        room = self.length - 2
-        lost = [word for word, ids in ids_of.items() if set(ids) & set(inside[room:])]
-        if lost:
-            raise EdgeSdkError(
-                f"the prompt {prompt!r} is {len(inside)} tokens long and {lost[0]} would be cut off; "
-                f"the model takes {room}, use a shorter prompt or fewer vectors"
-            )
-        row = [self.bos, *inside[:room], self.eos]
-        return row + [self.pad] * (self.length - len(row))
-
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray:
         """The initializer's row of the table, once per vector, (K, D) float32.
 
         Raises:
             EdgeSdkError: the initializer is not exactly one token.
         """
-        ids = self.words(initializer_token)
-        if len(ids) != 1:
-            raise EdgeSdkError(
-                f"initializer_token {initializer_token!r} makes {len(ids)} tokens; it must be one word that the "
-                "model knows as a single token, such as 'person' or 'dog'"
-            )
-        return np.repeat(self.table[ids[0]].detach().float().cpu().numpy()[None], num_vectors, axis=0)
-
-    def check_placeholder(self, placeholder: str) -> None:
-        """Raises EdgeSdkError if the placeholder is already a word of the vocabulary."""
-        ids = self.words(placeholder)
-        if len(ids) == 1 and ids[0] != self.eos:
-            raise EdgeSdkError(
-                f"placeholder_token {placeholder!r} is already a word of the model; choose one that is not, "
-                "such as '<subject>'"
-            )
+        row = self.table[self.word(initializer_token)]
+        return np.repeat(row.detach().float().cpu().numpy()[None], num_vectors, axis=0)
 
     def vocabulary_std(self) -> float:
         """Standard deviation of the table's rows, per dimension, mean over dimensions."""

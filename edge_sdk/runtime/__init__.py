@@ -1,0 +1,1 @@
+"""The main job on an exported bundle, with numpy and ONNX Runtime; nothing here imports PyTorch."""

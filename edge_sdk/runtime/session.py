@@ -1,0 +1,81 @@
+"""Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.memory import release
+from edge_sdk.runtime.bundle import Bundle
+
+_LEVELS = {
+    "disable_all": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+class Session:
+    """One loaded graph: inputs by name in, outputs in the manifest's order out. Closing it gives its memory back.
+
+    Raises:
+        EdgeSdkError: the bundle has no such graph, or the runtime cannot load it.
+    """
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        self.name, path = name, bundle.graph(name)
+        self._outputs = list(bundle.manifest["graphs"][name]["outputs"])
+        try:
+            made = onnxruntime.InferenceSession(str(path), options(bundle), providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own classes have no common base
+            raise EdgeSdkError(
+                f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the "
+                "bundle again with edge-sdk export, or install a newer onnxruntime"
+            ) from error
+        self._session: Any = made
+
+    def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
+        """Raises EdgeSdkError if the graph does not take these inputs."""
+        try:
+            return self._session.run(self._outputs, inputs)
+        except Exception as error:
+            raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {_one_line(error)}") from error
+
+    def close(self) -> None:
+        self._session = None
+        release()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def options(bundle: Bundle) -> onnxruntime.SessionOptions:
+    """The manifest's settings for this runtime; what it does not say is the runtime's default.
+
+    Raises:
+        EdgeSdkError: a setting that is not known, or of the wrong type.
+    """
+    wanted = bundle.manifest["runtime"].get("onnxruntime", {})
+    made = onnxruntime.SessionOptions()
+    made.log_severity_level = 3  # errors only; they are raised as well
+    try:
+        made.enable_cpu_mem_arena = bool(wanted.get("enable_cpu_mem_arena", False))
+        made.intra_op_num_threads = int(wanted.get("intra_op_num_threads", 0))
+        made.graph_optimization_level = _LEVELS[wanted.get("graph_optimization_level", "all")]
+        for key, value in wanted.get("session", {}).items():
+            made.add_session_config_entry(key, value)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise EdgeSdkError(
+            f"{bundle.folder}/manifest.json has settings for onnxruntime that cannot be used ({_one_line(error)}); "
+            "make the bundle again with edge-sdk export"
+        ) from error
+    return made
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,17 @@
+"""Models for export tests: the tiny ones of every family, and one that predicts a flow."""
+
+import json
+from pathlib import Path
+
+from tests import tiny_models
+
+FAMILIES = (*tiny_models.FAMILIES, "flow")
+
+
+def build(folder: Path, family: str) -> Path:
+    """A float model folder."""
+    tiny_models.build(folder, "sd1" if family == "flow" else family)
+    if family == "flow":
+        config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    return folder

@@ -1,0 +1,106 @@
+"""Writing a bundle: whole or not at all, and one line for what cannot be done."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.cli.main import main
+from export.bundle import export
+from tests.export import bundles
+
+Bundles = Callable[[str, str], Path]
+
+
+def test_the_manifest_names_every_file_and_its_hash(bundle_of: Bundles) -> None:
+    folder = bundle_of("sdxl", "int8")
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(files) == there - {"manifest.json"}
+    assert {entry["role"] for entry in files.values()} == {"graph", "weights", "tokenizer", "golden"}
+
+
+def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
+    manifest = json.loads((bundle_of("pocket", "int8") / "manifest.json").read_text())
+    assert manifest["schema_version"] == 1 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
+    assert manifest["latents"] == [8, 8, 8] and len(manifest["scheduler"]["a"]) == 1000
+    assert 0 < manifest["mu_min"] < manifest["vocabulary_std"]
+    (prompt,), (tokens,) = manifest["prompts"]["pocket"], manifest["tokens"]
+    assert prompt["text"] == "a picture of {}" and len(prompt["before"][0]) == 3 and prompt["after"] == [[]]
+    assert tokens["length"] == manifest["graphs"]["zo_loss"]["inputs"]["input_ids"]["shape"][1]
+
+
+def test_a_rebuilt_bundle_is_the_same_to_the_byte(bundle_of: Bundles, tmp_path: Path) -> None:
+    first = bundle_of("sd2", "int4")
+    export(str(first.parent / "sd2"), tmp_path / "again", weights="int4")
+    names = [p.relative_to(first) for p in first.rglob("*") if p.is_file()]
+    assert all((tmp_path / "again" / name).read_bytes() == (first / name).read_bytes() for name in names)
+
+
+def test_an_integer_checkpoint_gives_the_weights_of_its_float_model(
+    bundle_of: Bundles, checkpoint_of: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    export(str(checkpoint_of("sd1", "int4")), tmp_path / "out", weights="int4")
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == (bundle_of("sd1", "int4") / "weights.bin").read_bytes()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["export", *arguments]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("edge-sdk: error: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    return lines[0]
+
+
+@pytest.fixture
+def sd1(tmp_path: Path) -> Path:
+    return bundles.build(tmp_path / "model", "sd1")
+
+
+def test_a_folder_that_holds_something_is_left_alone(
+    capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    line = refused(capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(out))
+    assert "not an empty folder" in line and [p.name for p in out.iterdir()] == ["mine.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "out"
+    assert "cannot be written" in refused(capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(out))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import export.onnx
+
+    class Full(export.onnx.WeightFile):  # the real writer, on a device that is always full
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._file.close()
+            self._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+
+    monkeypatch.setattr(export.onnx, "WeightFile", Full)
+    before = set(tmp_path.iterdir())
+    line = refused(capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"))
+    assert "the disk is full" in line and set(tmp_path.iterdir()) == before
+
+
+def test_stable_diffusion_3_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path
+) -> None:
+    index = json.loads((sd1 / "model_index.json").read_text())
+    index |= {"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "SD3Transformer2DModel"]}
+    (sd1 / "model_index.json").write_text(json.dumps(index))
+    (sd1 / "unet").rename(sd1 / "transformer")
+    line = refused(capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"))
+    assert "unet" in line and not (tmp_path / "out").exists()

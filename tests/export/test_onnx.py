@@ -1,0 +1,169 @@
+"""The graphs of a bundle: what they compute, and what a session makes of their weights."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edge_sdk.models import open_model
+from edge_sdk.zo import State, ZoConfig, draw, run
+from edge_sdk.zo.estimator import directions
+from edge_sdk.zo.optimizer import learning_rate
+from export.cases import value_of
+from export.golden import GraphObjective, Reference
+from export.onnx import RUNTIME, session
+from export.verify import verify
+from export.weight_file import PAGE
+from tests.export.bundles import FAMILIES
+
+KINDS = [(family, weights) for family in ("pocket", *FAMILIES) for weights in ("none", "int8", "int4")]
+Bundles = Callable[[str, str], Path]
+
+
+def nodes(path: Path) -> list[onnx.NodeProto]:
+    return list(onnx.load(str(path), load_external_data=False).graph.node)
+
+
+@pytest.mark.parametrize(("family", "weights"), KINDS, ids=lambda value: value)
+def test_every_graph_computes_what_pytorch_does(family: str, weights: str, bundle_of: Bundles) -> None:
+    bundle = bundle_of(family, weights)
+    graphs = {case["graph"] for case in json.loads((bundle / "golden.json").read_text())["cases"]}
+    assert graphs == {path.stem for path in bundle.glob("*.onnx")} and len(graphs) == 6
+    (outcome, *_) = verify(bundle)
+    assert outcome.runtime.startswith("onnxruntime ") and outcome.good, str(outcome)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("sd1", "epsilon"), ("sd2", "v_prediction"), ("flow", "flow")])
+def test_the_loss_is_of_what_the_model_predicts(family: str, kind: str, bundle_of: Bundles) -> None:
+    bundle = bundle_of(family, "none")
+    assert json.loads((bundle / "manifest.json").read_text())["prediction_type"] == kind
+    loss, unet = session(bundle / "zo_loss.onnx"), session(bundle / "unet.onnx")
+    text = session(bundle / "text_encoder.onnx")
+    case = next(c for c in json.loads((bundle / "golden.json").read_text())["cases"] if c["graph"] == "zo_loss")
+    inputs = {name: value_of(tensor) for name, tensor in case["inputs"].items()}
+    scheduler = json.loads((bundle / "manifest.json").read_text())["scheduler"]
+    (t,), x0, noise = inputs["timestep"], inputs["latents"], inputs["noise"]
+    a, b = np.float32(scheduler["a"][t]), np.float32(scheduler["b"][t])
+    (hidden,) = text.run(None, {name: inputs[name] for name in ("input_ids", "learned")})
+    (predicted,) = unet.run(None, {"sample": a * x0 + b * noise, "timestep": inputs["timestep"], "hidden": hidden})
+    wanted = {"epsilon": noise, "v_prediction": a * noise - b * x0, "flow": noise - x0}[kind]
+    assert loss.run(None, inputs)[0] == pytest.approx(np.mean((predicted - wanted) ** 2), rel=1e-5)
+
+
+def test_a_row_of_the_batch_depends_on_nothing_but_itself(bundle_of: Bundles) -> None:
+    bundle = bundle_of("sdxl", "int8")
+    cases = [c for c in json.loads((bundle / "golden.json").read_text())["cases"] if c["graph"] == "zo_loss"]
+    rows = [{name: value_of(tensor) for name, tensor in case["inputs"].items()} for case in cases]
+    together = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    together["learned"] = rows[0]["learned"]
+    opened = session(bundle / "zo_loss.onnx")
+    alone = np.concatenate([opened.run(None, row)[0] for row in rows])
+    np.testing.assert_allclose(opened.run(None, together)[0], alone, rtol=1e-6)
+
+
+def test_several_vectors_a_token_each_matter(bundle_of: Bundles) -> None:
+    opened = session(bundle_of("sd1", "int8") / "text_encoder.onnx")
+    ids = np.array([[398, 5, 400, 401, 402, 7, *[399] * 18]])
+    learned = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
+    (base,) = opened.run(None, {"input_ids": ids, "learned": learned})
+    for vector in range(3):
+        other = learned.copy()
+        other[vector] += 1
+        (moved,) = opened.run(None, {"input_ids": ids, "learned": other})
+        changed = np.abs(moved - base).max(axis=(0, 2)) > 0
+        assert changed[2 + vector :].all() and not changed[: 2 + vector].any()  # causal: nothing before it
+
+
+@pytest.mark.parametrize("weights", ["none", "int8", "int4"])
+def test_attention_is_one_operator_and_the_table_is_only_looked_up(weights: str, bundle_of: Bundles) -> None:
+    graph = onnx.load(str(bundle_of("sdxl", weights) / "zo_step.onnx"), load_external_data=False).graph
+    kinds = [node.op_type for node in graph.node]
+    assert "Softmax" not in kinds and kinds.count("MultiHeadAttention") > 4
+    for table in [name for name in (i.name for i in graph.initializer) if name.endswith("token_embedding.weight")]:
+        assert {node.op_type for node in graph.node if table in node.input} == {"Gather"}
+
+
+def test_weights_are_in_one_file_on_pages_of_their_own_and_shared(bundle_of: Bundles) -> None:
+    bundle = bundle_of("pocket", "int8")
+    places: dict[str, set[int]] = {}
+    for path in bundle.glob("*.onnx"):
+        for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            if entries:
+                assert entries["location"] == "weights.bin" and int(entries["offset"]) % PAGE == 0
+                places.setdefault(tensor.name, set()).add(int(entries["offset"]))
+    assert all(len(offsets) == 1 for offsets in places.values())
+    assert len({min(offsets) for offsets in places.values()}) == len(places)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_no_optimizer_makes_floats_of_the_weights(weights: str, bundle_of: Bundles, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    for key, value in RUNTIME["onnxruntime"]["session"].items():
+        options.add_session_config_entry(key, value)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(bundle_of("pocket", weights) / "zo_loss.onnx"), options)
+    sizes: dict[int, int] = {}
+    for tensor in onnx.load(str(tmp_path / "optimized.onnx"), load_external_data=False).graph.initializer:
+        if len(tensor.dims) > 1 and ".scales" not in tensor.name:
+            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + int(np.prod(tensor.dims))
+    integers = sizes[onnx.TensorProto.UINT8] + sizes.get(onnx.TensorProto.INT8, 0)
+    assert sizes.get(onnx.TensorProto.FLOAT, 0) < 0.05 * integers  # timestep features, positions
+
+
+def test_int4_convolutions_are_four_bits_wide(bundle_of: Bundles) -> None:
+    graph = onnx.load(str(bundle_of("sd1", "int4") / "unet.onnx"), load_external_data=False).graph
+    conv = {node.op_type for node in graph.node if "resnets.0.conv1" in " ".join(node.input)}
+    assert conv == {"MatMulNBits"}
+    bits = [a.i for node in graph.node if "conv1.8" in " ".join(node.input) for a in node.attribute if a.name == "bits"]
+    assert bits and set(bits) == {4}
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from edge_sdk.memory import status_mb
+import onnxruntime
+from export.onnx import session
+small, large = (Path(path) for path in sys.argv[1:])
+session(small)  # what the library itself takes
+before = status_mb("RssAnon")
+opened = session(large)
+print(status_mb("RssAnon") - before)
+"""
+
+
+def test_a_loaded_session_holds_no_copy_of_the_weights(bundle_of: Bundles) -> None:
+    bundle = bundle_of("pocket", "int8")
+    files = str(bundle / "text_encoder.onnx"), str(bundle / "zo_loss.onnx")
+    done = subprocess.run([sys.executable, "-c", MEMORY, *files], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5 * (bundle / "weights.bin").stat().st_size / 1e6
+
+
+def test_the_step_graph_takes_the_steps_of_the_host_loop(bundle_of: Bundles) -> None:
+    bundle, seed = bundle_of("sd1", "int8"), 5
+    config = ZoConfig(max_train_steps=8, zo_samples=1, subspace_buffer=3, subspace_threshold=0.5, zo_mu=0.01)
+    reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0)
+    loss, step = session(bundle / "zo_loss.onnx"), session(bundle / "zo_step.onnx")
+    objective = GraphObjective(reference, lambda inputs: loss.run(None, inputs)[0])
+    token = start = reference.variable(2)
+    state = State.start(config, seed, start)
+    m, v, removed = np.zeros_like(start), np.zeros_like(start), np.zeros_like(start)
+    for i, host in enumerate(run(objective, state)):
+        (drawn,) = draw(objective, seed, i, 1, config.timestep_range)
+        betas = np.array([config.adam_beta1, config.adam_beta2])
+        numbers = {"mu_plus": [config.zo_mu], "mu_minus": [0], "betas": betas, "correction": 1 / (1 - betas ** (i + 1)),
+                   "rate": [learning_rate(config, i)], "eps": [config.adam_eps]}  # fmt: skip
+        inputs = objective.inputs(token, drawn) | {name: np.array(x, np.float32) for name, x in numbers.items()}
+        inputs |= {"direction": directions(config, seed, i, start.shape)[0], "m": m, "v": v, "removed": removed}
+        token, m, v, _ = step.run(None, inputs)
+        np.testing.assert_allclose(token, host.embedding, atol=2e-3 * np.abs(host.embedding - start).max())
+        removed = state.subspace.removed if len(state.subspace.removed) else removed
+    assert len(state.subspace.removed) > 0 and np.abs(token - start).max() > 1e-3
