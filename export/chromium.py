@@ -36,14 +36,17 @@ class Page:
         self._answers: dict[int, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
 
-    def open(self, url: str) -> None:
-        """Load an address."""
+    def attach(self) -> None:
+        """Make the page."""
         target = self.send("Target.createTarget", {"url": "about:blank"}, timeout=START_S)["targetId"]
         self._session = self.send("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self._watch(self._session)
         self.send("Page.enable")
+
+    def open(self, url: str) -> None:
+        """Load an address."""
         self.send("Page.navigate", {"url": url})
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'", START_S)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(url)}", START_S)
 
     def _watch(self, session: str) -> None:
         """Report requests and errors of a page or worker, and of the workers that it starts."""
@@ -105,8 +108,8 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(url: str, *flags: str) -> Iterator[Page]:
-    """A page of a browser of its own, with a profile of its own; both are gone afterwards.
+def opened(*flags: str) -> Iterator[Page]:
+    """An empty page of a browser of its own, with a profile of its own; both are gone afterwards.
 
     Raises:
         EdgeSdkError: there is no browser, or it does not start.
@@ -126,7 +129,7 @@ def opened(url: str, *flags: str) -> Iterator[Page]:
         for end in theirs.values():
             os.close(end)
         page = Page(read, write)
-        page.open(url)
+        page.attach()
         yield page
 
 

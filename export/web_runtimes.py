@@ -52,7 +52,8 @@ def chromium(bundle: Path, calls: int = 1) -> WebRun:
     name = "onnxruntime-web in Chromium"
     if why := ("chromium is not installed" if browser.executable() is None else missing()):
         return WebRun(name, missing=why)
-    with serving(bundle) as url, browser.opened(f"{url}verify.html?calls={calls}") as page:
+    with serving(bundle) as url, browser.opened() as page:
+        page.open(f"{url}verify.html?calls={calls}")
         found = page.evaluate("window.verified", LIMIT_S)
         version = page.evaluate("navigator.userAgent.match(/Chrome\\/(\\d+)/)[1]")
     if "error" in found:

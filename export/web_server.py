@@ -3,8 +3,6 @@
 Every address it answers is in a table that is made at the start, so there is no path to escape by and nothing to list.
 """
 
-import json
-import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.pocket import PHOTOS
+from edge_sdk.runtime.bundle import MANIFEST, Bundle
 
 HOST = "127.0.0.1"
 WEB = Path(__file__).parent / "web"
@@ -55,7 +54,7 @@ def addresses(bundle: Path) -> dict[str, Path]:
     """All that is served, by its path in the address.
 
     Raises:
-        EdgeSdkError: the runtime is not installed, or the folder is not a bundle.
+        EdgeSdkError: the runtime is not installed, or the folder is not a bundle that `Bundle.open` accepts.
     """
     if why := missing():
         raise EdgeSdkError(why)
@@ -64,19 +63,12 @@ def addresses(bundle: Path) -> dict[str, Path]:
     found = {f"/{path.relative_to(WEB).as_posix()}": path for path in files}
     found["/"] = WEB / "index.html"
     found |= {f"/samples/{path.name}": path for path in PHOTOS.glob("*.png")}
-    return found | {f"/bundle/{name}": bundle / name for name in _names(bundle)}
-
-
-def _names(bundle: Path) -> list[str]:
-    """The files of a bundle: those that its manifest names and that are plain ones below its folder."""
-    try:
-        named = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["files"]
-        names = ["manifest.json", *named]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{bundle} is not a bundle; give a folder made by edge-sdk export") from error
-    root = bundle.resolve()
-    plain = (name for name in names if re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name))
-    return [name for name in plain if (root / name).resolve() == root / name]
+    opened = Bundle.open(bundle)
+    if opened.manifest["format"] != "onnx":
+        raise EdgeSdkError(
+            f"{bundle} is for {opened.manifest['format']}; export one with --format onnx for a browser"
+        )
+    return found | {f"/bundle/{name}": bundle / name for name in (MANIFEST, *opened.manifest["files"])}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -15,7 +15,9 @@ def serve(args: argparse.Namespace) -> int:
     from export import web_server
 
     if args.bundle and args.output_dir:
-        raise EdgeSdkError("both a bundle and an output_dir are given; give --bundle to serve one, or --output_dir to make one")
+        raise EdgeSdkError(
+            "both bundle and output_dir are given; give --bundle to serve one or --output_dir to make one"
+        )
     if why := web_server.missing():
         raise EdgeSdkError(why)
     with contextlib.ExitStack() as stack:
