@@ -8,7 +8,9 @@ from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.bundle import Bundle
+from export import web_runtimes
 from export.cases import value_of, worst_difference
+from export.web_runtimes import WebRun
 
 GOLDEN_SCHEMA = 1
 
@@ -99,6 +101,21 @@ def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
     return Outcome("Core ML", missing="runs on Apple devices only; see ios_demo/")
 
 
+def web(run: Callable[[Path], WebRun]) -> Callable[[Bundle, list[dict]], Outcome]:
+    """One of the web runtimes, which reads the bundle itself."""
+
+    def outcome(bundle: Bundle, cases: list[dict]) -> Outcome:
+        made = run(bundle.folder)
+        if made.missing is not None:
+            return Outcome(made.runtime, missing=made.missing)
+        if left_out := {case["graph"] for case in cases} - set(made.differences):
+            raise EdgeSdkError(f"{made.runtime} left out the graph {min(left_out)}")
+        worst = max(made.differences, key=lambda graph: made.differences[graph] / made.bounds[graph])
+        return Outcome(made.runtime, made.differences[worst], worst, made.bounds[worst])
+
+    return outcome
+
+
 def judged(title: str, runtime: str, cases: list[dict], differences: list[tuple[str, float]]) -> Outcome:
     """The case that came closest to its bound."""
     rows = [
@@ -114,6 +131,6 @@ def is_here(package: str) -> bool:
 
 
 RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {
-    "onnx": (onnxruntime,),
+    "onnx": (onnxruntime, web(web_runtimes.node), web(web_runtimes.chromium)),
     "coreml": (interpreter, coreml),
 }
