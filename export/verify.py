@@ -8,7 +8,9 @@ from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.bundle import Bundle
+from export import web_runtimes
 from export.cases import value_of, worst_difference
+from export.web_runtimes import WebRun
 
 GOLDEN_SCHEMA = 1
 
@@ -78,6 +80,42 @@ def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     return judged(f"onnxruntime {runtime.__version__}", "onnxruntime", cases, differences)
 
 
+def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Our own reading of the saved programs: what they compute, not that Core ML takes them."""
+    title = "interpreter of the Core ML programs"
+    if not is_here("coremltools"):
+        return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
+    from export.mil import Interpreter
+
+    differences = []
+    for graph in dict.fromkeys(case["graph"] for case in cases):
+        opened = Interpreter(bundle.graph(graph))
+        for case in (case for case in cases if case["graph"] == graph):
+            outputs = opened.run({name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            differences.append((graph, worst_difference(case, outputs)))
+    return judged(title, "interpreter", cases, differences)
+
+
+def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Core ML itself is on Apple devices only."""
+    return Outcome("Core ML", missing="runs on Apple devices only; see ios_demo/")
+
+
+def web(run: Callable[[Path], WebRun]) -> Callable[[Bundle, list[dict]], Outcome]:
+    """One of the web runtimes, which reads the bundle itself."""
+
+    def outcome(bundle: Bundle, cases: list[dict]) -> Outcome:
+        made = run(bundle.folder)
+        if made.missing is not None:
+            return Outcome(made.runtime, missing=made.missing)
+        if left_out := {case["graph"] for case in cases} - set(made.differences):
+            raise EdgeSdkError(f"{made.runtime} left out the graph {min(left_out)}")
+        worst = max(made.differences, key=lambda graph: made.differences[graph] / made.bounds[graph])
+        return Outcome(made.runtime, made.differences[worst], worst, made.bounds[worst])
+
+    return outcome
+
+
 def judged(title: str, runtime: str, cases: list[dict], differences: list[tuple[str, float]]) -> Outcome:
     """The case that came closest to its bound."""
     rows = [
@@ -92,4 +130,7 @@ def is_here(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {"onnx": (onnxruntime,)}
+RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {
+    "onnx": (onnxruntime, web(web_runtimes.node), web(web_runtimes.chromium)),
+    "coreml": (interpreter, coreml),
+}
