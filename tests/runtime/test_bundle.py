@@ -197,3 +197,16 @@ def test_the_hash_names_the_bundle(copy_of: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", before) and Bundle.open(copy_of).sha256 == before
     entry("created_by", "another")(copy_of)
     assert Bundle.open(copy_of).sha256 != before
+
+
+def test_a_graph_may_be_a_folder_as_for_core_ml(copy_of: Path) -> None:
+    (copy_of / "unet.mlpackage").mkdir()
+    (copy_of / "unet.onnx").rename(copy_of / "unet.mlpackage" / "model")
+    with pytest.raises(EdgeSdkError, match=r"unet.onnx is missing"):
+        Bundle.open(copy_of)
+    edited(lambda m: m["files"].update({"unet.mlpackage/model": m["files"].pop("unet.onnx")}))(copy_of)
+    entry("graphs.unet.file", "unet.mlpackage")(copy_of)
+    assert Bundle.open(copy_of).graph("unet") == copy_of / "unet.mlpackage"
+    (copy_of / "unet.mlpackage" / "more").write_text("")
+    with pytest.raises(EdgeSdkError, match=r"unet.mlpackage/more is not listed"):
+        Bundle.open(copy_of)
