@@ -1,6 +1,7 @@
 """The loss of a bundle is the loss of PyTorch on the same weights, row by row."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from edge_sdk import Personalizer
 from edge_sdk.config import PersonalizeConfig
+from edge_sdk.images import Photos, load_photos
 from edge_sdk.zo import draw
 from tests.runtime.conftest import Pairs
 
@@ -16,7 +18,7 @@ KINDS = [("pocket", "int8"), ("sd1", "int8"), ("sd2", "int4"), ("sdxl", "int8"),
 TOLERANCE = 1e-5  # relative, of a loss
 
 
-def prepared(personalizer: Personalizer, photos: Path, **options: Any) -> Any:
+def prepared(personalizer: Personalizer, photos: Path | Photos, **options: Any) -> Any:
     return personalizer.prepare(photos, PersonalizeConfig.from_options(initializer_token="person", **options))
 
 
@@ -25,7 +27,8 @@ def prepared(personalizer: Personalizer, photos: Path, **options: Any) -> Any:
 def test_the_loss_is_that_of_pytorch_for_the_same_draws(
     family: str, weights: str, use_captions: bool, pair_of: Pairs, photos: Path
 ) -> None:
-    own, wanted = (prepared(p, photos, num_vectors=2, use_captions=use_captions) for p in pair_of(family, weights))
+    loaded = replace(load_photos(photos, 16), captions=("a dark {}", "{} in the mug", "close up"))
+    own, wanted = (prepared(p, loaded, num_vectors=2, use_captions=use_captions) for p in pair_of(family, weights))
     assert (own.objective.ids == wanted.objective.ids.numpy()).all() and own.widths == wanted.widths
     assert own.fingerprints["photos"] == wanted.fingerprints["photos"]
     np.testing.assert_allclose(own.objective.latents.mean, wanted.objective.latents.mean, rtol=1e-4, atol=1e-5)
