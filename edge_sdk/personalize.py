@@ -92,7 +92,7 @@ class Personalizer:
 
     @classmethod
     def from_bundle(cls, folder: str | Path) -> "Personalizer":
-        """Open what ``edge-sdk export`` has written, to be run by ONNX Runtime; see `edge_sdk.runtime.open_bundle`."""
+        """Open what ``edge-sdk export`` wrote, for ONNX Runtime; see `edge_sdk.runtime.model.open_bundle`."""
         from edge_sdk.runtime.model import open_bundle
 
         return cls(open_bundle(folder))

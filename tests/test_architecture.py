@@ -80,6 +80,28 @@ def test_the_optimizer_needs_numpy_only(path: Path) -> None:
     assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
 
 
+# Modules of the package that the runtime may use, none of which needs PyTorch.
+SMALL = ("config", "ddim", "embedding", "errors", "images", "memory", "prepared", "runtime", "tokenizer", "zo")
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "runtime"], ids=name_of)
+def test_the_runtime_needs_numpy_and_onnxruntime_only(path: Path) -> None:
+    own = tuple(f"edge_sdk.{name}" for name in SMALL)
+    allowed = ("numpy", "onnxruntime", *own, *sys.stdlib_module_names)
+    seen = [module for module in imports(path) if module != "edge_sdk"]
+    assert [module for module in seen if not any(is_in(module, each) for each in allowed)] == []
+
+
+def test_what_the_runtime_uses_loads_no_torch() -> None:
+    modules = " ".join(
+        f"edge_sdk.{name}" for name in (*SMALL, "runtime.model", "personalize", "run_folder", "generate")
+    )
+    done = run(f"import sys, importlib; [importlib.import_module(name) for name in {modules!r}.split()]; "
+               "print(*{name.partition('.')[0] for name in sys.modules})")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) & set(HEAVY) == {"onnxruntime"}
+
+
 def test_only_one_file_knows_quanto() -> None:
     users = [name_of(path) for path in PACKAGE if any(is_in(module, "optimum") for module in imports(path))]
     assert users == ["edge_sdk/quantization/quanto.py"]

@@ -1,0 +1,212 @@
+"""What a reader refuses before any runtime opens a file: one line each, naming the entry or the file."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.models import open_model
+from edge_sdk.runtime.bundle import Bundle
+from edge_sdk.runtime.model import open_bundle
+from edge_sdk.runtime.session import open_session
+from edge_sdk.runtime.text import BundleText
+
+Break = Callable[[Path], None]
+
+
+def edited(change: Callable[[dict[str, Any]], Any]) -> Break:
+    """Changes the manifest."""
+
+    def apply(folder: Path) -> None:
+        path = folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+
+    return apply
+
+
+def entry(where: str, value: Any) -> Break:
+    """Sets an entry of the manifest, given with dots."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        *path, last = where.split(".")
+        for name in path:
+            manifest = manifest[int(name) if name.isdigit() else name]
+        manifest[last] = value
+
+    return edited(change)
+
+
+def listed(name: str, **more: Any) -> Break:
+    return edited(lambda m: m["files"].update({name: {"role": "graph", "bytes": 1, "sha256": "0" * 64, **more}}))
+
+
+def flipped(folder: Path) -> None:
+    data = bytearray((folder / "weights.bin").read_bytes())
+    data[-1] ^= 1
+    (folder / "weights.bin").write_bytes(data)
+
+
+def linked_file(folder: Path) -> None:
+    (folder / "unet.onnx").rename(folder.parent / "unet.onnx")
+    (folder / "unet.onnx").symlink_to(folder.parent / "unet.onnx")
+
+
+def linked_folder(folder: Path) -> None:
+    shutil.move(folder / "tokenizer", folder.parent / "tokenizer")
+    (folder / "tokenizer").symlink_to(folder.parent / "tokenizer")
+
+
+def linked_manifest(folder: Path) -> None:
+    (folder / "manifest.json").rename(folder.parent / "manifest.json")
+    (folder / "manifest.json").symlink_to(folder.parent / "manifest.json")
+
+
+BREAKS: dict[str, tuple[Break, str]] = {
+    "no folder": (shutil.rmtree, "manifest.json cannot be read .*No such file"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json cannot be read"),
+    "manifest a folder": (lambda f: ((f / "manifest.json").unlink(), (f / "manifest.json").mkdir()), "cannot be read"),
+    "manifest a link": (linked_manifest, "manifest.json is a link"),
+    "not JSON": (lambda f: (f / "manifest.json").write_text("{"), "cannot be read as JSON"),
+    "not UTF-8": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe{}x"), "cannot be read as JSON"),
+    "deep": (lambda f: (f / "manifest.json").write_text("[" * 100_000), "cannot be read as JSON"),
+    "a list": (lambda f: (f / "manifest.json").write_text("[]"), "schema version None"),
+    "newer": (entry("schema_version", 2), "has schema version 2; this program reads 1"),
+    "version true": (entry("schema_version", True), "has schema version True"),
+    "no version": (edited(lambda m: m.pop("schema_version")), "has schema version None"),
+    "key missing": (edited(lambda m: m.pop("vocabulary_std")), "vocabulary_std is missing"),
+    "inner key missing": (edited(lambda m: m["embedding"][0]["table"].pop("offset")), "0.table.offset is missing"),
+    "text for a number": (entry("resolution", "16"), "resolution is '16', not an integer"),
+    "true for a number": (entry("resolution", True), "resolution is True, not an integer"),
+    "infinity": (entry("vocabulary_std", float("inf")), "vocabulary_std is inf, not a finite number"),
+    "number for a text": (entry("execution", 3), "execution is 3, not a text"),
+    "object for a list": (entry("embedding", {}), "embedding is {}, not a list"),
+    "list for an object": (entry("files", []), "files is .*, not an object"),
+    "unknown family": (entry("model.family", "gan"), "model.family is 'gan', not one of pocket"),
+    "unknown dtype": (entry("embedding.0.table.dtype", "int8"), "embedding.0.table.dtype is 'int8', not one of"),
+    "unhashable": (entry("format", []), "format is "),
+    "short table of a": (edited(lambda m: m["scheduler"]["a"].pop()), "scheduler.a and scheduler.b must have"),
+    "two encoders": (edited(lambda m: m["tokens"].append(m["tokens"][0])), "as many text encoders"),
+    "prompt without mark": (entry("prompts.object.0.text", "a dog"), "must hold the placeholder's mark"),
+    "no prompts": (entry("prompts", {}), "there must be a prompt"),
+    "norms turned around": (entry("embedding.0.norm_range", [2.0, 1.0]), "norm_range must be a least and a largest"),
+    "table of another shape": (entry("embedding.0.table.shape", [400, 31]), "table.shape must be vocab_size, width"),
+    "table past the end": (entry("embedding.0.table.offset", 10**9), "a table goes beyond the end of weights.bin"),
+    "absolute path": (listed("/etc/passwd"), "names the path '/etc/passwd'; paths are relative"),
+    "parent": (listed("../manifest.json"), r"names the path '\.\./manifest.json'"),
+    "parent inside": (listed("a/../../b"), r"names the path 'a/\.\./\.\./b'"),
+    "backslash": (listed("a\\b"), "names the path"),
+    "drive": (listed("C:b"), "names the path 'C:b'"),
+    "empty part": (listed("a//b"), "names the path 'a//b'"),
+    "graph outside": (entry("graphs.unet.file", "../unet.onnx"), r"names the path '\.\./unet.onnx'"),
+    "tokenizer outside": (entry("tokens.0.folder", "/tmp"), "names the path '/tmp'"),
+    "table outside": (entry("embedding.0.table.file", "../weights.bin"), r"names the path '\.\./weights.bin'"),
+    "manifest lists itself": (listed("manifest.json"), "names the path 'manifest.json'"),
+    "graph not listed": (edited(lambda m: m["files"].pop("unet.onnx")), "uses unet.onnx but does not list it"),
+    "table not listed": (edited(lambda m: m["files"].pop("weights.bin")), "uses weights.bin but does not list it"),
+    "tokenizer not listed": (entry("tokens.0.folder", "words"), "uses words but does not list it"),
+    "more than listed": (lambda f: (f / "tokenizer" / "x.json").write_text("{}"), "x.json is not listed in"),
+    "missing file": (lambda f: (f / "unet.onnx").unlink(), "unet.onnx is missing, which manifest.json lists"),
+    "cut short": (lambda f: os.truncate(f / "weights.bin", 100), r"weights.bin has 100 bytes and .* says \d"),
+    "one bit": (flipped, "weights.bin is not the file that manifest.json lists"),
+    "link to a file": (linked_file, "unet.onnx is a link"),
+    "link to a folder": (linked_folder, "tokenizer is a link"),
+    "a pipe": (lambda f: os.mkfifo(f / "pipe"), "pipe is not a file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "said"), BREAKS.values(), ids=BREAKS)
+def test_a_bad_bundle_is_refused_in_one_line_before_a_session_opens(
+    damage: Break, said: str, copy_of: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bundle.open(copy_of)
+    damage(copy_of)
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a session was opened")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    with pytest.raises(EdgeSdkError, match=said) as caught:
+        open_bundle(copy_of)
+    assert "\n" not in str(caught.value) and str(copy_of) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (entry("format", "coreml"), "is a bundle for coreml; this command runs onnx"),
+        (entry("runtime.onnxruntime.graph_optimization_level", "most"), "settings for onnxruntime that cannot be used"),
+        (entry("runtime.onnxruntime.session", [1]), "settings for onnxruntime that cannot be used"),
+        (entry("tokens.0.pad", 3), "manifest.json says otherwise"),
+        (edited(lambda m: m["graphs"].pop("zo_loss")), "has no graph zo_loss; it has text_encoder, unet"),
+    ],
+    ids=["Core ML", "level", "settings", "other marks", "no graph"],
+)
+def test_what_only_this_runtime_refuses_is_one_line_too(damage: Break, said: str, copy_of: Path) -> None:
+    damage(copy_of)
+    with pytest.raises(EdgeSdkError, match=said) as caught:
+        bundle = open_bundle(copy_of).bundle
+        BundleText(bundle)
+        open_session(bundle, "zo_loss")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_one_line(copy_of: Path) -> None:
+    data = b"not a graph"
+    (copy_of / "unet.onnx").write_bytes(data)
+    listed("unet.onnx", bytes=len(data), sha256=hashlib.sha256(data).hexdigest())(copy_of)
+    with pytest.raises(
+        EdgeSdkError, match=f"unet.onnx cannot be loaded by onnxruntime {onnxruntime.__version__}"
+    ) as said:
+        open_session(Bundle.open(copy_of), "unet")
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(("family", "weights"), [("sd1", "int8"), ("sdxl", "int8"), ("pocket", "int8")])
+def test_text_is_that_of_the_model(family: str, weights: str, bundle_of: Callable[[str, str], Path]) -> None:
+    folder = bundle_of(family, weights)
+    bundle = Bundle.open(folder)
+    text, wanted = (
+        BundleText(bundle),
+        open_model("pocket" if family == "pocket" else str(folder.parent / family)).load_text(),
+    )
+    prompts = ["a photo of <s>", "zebra <s> 42, (<s>)", ""]
+    assert (text.tokenize(prompts, {"<s>": 2}) == wanted.tokenize(prompts, {"<s>": 2}).numpy()).all()
+    np.testing.assert_allclose(
+        text.initial_embedding("person", 2), wanted.initial_embedding("person", 2), rtol=1e-3, atol=1e-5
+    )
+    for word, said in (("dog cat", "makes 2 tokens"), ("", "makes 0 tokens")):
+        with pytest.raises(EdgeSdkError, match=said):
+            text.initial_embedding(word, 1)
+    with pytest.raises(EdgeSdkError, match="already a word of the model"):
+        text.check_placeholder("person")
+
+
+def test_the_hash_names_the_bundle(copy_of: Path) -> None:
+    before = Bundle.open(copy_of).sha256
+    assert re.fullmatch("[0-9a-f]{64}", before) and Bundle.open(copy_of).sha256 == before
+    entry("created_by", "another")(copy_of)
+    assert Bundle.open(copy_of).sha256 != before
+
+
+def test_a_graph_may_be_a_folder_as_for_core_ml(copy_of: Path) -> None:
+    (copy_of / "unet.mlpackage").mkdir()
+    (copy_of / "unet.onnx").rename(copy_of / "unet.mlpackage" / "model")
+    with pytest.raises(EdgeSdkError, match=r"unet.onnx is missing"):
+        Bundle.open(copy_of)
+    edited(lambda m: m["files"].update({"unet.mlpackage/model": m["files"].pop("unet.onnx")}))(copy_of)
+    entry("graphs.unet.file", "unet.mlpackage")(copy_of)
+    assert Bundle.open(copy_of).graph("unet") == copy_of / "unet.mlpackage"
+    (copy_of / "unet.mlpackage" / "more").write_text("")
+    with pytest.raises(EdgeSdkError, match=r"unet.mlpackage/more is not listed"):
+        Bundle.open(copy_of)

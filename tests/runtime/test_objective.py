@@ -1,0 +1,73 @@
+"""The loss of a bundle is the loss of PyTorch on the same weights, row by row."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_sdk import Personalizer
+from edge_sdk.config import PersonalizeConfig
+from edge_sdk.images import Photos, load_photos
+from edge_sdk.zo import draw
+from tests.runtime.conftest import Pairs
+
+KINDS = [("pocket", "int8"), ("sd1", "int8"), ("sd2", "int4"), ("sdxl", "int8"), ("flow", "none")]
+TOLERANCE = 1e-5  # relative, of a loss
+
+
+def prepared(personalizer: Personalizer, photos: Path | Photos, **options: Any) -> Any:
+    return personalizer.prepare(photos, PersonalizeConfig.from_options(initializer_token="person", **options))
+
+
+@pytest.mark.parametrize("use_captions", [False, True], ids=["templates", "captions"])
+@pytest.mark.parametrize(("family", "weights"), KINDS, ids=lambda value: value)
+def test_the_loss_is_that_of_pytorch_for_the_same_draws(
+    family: str, weights: str, use_captions: bool, pair_of: Pairs, photos: Path
+) -> None:
+    loaded = replace(load_photos(photos, 16), captions=("a dark {}", "{} in the mug", "close up"))
+    own, wanted = (prepared(p, loaded, num_vectors=2, use_captions=use_captions) for p in pair_of(family, weights))
+    assert (own.objective.ids == wanted.objective.ids.numpy()).all() and own.widths == wanted.widths
+    assert own.fingerprints["photos"] == wanted.fingerprints["photos"]
+    np.testing.assert_allclose(own.objective.latents.mean, wanted.objective.latents.mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(own.objective.latents.std, wanted.objective.latents.std, rtol=1e-4, atol=1e-5)
+    rng = np.random.default_rng(0)
+    moved = own.vocabulary_std * rng.standard_normal((8, *own.initial.shape))
+    embeddings = (own.initial / own.scale + moved).astype(np.float32)
+    draws = draw(own.objective, 0, 0, 8, (0, 1000))
+    losses = own.objective.losses(embeddings, draws)
+    assert losses.dtype == np.float64 and len(set(losses)) == 8
+    np.testing.assert_allclose(losses, wanted.objective.losses(embeddings, draws), rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("family", "weights"), KINDS, ids=lambda value: value)
+def test_where_learning_starts_and_its_bounds_are_those_of_pytorch(
+    family: str, weights: str, pair_of: Pairs, photos: Path
+) -> None:
+    own, wanted = (prepared(p, photos) for p in pair_of(family, weights))
+    np.testing.assert_allclose(own.initial, wanted.initial, rtol=1e-3, atol=1e-5)  # tables may be in half precision
+    np.testing.assert_allclose(own.scale, np.broadcast_to(wanted.scale, own.scale.shape), rtol=1e-4)
+    assert np.ravel(own.norm_range) == pytest.approx(np.ravel(wanted.norm_range), rel=1e-4)
+    assert own.vocabulary_std == pytest.approx(wanted.vocabulary_std, rel=1e-5)
+    assert own.zo.to_dict().keys() == wanted.zo.to_dict().keys() and own.zo.max_train_steps == 1333
+
+
+def test_neighbouring_rows_with_one_embedding_are_one_call(
+    bundle_of: Callable[[str, str], Path], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared(Personalizer.from_bundle(bundle_of("sd1", "int8")), photos)
+    objective, a = made.objective, made.initial
+    draws = draw(objective, 0, 0, 5, (0, 1000))
+    rows = np.stack([a, a, 1.5 * a, a, a])
+    alone = np.concatenate([objective.losses(rows[b : b + 1], draws[b : b + 1]) for b in range(5)])
+    loss, calls = objective.loss, []
+
+    def counted(**inputs: np.ndarray) -> list[np.ndarray]:
+        calls.append(len(inputs["latents"]))
+        return loss(**inputs)
+
+    monkeypatch.setattr(objective, "loss", counted)
+    np.testing.assert_allclose(objective.losses(rows, draws), alone, rtol=1e-6)
+    assert calls == [2, 1, 2]
