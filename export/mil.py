@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from edge_sdk.errors import EdgeSdkError
 from export.mil_package import Package
 
+SMALL = 4096  # elements of a constant that is kept
 Tensor = torch.Tensor
 Arguments = dict[str, Any]  # by name: tensors, floats widened to float32; texts; lists of either
 
@@ -37,6 +38,8 @@ class Interpreter:
         for op in self._operations:
             if op.type not in OPERATIONS:
                 raise EdgeSdkError(f"{package} has the operation {op.type}, which the interpreter does not know")
+        self._kinds = {o.name: Package.kind(o.type) for op in self._operations for o in op.outputs}
+        self._small: dict[str, Any] = {}  # constants that are worth keeping
         self._last_use = {name: i for i, op in enumerate(self._operations) for name in _names(op)}
 
     @torch.inference_mode()
@@ -77,7 +80,7 @@ class Interpreter:
         if binding.WhichOneof("binding") == "value":
             value = self.package.value(binding.value)
         elif binding.name in self._constants:
-            value = self.package.value(self._constants[binding.name].attributes["val"])
+            value = self._constant(binding.name)
         else:
             value = values[binding.name]
             if not isinstance(value, Tensor):  # a compressed constant
@@ -86,9 +89,18 @@ class Interpreter:
                 value = unpacked[binding.name]
         return value.float() if isinstance(value, Tensor) and value.dtype == torch.float16 else value
 
+    def _constant(self, name: str) -> Any:
+        """A constant; large ones are read from the file at every use."""
+        if name in self._small:
+            return self._small[name]
+        value = self.package.value(self._constants[name].attributes["val"])
+        if not isinstance(value, Tensor) or value.numel() <= SMALL:
+            self._small[name] = value
+        return value
+
     def _checked(self, op: Any, output: Any, tensor: Tensor) -> Tensor:
         """A value as the program declares it, rounded if that is float16."""
-        shape, dtype = self.package.kind(output.type)
+        shape, dtype = self._kinds[output.name]
         wanted = getattr(torch, dtype)
         same_kind = tensor.dtype == wanted or (tensor.is_floating_point() and wanted.is_floating_point)
         if tuple(tensor.shape) != shape or not (same_kind or op.type == "cast"):
