@@ -8,13 +8,35 @@ HELP = "learn a bundled subject on the embedded model and draw it, before and af
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from edge_sdk.cli.common import add_common, add_device, add_resume
 
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder for the results")
+    parser.add_argument("--output_dir", metavar="DIR", help="a new folder for the results; with --web for the bundle, "
+                        "which is otherwise kept for this once")  # fmt: skip
+    parser.add_argument("--web", action="store_true", help="in a browser instead: serve a page on this computer")
+    parser.add_argument(
+        "--bundle", metavar="DIR", help="with --web: a folder that edge-sdk export wrote"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="with --web (default: any that is free)")
     add_resume(parser)
     add_device(parser)
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from edge_sdk.errors import EdgeSdkError
+
+    if args.web:
+        from edge_sdk.cli.web import serve
+
+        return serve(args)
+    for name in ("bundle", "port"):
+        if getattr(args, name) is not None:
+            raise EdgeSdkError(f"--{name} is for the page only; add --web")
+    if args.output_dir is None:
+        raise EdgeSdkError("output_dir is not given; give --output_dir, a new folder for the results, or --web")
+    return learn(args)
+
+
+def learn(args: argparse.Namespace) -> int:
+    """Without a browser."""
     from pathlib import Path
 
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on

@@ -1,0 +1,46 @@
+"""`edge-sdk demo --web`: the page, served to this computer."""
+
+import argparse
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve a bundle of the embedded model, or the one given, until Ctrl-C."""
+    from edge_sdk.cli.common import gentle_interrupt, quiet_libraries
+    from edge_sdk.cli.main import DONE
+    from edge_sdk.errors import EdgeSdkError, MissingExtraError
+    from export import web_server
+
+    if args.bundle and args.output_dir:
+        raise EdgeSdkError(
+            "both bundle and output_dir are given; give --bundle to serve one or --output_dir to make one"
+        )
+    if why := web_server.missing():
+        raise EdgeSdkError(why)
+    with contextlib.ExitStack() as stack:
+        if args.bundle:
+            bundle = Path(args.bundle)
+        else:
+            quiet_libraries()
+            try:
+                from export.bundle import export
+            except ModuleNotFoundError as error:
+                raise MissingExtraError("making a bundle", "torch") from error
+            folder = args.output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sdk-"))
+            bundle = Path(folder) if args.output_dir else Path(folder) / "pocket"
+            _say(args, "making a bundle of the embedded model")
+            export("pocket", bundle, seed=args.seed or 0)
+        url = stack.enter_context(web_server.serving(bundle, args.port or 0))
+        _say(args, f"open {url} in a browser; Ctrl-C ends it", always=True)
+        with gentle_interrupt() as stop:
+            while not stop():
+                time.sleep(0.1)
+    return DONE
+
+
+def _say(args: argparse.Namespace, message: str, always: bool = False) -> None:
+    if always or not args.quiet:
+        print(message, flush=True)

@@ -1,0 +1,152 @@
+/** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
+
+export const SCHEMA_VERSION = 1;
+
+/** A bundle that cannot be used; one line. */
+export class BundleError extends Error {}
+
+/** Files below an address of this page's origin: a source for `openBundle`. */
+export function fetched(base) {
+  return async (path) => {
+    const answer = await fetch(new URL(path, base));
+    if (!answer.ok) throw new BundleError(`${path} is not there (${answer.status}); choose a bundle made by edge-sdk export`);
+    return new Uint8Array(await answer.arrayBuffer());
+  };
+}
+
+/**
+ * Read the manifest.
+ *
+ * @param read path -> Promise<Uint8Array>
+ * @param ort the module onnxruntime-web
+ * @throws {BundleError} not a manifest, of another schema or format, or with a path that leads out of the folder
+ */
+export async function openBundle(read, ort) {
+  const manifest = parsed(await read('manifest.json'), 'manifest.json');
+  if (manifest?.schema_version !== SCHEMA_VERSION) {
+    throw new BundleError(`manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}`);
+  }
+  if (manifest.format !== 'onnx') throw new BundleError(`the bundle's format is ${manifest.format}; a browser runs onnx`);
+  for (const path of Object.keys(manifest.files ?? {})) {
+    if (!isSafe(path)) throw new BundleError(`manifest.json names ${JSON.stringify(path)}, which is not a path below the bundle`);
+  }
+  return new Bundle(manifest, read, ort);
+}
+
+/** Relative, with "/" between plain names. */
+export function isSafe(path) {
+  return path.split('/').every((name) => /^[\w.-]+$/.test(name) && name !== '.' && name !== '..');
+}
+
+function parsed(bytes, name) {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new BundleError(`${name} is not JSON (${error.message}); make the bundle again`);
+  }
+}
+
+export class Bundle {
+  #read; #ort;
+  #weights = null;
+
+  constructor(manifest, read, ort) {
+    this.manifest = manifest;
+    this.#read = read;
+    this.#ort = ort;
+  }
+
+  has(path) {
+    return Object.hasOwn(this.manifest.files, path);
+  }
+
+  /**
+   * A file's bytes.
+   * @throws {BundleError} not in the manifest, or of another size or hash than there
+   */
+  async bytes(path) {
+    if (!this.has(path)) throw new BundleError(`${path} is not in the manifest; make the bundle again`);
+    const wanted = this.manifest.files[path], data = await this.#read(path);
+    if (data.byteLength !== wanted.bytes) {
+      throw new BundleError(`${path} has ${data.byteLength} bytes and must have ${wanted.bytes}; copy the bundle again`);
+    }
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', data));
+    if (Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('') !== wanted.sha256) {
+      throw new BundleError(`${path} has another sha256 than in the manifest; copy the bundle again`);
+    }
+    return data;
+  }
+
+  async json(path) {
+    return parsed(await this.bytes(path), path);
+  }
+
+  /** The weight files, read once, whichever graph needs them first. */
+  async weights() {
+    const files = Object.entries(this.manifest.files).filter(([, { role }]) => role === 'weights');
+    this.#weights ??= Promise.all(files.map(async ([path]) => ({ path, data: await this.bytes(path) })));
+    return this.#weights;
+  }
+
+  /** Open a graph by its name. */
+  async graph(name) {
+    const described = this.manifest.graphs[name];
+    if (!described) throw new BundleError(`the bundle has no graph ${name}; make it again`);
+    const runtime = this.manifest.runtime?.['onnxruntime-web'] ?? this.manifest.runtime?.onnxruntime ?? {};
+    const [model, externalData] = await Promise.all([this.bytes(described.file), this.weights()]);
+    const session = await this.#ort.InferenceSession.create(model, {
+      executionProviders: ['wasm'],
+      externalData,
+      enableCpuMemArena: runtime.enable_cpu_mem_arena ?? true,
+      extra: nested(runtime.session ?? {}),
+      logSeverityLevel: 3,
+    });
+    return new Graph(session, described, this.#ort);
+  }
+}
+
+/** {"session.a": "1"} as the runtime takes it: {session: {a: "1"}}. */
+function nested(entries) {
+  const out = {};
+  for (const [key, value] of Object.entries(entries)) {
+    const names = key.split('.'), last = names.pop();
+    names.reduce((place, name) => (place[name] ??= {}), out)[last] = value;
+  }
+  return out;
+}
+
+const ARRAYS = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array };
+
+/** A graph as a function. Sizes that are symbols in the manifest follow from the length of what is given. */
+export class Graph {
+  #session; #ort;
+
+  constructor(session, described, ort) {
+    this.#session = session;
+    this.described = described;
+    this.#ort = ort;
+  }
+
+  /**
+   * Run it.
+   * @param inputs name -> {data: array of numbers (BigInt where int64), shape}
+   * @returns {Promise<Object<string, {data: Float32Array, shape: number[]}>>}
+   */
+  async run(inputs) {
+    const feed = {};
+    for (const [name, { dtype }] of Object.entries(this.described.inputs)) {
+      const { data, shape } = inputs[name];
+      feed[name] = new this.#ort.Tensor(dtype, ARRAYS[dtype].from(data), shape);
+    }
+    const found = await this.#session.run(feed), out = {};
+    for (const [name, tensor] of Object.entries(found)) {
+      out[name] = { data: tensor.data, shape: Array.from(tensor.dims) };
+      tensor.dispose();
+    }
+    return out;
+  }
+
+  release() {
+    return this.#session.release();
+  }
+}

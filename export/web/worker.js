@@ -1,0 +1,142 @@
+/** The worker: it holds the model. Messages in: open, look, learn, draw, check, cancel; out: see app.js. Photos never leave it. */
+
+import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
+
+import { fetched, openBundle } from './bundle.js';
+import { verify } from './golden.js';
+import { BundleObjective, encode } from './objective.js';
+import { MAX_PHOTOS, readPhoto } from './photos.js';
+import { drawPictures } from './pictures.js';
+import { learnedEmbeds } from './safetensors.js';
+import { Text } from './text.js';
+import { fast } from './zo/config.js';
+import { evaluateRows, heldOutDraws } from './zo/draws.js';
+import { State, run } from './zo/loop.js';
+
+const EVAL_DRAWS = 16, MAX_BATCH = 16;
+
+ort.env.wasm.numThreads = 1;
+ort.env.logLevel = 'error';
+let bundle, text, learned; // learned: {placeholder, vectors} of the last run
+let cancelled = false;
+
+/** Let waiting messages in; false if one of them was a cancel. */
+async function goOn() {
+  await new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => (port1.close(), resolve());
+    port2.postMessage(null);
+  });
+  return !cancelled;
+}
+
+async function open({ base }) {
+  bundle = await openBundle(fetched(base), ort);
+  text = await Text.of(bundle);
+  await bundle.weights();
+  const { model, weights, resolution, prompts, initializer_token: initializer, files } = bundle.manifest;
+  const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
+  postMessage({ type: 'opened', model, weights, resolution, bytes, initializer, prompts });
+}
+
+async function readPhotos(files) {
+  const photos = [], skipped = [];
+  for (const file of files) {
+    try {
+      if (photos.length === MAX_PHOTOS) throw new Error(`there are more than ${MAX_PHOTOS} photos`);
+      photos.push(await readPhoto(file, bundle.manifest.resolution));
+    } catch (error) {
+      skipped.push([file.name, error.message]);
+    }
+  }
+  postMessage({ type: 'photos', pictures: photos.map(({ rgba }) => rgba), side: bundle.manifest.resolution, skipped });
+  if (!photos.length) throw new Error('none of these files is a usable photo; give PNG, JPEG or WebP');
+  return photos;
+}
+
+/** Show photos as the model will see them. */
+async function look({ files }) {
+  await readPhotos(files);
+  postMessage({ type: 'looked' });
+}
+
+/** Settings of the fast preset, with mu where this graph resolves it. */
+function settings(steps) {
+  const { vocabulary_std: std, mu_min: least, scheduler } = bundle.manifest, zo = fast(std);
+  const mu = least > zo.zo_mu ? Math.min(least, Math.max(std, zo.zo_mu)) : zo.zo_mu;
+  return { ...zo, zo_mu: mu, max_train_steps: steps, timestep_range: [0, Math.min(1000, scheduler.num_train_timesteps)] };
+}
+
+async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
+  text.checkPlaceholder(placeholder);
+  const initial = await text.initial(bundle, initializer, count);
+  const photos = await readPhotos(files);
+  say('Encoding the photos');
+  const latents = await encode(bundle, photos);
+  const prompt = bundle.manifest.prompts.pocket ?? bundle.manifest.prompts.object;
+  const shown = prompt[0].text.replace('{}', placeholder);
+  say('Drawing what the model knows before');
+  await draw({ prompt: shown, vectors: initial, placeholder, images: preview, seed, kind: 'before' });
+
+  const objective = new BundleObjective(await bundle.graph('zo_loss'), bundle.manifest, text, latents, photos.map(({ size }) => size), count);
+  const zo = settings(steps), { scale } = text;
+  const state = new State(zo, seed, initial.map((value, i) => value / scale[i % text.width]));
+  const draws = heldOutDraws(objective, seed, EVAL_DRAWS, zo.timestep_range);
+  const heldOut = async () => {
+    const losses = await evaluateRows(objective, draws.map(() => same), draws, MAX_BATCH);
+    return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+  };
+  let same = state.result;
+  const before = await heldOut();
+  for await (const step of run(objective, state, { normRange: text.normRange, parts: text.widths, maxBatch: MAX_BATCH })) {
+    postMessage({ type: 'step', total: zo.max_train_steps, ...step });
+    if (!(await goOn())) break;
+  }
+  same = state.result;
+  const after = await heldOut();
+  await objective.graph.release();
+
+  const vectors = same.map((value, i) => value * scale[i % text.width]);
+  learned = { placeholder, vectors };
+  if (!cancelled) {
+    say('Drawing what it has learned');
+    await draw({ prompt: shown, vectors, placeholder, images: preview, seed, kind: 'after' });
+  }
+  const { model, weights, execution } = bundle.manifest;
+  const file = learnedEmbeds(placeholder, vectors, text.widths, {
+    initializer_token: initializer, model_sha256: model.sha256, weights, execution, preset: 'fast',
+    steps: String(state.step), seed: String(seed),
+  });
+  postMessage({ type: 'learned', file, before, after, steps: state.step, forwards: state.forwards, seconds: state.seconds, cancelled });
+}
+
+/** Pictures of a prompt; a placeholder in it stands for the vectors. */
+async function draw({ prompt, images, seed, kind = 'drawn', ...token }) {
+  const { placeholder, vectors } = { ...learned, ...token };
+  const row = text.prompt(prompt, placeholder, vectors.length / text.width);
+  await drawPictures(bundle, text, {
+    ids: Array(images).fill(row), learned: vectors, seed, goOn,
+    onPicture: (rgba, index) => postMessage({ type: 'picture', kind, rgba, index, images, side: bundle.manifest.resolution }),
+  });
+  if (kind === 'drawn') postMessage({ type: 'drawn', cancelled });
+}
+
+async function check({ calls = 1 }) {
+  postMessage({ type: 'checked', runtime: `onnxruntime-web ${ort.env.versions.web}`, ...(await verify(bundle, calls)) });
+}
+
+const say = (message) => postMessage({ type: 'status', message });
+const tasks = { open, look, learn, draw, check };
+
+onmessage = async ({ data: { type, ...rest } }) => {
+  if (type === 'cancel') {
+    cancelled = true;
+    return;
+  }
+  cancelled = false;
+  try {
+    await tasks[type](rest);
+  } catch (error) {
+    postMessage({ type: 'error', message: String(error.message ?? error).split('\n')[0] });
+  }
+};

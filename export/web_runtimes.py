@@ -1,0 +1,67 @@
+"""A bundle's golden vectors on onnxruntime-web: in Node, and in a headless browser from the page's own server."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_sdk.errors import EdgeSdkError
+from export import chromium as browser
+from export.web_server import WEB, missing, serving
+
+LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class WebRun:
+    """What a web runtime made of a bundle, or why it is not here."""
+
+    runtime: str  # with versions, where it is here
+    differences: dict[str, float] = field(default_factory=dict)  # worst relative difference of each graph
+    bounds: dict[str, float] = field(default_factory=dict)  # what is accepted
+    milliseconds: dict[str, float] = field(default_factory=dict)  # of each graph's fastest call
+    missing: str | None = None
+
+
+def node(bundle: Path, calls: int = 1) -> WebRun:
+    """Run them in Node, each ``calls`` times.
+
+    Raises:
+        EdgeSdkError: the runtime is here and cannot run the bundle.
+    """
+    name, program = "onnxruntime-web in Node", shutil.which("node")
+    if why := ("node is not installed" if program is None else missing()):
+        return WebRun(name, missing=why)
+    command = [str(program), "verify.mjs", str(bundle.absolute()), str(calls)]
+    try:
+        done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise EdgeSdkError(f"{name} did not end within {LIMIT_S:g} s") from error
+    if done.returncode:
+        raise EdgeSdkError(f"{name} cannot run {bundle}: {(done.stderr.strip() or 'it died').splitlines()[0]}")
+    return _run(json.loads(done.stdout))
+
+
+def chromium(bundle: Path, calls: int = 1) -> WebRun:
+    """Run them in a headless Chromium, on ``verify.html``.
+
+    Raises:
+        EdgeSdkError: the browser is here and cannot run the bundle.
+    """
+    name = "onnxruntime-web in Chromium"
+    if why := ("chromium is not installed" if browser.executable() is None else missing()):
+        return WebRun(name, missing=why)
+    with serving(bundle) as url, browser.opened() as page:
+        page.open(f"{url}verify.html?calls={calls}")
+        found = page.evaluate("window.verified", LIMIT_S)
+        version = page.evaluate("navigator.userAgent.match(/Chrome\\/(\\d+)/)[1]")
+    if "error" in found:
+        raise EdgeSdkError(f"{name} cannot run {bundle}: {found['error']}")
+    return _run(found | {"runtime": f"{found['runtime']} in Chromium {version}"})
+
+
+def _run(found: dict) -> WebRun:
+    """Infinity is null in JSON."""
+    differences = {graph: float("inf") if x is None else x for graph, x in found["differences"].items()}
+    return WebRun(found["runtime"], differences, found["bounds"], found["milliseconds"])
