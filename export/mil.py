@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from edge_sdk.errors import EdgeSdkError
 from export.mil_package import Package
 
 SMALL = 4096  # elements of a constant that is kept
-Tensor = torch.Tensor
 Arguments = dict[str, Any]  # by name: tensors, floats widened to float32; texts; lists of either
 
 
@@ -136,7 +136,7 @@ def _conv(a: Arguments) -> Tensor:
 def _gather(a: Arguments) -> Tensor:
     x, indices, axis = a["x"], a["indices"], int(a["axis"])
     if int(a["batch_dims"]) or (indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < x.shape[axis]):
-        raise EdgeSdkError(f"gather takes entries {indices.tolist()} of {x.shape[axis]}, with {a['batch_dims']} batch axes")
+        raise EdgeSdkError(f"gather takes entries {indices.tolist()} of {x.shape[axis]}, or has batch axes")
     return x.index_select(axis, indices.reshape(-1)).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
@@ -161,6 +161,10 @@ def _matmul(a: Arguments) -> Tensor:
 def _layer_norm(a: Arguments) -> Tensor:
     shape = [a["x"].shape[axis] for axis in a["axes"].tolist()]
     return F.layer_norm(a["x"], shape, a.get("gamma"), a.get("beta"), float(a["epsilon"]))
+
+
+def _instance_norm(a: Arguments) -> Tensor:
+    return F.instance_norm(a["x"], weight=a.get("gamma"), bias=a.get("beta"), eps=float(a["epsilon"]))
 
 
 def _upsample(a: Arguments) -> Tensor:
@@ -196,7 +200,7 @@ OPERATIONS: dict[str, Callable[[Arguments], Tensor | list[Tensor]]] = {
     "matmul": _matmul,
     "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
-    "instance_norm": lambda a: F.instance_norm(a["x"], weight=a.get("gamma"), bias=a.get("beta"), eps=float(a["epsilon"])),
+    "instance_norm": _instance_norm,
     "add": lambda a: a["x"] + a["y"],
     "sub": lambda a: a["x"] - a["y"],
     "mul": lambda a: a["x"] * a["y"],

@@ -117,7 +117,7 @@ class Package:
         data, expected = self._blobs[name], -(-math.prod(shape) * _BITS[dtype] // 8)
         if offset + 64 > data.size:
             raise self.damaged(file)
-        sentinel, _, size, start = struct.unpack_from("<IIQQ", data, offset)
+        sentinel, _, size, start = struct.unpack_from("<IIQQ", data.data, offset)
         if sentinel != SENTINEL or size != expected or start + size > data.size:
             raise self.damaged(file)
         return data[start : start + size]

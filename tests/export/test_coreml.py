@@ -80,7 +80,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Made]
         if weights == "none":
             return Made(open_model(source(family), "none"), out)
         quantize(source(family), out, weights)
-        return Made(replace(open_model(str(out), weights, "fused"), residency="streamed"), folder / f"{out.name}.programs")
+        model = replace(open_model(str(out), weights, "fused"), residency="streamed")
+        return Made(model, folder / f"{out.name}.programs")
 
     return of
 
@@ -149,7 +150,7 @@ def test_the_table_is_only_looked_up_and_attention_is_one_operation(made: Models
 def test_losses_and_inputs_are_float32_and_only_products_are_float16(made: Models) -> None:
     package = Package(made("sd2", "int8").program("zo_loss", "mixed"))
     assert package.outputs == {"loss": ((1,), "float32")}
-    half = {op.type for op in package.block.operations if op.outputs and Package.kind(op.outputs[0].type)[1] == "float16"}
+    half = {op.type for op in package.block.operations if Package.kind(op.outputs[0].type)[1] == "float16"}
     assert half == {"const", "constexpr_blockwise_shift_scale", "cast", "linear", "conv", "gather",
                     "scaled_dot_product_attention", "reshape", "transpose"}  # fmt: skip
     last = [op for op in package.block.operations if op.type == "conv"][-1]
@@ -236,17 +237,17 @@ def test_what_cannot_be_is_one_line(
 
 def test_an_unknown_precision_is_one_line() -> None:
     with pytest.raises(EdgeSdkError, match=r"^precision is 'half'; it must be one of mixed, float32, float16$"):
-        coreml.MilOps(weights_of, coreml.Scratch(Path.cwd()), "half")  # type: ignore[arg-type]
+        coreml.MilOps(weights_of, coreml.Scratch(Path.cwd()), "half")
 
 
 QUIET = """
 import sys
 from pathlib import Path
-from export import coreml, mil
-from export.coreml import mb
-with coreml.Function({"x": mb.placeholder((1,), name="x")}, opset_version=coreml.TARGET) as function:
+from export import coreml
+from export.mil_ops import TARGET, Function, Program, mb
+with Function({"x": mb.placeholder((1,), name="x")}, opset_version=TARGET) as function:
     function.set_outputs([mb.sin(x=function.inputs["x"], name="y")])
-program = coreml.Program()
+program = Program()
 program.add_function("main", function)
 coreml.save(program, Path(sys.argv[1]))
 """

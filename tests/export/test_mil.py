@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from edge_sdk.errors import EdgeSdkError
 from export import coreml
-from export.coreml import mb, types
 from export.mil import OPERATIONS, Interpreter
+from export.mil_ops import TARGET, Function, Program, mb, types
 from export.mil_package import Model_pb2
 
 RNG = np.random.default_rng(0)
@@ -30,10 +30,10 @@ MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/w
 def save(path: Path, inputs: dict[str, np.ndarray], build: Callable[..., dict[str, object]]) -> Path:
     kinds = {np.dtype(np.float32): types.fp32, np.dtype(np.int32): types.int32}
     given = {name: mb.placeholder(x.shape, kinds[x.dtype], name=name) for name, x in inputs.items()}
-    with coreml.Function(given, opset_version=coreml.TARGET) as function:
+    with Function(given, opset_version=TARGET) as function:
         made = build(**function.inputs)
         function.set_outputs([mb.identity(x=value, name=name) for name, value in made.items()])
-    program = coreml.Program()
+    program = Program()
     program.add_function("main", function)
     coreml.save(program, path)
     return path
@@ -110,7 +110,8 @@ def expected() -> dict[str, object]:
         "gather": MATRIX[IDS], "gather_axis": X[:, IDS],
         "concat": np.concatenate([X, Y], 2), "split_sizes": X[:, 1:], "split": X[:, :, 3:],
         "slice_by_size": X[:, 1:, :4, 2:], "transpose": X.transpose(0, 2, 3, 1), "reshape": flat,
-        "expand_dims": flat[:, None, ..., None], "reduce_mean": X.mean((1, 2, 3)), "reduce_sum": X.sum(1, keepdims=True),
+        "expand_dims": flat[:, None, ..., None],
+        "reduce_mean": X.mean((1, 2, 3)), "reduce_sum": X.sum(1, keepdims=True),
         "reduce_max": X.max(2), "upsample_nearest_neighbor": X.repeat(2, 2).repeat(3, 3),
     }  # fmt: skip
 
@@ -202,11 +203,10 @@ def point_elsewhere(path: Path) -> None:
 
 
 DAMAGES = [(file, how) for file in ("Manifest.json", MODEL, WEIGHTS) for how in (Path.unlink, cut, scramble)]
+DAMAGES.append(("Manifest.json", point_elsewhere))
 
 
-@pytest.mark.parametrize(
-    ("file", "how"), [*DAMAGES, ("Manifest.json", point_elsewhere)], ids=lambda v: getattr(v, "__name__", Path(str(v)).name)
-)
+@pytest.mark.parametrize(("file", "how"), DAMAGES, ids=lambda v: getattr(v, "__name__", Path(str(v)).name))
 def test_a_damaged_package_is_one_line(file: str, how: Callable[[Path], None], tmp_path: Path) -> None:
     path = save(tmp_path / "m.mlpackage", {"x": X}, lambda x: {"y": mb.linear(x=x, weight=MATRIX)})
     how(path / file)
