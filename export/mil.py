@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from edge_sdk.errors import EdgeSdkError
 from export.mil_package import Package
 
-Tensor = torch.Tensor
+SMALL = 4096  # elements of a constant that is kept
 Arguments = dict[str, Any]  # by name: tensors, floats widened to float32; texts; lists of either
 
 
@@ -37,6 +38,8 @@ class Interpreter:
         for op in self._operations:
             if op.type not in OPERATIONS:
                 raise EdgeSdkError(f"{package} has the operation {op.type}, which the interpreter does not know")
+        self._kinds = {o.name: Package.kind(o.type) for op in self._operations for o in op.outputs}
+        self._small: dict[str, Any] = {}  # constants that are worth keeping
         self._last_use = {name: i for i, op in enumerate(self._operations) for name in _names(op)}
 
     @torch.inference_mode()
@@ -77,7 +80,7 @@ class Interpreter:
         if binding.WhichOneof("binding") == "value":
             value = self.package.value(binding.value)
         elif binding.name in self._constants:
-            value = self.package.value(self._constants[binding.name].attributes["val"])
+            value = self._constant(binding.name)
         else:
             value = values[binding.name]
             if not isinstance(value, Tensor):  # a compressed constant
@@ -86,9 +89,18 @@ class Interpreter:
                 value = unpacked[binding.name]
         return value.float() if isinstance(value, Tensor) and value.dtype == torch.float16 else value
 
+    def _constant(self, name: str) -> Any:
+        """A constant; large ones are read from the file at every use."""
+        if name in self._small:
+            return self._small[name]
+        value = self.package.value(self._constants[name].attributes["val"])
+        if not isinstance(value, Tensor) or value.numel() <= SMALL:
+            self._small[name] = value
+        return value
+
     def _checked(self, op: Any, output: Any, tensor: Tensor) -> Tensor:
         """A value as the program declares it, rounded if that is float16."""
-        shape, dtype = self.package.kind(output.type)
+        shape, dtype = self._kinds[output.name]
         wanted = getattr(torch, dtype)
         same_kind = tensor.dtype == wanted or (tensor.is_floating_point() and wanted.is_floating_point)
         if tuple(tensor.shape) != shape or not (same_kind or op.type == "cast"):
@@ -124,7 +136,7 @@ def _conv(a: Arguments) -> Tensor:
 def _gather(a: Arguments) -> Tensor:
     x, indices, axis = a["x"], a["indices"], int(a["axis"])
     if int(a["batch_dims"]) or (indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < x.shape[axis]):
-        raise EdgeSdkError(f"gather takes entries {indices.tolist()} of {x.shape[axis]}, with {a['batch_dims']} batch axes")
+        raise EdgeSdkError(f"gather takes entries {indices.tolist()} of {x.shape[axis]}, or has batch axes")
     return x.index_select(axis, indices.reshape(-1)).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
@@ -149,6 +161,10 @@ def _matmul(a: Arguments) -> Tensor:
 def _layer_norm(a: Arguments) -> Tensor:
     shape = [a["x"].shape[axis] for axis in a["axes"].tolist()]
     return F.layer_norm(a["x"], shape, a.get("gamma"), a.get("beta"), float(a["epsilon"]))
+
+
+def _instance_norm(a: Arguments) -> Tensor:
+    return F.instance_norm(a["x"], weight=a.get("gamma"), bias=a.get("beta"), eps=float(a["epsilon"]))
 
 
 def _upsample(a: Arguments) -> Tensor:
@@ -184,7 +200,7 @@ OPERATIONS: dict[str, Callable[[Arguments], Tensor | list[Tensor]]] = {
     "matmul": _matmul,
     "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
-    "instance_norm": lambda a: F.instance_norm(a["x"], weight=a.get("gamma"), bias=a.get("beta"), eps=float(a["epsilon"])),
+    "instance_norm": _instance_norm,
     "add": lambda a: a["x"] + a["y"],
     "sub": lambda a: a["x"] - a["y"],
     "mul": lambda a: a["x"] * a["y"],

@@ -7,6 +7,7 @@ follows (``0xDEADBEEF``, type, bytes, place).
 
 import json
 import logging
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +24,11 @@ from coremltools.proto import MIL_pb2, Model_pb2  # noqa: E402
 from google.protobuf.message import DecodeError  # noqa: E402
 
 SENTINEL = 0xDEADBEEF
-# name, bits, how a value lies in bytes
-_TYPES: dict[int, tuple[str, int, Any]] = {
-    MIL_pb2.FLOAT16: ("float16", 16, np.float16), MIL_pb2.FLOAT32: ("float32", 32, np.float32),
-    MIL_pb2.INT8: ("int8", 8, np.int8), MIL_pb2.UINT8: ("uint8", 8, np.uint8), MIL_pb2.UINT4: ("uint4", 4, np.uint8),
-    MIL_pb2.INT32: ("int32", 32, np.int32), MIL_pb2.BOOL: ("bool", 8, np.bool_),
+_NAMES = {
+    MIL_pb2.FLOAT16: "float16", MIL_pb2.FLOAT32: "float32", MIL_pb2.INT8: "int8", MIL_pb2.UINT8: "uint8",
+    MIL_pb2.UINT4: "uint4", MIL_pb2.INT32: "int32", MIL_pb2.BOOL: "bool", MIL_pb2.STRING: "string",
 }  # fmt: skip
+_BITS = {"float16": 16, "float32": 32, "int8": 8, "uint8": 8, "uint4": 4, "int32": 32, "bool": 8}
 Kind = tuple[tuple[int, ...], str]  # shape, type
 
 
@@ -84,8 +84,7 @@ class Package:
     def kind(declared: Any) -> Kind:
         """Shape and type of a declared value; raises KeyError for a type that is not known."""
         tensor = declared.tensorType
-        shape = tuple(int(d.constant.size) for d in tensor.dimensions)
-        return shape, "string" if tensor.dataType == MIL_pb2.STRING else _TYPES[tensor.dataType][0]
+        return tuple([d.constant.size for d in tensor.dimensions]), _NAMES[tensor.dataType]
 
     def value(self, value: Any) -> Any:
         """A constant as a tensor of its own type, uint4 as uint8; a text as str."""
@@ -100,7 +99,7 @@ class Package:
         return values[0] if dtype == "string" else torch.tensor(values, dtype=getattr(torch, dtype)).reshape(shape)
 
     def _decoded(self, raw: np.ndarray, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if dtype == "uint4":  # low half first
             return torch.from_numpy(np.stack([raw & 15, raw >> 4], axis=1).reshape(-1)[:count].reshape(shape))
         return torch.from_numpy(raw.view(dtype).reshape(shape))
@@ -108,18 +107,17 @@ class Package:
     def _blob(self, value: Any) -> np.ndarray:
         """The bytes of a value in the weight file, as they lie there."""
         shape, dtype = self.kind(value.type)
-        file = self._folder / value.blobFileValue.fileName.removeprefix("@model_path/")
-        if file.name not in self._blobs:
+        name, offset = value.blobFileValue.fileName, value.blobFileValue.offset
+        file = self._folder / name.removeprefix("@model_path/")
+        if name not in self._blobs:
             try:
-                self._blobs[file.name] = np.memmap(file, np.uint8, "c")
+                self._blobs[name] = np.asarray(np.memmap(file, np.uint8, "c"))
             except (OSError, ValueError) as error:
                 raise EdgeSdkError(f"{file} cannot be read; export the bundle again") from error
-        data, offset = self._blobs[file.name], value.blobFileValue.offset
-        bits = next(bits for name, bits, _ in _TYPES.values() if name == dtype)
-        expected = -(-int(np.prod(shape)) * bits // 8)
+        data, expected = self._blobs[name], -(-math.prod(shape) * _BITS[dtype] // 8)
         if offset + 64 > data.size:
             raise self.damaged(file)
-        sentinel, _, size, start = struct.unpack("<IIQQ", data[offset : offset + 24].tobytes())
+        sentinel, _, size, start = struct.unpack_from("<IIQQ", data.data, offset)
         if sentinel != SENTINEL or size != expected or start + size > data.size:
             raise self.damaged(file)
         return data[start : start + size]

@@ -39,8 +39,15 @@ def run(args: argparse.Namespace) -> int:
             print(message, file=sys.stderr, flush=True)
 
     manifest = export(
-        args.pretrained_model_name_or_path, args.output_dir, args.format, args.weights, args.resolution, args.seed or 0,
-        args.precision, args.num_vectors, say,
+        args.pretrained_model_name_or_path,
+        args.output_dir,
+        args.format,
+        args.weights,
+        args.resolution,
+        args.seed or 0,
+        args.precision,
+        args.num_vectors,
+        say,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

@@ -1,0 +1,259 @@
+"""Core ML programs as they are saved: what they compute against PyTorch, and that their weights stay compressed."""
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk import quantize
+from edge_sdk.cli.main import main
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.models import Model, open_model
+from edge_sdk.zo import State, ZoConfig, calibrate_mu, draw, lengths_below, run
+from edge_sdk.zo.estimator import directions
+from edge_sdk.zo.optimizer import learning_rate
+from export import coreml
+from export.bundle import export
+from export.golden import GraphObjective, Reference
+from export.mil import Interpreter
+from export.mil_package import Package, StoredWeight
+from export.verify import verify
+from export.weights import weights_of
+from tests.export import bundles
+
+# Every family, kind of weights and kind of prediction, but not all their combinations, for the sake of time.
+KINDS = [("pocket", "int8"), ("sd1", "int4"), ("sd2", "int8"), ("sd1", "none"), ("sdxl", "int4"), ("flow", "int8")]
+VECTORS, REMOVED = 2, 3
+LOSS = {"float32": 1e-5, "mixed": 2e-3}  # relative error of a loss; seen: 2e-7 and 2e-4
+
+
+class Made:
+    """A model, PyTorch's losses on it, and its programs in a folder."""
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.reference = Reference(model, model.resolution(), 0, VECTORS, REMOVED)
+
+    @functools.cache  # noqa: B019, as long as the session
+    def program(self, graph: str, precision: str) -> Path:
+        folder = self.folder / precision
+        if not (folder / f"{graph}.mlpackage").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            graphs = {graph: self.reference.networks.all()[graph]}
+            weights = functools.cache(lambda part: weights_of(self.model, part))
+            coreml.write(graphs, self.model.text_encoders, weights, folder, precision, VECTORS, REMOVED)
+        return folder / f"{graph}.mlpackage"
+
+    def objective(self, precision: str, rounding: bool = True) -> GraphObjective:
+        program = Interpreter(self.program("zo_loss", precision), rounding)
+        return GraphObjective(self.reference, lambda inputs: program.run(inputs)["loss"])
+
+    def error(self, precision: str, rounding: bool = True) -> float:
+        """Largest relative error of three losses."""
+        token, drawn = self.reference.variable(2)[None], [[self.reference.draw(t)] for t in (50, 500, 950)]
+        pytorch, program = self.pytorch, self.objective(precision, rounding)
+        return max(abs(program.losses(token, d)[0] / pytorch.losses(token, d)[0] - 1) for d in drawn)
+
+    @functools.cached_property
+    def pytorch(self) -> object:
+        return self.reference.objective()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Made]:
+    """By family and weights."""
+    folder = tmp_path_factory.mktemp("coreml")
+
+    @functools.cache
+    def source(family: str) -> str:
+        return "pocket" if family == "pocket" else str(bundles.build(folder / family, family))
+
+    @functools.cache
+    def of(family: str, weights: str) -> Made:
+        out = folder / f"{family}-{weights}"
+        if weights == "none":
+            return Made(open_model(source(family), "none"), out)
+        quantize(source(family), out, weights)
+        model = replace(open_model(str(out), weights, "fused"), residency="streamed")
+        return Made(model, folder / f"{out.name}.programs")
+
+    return of
+
+
+Models = Callable[[str, str], Made]
+
+
+def stored(package: Path) -> list[StoredWeight]:
+    return list(Package(package).weights())
+
+
+@pytest.mark.parametrize(("family", "weights"), KINDS, ids=lambda value: value)
+def test_the_loss_is_that_of_pytorch(family: str, weights: str, made: Models) -> None:
+    assert made(family, weights).error("float32") < LOSS["float32"]
+
+
+@pytest.mark.parametrize(("family", "weights"), KINDS[::2], ids=lambda value: value)
+def test_with_float16_products_the_loss_is_nearly_that_of_pytorch(family: str, weights: str, made: Models) -> None:
+    model = made(family, weights)
+    assert 1e-7 < model.error("mixed") < LOSS["mixed"]
+
+
+@pytest.mark.parametrize(("family", "weights"), [("sd2", "int8"), ("sdxl", "int4")], ids=lambda value: value)
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+def test_weights_stay_compressed(family: str, weights: str, precision: str, made: Models) -> None:
+    model = made(family, weights)
+    package = model.program("zo_loss", precision)
+    held, wide = stored(package), {"mixed": "float16", "float32": "float32"}[precision]
+    data = [w for w in held if w.role == "data"]
+    expected, layers = {"int8": ("int8", 1), "int4": ("uint4", 2)}[weights], data
+    if weights == "int4":  # int4 groups below 16 are stored as int8
+        layers = [w for w in data if w.dtype == "uint4"]
+        assert sum(w.bytes for w in layers) > 0.3 * sum(w.bytes for w in data)
+    assert all(w.dtype == expected[0] and w.bytes == int(np.prod(w.shape)) // expected[1] for w in layers)
+    assert any(len(w.shape) == 4 and w.shape[2:] == (3, 3) for w in layers) and any(len(w.shape) == 2 for w in layers)
+    floats = [w for w in held if w.dtype in ("float16", "float32") and w.role == "val"]
+    tables = [w for w in floats if w.dtype == "float16" and len(w.shape) == 2 and w.shape[1] in (32, 48)]
+    positions = [w for w in floats if w.shape[-1] == model.reference.networks.times.shape[1]]
+    rest = sum(w.bytes for w in floats) - sum(w.bytes for w in [*tables, *positions])
+    assert rest < 0.15 * sum(w.bytes for w in data)  # norms, biases, schedule
+    products = [op for op in Package(package).block.operations if op.type in ("linear", "conv")]
+    assert {op.inputs["weight"].arguments[0].name for op in products} == {w.name for w in data}
+    assert wide in {w.dtype for w in held if w.role == "scale"} <= {wide, "float32"}  # the last convolution's
+
+
+def test_a_row_of_weights_is_unpacked_to_the_source_s_values(made: Models) -> None:
+    model = made("sd1", "int4")
+    layer = weights_of(model.model, "unet").layer("conv_in")
+    package = Package(model.program("zo_loss", "float32"))
+    conv = next(op for op in package.block.operations if op.type == "conv")
+    name = conv.inputs["weight"].arguments[0].name
+    op = next(op for op in package.block.operations if op.outputs and op.outputs[0].name == name)
+    data = package.value(op.inputs["data"].arguments[0].value).numpy()
+    np.testing.assert_array_equal(data, layer.as_picture(layer.matrix))
+
+
+def test_the_table_is_only_looked_up_and_attention_is_one_operation(made: Models) -> None:
+    package = Package(made("sdxl", "int4").program("zo_loss", "mixed"))
+    tables = {w.name for w in package.weights() if w.dtype == "float16" and w.role == "val" and len(w.shape) == 2}
+    users = [op for op in package.block.operations for a in op.inputs.values() for b in a.arguments if b.name in tables]
+    assert len(tables) == 2 and {op.type for op in users} == {"gather"}
+    kinds = [op.type for op in package.block.operations]
+    assert kinds.count("scaled_dot_product_attention") > 4 and "softmax" not in kinds
+
+
+def test_losses_and_inputs_are_float32_and_only_products_are_float16(made: Models) -> None:
+    package = Package(made("sd2", "int8").program("zo_loss", "mixed"))
+    assert package.outputs == {"loss": ((1,), "float32")}
+    half = {op.type for op in package.block.operations if Package.kind(op.outputs[0].type)[1] == "float16"}
+    assert half == {"const", "constexpr_blockwise_shift_scale", "cast", "linear", "conv", "gather",
+                    "scaled_dot_product_attention", "reshape", "transpose"}  # fmt: skip
+    last = [op for op in package.block.operations if op.type == "conv"][-1]
+    assert Package.kind(last.outputs[0].type)[1] == "float32"
+
+
+def test_rounding_is_what_makes_mu_longer_and_mixed_precision_needs_less_of_it(made: Models) -> None:
+    model = made("sd2", "int8")
+    config = ZoConfig(zo_mu=0.01, zo_difference="central", zo_draws="per_direction")
+
+    def noise(precision: str, rounding: bool = True) -> float:
+        objective, token = model.objective(precision, rounding), model.reference.variable(2)
+        return calibrate_mu(objective, token, config, lengths_below(0.01), 0, 4, 1).noise
+
+    exact, mixed, half = noise("mixed", False), noise("mixed"), noise("float16")
+    assert exact < mixed / 10 and mixed < half / 3, (exact, mixed, half)
+
+
+def test_the_step_takes_the_steps_of_the_host_loop(made: Models) -> None:
+    model, seed = made("sd1", "int4"), 5
+    config = ZoConfig(max_train_steps=7, zo_samples=1, subspace_buffer=3, subspace_threshold=0.5, zo_mu=0.01)
+    objective, step = model.objective("float32"), Interpreter(model.program("zo_step", "float32"))
+    token = start = model.reference.variable(2)
+    state = State.start(config, seed, start)
+    m, v, removed = np.zeros_like(start), np.zeros_like(start), np.zeros((REMOVED, start.size), np.float32)
+    for i, host in enumerate(run(objective, state)):
+        (drawn,) = draw(objective, seed, i, 1, config.timestep_range)
+        betas = np.array([config.adam_beta1, config.adam_beta2])
+        numbers = {"mu_plus": [config.zo_mu], "mu_minus": [0], "betas": betas, "correction": 1 / (1 - betas ** (i + 1)),
+                   "rate": [learning_rate(config, i)], "eps": [config.adam_eps]}  # fmt: skip
+        inputs = objective.inputs(token, drawn) | {name: np.array(x, np.float32) for name, x in numbers.items()}
+        inputs |= {"direction": directions(config, seed, i, start.shape)[0], "m": m, "v": v, "removed": removed}
+        outputs = step.run(inputs)
+        token, m, v = (outputs[name] for name in ("next", "next_m", "next_v"))
+        np.testing.assert_allclose(token, host.embedding, atol=2e-3 * np.abs(host.embedding - start).max())
+        removed[: len(state.subspace.removed)] = state.subspace.removed
+    assert len(state.subspace.removed) > 0 and np.abs(token - start).max() > 1e-3
+
+
+def test_pictures_of_an_odd_size_are_those_of_pytorch(tmp_path: Path) -> None:
+    model = open_model(str(bundles.build(tmp_path / "model", "sd1")), "none")
+    program = Made(model, tmp_path / "programs")
+    program.reference = Reference(model, 18, 0, VECTORS, REMOVED)  # latents of 9 x 9, so 5 x 5 below
+    assert program.error("float32") < LOSS["float32"]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    export(str(bundles.build(folder / "sdxl", "sdxl")), folder / "out", "coreml", "int4", num_vectors=VECTORS)
+    return folder / "out"
+
+
+def test_a_bundle_is_whole_and_every_graph_computes_what_pytorch_does(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    there = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
+    assert set(manifest["files"]) == there - {"manifest.json"}
+    assert manifest["format"] == "coreml" and manifest["precision"] == "mixed" and len(manifest["graphs"]) == 6
+    assert manifest["graphs"]["zo_loss"]["inputs"]["learned"] == {"shape": [VECTORS, 80], "dtype": "float32"}
+    roles = {path: entry["role"] for path, entry in manifest["files"].items()}
+    assert roles["unet.mlpackage/Manifest.json"] == "graph"
+    assert roles["unet.mlpackage/Data/com.apple.CoreML/weights/weight.bin"] == roles["tables.bin"] == "weights"
+    assert [one["table"]["dtype"] for one in manifest["embedding"]] == ["float16", "float16"]
+    interpreter, coreml_itself = verify(bundle)
+    assert interpreter.missing is None and interpreter.good, str(interpreter)
+    assert coreml_itself.missing is not None  # and says so
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--format", "coreml", "--num_vectors", "0"), "num_vectors is 0; it must be at least 1"),
+        (("--precision", "float32"), "precision is for format coreml only; leave it out for onnx"),
+        (("--num_vectors", "2"), "num_vectors is for format coreml only; leave it out for onnx"),
+    ],
+    ids=["no vectors", "precision of onnx", "vectors of onnx"],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["export", "--output_dir", str(tmp_path / "out"), *arguments]) == 2
+    assert capsys.readouterr().err == f"edge-sdk: error: {line}\n" and not (tmp_path / "out").exists()
+
+
+def test_an_unknown_precision_is_one_line() -> None:
+    with pytest.raises(EdgeSdkError, match=r"^precision is 'half'; it must be one of mixed, float32, float16$"):
+        coreml.MilOps(weights_of, coreml.Scratch(Path.cwd()), "half")
+
+
+QUIET = """
+import sys
+from pathlib import Path
+from export import coreml
+from export.mil_ops import TARGET, Function, Program, mb
+with Function({"x": mb.placeholder((1,), name="x")}, opset_version=TARGET) as function:
+    function.set_outputs([mb.sin(x=function.inputs["x"], name="y")])
+program = Program()
+program.add_function("main", function)
+coreml.save(program, Path(sys.argv[1]))
+"""
+
+
+def test_coremltools_says_nothing_on_the_terminal(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-W", "ignore", "-c", QUIET, str(tmp_path / "sin.mlpackage")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout == "" and done.stderr == ""

@@ -1,0 +1,214 @@
+"""The interpreter of Core ML programs: every operation by itself, rounding, compressed weights, damaged packages."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from edge_sdk.errors import EdgeSdkError
+from export import coreml
+from export.mil import OPERATIONS, Interpreter
+from export.mil_ops import TARGET, Function, Program, mb, types
+from export.mil_package import Model_pb2
+
+RNG = np.random.default_rng(0)
+X, Y = (RNG.standard_normal((2, 4, 6, 5)).astype(np.float32) for _ in range(2))
+W, ROW = RNG.standard_normal((3, 4, 3, 3)).astype(np.float32), RNG.standard_normal(5).astype(np.float32)
+MATRIX, MASK = RNG.standard_normal((7, 5)).astype(np.float32), np.triu(np.full((6, 6), -1e4, np.float32), 1)
+IDS = np.array([[3, 0, 2]], np.int32)
+Q4, ZERO = RNG.integers(0, 16, (2, 8, 2, 1), np.uint8), RNG.integers(0, 16, (2, 2, 2, 1), np.uint8)
+SCALE = RNG.uniform(0.01, 1, (2, 2, 2, 1)).astype(np.float32)
+Q8 = RNG.integers(-128, 128, (7, 5)).astype(np.int8)
+ONES = np.ones(1, np.float32)
+MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"
+
+
+def save(path: Path, inputs: dict[str, np.ndarray], build: Callable[..., dict[str, object]]) -> Path:
+    kinds = {np.dtype(np.float32): types.fp32, np.dtype(np.int32): types.int32}
+    given = {name: mb.placeholder(x.shape, kinds[x.dtype], name=name) for name, x in inputs.items()}
+    with Function(given, opset_version=TARGET) as function:
+        made = build(**function.inputs)
+        function.set_outputs([mb.identity(x=value, name=name) for name, value in made.items()])
+    program = Program()
+    program.add_function("main", function)
+    coreml.save(program, path)
+    return path
+
+
+def four_bits(values: np.ndarray) -> np.ndarray:
+    return values.astype(types.np_uint4_dtype)
+
+
+def unpacked() -> np.ndarray:
+    """What a scale for blocks of 4 channels at one tap means, written out."""
+    out = np.zeros(Q4.shape, np.float32)
+    for n, c, h, w in np.ndindex(*Q4.shape):
+        out[n, c, h, w] = SCALE[n, c // 4, h, w] * (int(Q4[n, c, h, w]) - int(ZERO[n, c // 4, h, w]))
+    return out
+
+
+def operations(x: object, y: object, ids: object) -> dict[str, object]:
+    flat = mb.reshape(x=x, shape=[2, 4, -1])
+    pieces = mb.split(x=x, split_sizes=[1, 3], axis=1)
+    halves = mb.split(x=x, num_splits=2, axis=2)
+    small = mb.slice_by_size(x=x, begin=[0, 1, 0, 2], size=[2, -1, 4, 3])
+    four = mb.constexpr_blockwise_shift_scale(data=four_bits(Q4), scale=SCALE, offset=four_bits(ZERO))
+    eight = mb.constexpr_blockwise_shift_scale(data=Q8, scale=np.abs(MATRIX[:, :1]))
+    some = mb.greater_equal(x=x, y=y)
+    return {
+        "add": mb.add(x=x, y=y), "sub": mb.sub(x=x, y=y), "mul": mb.mul(x=x, y=y), "real_div": mb.real_div(x=x, y=y),
+        "sqrt": mb.sqrt(x=mb.mul(x=x, y=x)), "exp": mb.exp(x=x), "cos": mb.cos(x=x), "sin": mb.sin(x=x),
+        "sigmoid": mb.sigmoid(x=x), "silu": mb.silu(x=x), "gelu": mb.gelu(x=x, mode="EXACT"),
+        "clip": mb.clip(x=x, alpha=np.float32(-0.5), beta=np.float32(0.25)),
+        "linear": mb.linear(x=x, weight=MATRIX, bias=MATRIX[:, 0]),
+        "linear_int8": mb.linear(x=x, weight=eight),
+        "conv": mb.conv(x=x, weight=W, strides=[2, 2], pad_type="custom", pad=[0, 1, 2, 3], bias=W[:, 0, 0, 0]),
+        "conv_int4": mb.conv(x=mb.concat(values=[x, y], axis=1), weight=four, pad_type="valid"),
+        "matmul": mb.matmul(x=x, y=y, transpose_y=True),
+        "scaled_dot_product_attention": mb.scaled_dot_product_attention(query=x, key=y, value=y, attn_mask=MASK),
+        "layer_norm": mb.layer_norm(x=x, axes=[-1], gamma=ROW, beta=ROW, epsilon=np.float32(1e-3)),
+        "instance_norm": mb.instance_norm(x=flat, epsilon=np.float32(1e-3)),
+        "select": mb.select(cond=some, a=x, b=y),
+        "equal": mb.cast(x=mb.equal(x=ids, y=np.int32(2)), dtype="int32"),
+        "cast": mb.cast(x=x, dtype="int32"),
+        "gather": mb.gather(x=MATRIX, indices=ids, axis=0),
+        "gather_axis": mb.gather(x=x, indices=ids, axis=1),
+        "concat": mb.concat(values=[x, y], axis=2), "split_sizes": pieces[1], "split": halves[1],
+        "slice_by_size": small, "transpose": mb.transpose(x=x, perm=[0, 2, 3, 1]),
+        "reshape": flat, "expand_dims": mb.expand_dims(x=flat, axes=[-1, 1]),
+        "reduce_mean": mb.reduce_mean(x=x, axes=[1, 2, 3], keep_dims=False),
+        "reduce_sum": mb.reduce_sum(x=x, axes=[1], keep_dims=True),
+        "reduce_max": mb.reduce_max(x=x, axes=[2], keep_dims=False),
+        "upsample_nearest_neighbor": mb.upsample_nearest_neighbor(x=x, scale_factor_height=2, scale_factor_width=3),
+    }  # fmt: skip
+
+
+def expected() -> dict[str, object]:
+    x, y, w = map(torch.from_numpy, (X, Y, W))
+    scores = X @ Y.transpose(0, 1, 3, 2) / np.float32(5**0.5) + MASK
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mean, var = X.mean(-1, keepdims=True), X.var(-1, keepdims=True)
+    flat = X.reshape(2, 4, -1)
+    flat_mean, flat_var = flat.mean(-1, keepdims=True), flat.var(-1, keepdims=True)
+    return {
+        "add": X + Y, "sub": X - Y, "mul": X * Y, "real_div": X / Y, "sqrt": np.abs(X), "exp": np.exp(X),
+        "cos": np.cos(X), "sin": np.sin(X), "sigmoid": 1 / (1 + np.exp(-X)), "silu": X / (1 + np.exp(-X)),
+        "gelu": X / 2 * (1 + torch.erf(x / 2**0.5).numpy()), "clip": np.clip(X, -0.5, 0.25),
+        "linear": X @ MATRIX.T + MATRIX[:, 0],
+        "linear_int8": X @ (Q8.astype(np.float32) * np.abs(MATRIX[:, :1])).T,
+        "conv": F.conv2d(F.pad(x, (2, 3, 0, 1)), w, w[:, 0, 0, 0], stride=2),
+        "conv_int4": F.conv2d(torch.cat([x, y], 1), torch.from_numpy(unpacked())),
+        "matmul": X @ Y.transpose(0, 1, 3, 2),
+        "scaled_dot_product_attention": (weights / weights.sum(-1, keepdims=True)) @ Y,
+        "layer_norm": (X - mean) / np.sqrt(var + 1e-3) * ROW + ROW,
+        "instance_norm": (flat - flat_mean) / np.sqrt(flat_var + 1e-3),
+        "select": np.maximum(X, Y), "equal": (IDS == 2).astype(np.int32), "cast": np.trunc(X).astype(np.int32),
+        "gather": MATRIX[IDS], "gather_axis": X[:, IDS],
+        "concat": np.concatenate([X, Y], 2), "split_sizes": X[:, 1:], "split": X[:, :, 3:],
+        "slice_by_size": X[:, 1:, :4, 2:], "transpose": X.transpose(0, 2, 3, 1), "reshape": flat,
+        "expand_dims": flat[:, None, ..., None],
+        "reduce_mean": X.mean((1, 2, 3)), "reduce_sum": X.sum(1, keepdims=True),
+        "reduce_max": X.max(2), "upsample_nearest_neighbor": X.repeat(2, 2).repeat(3, 3),
+    }  # fmt: skip
+
+
+EXPECTED = {name: np.asarray(value) for name, value in expected().items()}
+INPUTS = {"x": X, "y": Y, "ids": IDS}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All operations in one program."""
+    return save(tmp_path_factory.mktemp("mil") / "all.mlpackage", INPUTS, operations)
+
+
+@pytest.fixture(scope="module")
+def computed(package: Path) -> dict[str, np.ndarray]:
+    return Interpreter(package).run(INPUTS)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_operation_is_what_its_definition_says(name: str, computed: dict[str, np.ndarray]) -> None:
+    assert computed[name].dtype == EXPECTED[name].dtype
+    np.testing.assert_allclose(computed[name], EXPECTED[name], rtol=2e-5, atol=2e-6)
+
+
+def test_every_operation_of_the_interpreter_is_tested(package: Path) -> None:
+    assert set(OPERATIONS) == {op.type for op in Interpreter(package).package.block.operations} - {"const"}
+
+
+def test_float16_values_are_rounded_when_they_are_made(tmp_path: Path) -> None:
+    def build(x: object) -> dict[str, object]:
+        half = mb.cast(x=x, dtype="fp16")
+        total = mb.sub(x=mb.add(x=half, y=np.float16(2048)), y=np.float16(2048))
+        return {"y": mb.cast(x=total, dtype="fp32"), "z": mb.cast(x=half, dtype="fp32")}
+
+    x = np.array([1.0 + 2**-12, 3.0, 7e4], np.float32)
+    path = save(tmp_path / "half.mlpackage", {"x": x}, build)
+    rounded, exact = Interpreter(path).run({"x": x}), Interpreter(path, rounding=False).run({"x": x})
+    assert rounded["y"].tolist() == [0.0, 4.0, np.inf]  # 2049 and 2051 are ties between even numbers; 7e4 is too large
+    assert rounded["z"].tolist() == [1.0, 3.0, np.inf]
+    np.testing.assert_array_equal(exact["z"], x)
+
+
+def test_four_bit_weights_take_half_a_byte(package: Path) -> None:
+    stored = {(w.name, w.role): w for w in Interpreter(package).package.weights() if w.op.startswith("constexpr")}
+    (data,) = [w for w in stored.values() if w.role == "data" and w.dtype == "uint4"]
+    assert data.bytes == Q4.size // 2 and data.shape == Q4.shape
+
+
+def test_an_unknown_operation_is_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "tan.mlpackage", {"x": ONES}, lambda x: {"y": mb.tan(x=x)})
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*operation tan, which the interpreter does not know$"):
+        Interpreter(path)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"x": np.ones(2, np.float32)}], ids=["missing", "of another shape"])
+def test_a_wrong_input_is_one_line(inputs: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = save(tmp_path / "sin.mlpackage", {"x": ONES}, lambda x: {"y": mb.sin(x=x)})
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*input x is (missing|of shape \(2,\)); it must be \(1,\) float32$"):
+        Interpreter(path).run(inputs)
+
+
+def test_a_program_that_contradicts_itself_is_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "sum.mlpackage", INPUTS, lambda x, y, ids: {"z": mb.add(x=x, y=y)})
+    model = Model_pb2.Model.FromString((path / MODEL).read_bytes())
+    function = model.mlProgram.functions["main"]
+    add = next(op for op in function.block_specializations[function.opset].operations if op.type == "add")
+    add.outputs[0].type.tensorType.dimensions[1].constant.size = 5
+    (path / MODEL).write_bytes(model.SerializeToString())
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*add .* is \(2, 4, 6, 5\) [^\n]*declares \(2, 5, 6, 5\) float32$"):
+        Interpreter(path).run(INPUTS)
+
+
+def test_a_row_beyond_the_table_is_one_line(package: Path) -> None:
+    with pytest.raises(EdgeSdkError, match=r"^gather takes entries"):
+        Interpreter(package).run(INPUTS | {"ids": IDS + 9})
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def scramble(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def point_elsewhere(path: Path) -> None:
+    path.write_text(json.dumps({"rootModelIdentifier": "x", "itemInfoEntries": {"x": {"path": "none"}}}))
+
+
+DAMAGES = [(file, how) for file in ("Manifest.json", MODEL, WEIGHTS) for how in (Path.unlink, cut, scramble)]
+DAMAGES.append(("Manifest.json", point_elsewhere))
+
+
+@pytest.mark.parametrize(("file", "how"), DAMAGES, ids=lambda v: getattr(v, "__name__", Path(str(v)).name))
+def test_a_damaged_package_is_one_line(file: str, how: Callable[[Path], None], tmp_path: Path) -> None:
+    path = save(tmp_path / "m.mlpackage", {"x": X}, lambda x: {"y": mb.linear(x=x, weight=MATRIX)})
+    how(path / file)
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*(cannot be read|is damaged)[^\n]*$"):
+        Interpreter(path).run({"x": X})
