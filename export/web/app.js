@@ -8,7 +8,10 @@ const PREVIEWS = 4; // pictures before and after
 const $ = (id) => document.getElementById(id);
 const worker = new Worker('worker.js', { type: 'module' });
 const curve = new Curve($('curve'));
-let files = [], ready = false, busy = false, smoothed = NaN;
+let files = [],
+  ready = false,
+  busy = false,
+  smoothed = NaN;
 
 /** A picture of RGBA bytes as a canvas in a list. */
 function show(list, rgba, side, label) {
@@ -33,7 +36,8 @@ function complain(message) {
 }
 
 function clock(seconds) {
-  const total = Math.round(seconds), pad = (x) => String(x).padStart(2, '0');
+  const total = Math.round(seconds),
+    pad = (x) => String(x).padStart(2, '0');
   const [hours, minutes] = [Math.floor(total / 3600), Math.floor(total / 60) % 60];
   return hours ? `${hours}:${pad(minutes)}:${pad(total % 60)}` : `${minutes}:${pad(total % 60)}`;
 }
@@ -65,7 +69,8 @@ const heard = {
   opened({ model, weights, resolution, bytes, initializer, prompts }) {
     ready = true;
     const kind = prompts.pocket ? ', which draws pixel-art people only' : '';
-    $('model').textContent = `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, pictures of ${resolution} x ${resolution} pixels.`;
+    $('model').textContent =
+      `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, pictures of ${resolution} x ${resolution} pixels.`;
     $('initializer').value = initializer ?? '';
     $('prompt').dataset.template = (prompts.pocket ?? prompts.object)[0].text;
     setBusy(false);
@@ -93,7 +98,12 @@ const heard = {
   },
   picture({ kind, rgba, side, index, images }) {
     $('result').hidden = false;
-    show(kind, rgba, side, { before: 'Before', after: 'After', drawn: $('prompt').value }[kind] + `, picture ${index + 1} of ${images}`);
+    show(
+      kind,
+      rgba,
+      side,
+      { before: 'Before', after: 'After', drawn: $('prompt').value }[kind] + `, picture ${index + 1} of ${images}`,
+    );
   },
   learned({ file, before, after, steps, forwards, seconds, cancelled }) {
     $('finished').hidden = $('result').hidden = false;
@@ -117,7 +127,10 @@ const heard = {
   },
 };
 worker.onmessage = ({ data: { type, ...rest } }) => heard[type]?.(rest);
-worker.onerror = (event) => heard.error({ message: `the worker could not be started${event.message ? ` (${event.message})` : ''}; reload the page` });
+worker.onerror = (event) =>
+  heard.error({
+    message: `the worker could not be started${event.message ? ` (${event.message})` : ''}; reload the page`,
+  });
 
 $('files').addEventListener('change', () => choose(Array.from($('files').files)));
 for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
@@ -129,25 +142,38 @@ for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
 }
 $('samples').addEventListener('click', async () => {
   try {
-    choose(await Promise.all(SAMPLES.map(async (name) => {
-      const answer = await fetch(`samples/${name}`);
-      if (!answer.ok) throw new Error('this server has no samples; choose photos of your own');
-      return new File([await answer.blob()], name);
-    })));
+    choose(
+      await Promise.all(
+        SAMPLES.map(async (name) => {
+          const answer = await fetch(`samples/${name}`);
+          if (!answer.ok) throw new Error('this server has no samples; choose photos of your own');
+          return new File([await answer.blob()], name);
+        }),
+      ),
+    );
   } catch (error) {
     complain(error.message);
   }
 });
 $('form').addEventListener('submit', (event) => {
   event.preventDefault();
-  const placeholder = $('placeholder').value.trim(), seed = Number($('seed').value);
+  const placeholder = $('placeholder').value.trim(),
+    seed = Number($('seed').value);
   clear('before', 'after', 'drawn');
   $('finished').hidden = $('result').hidden = $('progress').hidden = true;
   $('prompt').value = $('prompt').dataset.template.replace('{}', placeholder) + ' on a blue background';
   smoothed = NaN;
   curve.start();
   say('Reading the photos');
-  send({ type: 'learn', files, placeholder, initializer: $('initializer').value.trim(), steps: Number($('steps').value), seed, preview: PREVIEWS });
+  send({
+    type: 'learn',
+    files,
+    placeholder,
+    initializer: $('initializer').value.trim(),
+    steps: Number($('steps').value),
+    seed,
+    preview: PREVIEWS,
+  });
 });
 $('draw-form').addEventListener('submit', (event) => {
   event.preventDefault();
