@@ -4,6 +4,7 @@ What a bundle holds is described in ``export/README.md``.
 """
 
 import hashlib
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,32 +12,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from edge_sdk import __version__
-from edge_sdk.config import check_resolution
+from edge_sdk.config import check_resolution, one_of
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
 from edge_sdk.diffusion.text import Text, TextEncoder
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, MissingExtraError
 from edge_sdk.files import disk_errors, write_json
 from edge_sdk.memory import release
 from edge_sdk.models import Model, open_model
 from edge_sdk.quantize import quantize
-from export import onnx
+from edge_sdk.zo import PAPER
 from export.golden import Reference, golden_cases, measured_mu_min
 from export.graphs import Networks
 from export.weights import weights_of
 
 SCHEMA_VERSION = 1
-FORMATS = ("onnx",)
+FORMATS = {"onnx": "torch", "coreml": "coreml"}  # and the extra that brings what writing one needs
+PRECISIONS = ("mixed", "float32")
 
 
 def export(
     model: str, output_dir: str | Path, format: str = "onnx", weights: str = "int8", resolution: int | None = None,
-    seed: int = 0, notify: Callable[[str], None] = lambda message: None,
+    seed: int = 0, precision: str | None = None, num_vectors: int | None = None,
+    notify: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a bundle; returns its manifest.
 
@@ -46,36 +50,63 @@ def export(
     Args:
         model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
         output_dir: a new folder, or an empty one.
-        format: "onnx".
+        format: "onnx" or "coreml".
         weights: "int8", "int4" or "none".
         resolution: side of pictures in pixels; None for the model's own.
         seed: of the golden vectors' random inputs.
+        precision: Core ML only, "mixed" (the default: products in float16) or "float32".
+        num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
 
     Raises:
         EdgeSdkError: the model cannot be read or exported, or the folder holds something or cannot be written.
     """
-    if format not in FORMATS:
-        raise EdgeSdkError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
+    writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
     with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
-        reference = Reference(source, resolution or source.resolution(), seed)
+        sizes = {name: value for name, value in settings.items() if name != "precision"}
+        reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
         notify(f"writing {len(networks.all())} graphs")
         weights_from = cache(lambda part: weights_of(source, part))
-        graphs, tables = onnx.write(networks.all(), source.text_encoders, weights_from, new)
+        graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
             shutil.copytree(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
-        write_json(new / "golden.json", {"schema_version": SCHEMA_VERSION, "cases": golden_cases(reference)})
+        bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
+        write_json(new / "golden.json", {"schema_version": SCHEMA_VERSION, "cases": golden_cases(reference, bounds)})
         manifest = _manifest(opened, networks, reference.text, format) | {"graphs": graphs}
+        manifest |= {"execution": writer.EXECUTION[opened.weights], "runtime": writer.RUNTIME}
+        manifest |= {name: value for name, value in settings.items() if name == "precision"}
         manifest["embedding"] = _embedding(reference.text, tables)
         release()
         notify("measuring the smallest mu that the graph resolves")
-        manifest["mu_min"] = measured_mu_min(reference, new / graphs["zo_loss"]["file"])
+        manifest["mu_min"] = measured_mu_min(reference, writer.loss(new / graphs["zo_loss"]["file"]))
         manifest["files"] = _files(new)
         write_json(new / "manifest.json", manifest)
     return manifest
+
+
+def _writer(format: str) -> ModuleType:
+    """What writes graphs of a format: `export.onnx` or `export.coreml`, which have the same functions."""
+    one_of("format", format, tuple(FORMATS))
+    try:
+        return importlib.import_module(f"export.{format}")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"format {format}", FORMATS[format]) from error
+
+
+def _settings(format: str, precision: str | None, num_vectors: int | None) -> dict[str, Any]:
+    """What only Core ML has to be told: its graphs have fixed sizes."""
+    if format == "coreml":
+        if num_vectors is not None and num_vectors < 1:
+            raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be at least 1")
+        one_of("precision", precision or "mixed", PRECISIONS)
+        return {"precision": precision or "mixed", "vectors": num_vectors or 1, "removed": PAPER.subspace_buffer}
+    for name, value in (("precision", precision), ("num_vectors", num_vectors)):
+        if value is not None:
+            raise EdgeSdkError(f"{name} is for format coreml only; leave it out for {format}")
+    return {}
 
 
 @contextmanager
@@ -132,7 +163,6 @@ def _manifest(model: Model, networks: Networks, text: Text, format: str) -> dict
         "model": {"name": model.name if model.is_pocket else model.folder.name, "sha256": model.fingerprint(),
                   "family": family},
         "weights": model.weights,
-        "execution": onnx.EXECUTION[model.weights],
         "prediction_type": schedule.prediction_type,
         "resolution": networks.side,
         "latents": list(networks.latents),
@@ -149,7 +179,6 @@ def _manifest(model: Model, networks: Networks, text: Text, format: str) -> dict
             **{name: getattr(schedule, name) for name in
                ("timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "clip_sample_range")},
         },
-        "runtime": onnx.RUNTIME,
     }  # fmt: skip
 
 
@@ -173,7 +202,7 @@ def _embedding(text: Text, tables: list[dict[str, Any]]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-ROLES = {".onnx": "graph", ".bin": "weights"}
+ROLES = {".onnx": "graph", ".mlmodel": "graph", ".bin": "weights"}
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -182,6 +211,7 @@ def _files(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and ".integers" not in path.parts):
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        role = "golden" if path.name == "golden.json" else ROLES.get(path.suffix, "tokenizer")
+        default = "graph" if path.parent.suffix == ".mlpackage" else "tokenizer"
+        role = "golden" if path.name == "golden.json" else ROLES.get(path.suffix, default)
         out[path.relative_to(folder).as_posix()] = {"role": role, "bytes": path.stat().st_size, "sha256": digest}
     return out

@@ -15,9 +15,11 @@ def listed(array: np.ndarray, count: int | None = None) -> dict[str, Any]:
 
 
 def value_of(tensor: dict[str, Any]) -> np.ndarray:
-    """An input of ``golden.json`` as an array."""
+    """An input of ``golden.json`` as an array; values that are left out at its end are zeros."""
     if "values" in tensor:
-        return np.array(tensor["values"], tensor["dtype"]).reshape(tensor["shape"])
+        array = np.zeros(tensor["shape"], tensor["dtype"])
+        array.reshape(-1)[: len(tensor["values"])] = tensor["values"]
+        return array
     source = tensor["normals"]
     array = normals(source["seed"], Stream(source["stream"]), source["step"], tuple(tensor["shape"]))
     array = array * np.float32(tensor.get("scale", 1)) + np.float32(tensor.get("offset", 0))

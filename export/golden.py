@@ -4,7 +4,6 @@ The reference is `edge_sdk.diffusion` with the same integers and float activatio
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ from edge_sdk.zo import Adam, Draw, Stream, ZoConfig, fast
 from export.cases import listed, value_of
 from export.graphs import Networks
 
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]  # inputs of `zo_loss` -> losses
+Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime
 LISTED = 1024  # values of an output that are listed
 PLACEHOLDER = "<subject>"
-# Largest relative difference of a graph's outputs from PyTorch's, by runtime.
-BOUNDS = {"onnxruntime": 1e-5, "onnxruntime-web": 1e-5}
-STEP_BOUNDS = {"onnxruntime": 1e-3, "onnxruntime-web": 1e-3}  # a difference of losses by mu, divided by its own size
 
 
 class Reference:
@@ -32,14 +30,17 @@ class Reference:
     Args:
         side: of pictures in pixels.
         seed: of the inputs.
+        vectors: K, of the token.
+        removed: R, rows of `zo_step`'s ``removed``; all but one are zeros.
     """
 
-    def __init__(self, model: Model, side: int, seed: int) -> None:
+    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1, removed: int = 1) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
+        self.vectors, self.removed = vectors, removed
         self.networks = networks = Networks.of(model, self.text, side)
         self.kind = "pocket" if model.is_pocket else "object"
         prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
-        self.ids = self.text.tokenize([prompt], {PLACEHOLDER: 1})  # (1, T)
+        self.ids = self.text.tokenize([prompt], {PLACEHOLDER: vectors})  # (1, T)
         self.sizes = picture_sizes([(networks.side, networks.side)], (networks.side, networks.side))
 
     def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Reference:
         latents = torch.from_numpy(value_of(self.random(0, (1, *self.networks.latents))))
         return StableDiffusionObjective(
             self.text, self.model.load("unet"), self.networks.schedule, Latents(latents, torch.zeros_like(latents)),
-            self.ids, 1, self.sizes,
+            self.ids, self.vectors, self.sizes,
         )  # fmt: skip
 
     def draw(self, timestep: int) -> Draw:
@@ -68,12 +69,12 @@ class Reference:
         return self.text.vocabulary_std()
 
     def variable(self, step: int) -> np.ndarray:
-        """A token (1, D) of the vocabulary's size, as the optimizer's variable."""
-        return value_of(self.random(step, (1, self.text.width), self.std))
+        """A token (K, D) of the vocabulary's size, as the optimizer's variable."""
+        return value_of(self.random(step, (self.vectors, self.text.width), self.std))
 
 
-def golden_cases(reference: Reference) -> list[dict[str, Any]]:
-    """Cases for every graph; the denoiser and the VAE are in memory one after the other."""
+def golden_cases(reference: Reference, bounds: Bounds) -> list[dict[str, Any]]:
+    """Cases for every graph, with their bounds; the denoiser and the VAE are in memory one after the other."""
     cases = []
     networks, last = reference.networks, reference.networks.schedule.num_train_timesteps - 1
     with torch.inference_mode():
@@ -87,12 +88,13 @@ def golden_cases(reference: Reference) -> list[dict[str, Any]]:
         latents = reference.random(0, (1, *networks.latents))
         decoded = vae.decode(torch.from_numpy(value_of(latents)) / scale + shift)
         cases.append(_case("vae_decoder", {"latents": latents}, {"pixels": decoded}))
+    for case in cases:
+        case["bounds"] = bounds.get(case["graph"], bounds["*"])
     return cases
 
 
 def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[str, Any]]:
     networks, text = reference.networks, reference.text
-    width = (1, text.width)
     latents, noise = (reference.random(i, (1, *networks.latents)) for i in range(2))
     variable = reference.variable(2)
     learned = listed(variable * np.asarray(text.scale, np.float32))
@@ -114,17 +116,18 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     sample = {"sample": noise, "timestep": listed(np.array([t]))}
     cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
     prompt["learned"] = listed(variable)
-    return [*cases, _step_case(reference, objective, prompt, latents, noise, t, width)]
+    return [*cases, _step_case(reference, objective, prompt, latents, noise, t)]
 
 
 def _step_case(
     reference: Reference, objective: StableDiffusionObjective, prompt: dict[str, Any], latents: dict[str, Any],
-    noise: dict[str, Any], timestep: int, shape: tuple[int, int],
+    noise: dict[str, Any], timestep: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A step of the host's loop: a forward difference, one direction projected out, Adam's third update."""
     config: ZoConfig = fast(reference.std)
-    token, u = value_of(prompt["learned"]), value_of(reference.random(3, shape))
-    removed = value_of(reference.random(4, shape))
+    token = value_of(prompt["learned"])
+    shape = token.shape
+    u, removed = value_of(reference.random(3, shape)), value_of(reference.random(4, (1, token.size)))
     removed /= np.linalg.norm(removed)
     mu = np.float32(config.zo_mu)
     losses = [float(objective.losses(e[None], [reference.draw(timestep)])[0]) for e in (token + mu * u, token)]
@@ -132,23 +135,22 @@ def _step_case(
     adam.count, adam.m, adam.v = 2, np.full(shape, 0.01), np.full(shape, 1e-3)
     m, v = adam.m.astype(np.float32), adam.v.astype(np.float32)
     gradient = (losses[0] - losses[1]) / float(mu) * u.astype(np.float64)
-    gradient = gradient - (gradient @ removed.T.astype(np.float64)) @ removed
+    gradient = gradient - (gradient.reshape(1, -1) @ removed.T.astype(np.float64) @ removed).reshape(shape)
     new = adam.update(token, gradient, 0)
     betas = np.array([config.adam_beta1, config.adam_beta2])
     numbers = {"mu_plus": [mu], "mu_minus": [0.0], "betas": betas, "correction": 1 / (1 - betas**adam.count),
                "rate": [config.learning_rate], "eps": [config.adam_eps]}  # fmt: skip
     inputs = prompt | {"latents": latents, "noise": noise, "timestep": listed(np.array([timestep]))}
-    inputs |= {"direction": reference.random(3, shape), "m": listed(m), "v": listed(v), "removed": listed(removed)}
+    inputs |= {"direction": reference.random(3, shape), "m": listed(m), "v": listed(v)}
+    inputs["removed"] = listed(removed) | {"shape": [reference.removed, token.size]}
     inputs |= {name: listed(np.asarray(value, np.float32)) for name, value in numbers.items()}
     outputs = {"next": new, "next_m": adam.m, "next_v": adam.v, "losses": np.array(losses)}
-    return _case("zo_step", inputs, {name: value.astype(np.float32) for name, value in outputs.items()}, STEP_BOUNDS)
+    return _case("zo_step", inputs, {name: value.astype(np.float32) for name, value in outputs.items()})
 
 
-def _case(
-    graph: str, inputs: dict[str, Any], outputs: dict[str, Any], bounds: dict[str, float] = BOUNDS
-) -> dict[str, Any]:
+def _case(graph: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
     found = {name: listed(np.asarray(value, np.float32), LISTED) for name, value in outputs.items()}
-    return {"graph": graph, "inputs": inputs, "outputs": found, "bounds": bounds}
+    return {"graph": graph, "inputs": inputs, "outputs": found}
 
 
 class GraphObjective:
@@ -160,7 +162,7 @@ class GraphObjective:
 
     num_images = num_prompts = 1
 
-    def __init__(self, reference: Reference, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> None:
+    def __init__(self, reference: Reference, run: Run) -> None:
         self._run, self._scale = run, np.asarray(reference.text.scale, np.float32)
         self._fixed = {
             "input_ids": reference.ids.numpy(),
@@ -170,23 +172,20 @@ class GraphObjective:
             self._fixed["sizes"] = reference.sizes.numpy()
         self.num_train_timesteps = reference.networks.schedule.num_train_timesteps
         self.latents_shape = reference.networks.latents
-        self.embedding_shape = (1, reference.text.width)
+        self.embedding_shape = (reference.vectors, reference.text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
         rows = [self._run(self.inputs(row, one)) for row, one in zip(embeddings, draws, strict=True)]
         return np.concatenate(rows).astype(np.float64)
 
     def inputs(self, embedding: np.ndarray, drawn: Draw) -> dict[str, np.ndarray]:
-        """What the graph is given for an embedding (1, D) of the optimizer on a draw."""
+        """What the graph is given for an embedding (K, D) of the optimizer on a draw."""
         draw = {"noise": drawn.noise[None], "timestep": np.array([drawn.timestep])}
         return self._fixed | draw | {"learned": embedding * self._scale}
 
 
-def measured_mu_min(reference: Reference, graph: Path) -> float:
+def measured_mu_min(reference: Reference, loss: Run) -> float:
     """The smallest mu that a `zo_loss` graph resolves, by `edge_sdk.zo.calibrate_mu`."""
-    from export.onnx import session
-
-    opened = session(graph)
-    objective = GraphObjective(reference, lambda inputs: opened.run(None, inputs)[0])
+    objective = GraphObjective(reference, loss)
     floor = mu_floor.measure(objective, reference.variable(2), fast(reference.std), reference.std, reference.seed, 1)
     return floor.mu_min

@@ -35,6 +35,11 @@ RUNTIME: dict[str, dict[str, Any]] = {
         "enable_cpu_mem_arena": False,
     }
 }
+# Largest relative difference of outputs from PyTorch's; a step divides a difference of losses by its own size.
+BOUNDS = {
+    "zo_step": {"onnxruntime": 1e-3, "onnxruntime-web": 1e-3},
+    "*": {"onnxruntime": 1e-5, "onnxruntime-web": 1e-5},
+}
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
 _NUMPY = {np.dtype(np.float16): TensorProto.FLOAT16, np.dtype(np.float32): TensorProto.FLOAT,
           np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8,
@@ -66,6 +71,12 @@ def write(
         {"file": table.file, "offset": table.offset, "dtype": str(table.dtype), "shape": list(table.shape)}
         for table in tables
     ]
+
+
+def loss(graph: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """A `zo_loss` graph as a function: inputs -> (B,)."""
+    opened = session(graph)
+    return lambda inputs: opened.run(None, inputs)[0]
 
 
 def session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:

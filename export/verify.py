@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sdk.runtime.bundle import Bundle
-
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.runtime.bundle import Bundle
+from export import web_runtimes
 from export.cases import value_of, worst_difference
+from export.web_runtimes import WebRun
 
 GOLDEN_SCHEMA = 1
 
@@ -65,16 +66,54 @@ def golden_cases(bundle: Bundle) -> list[dict]:
 def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     """The Python package, one graph after the other."""
     import onnxruntime as runtime
-    from edge_sdk.runtime.session import Session
+
+    from edge_sdk.runtime.session import open_session
 
     differences = []
     for graph in dict.fromkeys(case["graph"] for case in cases):
-        with Session(bundle, graph) as session:
-            for case in (case for case in cases if case["graph"] == graph):
-                outputs = session(**{name: value_of(tensor) for name, tensor in case["inputs"].items()})
-                found = dict(zip(bundle.manifest["graphs"][graph]["outputs"], outputs, strict=True))
-                differences.append((graph, worst_difference(case, found)))
+        session = open_session(bundle, graph)
+        names = [output.name for output in session.get_outputs()]
+        for case in (case for case in cases if case["graph"] == graph):
+            outputs = session.run(None, {name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            differences.append((graph, worst_difference(case, dict(zip(names, outputs, strict=True)))))
+        del session
     return judged(f"onnxruntime {runtime.__version__}", "onnxruntime", cases, differences)
+
+
+def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Our own reading of the saved programs: what they compute, not that Core ML takes them."""
+    title = "interpreter of the Core ML programs"
+    if not is_here("coremltools"):
+        return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
+    from export.mil import Interpreter
+
+    differences = []
+    for graph in dict.fromkeys(case["graph"] for case in cases):
+        opened = Interpreter(bundle.graph(graph))
+        for case in (case for case in cases if case["graph"] == graph):
+            outputs = opened.run({name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            differences.append((graph, worst_difference(case, outputs)))
+    return judged(title, "interpreter", cases, differences)
+
+
+def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
+    """Core ML itself is on Apple devices only."""
+    return Outcome("Core ML", missing="runs on Apple devices only; see ios_demo/")
+
+
+def web(run: Callable[[Path], WebRun]) -> Callable[[Bundle, list[dict]], Outcome]:
+    """One of the web runtimes, which reads the bundle itself."""
+
+    def outcome(bundle: Bundle, cases: list[dict]) -> Outcome:
+        made = run(bundle.folder)
+        if made.missing is not None:
+            return Outcome(made.runtime, missing=made.missing)
+        if left_out := {case["graph"] for case in cases} - set(made.differences):
+            raise EdgeSdkError(f"{made.runtime} left out the graph {min(left_out)}")
+        worst = max(made.differences, key=lambda graph: made.differences[graph] / made.bounds[graph])
+        return Outcome(made.runtime, made.differences[worst], worst, made.bounds[worst])
+
+    return outcome
 
 
 def judged(title: str, runtime: str, cases: list[dict], differences: list[tuple[str, float]]) -> Outcome:
@@ -91,4 +130,7 @@ def is_here(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {"onnx": (onnxruntime,)}
+RUNTIMES: dict[str, tuple[Callable[[Bundle, list[dict]], Outcome], ...]] = {
+    "onnx": (onnxruntime, web(web_runtimes.node), web(web_runtimes.chromium)),
+    "coreml": (interpreter, coreml),
+}

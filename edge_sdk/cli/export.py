@@ -2,14 +2,18 @@
 
 import argparse
 
-HELP = "write a bundle for ONNX Runtime that an app embeds"
+HELP = "write a bundle for ONNX Runtime or Core ML that an app embeds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from edge_sdk.cli.common import add_common, add_model
 
     add_model(parser)
-    parser.add_argument("--format", choices=("onnx",), default="onnx")
+    parser.add_argument("--format", choices=("onnx", "coreml"), default="onnx")
+    parser.add_argument("--precision", choices=("mixed", "float32"), help="of a Core ML graph (default mixed: products "
+                        "in float16)")  # fmt: skip
+    parser.add_argument("--num_vectors", type=int, metavar="K", help="vectors of a token that a Core ML graph takes "
+                        "(default 1); one for ONNX Runtime takes any number")  # fmt: skip
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="the bundle's folder, new or empty")
     parser.add_argument("--resolution", type=int, metavar="INT", help="side in pixels, a multiple of 8 (default: the "
                         "model's own); a bundle has one")  # fmt: skip
@@ -35,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
             print(message, file=sys.stderr, flush=True)
 
     manifest = export(
-        args.pretrained_model_name_or_path, args.output_dir, args.format, args.weights, args.resolution, args.seed, say
+        args.pretrained_model_name_or_path, args.output_dir, args.format, args.weights, args.resolution, args.seed or 0,
+        args.precision, args.num_vectors, say,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

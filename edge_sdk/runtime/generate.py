@@ -9,9 +9,8 @@ from edge_sdk.runtime.bundle import Bundle
 from edge_sdk.runtime.session import Session
 from edge_sdk.runtime.text import BundleText
 
-Told = dict[
-    str, np.ndarray
-]  # what the denoiser is told: hidden (N, T, D), for SDXL also pooled (N, P) and sizes (N, 6)
+# What the denoiser is told: hidden (N, T, D), for SDXL also pooled (N, P) and sizes (N, 6), all float32.
+Told = dict[str, np.ndarray]
 
 
 def picture_sizes(originals: Sequence[tuple[int, int]], side: int) -> np.ndarray:

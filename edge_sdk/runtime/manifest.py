@@ -12,7 +12,7 @@ FAMILIES = ("pocket", "stable-diffusion", "stable-diffusion-xl")
 AGAIN = "make the bundle again with edge-sdk export"
 
 # A dict lists entries by name ({str: kind}: any names), a list is of one kind, a tuple lists the accepted values.
-_TENSORS = {str: {"shape": [int | str], "dtype": ("float32", "int64")}}
+_TENSORS = {str: {"shape": [int | str], "dtype": ("float32", "int64", "int32")}}
 _ENTRIES: dict[str, Any] = {
     "schema_version": int,
     "created_by": str,

@@ -1,7 +1,5 @@
 """Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
 
-from typing import Any
-
 import numpy as np
 import onnxruntime
 
@@ -21,20 +19,12 @@ class Session:
     """One loaded graph: inputs by name in, outputs in the manifest's order out. Closing it gives its memory back.
 
     Raises:
-        EdgeSdkError: the bundle has no such graph, or the runtime cannot load it.
+        EdgeSdkError: see `open_session`.
     """
 
     def __init__(self, bundle: Bundle, name: str) -> None:
-        self.name, path = name, bundle.graph(name)
+        self.name, self._session = name, open_session(bundle, name)
         self._outputs = list(bundle.manifest["graphs"][name]["outputs"])
-        try:
-            made = onnxruntime.InferenceSession(str(path), options(bundle), providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own classes have no common base
-            raise EdgeSdkError(
-                f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the "
-                "bundle again with edge-sdk export, or install a newer onnxruntime"
-            ) from error
-        self._session: Any = made
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         """Raises EdgeSdkError if the graph does not take these inputs."""
@@ -44,7 +34,7 @@ class Session:
             raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {_one_line(error)}") from error
 
     def close(self) -> None:
-        self._session = None
+        del self._session
         release()
 
     def __enter__(self) -> "Session":
@@ -52,6 +42,22 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
+    """A graph as the manifest says that this runtime is to load it.
+
+    Raises:
+        EdgeSdkError: the bundle has no such graph, or the runtime cannot load it.
+    """
+    path, settings = bundle.graph(name), options(bundle)
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes have no common base
+        raise EdgeSdkError(
+            f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the bundle "
+            "again with edge-sdk export, or install a newer onnxruntime"
+        ) from error
 
 
 def options(bundle: Bundle) -> onnxruntime.SessionOptions:

@@ -1,0 +1,136 @@
+"""Reading an ``.mlpackage`` from disk: its program, and its values decoded by our own code.
+
+Of coremltools only the generated protocol buffer classes are used. Format: ``Manifest.json`` names the model file
+below ``Data``; a value is inside of the program or at an offset of ``weights/weight.bin``, where 64 bytes say what
+follows (``0xDEADBEEF``, type, bytes, place).
+"""
+
+import json
+import logging
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_sdk.errors import EdgeSdkError
+
+logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns that Core ML cannot run on this system
+from coremltools.proto import MIL_pb2, Model_pb2  # noqa: E402
+from google.protobuf.message import DecodeError  # noqa: E402
+
+SENTINEL = 0xDEADBEEF
+# name, bits, how a value lies in bytes
+_TYPES: dict[int, tuple[str, int, Any]] = {
+    MIL_pb2.FLOAT16: ("float16", 16, np.float16), MIL_pb2.FLOAT32: ("float32", 32, np.float32),
+    MIL_pb2.INT8: ("int8", 8, np.int8), MIL_pb2.UINT8: ("uint8", 8, np.uint8), MIL_pb2.UINT4: ("uint4", 4, np.uint8),
+    MIL_pb2.INT32: ("int32", 32, np.int32), MIL_pb2.BOOL: ("bool", 8, np.bool_),
+}  # fmt: skip
+Kind = tuple[tuple[int, ...], str]  # shape, type
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """A value of a program that has bytes in the weight file."""
+
+    name: str  # of what the operation makes
+    op: str  # "const", or the operation that unpacks it
+    role: str  # which argument: "val", "data", "scale", "offset"
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+class Package:
+    """A saved program.
+
+    Attributes:
+        inputs, outputs: name -> shape and type.
+        block: the operations, in order.
+
+    Raises:
+        EdgeSdkError: a file is missing, or is not what the format says; one line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._blobs = path, dict[str, np.ndarray]()
+        model_file = path / "Manifest.json"
+        try:
+            manifest = json.loads(model_file.read_text())
+            root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+            model_file = path / "Data" / root
+            model = Model_pb2.Model()
+            model.ParseFromString(model_file.read_bytes())
+            function = model.mlProgram.functions["main"]
+            self.block = function.block_specializations[function.opset]
+            self.inputs: dict[str, Kind] = {i.name: self.kind(i.type) for i in function.inputs}
+            kinds = {o.name: self.kind(o.type) for op in self.block.operations for o in op.outputs}
+            self.outputs: dict[str, Kind] = {name: kinds[name] for name in self.block.outputs}
+        except OSError as error:
+            raise EdgeSdkError(f"{model_file} cannot be read: {error.strerror}") from error
+        except (DecodeError, KeyError, TypeError, ValueError) as error:
+            raise self.damaged(model_file) from error
+        if not self.outputs:
+            raise self.damaged(model_file)
+        self._folder = model_file.parent
+
+    def damaged(self, file: Path) -> EdgeSdkError:
+        return EdgeSdkError(f"{file} is damaged; export the bundle again")
+
+    @staticmethod
+    def kind(declared: Any) -> Kind:
+        """Shape and type of a declared value; raises KeyError for a type that is not known."""
+        tensor = declared.tensorType
+        shape = tuple(int(d.constant.size) for d in tensor.dimensions)
+        return shape, "string" if tensor.dataType == MIL_pb2.STRING else _TYPES[tensor.dataType][0]
+
+    def value(self, value: Any) -> Any:
+        """A constant as a tensor of its own type, uint4 as uint8; a text as str."""
+        shape, dtype = self.kind(value.type)
+        if value.WhichOneof("value") == "blobFileValue":
+            return self._decoded(self._blob(value), shape, dtype)
+        tensor = value.immediateValue.tensor
+        kind = tensor.WhichOneof("value")
+        if kind == "bytes":
+            return self._decoded(np.frombuffer(bytearray(tensor.bytes.values), np.uint8), shape, dtype)
+        values = list(getattr(tensor, kind).values)
+        return values[0] if dtype == "string" else torch.tensor(values, dtype=getattr(torch, dtype)).reshape(shape)
+
+    def _decoded(self, raw: np.ndarray, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+        count = int(np.prod(shape))
+        if dtype == "uint4":  # low half first
+            return torch.from_numpy(np.stack([raw & 15, raw >> 4], axis=1).reshape(-1)[:count].reshape(shape))
+        return torch.from_numpy(raw.view(dtype).reshape(shape))
+
+    def _blob(self, value: Any) -> np.ndarray:
+        """The bytes of a value in the weight file, as they lie there."""
+        shape, dtype = self.kind(value.type)
+        file = self._folder / value.blobFileValue.fileName.removeprefix("@model_path/")
+        if file.name not in self._blobs:
+            try:
+                self._blobs[file.name] = np.memmap(file, np.uint8, "c")
+            except (OSError, ValueError) as error:
+                raise EdgeSdkError(f"{file} cannot be read; export the bundle again") from error
+        data, offset = self._blobs[file.name], value.blobFileValue.offset
+        bits = next(bits for name, bits, _ in _TYPES.values() if name == dtype)
+        expected = -(-int(np.prod(shape)) * bits // 8)
+        if offset + 64 > data.size:
+            raise self.damaged(file)
+        sentinel, _, size, start = struct.unpack("<IIQQ", data[offset : offset + 24].tobytes())
+        if sentinel != SENTINEL or size != expected or start + size > data.size:
+            raise self.damaged(file)
+        return data[start : start + size]
+
+    def weights(self) -> Iterator[StoredWeight]:
+        """Every value that is in the weight file, as the program has it."""
+        for op in self.block.operations:
+            held = [("val", op.attributes["val"])] if op.type == "const" else [
+                (name, binding.value) for name, argument in op.inputs.items() for binding in argument.arguments
+            ]  # fmt: skip
+            for role, value in held:
+                if value.WhichOneof("value") == "blobFileValue":
+                    shape, dtype = self.kind(value.type)
+                    yield StoredWeight(op.outputs[0].name, op.type, role, dtype, shape, len(self._blob(value)))
