@@ -5,6 +5,9 @@ import { Curve } from './curve.js';
 const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
 
+// More than one thread need a server that isolates the page: ?threads=2.
+const threads = Number(new URLSearchParams(location.search).get('threads') ?? 1);
+
 const $ = (id) => document.getElementById(id);
 const worker = new Worker('worker.js', { type: 'module' });
 const curve = new Curve($('curve'));
@@ -70,7 +73,8 @@ const heard = {
     ready = true;
     const kind = prompts.pocket ? ', which draws pixel-art people only' : '';
     $('model').textContent =
-      `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, pictures of ${resolution} x ${resolution} pixels.`;
+      `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, ` +
+      `pictures of ${resolution} x ${resolution} pixels.`;
     $('initializer').value = initializer ?? '';
     $('prompt').dataset.template = (prompts.pocket ?? prompts.object)[0].text;
     setBusy(false);
@@ -80,8 +84,8 @@ const heard = {
     clear('chosen');
     pictures.forEach((rgba, i) => show('chosen', rgba, side, `Photo ${i + 1} as the model sees it`));
     const left = skipped.map(([name, reason]) => `${name} is skipped: ${reason}`);
-    const count = `${pictures.length} ${pictures.length === 1 ? 'photo' : 'photos'}, as the model sees ${pictures.length === 1 ? 'it' : 'them'}`;
-    $('skipped').textContent = [count, ...left].join('. ');
+    const seen = pictures.length === 1 ? 'photo, as the model sees it' : 'photos, as the model sees them';
+    $('skipped').textContent = [`${pictures.length} ${seen}`, ...left].join('. ');
   },
   looked: () => setBusy(false),
   status: ({ message }) => say(message),
@@ -186,4 +190,4 @@ $('cancel').addEventListener('click', () => {
   say('Stopping');
   worker.postMessage({ type: 'cancel' });
 });
-worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href });
+worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href, threads });

@@ -12,7 +12,7 @@ function valueOf({ shape, dtype, values, normals: source, scale = 1, offset = 0,
   return { shape, data: clip ? data.map((x) => Math.min(Math.max(x, clip[0]), clip[1])) : data };
 }
 
-/** max |found - wanted| / max |wanted| over the outputs of a case; what is not finite, or of another shape, is infinitely wrong. */
+/** max |found - wanted| / max |wanted| over the outputs of a case; infinite for another shape or what is not finite. */
 function worstDifference(outputs, found) {
   let worst = 0;
   for (const [name, { shape, values, stride = 1 }] of Object.entries(outputs)) {

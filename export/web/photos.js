@@ -2,8 +2,8 @@
  * Photos as the model takes them: the twin of edge_sdk/images.py, as far as a browser can be.
  *
  * The browser decodes (upright, colours as they are in the file), Pillow's cropping and resampling is done here in its
- * own integer arithmetic. So an opaque PNG gives Python's pixels exactly; a JPEG or WebP decoder may differ by a level or
- * two, a half-transparent pixel by one. Of an animation the first picture is taken, where Python refuses it.
+ * own integer arithmetic. So an opaque PNG gives Python's pixels exactly; a JPEG or WebP decoder may differ by a level
+ * or two, a half-transparent pixel by one. Of an animation the first picture is taken, where Python refuses it.
  */
 
 const MAX_BYTES = 64 * 2 ** 20,
@@ -18,8 +18,8 @@ class Unusable extends Error {}
  * Read one photo.
  * @param file a File or Blob
  * @param resolution side in pixels of the square that it becomes
- * @returns {Promise<{pixels: Float32Array, rgba: Uint8ClampedArray, size: number[]}>} pixels (3, side, side) in [-1, 1];
- *   size [height, width] as it came, upright
+ * @returns {Promise<{pixels: Float32Array, rgba: Uint8ClampedArray, size: number[]}>}
+ *   pixels (3, side, side) in [-1, 1]; size [height, width] as it came, upright
  * @throws {Error} one line: why it is skipped
  */
 export async function readPhoto(file, resolution) {

@@ -64,7 +64,10 @@ export async function drawPictures(
       input_ids: { data: [...empty, ...row].map(BigInt), shape: [2, length] },
       learned: vectors,
     });
-    if (found.pooled) for (const state of Object.values(found)) state.data.fill(0, 0, state.data.length / 2); // SDXL: no prompt is zeros
+    if (found.pooled) {
+      // SDXL is told of no prompt by zeros.
+      for (const { data } of Object.values(found)) data.fill(0, 0, data.length / 2);
+    }
     told.push(found);
   }
   await encoder.release();

@@ -119,7 +119,7 @@ export class Text {
         const ids = tokenizer.words(word);
         if (ids.length !== 1) {
           throw new Error(
-            `the word ${JSON.stringify(word)} makes ${ids.length} tokens; give one word that the model knows, such as person or dog`,
+            `the word ${JSON.stringify(word)} makes ${ids.length} tokens; give one it knows, such as person or dog`,
           );
         }
         const { file, offset, dtype, shape } = this.manifest.embedding[i].table;

@@ -1,4 +1,7 @@
-/** The worker: it holds the model. Messages in: open, look, learn, draw, check, cancel; out: see app.js. Photos never leave it. */
+/**
+ * The worker: it holds the model, and photos never leave it.
+ * Messages in: open, look, learn, draw, check, cancel; messages out: see app.js.
+ */
 
 import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
 
@@ -16,7 +19,6 @@ import { State, run } from './zo/loop.js';
 const EVAL_DRAWS = 16,
   MAX_BATCH = 16;
 
-ort.env.wasm.numThreads = 1;
 ort.env.logLevel = 'error';
 let bundle, text, learned; // learned: {placeholder, vectors} of the last run
 let cancelled = false;
@@ -31,7 +33,8 @@ async function goOn() {
   return !cancelled;
 }
 
-async function open({ base }) {
+async function open({ base, threads }) {
+  ort.env.wasm.numThreads = threads;
   bundle = await openBundle(fetched(base), ort);
   text = await Text.of(bundle);
   await bundle.weights();
