@@ -242,7 +242,8 @@ def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, tmp_
         demo.wait_for("looked")
         assert demo.text("skipped") == (
             "1 photo, as the model sees it. half.png is skipped: damaged. "
-            "notes.png is skipped: not a PNG, JPEG or WebP picture. thin.png is skipped: 7 x 50 pixels; each side must be 8 or more"
+            "notes.png is skipped: not a PNG, JPEG or WebP picture. "
+            "thin.png is skipped: 7 x 50 pixels; each side must be 8 or more"
         )
         demo.choose(tmp_path / "notes.png")
         demo.wait_for("error")
