@@ -123,22 +123,22 @@ def _step_case(
     reference: Reference, objective: StableDiffusionObjective, prompt: dict[str, Any], latents: dict[str, Any],
     noise: dict[str, Any], timestep: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """A step of the host's loop: a forward difference, one direction projected out, Adam's third update."""
+    """A step of the host's loop: a wide central difference, one direction projected out, Adam's third update."""
     config: ZoConfig = fast(reference.std)
     token = value_of(prompt["learned"])
     shape = token.shape
     u, removed = value_of(reference.random(3, shape)), value_of(reference.random(4, (1, token.size)))
     removed /= np.linalg.norm(removed)
-    mu = np.float32(10 * config.zo_mu)  # so far that the difference stands out of the losses' last bits
-    losses = [float(objective.losses(e[None], [reference.draw(timestep)])[0]) for e in (token + mu * u, token)]
+    mu = np.float32(reference.std)  # wide, so that runtimes are compared and not the rounding of losses
+    losses = [float(objective.losses(e[None], [reference.draw(timestep)])[0]) for e in (token + mu * u, token - mu * u)]
     adam = Adam(config, shape)
     adam.count, adam.m, adam.v = 2, np.full(shape, 0.01), np.full(shape, 1e-3)
     m, v = adam.m.astype(np.float32), adam.v.astype(np.float32)
-    gradient = (losses[0] - losses[1]) / float(mu) * u.astype(np.float64)
+    gradient = (losses[0] - losses[1]) / (2 * float(mu)) * u.astype(np.float64)
     gradient = gradient - (gradient.reshape(1, -1) @ removed.T.astype(np.float64) @ removed).reshape(shape)
     new = adam.update(token, gradient, 0)
     betas = np.array([config.adam_beta1, config.adam_beta2])
-    numbers = {"mu_plus": [mu], "mu_minus": [0.0], "betas": betas, "correction": 1 / (1 - betas**adam.count),
+    numbers = {"mu_plus": [mu], "mu_minus": [mu], "betas": betas, "correction": 1 / (1 - betas**adam.count),
                "rate": [config.learning_rate], "eps": [config.adam_eps]}  # fmt: skip
     inputs = prompt | {"latents": latents, "noise": noise, "timestep": listed(np.array([timestep]))}
     inputs |= {"direction": reference.random(3, shape), "m": listed(m), "v": listed(v)}
