@@ -65,9 +65,7 @@ def addresses(bundle: Path) -> dict[str, Path]:
     found |= {f"/samples/{path.name}": path for path in PHOTOS.glob("*.png")}
     opened = Bundle.open(bundle)
     if opened.manifest["format"] != "onnx":
-        raise EdgeSdkError(
-            f"{bundle} is for {opened.manifest['format']}; export one with --format onnx for a browser"
-        )
+        raise EdgeSdkError(f"{bundle} is for {opened.manifest['format']}; export one with --format onnx for a browser")
     return found | {f"/bundle/{name}": bundle / name for name in (MANIFEST, *opened.manifest["files"])}
 
 

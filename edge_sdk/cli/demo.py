@@ -11,9 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", metavar="DIR", help="a new folder for the results; with --web for the bundle, "
                         "which is otherwise kept for this once")  # fmt: skip
     parser.add_argument("--web", action="store_true", help="in a browser instead: serve a page on this computer")
-    parser.add_argument(
-        "--bundle", metavar="DIR", help="with --web: a folder that edge-sdk export wrote"
-    )
+    parser.add_argument("--bundle", metavar="DIR", help="with --web: a folder that edge-sdk export wrote")
     parser.add_argument("--port", type=int, metavar="N", help="with --web (default: any that is free)")
     add_resume(parser)
     add_device(parser)

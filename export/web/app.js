@@ -5,10 +5,16 @@ import { Curve } from './curve.js';
 const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
 
+// More than one thread need a server that isolates the page: ?threads=2.
+const threads = Number(new URLSearchParams(location.search).get('threads') ?? 1);
+
 const $ = (id) => document.getElementById(id);
 const worker = new Worker('worker.js', { type: 'module' });
 const curve = new Curve($('curve'));
-let files = [], ready = false, busy = false, smoothed = NaN;
+let files = [],
+  ready = false,
+  busy = false,
+  smoothed = NaN;
 
 /** A picture of RGBA bytes as a canvas in a list. */
 function show(list, rgba, side, label) {
@@ -33,7 +39,8 @@ function complain(message) {
 }
 
 function clock(seconds) {
-  const total = Math.round(seconds), pad = (x) => String(x).padStart(2, '0');
+  const total = Math.round(seconds),
+    pad = (x) => String(x).padStart(2, '0');
   const [hours, minutes] = [Math.floor(total / 3600), Math.floor(total / 60) % 60];
   return hours ? `${hours}:${pad(minutes)}:${pad(total % 60)}` : `${minutes}:${pad(total % 60)}`;
 }
@@ -65,7 +72,9 @@ const heard = {
   opened({ model, weights, resolution, bytes, initializer, prompts }) {
     ready = true;
     const kind = prompts.pocket ? ', which draws pixel-art people only' : '';
-    $('model').textContent = `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, pictures of ${resolution} x ${resolution} pixels.`;
+    $('model').textContent =
+      `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, ` +
+      `pictures of ${resolution} x ${resolution} pixels.`;
     $('initializer').value = initializer ?? '';
     $('prompt').dataset.template = (prompts.pocket ?? prompts.object)[0].text;
     setBusy(false);
@@ -75,8 +84,8 @@ const heard = {
     clear('chosen');
     pictures.forEach((rgba, i) => show('chosen', rgba, side, `Photo ${i + 1} as the model sees it`));
     const left = skipped.map(([name, reason]) => `${name} is skipped: ${reason}`);
-    const count = `${pictures.length} ${pictures.length === 1 ? 'photo' : 'photos'}, as the model sees ${pictures.length === 1 ? 'it' : 'them'}`;
-    $('skipped').textContent = [count, ...left].join('. ');
+    const seen = pictures.length === 1 ? 'photo, as the model sees it' : 'photos, as the model sees them';
+    $('skipped').textContent = [`${pictures.length} ${seen}`, ...left].join('. ');
   },
   looked: () => setBusy(false),
   status: ({ message }) => say(message),
@@ -93,7 +102,12 @@ const heard = {
   },
   picture({ kind, rgba, side, index, images }) {
     $('result').hidden = false;
-    show(kind, rgba, side, { before: 'Before', after: 'After', drawn: $('prompt').value }[kind] + `, picture ${index + 1} of ${images}`);
+    show(
+      kind,
+      rgba,
+      side,
+      { before: 'Before', after: 'After', drawn: $('prompt').value }[kind] + `, picture ${index + 1} of ${images}`,
+    );
   },
   learned({ file, before, after, steps, forwards, seconds, cancelled }) {
     $('finished').hidden = $('result').hidden = false;
@@ -117,7 +131,10 @@ const heard = {
   },
 };
 worker.onmessage = ({ data: { type, ...rest } }) => heard[type]?.(rest);
-worker.onerror = (event) => heard.error({ message: `the worker could not be started${event.message ? ` (${event.message})` : ''}; reload the page` });
+worker.onerror = (event) =>
+  heard.error({
+    message: `the worker could not be started${event.message ? ` (${event.message})` : ''}; reload the page`,
+  });
 
 $('files').addEventListener('change', () => choose(Array.from($('files').files)));
 for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
@@ -129,25 +146,38 @@ for (const type of ['dragenter', 'dragover', 'dragleave', 'drop']) {
 }
 $('samples').addEventListener('click', async () => {
   try {
-    choose(await Promise.all(SAMPLES.map(async (name) => {
-      const answer = await fetch(`samples/${name}`);
-      if (!answer.ok) throw new Error('this server has no samples; choose photos of your own');
-      return new File([await answer.blob()], name);
-    })));
+    choose(
+      await Promise.all(
+        SAMPLES.map(async (name) => {
+          const answer = await fetch(`samples/${name}`);
+          if (!answer.ok) throw new Error('this server has no samples; choose photos of your own');
+          return new File([await answer.blob()], name);
+        }),
+      ),
+    );
   } catch (error) {
     complain(error.message);
   }
 });
 $('form').addEventListener('submit', (event) => {
   event.preventDefault();
-  const placeholder = $('placeholder').value.trim(), seed = Number($('seed').value);
+  const placeholder = $('placeholder').value.trim(),
+    seed = Number($('seed').value);
   clear('before', 'after', 'drawn');
   $('finished').hidden = $('result').hidden = $('progress').hidden = true;
   $('prompt').value = $('prompt').dataset.template.replace('{}', placeholder) + ' on a blue background';
   smoothed = NaN;
   curve.start();
   say('Reading the photos');
-  send({ type: 'learn', files, placeholder, initializer: $('initializer').value.trim(), steps: Number($('steps').value), seed, preview: PREVIEWS });
+  send({
+    type: 'learn',
+    files,
+    placeholder,
+    initializer: $('initializer').value.trim(),
+    steps: Number($('steps').value),
+    seed,
+    preview: PREVIEWS,
+  });
 });
 $('draw-form').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -160,4 +190,4 @@ $('cancel').addEventListener('click', () => {
   say('Stopping');
   worker.postMessage({ type: 'cancel' });
 });
-worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href });
+worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href, threads });

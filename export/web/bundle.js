@@ -9,7 +9,8 @@ export class BundleError extends Error {}
 export function fetched(base) {
   return async (path) => {
     const answer = await fetch(new URL(path, base));
-    if (!answer.ok) throw new BundleError(`${path} is not there (${answer.status}); choose a bundle made by edge-sdk export`);
+    if (!answer.ok)
+      throw new BundleError(`${path} is not there (${answer.status}); choose a bundle made by edge-sdk export`);
     return new Uint8Array(await answer.arrayBuffer());
   };
 }
@@ -24,11 +25,15 @@ export function fetched(base) {
 export async function openBundle(read, ort) {
   const manifest = parsed(await read('manifest.json'), 'manifest.json');
   if (manifest?.schema_version !== SCHEMA_VERSION) {
-    throw new BundleError(`manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}`);
+    throw new BundleError(
+      `manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}`,
+    );
   }
-  if (manifest.format !== 'onnx') throw new BundleError(`the bundle's format is ${manifest.format}; a browser runs onnx`);
+  if (manifest.format !== 'onnx')
+    throw new BundleError(`the bundle's format is ${manifest.format}; a browser runs onnx`);
   for (const path of Object.keys(manifest.files ?? {})) {
-    if (!isSafe(path)) throw new BundleError(`manifest.json names ${JSON.stringify(path)}, which is not a path below the bundle`);
+    if (!isSafe(path))
+      throw new BundleError(`manifest.json names ${JSON.stringify(path)}, which is not a path below the bundle`);
   }
   return new Bundle(manifest, read, ort);
 }
@@ -47,7 +52,8 @@ function parsed(bytes, name) {
 }
 
 export class Bundle {
-  #read; #ort;
+  #read;
+  #ort;
   #weights = null;
 
   constructor(manifest, read, ort) {
@@ -66,9 +72,12 @@ export class Bundle {
    */
   async bytes(path) {
     if (!this.has(path)) throw new BundleError(`${path} is not in the manifest; make the bundle again`);
-    const wanted = this.manifest.files[path], data = await this.#read(path);
+    const wanted = this.manifest.files[path],
+      data = await this.#read(path);
     if (data.byteLength !== wanted.bytes) {
-      throw new BundleError(`${path} has ${data.byteLength} bytes and must have ${wanted.bytes}; copy the bundle again`);
+      throw new BundleError(
+        `${path} has ${data.byteLength} bytes and must have ${wanted.bytes}; copy the bundle again`,
+      );
     }
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', data));
     if (Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('') !== wanted.sha256) {
@@ -109,7 +118,8 @@ export class Bundle {
 function nested(entries) {
   const out = {};
   for (const [key, value] of Object.entries(entries)) {
-    const names = key.split('.'), last = names.pop();
+    const names = key.split('.'),
+      last = names.pop();
     names.reduce((place, name) => (place[name] ??= {}), out)[last] = value;
   }
   return out;
@@ -119,7 +129,8 @@ const ARRAYS = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array 
 
 /** A graph as a function. Sizes that are symbols in the manifest follow from the length of what is given. */
 export class Graph {
-  #session; #ort;
+  #session;
+  #ort;
 
   constructor(session, described, ort) {
     this.#session = session;
@@ -138,7 +149,8 @@ export class Graph {
       const { data, shape } = inputs[name];
       feed[name] = new this.#ort.Tensor(dtype, ARRAYS[dtype].from(data), shape);
     }
-    const found = await this.#session.run(feed), out = {};
+    const found = await this.#session.run(feed),
+      out = {};
     for (const [name, tensor] of Object.entries(found)) {
       out[name] = { data: tensor.data, shape: Array.from(tensor.dims) };
       tensor.dispose();

@@ -32,10 +32,19 @@ class Quadratic {
   }
 }
 
-const noise = read('noise.json'), trajectory = read('trajectory.json');
+const noise = read('noise.json'),
+  trajectory = read('trajectory.json');
 const differing = (wanted, found) => wanted.filter((value, i) => value !== found[i]).length;
-const report = { philox: 0, integers: 0, normals_not_equal: 0, normals_worst_steps: 0, trajectory_worst: 0, vectors: 0 };
-for (const { counter, key, output } of noise.philox4x32_10) report.philox += differing(output, philox4x32(counter, key));
+const report = {
+  philox: 0,
+  integers: 0,
+  normals_not_equal: 0,
+  normals_worst_steps: 0,
+  trajectory_worst: 0,
+  vectors: 0,
+};
+for (const { counter, key, output } of noise.philox4x32_10)
+  report.philox += differing(output, philox4x32(counter, key));
 for (const { seed, stream, step, n, values } of noise.integers) {
   report.integers += differing(values, integers(BigInt(seed), stream, step, values.length, n));
 }
@@ -47,7 +56,8 @@ for (const { seed, stream, step, values } of noise.normals) {
     if (normals(BigInt(seed), stream, step, 1, i)[0] !== found[i]) report.normals_not_equal += 1; // begun in the middle
   }
 }
-const objective = new Quadratic(trajectory), { config, tokens } = trajectory;
+const objective = new Quadratic(trajectory),
+  { config, tokens } = trajectory;
 const state = new State(config, BigInt(trajectory.seed), new Float32Array(tokens[0][0].length));
 const free = { normRange: [[0], [Infinity]], parts: objective.embeddingShape.slice(1) };
 for await (const { step } of run(objective, state, free)) {

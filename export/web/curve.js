@@ -17,7 +17,10 @@ export class Curve {
   add(loss, smoothed, total) {
     this.points.push([loss, smoothed]);
     this.total = total;
-    this.canvas.setAttribute('aria-label', `Loss by step: ${smoothed.toFixed(4)} after ${this.points.length} of ${total} steps`);
+    this.canvas.setAttribute(
+      'aria-label',
+      `Loss by step: ${smoothed.toFixed(4)} after ${this.points.length} of ${total} steps`,
+    );
     this.waiting ??= requestAnimationFrame(() => {
       this.waiting = undefined;
       this.#draw();
@@ -25,16 +28,21 @@ export class Curve {
   }
 
   #draw() {
-    const { clientWidth: width, clientHeight: height } = this.canvas, pen = this.canvas.getContext('2d');
+    const { clientWidth: width, clientHeight: height } = this.canvas,
+      pen = this.canvas.getContext('2d');
     const ratio = devicePixelRatio;
     [this.canvas.width, this.canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)]; // clears it
     pen.scale(ratio, ratio);
-    const losses = this.points.map(([loss]) => loss).filter(Number.isFinite).sort((a, b) => a - b);
+    const losses = this.points
+      .map(([loss]) => loss)
+      .filter(Number.isFinite)
+      .sort((a, b) => a - b);
     if (!losses.length) return;
     const top = losses[Math.floor(0.98 * (losses.length - 1))] * 1.1;
     const x = (step) => EDGE.left + (step / this.total) * (width - EDGE.left - EDGE.right);
     const y = (loss) => Math.max(EDGE.top, height - EDGE.bottom - (loss / top) * (height - EDGE.top - EDGE.bottom));
-    const style = getComputedStyle(document.body), probe = getComputedStyle(this.canvas);
+    const style = getComputedStyle(document.body),
+      probe = getComputedStyle(this.canvas);
     const color = (name) => {
       this.canvas.style.color = `var(${name})`;
       return probe.color;

@@ -6,11 +6,13 @@ import { normals } from './zo/noise.js';
 function valueOf({ shape, dtype, values, normals: source, scale = 1, offset = 0, clip }) {
   if (values) return { shape, data: dtype === 'int64' ? values.map(BigInt) : values };
   const count = shape.reduce((product, side) => product * side, 1);
-  const data = normals(source.seed, source.stream, source.step, count).map((x) => Math.fround(x * Math.fround(scale)) + offset);
+  const data = normals(source.seed, source.stream, source.step, count).map(
+    (x) => Math.fround(x * Math.fround(scale)) + offset,
+  );
   return { shape, data: clip ? data.map((x) => Math.min(Math.max(x, clip[0]), clip[1])) : data };
 }
 
-/** max |found - wanted| / max |wanted| over the outputs of a case; what is not finite, or of another shape, is infinitely wrong. */
+/** max |found - wanted| / max |wanted| over the outputs of a case; infinite for another shape or what is not finite. */
 function worstDifference(outputs, found) {
   let worst = 0;
   for (const [name, { shape, values, stride = 1 }] of Object.entries(outputs)) {
@@ -29,7 +31,9 @@ function worstDifference(outputs, found) {
  */
 export async function verify(bundle, repeat = 1) {
   const { cases } = await bundle.json('golden.json');
-  const differences = {}, bounds = {}, milliseconds = {};
+  const differences = {},
+    bounds = {},
+    milliseconds = {};
   for (const name of Object.keys(bundle.manifest.graphs)) {
     const graph = await bundle.graph(name);
     for (const one of cases.filter((each) => each.graph === name)) {

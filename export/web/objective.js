@@ -11,8 +11,10 @@ const stacked = (rows) => {
  * @param photos {pixels: Float32Array of 3 side side in [-1, 1]} each
  */
 export async function encode(bundle, photos) {
-  const graph = await bundle.graph('vae_encoder'), side = bundle.manifest.resolution;
-  const means = [], stds = [];
+  const graph = await bundle.graph('vae_encoder'),
+    side = bundle.manifest.resolution;
+  const means = [],
+    stds = [];
   for (const { pixels } of photos) {
     const { mean, std } = await graph.run({ pixels: { data: pixels, shape: [1, 3, side, side] } });
     means.push(mean.data);
@@ -44,8 +46,10 @@ export class BundleObjective {
    * ids name vectors of its own.
    */
   async losses(embeddings, draws) {
-    const { text, count, manifest } = this, rows = draws.length;
-    const distinct = [...new Set(embeddings)], scale = text.scale;
+    const { text, count, manifest } = this,
+      rows = draws.length;
+    const distinct = [...new Set(embeddings)],
+      scale = text.scale;
     const learned = stacked(distinct).map((value, i) => value * scale[i % text.width]);
     const ids = draws.flatMap(({ prompt }, b) => {
       const { before, after } = this.prompts[prompt];
@@ -55,7 +59,8 @@ export class BundleObjective {
       const std = this.latents.stds[image];
       return this.latents.means[image].map((mean, i) => mean + Math.fround(std[i] * latentNoise[i]));
     });
-    const shape = [rows, ...manifest.latents], side = manifest.resolution;
+    const shape = [rows, ...manifest.latents],
+      side = manifest.resolution;
     const sizes = draws.flatMap(({ image }) => [...this.sizes[image], 0, 0, side, side]);
     const { loss } = await this.graph.run({
       input_ids: { data: ids.map(BigInt), shape: [rows, ids.length / rows] },

@@ -2,11 +2,13 @@
  * Photos as the model takes them: the twin of edge_sdk/images.py, as far as a browser can be.
  *
  * The browser decodes (upright, colours as they are in the file), Pillow's cropping and resampling is done here in its
- * own integer arithmetic. So an opaque PNG gives Python's pixels exactly; a JPEG or WebP decoder may differ by a level or
- * two, a half-transparent pixel by one. Of an animation the first picture is taken, where Python refuses it.
+ * own integer arithmetic. So an opaque PNG gives Python's pixels exactly; a JPEG or WebP decoder may differ by a level
+ * or two, a half-transparent pixel by one. Of an animation the first picture is taken, where Python refuses it.
  */
 
-const MAX_BYTES = 64 * 2 ** 20, MAX_PIXELS = 40e6, MIN_SIDE = 8;
+const MAX_BYTES = 64 * 2 ** 20,
+  MAX_PIXELS = 40e6,
+  MIN_SIDE = 8;
 export const MAX_PHOTOS = 100;
 const BITS = 22; // of a resampling weight's fraction
 
@@ -16,8 +18,8 @@ class Unusable extends Error {}
  * Read one photo.
  * @param file a File or Blob
  * @param resolution side in pixels of the square that it becomes
- * @returns {Promise<{pixels: Float32Array, rgba: Uint8ClampedArray, size: number[]}>} pixels (3, side, side) in [-1, 1];
- *   size [height, width] as it came, upright
+ * @returns {Promise<{pixels: Float32Array, rgba: Uint8ClampedArray, size: number[]}>}
+ *   pixels (3, side, side) in [-1, 1]; size [height, width] as it came, upright
  * @throws {Error} one line: why it is skipped
  */
 export async function readPhoto(file, resolution) {
@@ -27,7 +29,8 @@ export async function readPhoto(file, resolution) {
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none' }).catch(() => {
     throw new Unusable('damaged');
   });
-  const { width, height } = bitmap, side = Math.min(width, height);
+  const { width, height } = bitmap,
+    side = Math.min(width, height);
   if (width * height > MAX_PIXELS) throw new Unusable(`${width} x ${height} pixels; at most 40 million are read`);
   if (side < MIN_SIDE) throw new Unusable(`${width} x ${height} pixels; each side must be ${MIN_SIDE} or more`);
   const pen = new OffscreenCanvas(side, side).getContext('2d', { willReadFrequently: true });
@@ -47,7 +50,8 @@ function isPicture(head) {
 
 /** RGBA bytes -> (3, side, side) float32 in [-1, 1]. */
 function toPixels(rgba, side) {
-  const plane = side * side, out = new Float32Array(3 * plane);
+  const plane = side * side,
+    out = new Float32Array(3 * plane);
   for (let c = 0; c < 3; c++) {
     for (let i = 0; i < plane; i++) out[c * plane + i] = Math.fround(rgba[4 * i + c] / 127.5) - 1;
   }
@@ -57,7 +61,8 @@ function toPixels(rgba, side) {
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 const lanczos = (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0);
 function bicubic(x) {
-  const a = -0.5, d = Math.abs(x);
+  const a = -0.5,
+    d = Math.abs(x);
   if (d < 1) return ((a + 2) * d - (a + 3)) * d * d + 1;
   return d < 2 ? (((d - 5) * d + 8) * d - 4) * a : 0;
 }
@@ -65,7 +70,9 @@ function bicubic(x) {
 /** For each place of the result: where its window begins, and the window's weights as integers. */
 function windows(from, to) {
   const [filter, reach] = from > to ? [lanczos, 3] : [bicubic, 2];
-  const scale = from / to, stretch = Math.max(scale, 1), support = reach * stretch;
+  const scale = from / to,
+    stretch = Math.max(scale, 1),
+    support = reach * stretch;
   return Array.from({ length: to }, (_, i) => {
     const center = (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - support + 0.5));

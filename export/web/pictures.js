@@ -46,15 +46,28 @@ function ddimStep(manifest, predicted, timestep, steps, latents) {
  * @param onPicture called with each finished picture: Uint8ClampedArray of side side 4
  * @param goOn asked before each picture; false ends it
  */
-export async function drawPictures(bundle, text, { ids, learned, steps = 25, guidance = 4, seed = 0, onPicture, goOn = async () => true }) {
-  const { manifest } = bundle, side = manifest.resolution, size = manifest.latents.reduce((x, y) => x * y, 1);
+export async function drawPictures(
+  bundle,
+  text,
+  { ids, learned, steps = 25, guidance = 4, seed = 0, onPicture, goOn = async () => true },
+) {
+  const { manifest } = bundle,
+    side = manifest.resolution,
+    size = manifest.latents.reduce((x, y) => x * y, 1);
   const encoder = await bundle.graph('text_encoder');
-  const empty = text.prompt('', '', 0), length = empty.length;
+  const empty = text.prompt('', '', 0),
+    length = empty.length;
   const vectors = { data: learned, shape: [learned.length / text.width, text.width] };
   const told = [];
   for (const row of ids) {
-    const found = await encoder.run({ input_ids: { data: [...empty, ...row].map(BigInt), shape: [2, length] }, learned: vectors });
-    if (found.pooled) for (const state of Object.values(found)) state.data.fill(0, 0, state.data.length / 2); // SDXL: no prompt is zeros
+    const found = await encoder.run({
+      input_ids: { data: [...empty, ...row].map(BigInt), shape: [2, length] },
+      learned: vectors,
+    });
+    if (found.pooled) {
+      // SDXL is told of no prompt by zeros.
+      for (const { data } of Object.values(found)) data.fill(0, 0, data.length / 2);
+    }
     told.push(found);
   }
   await encoder.release();
@@ -70,7 +83,8 @@ export async function drawPictures(bundle, text, { ids, learned, steps = 25, gui
           timestep: { data: [BigInt(t), BigInt(t)], shape: [2] },
           sizes: { data: [side, side, 0, 0, side, side, side, side, 0, 0, side, side], shape: [2, 6] },
         });
-        const without = predicted.data.subarray(0, size), withPrompt = predicted.data.subarray(size);
+        const without = predicted.data.subarray(0, size),
+          withPrompt = predicted.data.subarray(size);
         const guided = without.map((x, j) => x + guidance * (withPrompt[j] - x));
         latents = ddimStep(manifest, guided, t, steps, latents);
       }
@@ -85,9 +99,11 @@ export async function drawPictures(bundle, text, { ids, learned, steps = 25, gui
 
 /** (3, side, side) in about [-1, 1] as RGBA bytes. */
 export function toRgba(pixels, side) {
-  const out = new Uint8ClampedArray(side * side * 4).fill(255), plane = side * side;
+  const out = new Uint8ClampedArray(side * side * 4).fill(255),
+    plane = side * side;
   for (let i = 0; i < plane; i++) {
-    for (let c = 0; c < 3; c++) out[4 * i + c] = rounded((Math.min(Math.max(pixels[c * plane + i], -1), 1) + 1) * 127.5);
+    for (let c = 0; c < 3; c++)
+      out[4 * i + c] = rounded((Math.min(Math.max(pixels[c * plane + i], -1), 1) + 1) * 127.5);
   }
   return out;
 }

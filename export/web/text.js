@@ -1,7 +1,8 @@
 /** Prompts as token ids: CLIP's byte-pair encoding from a bundle's tokenizer files, and rows with a placeholder. */
 
 const WORDS = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
-const UNKNOWN = '<|endoftext|>', LAST = '</w>';
+const UNKNOWN = '<|endoftext|>',
+  LAST = '</w>';
 
 /** A byte as the visible letter that GPT-2's vocabularies have for it. */
 const LETTERS = (() => {
@@ -25,10 +26,16 @@ export class Tokenizer {
     if (bundle.has(`${folder}/vocab.json`)) {
       const text = new TextDecoder().decode(await bundle.bytes(`${folder}/merges.txt`));
       const lines = text.split(/\r?\n/).filter((line) => line.trim() && !line.startsWith('#version'));
-      return new Tokenizer(await bundle.json(`${folder}/vocab.json`), lines.map((line) => line.trim().split(/\s+/)));
+      return new Tokenizer(
+        await bundle.json(`${folder}/vocab.json`),
+        lines.map((line) => line.trim().split(/\s+/)),
+      );
     }
     const { model } = await bundle.json(`${folder}/tokenizer.json`);
-    return new Tokenizer(model.vocab, model.merges.map((pair) => (Array.isArray(pair) ? pair : pair.split(' '))));
+    return new Tokenizer(
+      model.vocab,
+      model.merges.map((pair) => (Array.isArray(pair) ? pair : pair.split(' '))),
+    );
   }
 
   /** Token ids of a text without the marks of its beginning and end. */
@@ -43,7 +50,8 @@ export class Tokenizer {
     letters[letters.length - 1] += LAST;
     let tokens = letters.map((letter) => (this.vocabulary.has(letter) ? letter : UNKNOWN));
     for (;;) {
-      let best = -1, least = Infinity;
+      let best = -1,
+        least = Infinity;
       for (let i = 0; i + 1 < tokens.length; i++) {
         const rank = this.ranks.get(`${tokens[i]} ${tokens[i + 1]}`) ?? Infinity;
         if (rank < least) [best, least] = [i, rank];
@@ -91,12 +99,14 @@ export class Text {
 
   /** Throws, in one line, if the placeholder cannot be one. */
   checkPlaceholder(placeholder) {
-    if (!placeholder || /\s/.test(placeholder)) throw new Error(`the name ${JSON.stringify(placeholder)} must be one word without spaces`);
+    if (!placeholder || /\s/.test(placeholder))
+      throw new Error(`the name ${JSON.stringify(placeholder)} must be one word without spaces`);
     const known = this.tokenizers.some((tokenizer, i) => {
       const ids = tokenizer.words(placeholder);
       return ids.length === 1 && ids[0] !== this.manifest.tokens[i].eos;
     });
-    if (known) throw new Error(`the name ${placeholder} is already a word of the model; choose another, such as <subject>`);
+    if (known)
+      throw new Error(`the name ${placeholder} is already a word of the model; choose another, such as <subject>`);
   }
 
   /**
@@ -104,16 +114,23 @@ export class Text {
    * @throws {Error} it is not one token
    */
   async initial(bundle, word, count) {
-    const parts = await Promise.all(this.tokenizers.map(async (tokenizer, i) => {
-      const ids = tokenizer.words(word);
-      if (ids.length !== 1) {
-        throw new Error(`the word ${JSON.stringify(word)} makes ${ids.length} tokens; give one word that the model knows, such as person or dog`);
-      }
-      const { file, offset, dtype, shape } = this.manifest.embedding[i].table;
-      const { data: bytes } = (await bundle.weights()).find(({ path }) => path === file), size = dtype === 'float16' ? 2 : 4;
-      const row = bytes.slice(offset + ids[0] * shape[1] * size, offset + (ids[0] + 1) * shape[1] * size);
-      return dtype === 'float16' ? Array.from(new Uint16Array(row.buffer), half) : Array.from(new Float32Array(row.buffer));
-    }));
+    const parts = await Promise.all(
+      this.tokenizers.map(async (tokenizer, i) => {
+        const ids = tokenizer.words(word);
+        if (ids.length !== 1) {
+          throw new Error(
+            `the word ${JSON.stringify(word)} makes ${ids.length} tokens; give one it knows, such as person or dog`,
+          );
+        }
+        const { file, offset, dtype, shape } = this.manifest.embedding[i].table;
+        const { data: bytes } = (await bundle.weights()).find(({ path }) => path === file),
+          size = dtype === 'float16' ? 2 : 4;
+        const row = bytes.slice(offset + ids[0] * shape[1] * size, offset + (ids[0] + 1) * shape[1] * size);
+        return dtype === 'float16'
+          ? Array.from(new Uint16Array(row.buffer), half)
+          : Array.from(new Float32Array(row.buffer));
+      }),
+    );
     return Float32Array.from(Array(count).fill(parts.flat()).flat());
   }
 
@@ -129,7 +146,9 @@ export class Text {
 
 /** A float16's bits as a number. */
 function half(bits) {
-  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1,
+    exponent = (bits >> 10) & 31,
+    fraction = bits & 1023;
   if (exponent === 0) return sign * fraction * 2 ** -24;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);

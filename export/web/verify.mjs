@@ -30,7 +30,9 @@ try {
   if (!folder) throw new BundleError('no folder is given; run node verify.mjs BUNDLE');
   const bundle = await openBundle(inFolder(folder), ort);
   const found = await verify(bundle, Number(calls));
-  console.log(JSON.stringify({ runtime: `onnxruntime-web ${ort.env.versions.web} in Node ${process.versions.node}`, ...found }));
+  console.log(
+    JSON.stringify({ runtime: `onnxruntime-web ${ort.env.versions.web} in Node ${process.versions.node}`, ...found }),
+  );
 } catch (error) {
   console.error(error instanceof BundleError ? error.message : error);
   process.exitCode = error instanceof BundleError ? 2 : 1;

@@ -1,4 +1,7 @@
-/** The worker: it holds the model. Messages in: open, look, learn, draw, check, cancel; out: see app.js. Photos never leave it. */
+/**
+ * The worker: it holds the model, and photos never leave it.
+ * Messages in: open, look, learn, draw, check, cancel; messages out: see app.js.
+ */
 
 import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
 
@@ -13,9 +16,9 @@ import { fast } from './zo/config.js';
 import { evaluateRows, heldOutDraws } from './zo/draws.js';
 import { State, run } from './zo/loop.js';
 
-const EVAL_DRAWS = 16, MAX_BATCH = 16;
+const EVAL_DRAWS = 16,
+  MAX_BATCH = 16;
 
-ort.env.wasm.numThreads = 1;
 ort.env.logLevel = 'error';
 let bundle, text, learned; // learned: {placeholder, vectors} of the last run
 let cancelled = false;
@@ -30,7 +33,8 @@ async function goOn() {
   return !cancelled;
 }
 
-async function open({ base }) {
+async function open({ base, threads }) {
+  ort.env.wasm.numThreads = threads;
   bundle = await openBundle(fetched(base), ort);
   text = await Text.of(bundle);
   await bundle.weights();
@@ -40,7 +44,8 @@ async function open({ base }) {
 }
 
 async function readPhotos(files) {
-  const photos = [], skipped = [];
+  const photos = [],
+    skipped = [];
   for (const file of files) {
     try {
       if (photos.length === MAX_PHOTOS) throw new Error(`there are more than ${MAX_PHOTOS} photos`);
@@ -62,9 +67,15 @@ async function look({ files }) {
 
 /** Settings of the fast preset, with mu where this graph resolves it. */
 function settings(steps) {
-  const { vocabulary_std: std, mu_min: least, scheduler } = bundle.manifest, zo = fast(std);
+  const { vocabulary_std: std, mu_min: least, scheduler } = bundle.manifest,
+    zo = fast(std);
   const mu = least > zo.zo_mu ? Math.min(least, Math.max(std, zo.zo_mu)) : zo.zo_mu;
-  return { ...zo, zo_mu: mu, max_train_steps: steps, timestep_range: [0, Math.min(1000, scheduler.num_train_timesteps)] };
+  return {
+    ...zo,
+    zo_mu: mu,
+    max_train_steps: steps,
+    timestep_range: [0, Math.min(1000, scheduler.num_train_timesteps)],
+  };
 }
 
 async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
@@ -78,17 +89,38 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   say('Drawing what the model knows before');
   await draw({ prompt: shown, vectors: initial, placeholder, images: preview, seed, kind: 'before' });
 
-  const objective = new BundleObjective(await bundle.graph('zo_loss'), bundle.manifest, text, latents, photos.map(({ size }) => size), count);
-  const zo = settings(steps), { scale } = text;
-  const state = new State(zo, seed, initial.map((value, i) => value / scale[i % text.width]));
+  const objective = new BundleObjective(
+    await bundle.graph('zo_loss'),
+    bundle.manifest,
+    text,
+    latents,
+    photos.map(({ size }) => size),
+    count,
+  );
+  const zo = settings(steps),
+    { scale } = text;
+  const state = new State(
+    zo,
+    seed,
+    initial.map((value, i) => value / scale[i % text.width]),
+  );
   const draws = heldOutDraws(objective, seed, EVAL_DRAWS, zo.timestep_range);
   const heldOut = async () => {
-    const losses = await evaluateRows(objective, draws.map(() => same), draws, MAX_BATCH);
+    const losses = await evaluateRows(
+      objective,
+      draws.map(() => same),
+      draws,
+      MAX_BATCH,
+    );
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
   };
   let same = state.result;
   const before = await heldOut();
-  for await (const step of run(objective, state, { normRange: text.normRange, parts: text.widths, maxBatch: MAX_BATCH })) {
+  for await (const step of run(objective, state, {
+    normRange: text.normRange,
+    parts: text.widths,
+    maxBatch: MAX_BATCH,
+  })) {
     postMessage({ type: 'step', total: zo.max_train_steps, ...step });
     if (!(await goOn())) break;
   }
@@ -104,10 +136,24 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   }
   const { model, weights, execution } = bundle.manifest;
   const file = learnedEmbeds(placeholder, vectors, text.widths, {
-    initializer_token: initializer, model_sha256: model.sha256, weights, execution, preset: 'fast',
-    steps: String(state.step), seed: String(seed),
+    initializer_token: initializer,
+    model_sha256: model.sha256,
+    weights,
+    execution,
+    preset: 'fast',
+    steps: String(state.step),
+    seed: String(seed),
   });
-  postMessage({ type: 'learned', file, before, after, steps: state.step, forwards: state.forwards, seconds: state.seconds, cancelled });
+  postMessage({
+    type: 'learned',
+    file,
+    before,
+    after,
+    steps: state.step,
+    forwards: state.forwards,
+    seconds: state.seconds,
+    cancelled,
+  });
 }
 
 /** Pictures of a prompt; a placeholder in it stands for the vectors. */
@@ -115,14 +161,22 @@ async function draw({ prompt, images, seed, kind = 'drawn', ...token }) {
   const { placeholder, vectors } = { ...learned, ...token };
   const row = text.prompt(prompt, placeholder, vectors.length / text.width);
   await drawPictures(bundle, text, {
-    ids: Array(images).fill(row), learned: vectors, seed, goOn,
-    onPicture: (rgba, index) => postMessage({ type: 'picture', kind, rgba, index, images, side: bundle.manifest.resolution }),
+    ids: Array(images).fill(row),
+    learned: vectors,
+    seed,
+    goOn,
+    onPicture: (rgba, index) =>
+      postMessage({ type: 'picture', kind, rgba, index, images, side: bundle.manifest.resolution }),
   });
   if (kind === 'drawn') postMessage({ type: 'drawn', cancelled });
 }
 
 async function check({ calls = 1 }) {
-  postMessage({ type: 'checked', runtime: `onnxruntime-web ${ort.env.versions.web}`, ...(await verify(bundle, calls)) });
+  postMessage({
+    type: 'checked',
+    runtime: `onnxruntime-web ${ort.env.versions.web}`,
+    ...(await verify(bundle, calls)),
+  });
 }
 
 const say = (message) => postMessage({ type: 'status', message });

@@ -13,7 +13,7 @@ from edge_sdk import EdgeSdkError, __version__
 from edge_sdk.cli.main import CANCELLED, COMMANDS, USER_ERROR, main
 
 FLAGS = {
-    "demo": "--output_dir --seed --quiet",
+    "demo": "--output_dir --web --bundle --port --seed --quiet",
     "personalize": (
         "--pretrained_model_name_or_path --train_data_dir --placeholder_token --initializer_token --num_vectors "
         "--output_dir --weights --max_train_steps --learning_rate --resolution --zo_samples --zo_mu --zo_difference "
@@ -87,7 +87,7 @@ MISTAKES = {
     "unknown command": (["train"], "invalid choice: 'train'"),
     "unknown option": (["quantize", "--output_dir", "x", "--bits", "3"], "--bits"),
     "unknown option with a line break": (["quantize", "--output_dir", "x", "--bits", "a\nb"], "--bits"),
-    "abbreviated option": (["demo", "--output", "x"], "--output_dir"),
+    "abbreviated option": (["quantize", "--output", "x"], "--output_dir"),
     "demo without a folder": (["demo"], "--output_dir"),
     "personalize without photos": (["personalize", "--output_dir", "x"], "--train_data_dir"),
     "generate without a prompt": (["generate", "--output", "x.png"], "--prompt"),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from edge_sdk import EdgeSdkError
-from edge_sdk.tokenizer import load_tokenizer
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
 from edge_sdk.pocket import MODEL
+from edge_sdk.tokenizer import load_tokenizer
 from edge_sdk.zo import ZoConfig, fast
 from edge_sdk.zo.subspace import low_variance_directions
 from export import web_runtimes, web_server
@@ -33,8 +33,10 @@ needs_chromium = pytest.mark.skipif(executable() is None, reason="chromium is no
 
 def javascript(program: str, given: Any = None) -> Any:
     """What a module's ``answer`` is, for a program in which ``given`` is known."""
-    source = f"import {{ readFileSync }} from 'node:fs';\nconst given = JSON.parse(readFileSync(0, 'utf8'));\n{program}\n"
-    source += "console.log(JSON.stringify(answer));"
+    source = f"""import {{ readFileSync }} from 'node:fs';
+    const given = JSON.parse(readFileSync(0, 'utf8'));
+    {program}
+    console.log(JSON.stringify(answer));"""
     command = ["node", "--input-type=module", "-e", source]
     done = subprocess.run(command, cwd=WEB, input=json.dumps(given), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -153,7 +155,8 @@ def test_the_learned_file_is_pythons_to_the_byte(widths: tuple[int, ...], tmp_pa
     save_embedding(tmp_path / "python.safetensors", LearnedEmbedding("<m\u00fcg>", vectors, metadata, widths))
     program = """
     import { learnedEmbeds } from './safetensors.js';
-    const answer = Array.from(learnedEmbeds('<m\u00fcg>', Float32Array.from(given.vectors), given.widths, given.metadata));
+    const vectors = Float32Array.from(given.vectors);
+    const answer = Array.from(learnedEmbeds('<m\u00fcg>', vectors, given.widths, given.metadata));
     """
     found = javascript(program, {"vectors": vectors.reshape(-1).tolist(), "widths": widths, "metadata": metadata})
     (tmp_path / "javascript.safetensors").write_bytes(bytes(found))
@@ -330,7 +333,9 @@ def test_nothing_can_be_sent(method: str, server: http.client.HTTPConnection) ->
 
 @needs_runtime
 @pytest.mark.parametrize("port", [-1, 70000, "taken"])
-def test_a_port_that_cannot_be_had_is_said(port: int | str, server: http.client.HTTPConnection, bundle_of: Bundles) -> None:
-    number = server.port if port == "taken" else port
-    with pytest.raises(EdgeSdkError, match=f"port {number} cannot be used"), serving(bundle_of("pocket", "int8"), number):
+def test_a_port_that_cannot_be_had_is_said(
+    port: int | str, server: http.client.HTTPConnection, bundle_of: Bundles
+) -> None:
+    bundle, number = bundle_of("pocket", "int8"), server.port if port == "taken" else int(port)
+    with pytest.raises(EdgeSdkError, match=f"port {number} cannot be used"), serving(bundle, number):
         pass

@@ -125,7 +125,8 @@ def python() -> SimpleNamespace:
     """The same run by PyTorch, on the same integer weights with float activations."""
     personalizer = Personalizer.from_pretrained("pocket", "int8", "fused")
     losses = [step.loss for step in personalizer.fit(PHOTOS, max_train_steps=STEPS)]
-    return SimpleNamespace(losses=losses, vectors=personalizer.embedding.vectors, embedding=personalizer.embedding)
+    learned, initial = personalizer.embedding, personalizer.fitted().initial
+    return SimpleNamespace(losses=losses, vectors=learned.vectors, initial=initial, metadata=learned.metadata)
 
 
 def test_losses_are_pytorchs_step_by_step(run: SimpleNamespace, python: SimpleNamespace) -> None:
@@ -144,17 +145,11 @@ def test_the_downloaded_file_is_the_token_and_no_photo(run: SimpleNamespace, pyt
     assert list(run.file.read_bytes()) == learned["file"]
     found = load_embedding(run.file)
     assert found.token == "<subject>" and found.vectors.shape == (1, 128)
-    moved = np.abs(python.vectors - Personalizer_initial()).max()
+    moved = np.abs(python.vectors - python.initial).max()
     assert np.abs(found.vectors - python.vectors).max() < 0.01 * moved
-    wanted = python.embedding.metadata | {"execution": "dequantized"}
+    wanted = python.metadata | {"execution": "dequantized"}
     assert {key: found.metadata[key] for key in wanted} == wanted
     assert not any(name.name in json.dumps(found.metadata) for name in PHOTOS.iterdir())
-
-
-def Personalizer_initial() -> np.ndarray:
-    from edge_sdk.models import open_model
-
-    return open_model("pocket", "none").load_text().initial_embedding("person", 1)
 
 
 def test_diffusers_loads_the_downloaded_file(run: SimpleNamespace) -> None:
@@ -217,8 +212,10 @@ def test_stop_keeps_what_was_learned(bundle_of: Bundles, tmp_path: Path) -> None
         demo.wait_for("learned")
         (learned,) = demo.heard("learned")
         assert learned["cancelled"] and 2 <= learned["steps"] < 40
-        assert demo.text("status") == f"Stopped after step {learned['steps']}; what was learned so far can be downloaded"
-        assert demo.page.evaluate("document.getElementById('cancel').disabled && !document.getElementById('start').disabled")
+        steps = learned["steps"]
+        assert demo.text("status") == f"Stopped after step {steps}; what was learned so far can be downloaded"
+        disabled = [demo.page.evaluate(f"document.getElementById('{name}').disabled") for name in ("cancel", "start")]
+        assert disabled == [True, False]
         assert [p["kind"] for p in demo.heard("picture")] == ["before"] * 4
 
 
@@ -244,12 +241,19 @@ def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, tmp_
         demo.choose(*(tmp_path / name for name in ("half.png", "notes.png", "thin.png")), PHOTOS / "1.png")
         demo.wait_for("looked")
         assert demo.text("skipped") == (
-            "1 photo, as the model sees it. half.png is skipped: damaged. notes.png is skipped: not a PNG, JPEG or WebP "
-            "picture. thin.png is skipped: 7 x 50 pixels; each side must be 8 or more"
+            "1 photo, as the model sees it. half.png is skipped: damaged. "
+            "notes.png is skipped: not a PNG, JPEG or WebP picture. "
+            "thin.png is skipped: 7 x 50 pixels; each side must be 8 or more"
         )
         demo.choose(tmp_path / "notes.png")
         demo.wait_for("error")
         assert "none of these files is a usable photo" in demo.text("error")
+
+
+@pytest.fixture(scope="module")
+def demo(bundle_of: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with opened(bundle_of("pocket", "int8"), tmp_path_factory.mktemp("downloads")) as demo:
+        yield demo
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, tmp_
     [((53, 37), "PNG"), ((200, 301), "PNG"), ((16, 16), "PNG"), ((9, 12), "PNG"), ((300, 200), "JPEG")],
     ids=["shrunk", "shrunk far", "as it is", "enlarged", "turned JPEG"],
 )
-def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, bundle_of: Bundles, tmp_path: Path) -> None:
+def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, demo: Demo, tmp_path: Path) -> None:
     """Exactly for PNG; a JPEG decoder may differ by two levels."""
     rng, data = np.random.default_rng(0), io.BytesIO()
     picture = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
@@ -265,13 +269,12 @@ def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, bundle_o
     turned[0x0112] = 6
     picture.save(data, kind, **({"exif": turned, "quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     (tmp_path / f"photo.{kind.lower()}").write_bytes(data.getvalue())
-    with opened(bundle_of("pocket", "int8"), tmp_path) as demo:
-        bytes_ = f"Uint8Array.from(atob('{base64.b64encode(data.getvalue()).decode()}'), (c) => c.charCodeAt(0))"
-        program = f"""import('./photos.js').then(async ({{ readPhoto }}) => {{
-          const {{ pixels, size }} = await readPhoto(new File([{bytes_}], 'photo'), 16);
-          return {{ pixels: Array.from(pixels), size }};
-        }})"""
-        found = demo.page.evaluate(program)
+    data_bytes = f"Uint8Array.from(atob('{base64.b64encode(data.getvalue()).decode()}'), (c) => c.charCodeAt(0))"
+    program = f"""import('./photos.js').then(async ({{ readPhoto }}) => {{
+      const {{ pixels, size }} = await readPhoto(new File([{data_bytes}], 'photo'), 16);
+      return {{ pixels: Array.from(pixels), size }};
+    }})"""
+    found = demo.page.evaluate(program)
     photos = load_photos(tmp_path, 16)
     assert tuple(found["size"]) == photos.sizes[0]
     difference = np.abs(np.array(found["pixels"]).reshape(3, 16, 16) - photos.pixels[0]) * 127.5

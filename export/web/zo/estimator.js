@@ -20,9 +20,11 @@ function moved(theta, mu, e) {
  * @returns {Promise<{gradient: Float64Array, losses: number[], loss: number, forwards: number}>}
  */
 export async function estimate(objective, theta, config, seed, step, removed = 0, maxBatch = 64) {
-  const { zo_samples: n, train_batch_size: batch } = config, size = theta.length;
+  const { zo_samples: n, train_batch_size: batch } = config,
+    size = theta.length;
   const mu = Math.fround(config.zo_mu);
-  const central = config.zo_difference === 'central', shared = config.zo_draws === 'shared';
+  const central = config.zo_difference === 'central',
+    shared = config.zo_draws === 'shared';
   const all = normals(seed, Stream.PERTURBATION, step, n * size);
   const e = Array.from({ length: n }, (_, i) => all.subarray(i * size, (i + 1) * size));
   const drawn = draw(objective, seed, step, shared ? batch : n * batch, config.timestep_range);
@@ -34,11 +36,13 @@ export async function estimate(objective, theta, config, seed, step, removed = 0
   const rows = [...perDirection, ...otherDraws];
   const losses = await evaluateRows(objective, [...side(1), ...others], rows, maxBatch);
 
-  const above = losses.slice(0, n * batch), below = losses.slice(n * batch);
+  const above = losses.slice(0, n * batch),
+    below = losses.slice(n * batch);
   const base = (i, j) => below[(i * batch + j) % below.length]; // a shared base serves every direction
   const gradient = new Float64Array(size);
   for (let i = 0; i < n; i++) {
-    const slope = mean(above.slice(i * batch, (i + 1) * batch).map((loss, j) => loss - base(i, j))) / mu / (central ? 2 : 1);
+    const slope =
+      mean(above.slice(i * batch, (i + 1) * batch).map((loss, j) => loss - base(i, j))) / mu / (central ? 2 : 1);
     for (let k = 0; k < size; k++) gradient[k] += (slope * e[i][k]) / n;
   }
   if (config.zo_normalize) {

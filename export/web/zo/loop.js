@@ -37,10 +37,16 @@ export class State {
  * @param parts widths of the parts of a vector, one a text encoder
  * @param clock seconds
  */
-export async function* run(objective, state, { normRange, parts, maxBatch = 16, clock = () => performance.now() / 1000 }) {
-  const { config } = state, pace = [];
+export async function* run(
+  objective,
+  state,
+  { normRange, parts, maxBatch = 16, clock = () => performance.now() / 1000 },
+) {
+  const { config } = state,
+    pace = [];
   while (state.step < config.max_train_steps) {
-    const started = clock(), removed = state.subspace.removed.length;
+    const started = clock(),
+      removed = state.subspace.removed.length;
     const measured = await estimate(objective, state.embedding, config, state.seed, state.step, removed, maxBatch);
     const gradient = state.subspace.project(measured.gradient);
     const skipped = !measured.losses.every(Number.isFinite);
@@ -64,11 +70,19 @@ export async function* run(objective, state, { normRange, parts, maxBatch = 16, 
     pace.push(elapsed);
     const recent = pace.slice(-20).sort((a, b) => a - b);
     yield {
-      step: state.step, loss: skipped ? NaN : measured.loss, forwards: state.forwards, seconds: state.seconds,
-      eta: (config.max_train_steps - state.step) * recent[recent.length >> 1], removed, skipped, clamped,
+      step: state.step,
+      loss: skipped ? NaN : measured.loss,
+      forwards: state.forwards,
+      seconds: state.seconds,
+      eta: (config.max_train_steps - state.step) * recent[recent.length >> 1],
+      removed,
+      skipped,
+      clamped,
     };
     if (state.badSteps >= config.max_bad_steps) {
-      throw new NonFiniteLossError(`the loss was not finite ${state.badSteps} steps in a row, up to step ${state.step}`);
+      throw new NonFiniteLossError(
+        `the loss was not finite ${state.badSteps} steps in a row, up to step ${state.step}`,
+      );
     }
   }
 }
@@ -77,14 +91,17 @@ export async function* run(objective, state, { normRange, parts, maxBatch = 16, 
 export function clampNorms(token, [lows, highs], parts) {
   const out = token.slice();
   let clamped = false;
-  for (let start = 0; start < token.length; ) {
+  for (let start = 0; start < token.length;) {
     for (const [part, width] of parts.entries()) {
       const piece = token.subarray(start, start + width);
       const norm = Math.sqrt(piece.reduce((sum, value) => sum + value * value, 0));
       const wanted = Math.min(Math.max(norm, lows[part]), highs[part]);
       if (wanted !== norm) {
         clamped = true;
-        out.set(piece.map((value) => value * (wanted / Math.max(norm, 1e-12))), start);
+        out.set(
+          piece.map((value) => value * (wanted / Math.max(norm, 1e-12))),
+          start,
+        );
       }
       start += width;
     }

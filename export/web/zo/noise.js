@@ -7,11 +7,17 @@
 
 export const Stream = { PERTURBATION: 0, NOISE: 1, TIMESTEP: 2, IMAGE: 3, AUGMENTATION: 4 };
 
-const M0 = 0xd2511f53, M1 = 0xcd9e8d57, W0 = 0x9e3779b9, W1 = 0xbb67ae85;
+const M0 = 0xd2511f53,
+  M1 = 0xcd9e8d57,
+  W0 = 0x9e3779b9,
+  W1 = 0xbb67ae85;
 
 /** The upper 32 bits of a product of two unsigned 32-bit numbers. */
 function high(a, b) {
-  const a1 = a >>> 16, a0 = a & 0xffff, b1 = b >>> 16, b0 = b & 0xffff;
+  const a1 = a >>> 16,
+    a0 = a & 0xffff,
+    b1 = b >>> 16,
+    b0 = b & 0xffff;
   const low = a1 * b0 + ((a0 * b0) >>> 16);
   const middle = a0 * b1 + (low & 0xffff);
   return a1 * b1 + (low >>> 16) + (middle >>> 16);

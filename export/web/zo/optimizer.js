@@ -14,7 +14,8 @@ export class Adam {
   update(theta, gradient, step) {
     const { adam_beta1: b1, adam_beta2: b2, adam_eps: eps } = this.config;
     this.count += 1;
-    const first = 1 - b1 ** this.count, second = 1 - b2 ** this.count;
+    const first = 1 - b1 ** this.count,
+      second = 1 - b2 ** this.count;
     const rate = learningRate(this.config, step);
     return theta.map((value, i) => {
       this.m[i] = b1 * this.m[i] + (1 - b1) * gradient[i];

@@ -11,11 +11,15 @@ function rightSingularVectors(rows) {
     turned = false;
     for (let p = 0; p < rows.length; p++) {
       for (let q = p + 1; q < rows.length; q++) {
-        const alpha = dot(rows[p], rows[p]), beta = dot(rows[q], rows[q]), gamma = dot(rows[p], rows[q]);
+        const alpha = dot(rows[p], rows[p]),
+          beta = dot(rows[q], rows[q]),
+          gamma = dot(rows[p], rows[q]);
         if (Math.abs(gamma) <= 1e-15 * Math.sqrt(alpha * beta)) continue;
         turned = true;
         const zeta = (beta - alpha) / (2 * gamma);
-        const t = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.hypot(1, zeta)), c = 1 / Math.hypot(1, t), s = c * t;
+        const t = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.hypot(1, zeta)),
+          c = 1 / Math.hypot(1, t),
+          s = c * t;
         const [x, y] = [rows[p], rows[q]];
         rows[p] = x.map((value, i) => c * value - s * y[i]);
         rows[q] = y.map((value, i) => s * x[i] + c * value);
@@ -23,7 +27,10 @@ function rightSingularVectors(rows) {
     }
   }
   const found = rows.map((row) => [Math.sqrt(dot(row, row)), row]).sort(([a], [b]) => b - a);
-  return { singular: found.map(([length]) => length), components: found.map(([length, row]) => row.map((x) => x / length)) };
+  return {
+    singular: found.map(([length]) => length),
+    components: found.map(([length, row]) => row.map((x) => x / length)),
+  };
 }
 
 /**
@@ -31,8 +38,10 @@ function rightSingularVectors(rows) {
  * @returns {Float32Array[]} orthonormal
  */
 export function lowVarianceDirections(history, threshold) {
-  const tau = history.length, rows = history.map((row) => Float64Array.from(row));
-  for (let i = 0; i < rows[0].length; i++) { // equation 4
+  const tau = history.length,
+    rows = history.map((row) => Float64Array.from(row));
+  for (let i = 0; i < rows[0].length; i++) {
+    // equation 4
     const mean = rows.reduce((sum, row) => sum + row[i], 0) / tau;
     const std = Math.sqrt(rows.reduce((sum, row) => sum + (row[i] - mean) ** 2, 0) / tau);
     for (const row of rows) row[i] = (row[i] - mean) / (std > 0 ? std : 1);
@@ -41,8 +50,10 @@ export function lowVarianceDirections(history, threshold) {
   const total = singular.reduce((sum, s) => sum + s ** 2, 0);
   if (total === 0) return [];
   const rank = singular.filter((s) => s > singular[0] * 1e-10).length;
-  let share = 0, kept = rank;
-  for (let i = 0; i < singular.length; i++) { // equation 6
+  let share = 0,
+    kept = rank;
+  for (let i = 0; i < singular.length; i++) {
+    // equation 6
     share += singular[i] ** 2 / total;
     if (share > 1 - threshold) {
       kept = i + 1;
@@ -64,7 +75,9 @@ export class Subspace {
   /** g (I - P^T P), equation 8. */
   project(gradient) {
     const shares = this.removed.map((direction) => dot(gradient, direction));
-    return gradient.map((value, i) => this.removed.reduce((left, direction, r) => left - shares[r] * direction[i], value));
+    return gradient.map((value, i) =>
+      this.removed.reduce((left, direction, r) => left - shares[r] * direction[i], value),
+    );
   }
 
   /** Record the token after an update. */
