@@ -1,5 +1,6 @@
-// Runs the integer products on the cases of standard input and writes their outputs; see `instruction_sets.py`.
+// Runs the integer products and attention on the cases of standard input and writes their outputs; see `instruction_sets.py`.
 // With an argument, only says how many products a step this build makes.
+#include "attention.cpp"
 #include "native.cpp"
 
 #include <cstdio>
@@ -9,6 +10,7 @@ namespace {
 
 constexpr int64_t BESIDE = 3;  // columns beside the outputs, which must stay as they are
 constexpr float UNTOUCHED = 7;
+constexpr int64_t ATTENTION = 2;
 
 template <typename T>
 std::vector<T> read(int64_t count) {
@@ -21,8 +23,16 @@ std::vector<T> read(int64_t count) {
 
 int main(int count, char**) {
   if (count > 1) return std::printf("%d\n", WIDTH * PAIR) < 0;
-  int64_t s[13];  // 1 for linear, levels, rows, batch, height, width, channels; then kernel, stride and padding
+  int64_t s[13];  // 1 for linear, 0 for convolution, levels, rows, batch, height, width, channels; then kernel, stride and padding
   while (std::fread(s, sizeof(s), 1, stdin) == 1) {
+    if (s[0] == ATTENTION) {  // batch, queries, keys, heads, channels of a head
+      const auto q = read<float>(s[1] * s[2] * s[4] * s[5]), k = read<float>(s[1] * s[3] * s[4] * s[5]);
+      const auto v = read<float>(k.size());
+      std::vector<float> y(q.size());
+      edge_attention(q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
+      std::fwrite(y.data(), sizeof(float), y.size(), stdout);
+      continue;
+    }
     const int64_t rows = s[2], batch = s[3], h = s[4], w = s[5], c = s[6];
     const int64_t *kernel = s + 7, *stride = s + 9, *padding = s + 11, pitch = rows + BESIDE;
     const int64_t ho = (h + 2 * padding[0] - kernel[0]) / stride[0] + 1;

@@ -1,7 +1,7 @@
 """The compiled integer products on several instruction sets, bit for bit against integer arithmetic in numpy.
 
-`native.cpp` is built once an instruction set, together with a small program that runs it on the same inputs. Builds for
-another processor run under emulation. Nothing is timed.
+The sources are built once an instruction set, together with a small program that runs them on the same inputs. Builds
+for another processor run under emulation. Nothing is timed.
 """
 
 import os
@@ -20,7 +20,7 @@ from edge_sdk.quantization.native import FLAGS, SOURCES
 
 PROGRAM = Path(__file__).with_suffix(".cpp")
 ARM_PACKAGES = "qemu-user-static g++-aarch64-linux-gnu libc6-dev-arm64-cross"  # Debian's names
-BESIDE, UNTOUCHED = 3, 7.0  # as in the program
+BESIDE, UNTOUCHED, ATTENTION = 3, 7.0, 2  # as in the program
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,15 @@ def differing(command: Sequence[str], chosen: Sequence[Case]) -> dict[str, int]:
         if bad:
             wrong[case.name] = bad
     return wrong
+
+
+def attended(command: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
+    """What a build's attention makes of q (B, S, heads * d), k and v (B, T, heads * d) float32."""
+    head = np.array([ATTENTION, *q.shape[:2], k.shape[1], heads, q.shape[2] // heads, *[0] * 7], np.int64)
+    given = b"".join(array.tobytes() for array in (head, q, k, v))
+    threads = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True, env=threads)
+    return np.frombuffer(done.stdout, np.float32).reshape(q.shape)
 
 
 def lanes(command: Sequence[str]) -> int:

@@ -16,6 +16,8 @@ from torch import nn
 from edge_sdk.diffusion.bands import normed_convolution
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.attention import attention
+from edge_sdk.quantization.layers import runs_in_integers
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 WHOLE_ELEMENTS = 1 << 21  # of an activation, from which on its normalized form is never whole
@@ -119,9 +121,8 @@ class _Attention(nn.Module):
         seen = x if context is None else context
         return self.to_q(x), self.to_k(seen), self.to_v(seen)
 
-    def _mixed(self, *qkv: torch.Tensor) -> torch.Tensor:
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in qkv)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # makes no scores of S x T
+    def _mixed(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return attention(q, k, v, self.heads, rounded=runs_in_integers(self.to_q))
 
 
 class _GatedLinear(nn.Module):

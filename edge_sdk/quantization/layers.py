@@ -212,6 +212,11 @@ class IntConv2d(_IntLayer):
         return y if self.bias is None else y.add_(self.bias.view(-1, 1, 1))
 
 
+def runs_in_integers(layer: nn.Module) -> bool:
+    """Whether a layer rounds its activations and multiplies integers."""
+    return isinstance(layer, _IntLayer) and layer.execution == "integer"
+
+
 def integer_layers(module: nn.Module) -> dict[str, _IntLayer]:
     """Every integer layer inside a module, by name."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, _IntLayer)}

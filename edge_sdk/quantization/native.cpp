@@ -5,21 +5,7 @@
 // Weights are arranged in panels of a few output channels just before they are used. Every lane sums for one output;
 // it is emptied into a double before it could overflow, and a double holds all these sums exactly. They are multiplied
 // by the scales once, at the end.
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
+#include "integer.h"
 
 // The matrix of a layer: weight = scale * q, or for int4, two in a byte, scale * multiplier * (q - zero).
 struct EdgeWeights {
@@ -33,76 +19,6 @@ struct EdgeWeights {
 
 namespace {
 
-// Two activations as the bits of one number.
-inline int32_t both(const int16_t* a) {
-  int32_t bits;
-  std::memcpy(&bits, a, 4);
-  return bits;
-}
-
-// What one processor offers. Sums are WIDTH outputs, and a step adds PAIR products to each: `spread` gives the same
-// PAIR activations to every output, `widen` PAIR weights of each output. MR x NV sums fill the registers.
-#if defined(__AVX512BW__)
-constexpr int WIDTH = 16, PAIR = 2, MR = 8, NV = 2;
-using Row = __m512i;
-using Sums = __m512i;
-inline Sums zero() { return _mm512_setzero_si512(); }
-inline Row widen(const int8_t* w) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)w)); }
-inline Row spread(const int16_t* a) { return _mm512_set1_epi32(both(a)); }
-#if defined(__AVX512VNNI__)
-inline Sums add(Sums s, Row a, Row w) { return _mm512_dpwssd_epi32(s, a, w); }
-#else
-inline Sums add(Sums s, Row a, Row w) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, w)); }
-#endif
-inline void empty(Sums s, double* out) {
-  const __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(s));
-  const __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(s, 1));
-  _mm512_storeu_pd(out, _mm512_add_pd(_mm512_loadu_pd(out), low));
-  _mm512_storeu_pd(out + 8, _mm512_add_pd(_mm512_loadu_pd(out + 8), high));
-}
-#elif defined(__AVX2__)
-constexpr int WIDTH = 8, PAIR = 2, MR = 6, NV = 2;
-using Row = __m256i;
-using Sums = __m256i;
-inline Sums zero() { return _mm256_setzero_si256(); }
-inline Row widen(const int8_t* w) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)w)); }
-inline Row spread(const int16_t* a) { return _mm256_set1_epi32(both(a)); }
-inline Sums add(Sums s, Row a, Row w) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, w)); }
-inline void empty(Sums s, double* out) {
-  const __m256d low = _mm256_cvtepi32_pd(_mm256_castsi256_si128(s));
-  const __m256d high = _mm256_cvtepi32_pd(_mm256_extracti128_si256(s, 1));
-  _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), low));
-  _mm256_storeu_pd(out + 4, _mm256_add_pd(_mm256_loadu_pd(out + 4), high));
-}
-#elif defined(__aarch64__)
-constexpr int WIDTH = 8, PAIR = 1, MR = 6, NV = 2;
-using Row = int16x8_t;
-using Sums = int32x4x2_t;
-inline Sums zero() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
-inline Row widen(const int8_t* w) { return vmovl_s8(vld1_s8(w)); }
-inline Row spread(const int16_t* a) { return vld1q_dup_s16(a); }
-inline Sums add(Sums s, Row a, Row w) {
-  return {vmlal_s16(s.val[0], vget_low_s16(a), vget_low_s16(w)), vmlal_high_s16(s.val[1], a, w)};
-}
-inline void empty(Sums s, double* out) {
-  for (int half = 0; half < 2; ++half, out += 4) {
-    const float64x2_t low = vcvtq_f64_s64(vmovl_s32(vget_low_s32(s.val[half])));
-    const float64x2_t high = vcvtq_f64_s64(vmovl_high_s32(s.val[half]));
-    vst1q_f64(out, vaddq_f64(vld1q_f64(out), low));
-    vst1q_f64(out + 2, vaddq_f64(vld1q_f64(out + 2), high));
-  }
-}
-#else
-constexpr int WIDTH = 1, PAIR = 1, MR = 4, NV = 4;
-using Row = int32_t;
-using Sums = int32_t;
-inline Sums zero() { return 0; }
-inline Row widen(const int8_t* w) { return *w; }
-inline Row spread(const int16_t* a) { return *a; }
-inline Sums add(Sums s, Row a, Row w) { return s + a * w; }
-inline void empty(Sums s, double* out) { *out += s; }
-#endif
-constexpr int NR = NV * WIDTH;  // outputs of a panel
 #ifdef __AVX2__
 // Columns k..k + 16 of eight rows, taken as 8 x 8 pairs and transposed: pair i of row j to out[i * NR * 2 + j * 2].
 inline void transpose(const int8_t* const* rows, int64_t k, int8_t* out) {
@@ -124,51 +40,10 @@ inline void transpose(const int8_t* const* rows, int64_t k, int8_t* out) {
 }
 #endif
 
-// Computes a value here, not when the compiler likes. Only 16 registers need that: twelve sums, two weights, a row and a
-// product are all of them.
-#if defined(__AVX2__) && !defined(__AVX512BW__)
-inline void settle(Row& value) { asm volatile("" : "+x"(value)); }
-#else
-template <typename T>
-inline void settle(const T&) {}
-#endif
-
 constexpr int64_t STEPS = 256;           // 256 steps of 2 * 32,500 * 128 stay below 2^31
 constexpr int64_t BAND_BYTES = 2 << 20;  // of quantized activations at once
 constexpr int64_t TASK_ROWS = 512;       // of activations for which a panel is arranged once
 constexpr int64_t GROUP = 512;           // columns that `pack` arranges together
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Adds `steps` steps of MR rows of activations times a panel of weights. A function of its own: only then does the
-// compiler keep every sum in a register.
-__attribute__((noinline)) void accumulate(const int16_t* const* a, const int8_t* w, int64_t steps,
-                                          double (*sums)[NR]) {
-  Sums s[MR][NV];
-  const int16_t* rows[MR];
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i) rows[i] = a[i];
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) s[i][j] = zero();
-  for (int64_t k = 0; k < steps * PAIR; k += PAIR, w += NR * PAIR) {
-    Row weights[NV];
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) weights[j] = widen(w + j * WIDTH * PAIR);
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i) {
-      Row row = spread(rows[i] + k);
-      settle(row);
-#pragma GCC unroll 8
-      for (int j = 0; j < NV; ++j) settle(s[i][j] = add(s[i][j], row, weights[j]));
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) empty(s[i][j], sums[i] + j * WIDTH);
-}
 
 // `count` columns of a row from `first` on, as int8: where they are, or for int4 unpacked into `room`.
 const int8_t* columns_of(const EdgeWeights& w, int64_t row, int64_t first, int64_t count, int8_t* __restrict room) {
@@ -247,7 +122,7 @@ void multiply(const B& band, int64_t m0, int64_t m1, const EdgeWeights& w, int64
           const int16_t* rows[MR];
           const int64_t now = std::min(steps - done, STEPS);
           for (int i = 0; i < MR; ++i) rows[i] = starts[i] + segment * band.stride + done * PAIR;
-          accumulate(rows, weights, now, sums);
+          accumulate(rows, weights, now, [&](int i, int j, Sums s) { empty(s, sums[i] + j * WIDTH); });
           done += now, weights += now * NR * PAIR;
         }
       for (int i = 0; i < MR && m + i < m1; ++i) {
