@@ -8,7 +8,7 @@ from edge_sdk.errors import EdgeSdkError
 
 _STATUS = Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-HEAP_BLOCK = 1 << 20  # bytes
+HEAP_BLOCK = 1 << 16  # bytes
 
 
 def status_mb(key: str) -> float | None:
