@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BAND_ELEMENTS = 1 << 21  # of an activation held at once, about
-LINES = 4  # rows of which statistics are taken together
+LINES = 4  # rows that are in float64 together, for statistics
 Rows = Callable[[int, int], torch.Tensor]  # rows a..b of an activation, (B, C, b - a, W)
 
 
@@ -23,14 +23,15 @@ class _Norm:
     def __init__(self, norm: nn.GroupNorm, get: Rows, height: int, band: int) -> None:
         total, squares, count = norm.weight.new_zeros(()), norm.weight.new_zeros(()), 0
         for a in range(0, height, band):
-            for rows in get(a, min(a + band, height)).split(LINES, dim=2):  # summing in float64 makes a float64 copy
-                groups = rows.unflatten(1, (norm.num_groups, -1))  # (B, G, C / G, rows, W)
-                total = total + groups.sum(dim=(2, 3, 4), dtype=torch.float64)
-                squares = squares + groups.pow(2).sum(dim=(2, 3, 4), dtype=torch.float64)
-                count += groups[0, 0].numel()
+            for rows in get(a, min(a + band, height)).split(LINES, dim=2):
+                wide = rows.double()
+                total = total + wide.sum(dim=(2, 3))  # (B, C)
+                squares = squares + wide.square_().sum(dim=(2, 3))
+                count += wide[0, 0].numel()
+        size = norm.num_channels // norm.num_groups
+        total, squares = (sums.unflatten(1, (-1, size)).mean(dim=2) for sums in (total, squares))  # (B, G)
         mean = total / count
         scale = (squares / count - mean**2 + norm.eps).rsqrt()
-        size = norm.num_channels // norm.num_groups
         weight = scale.repeat_interleave(size, dim=1).float() * norm.weight  # (B, C)
         self.weight = weight[:, :, None, None]
         self.bias = (norm.bias - mean.repeat_interleave(size, dim=1).float() * weight)[:, :, None, None]
