@@ -63,7 +63,7 @@ def test_more_budget_is_never_slower(stages: Estimator) -> None:
     chosen = [choose(stages.model, 512, mb, preview_rows=1, estimator=stages) for mb in range(450, 2600, 50)]
     speed = [(c.residency == "resident", c.max_batch) for c in chosen]
     assert speed == sorted(speed) and len(set(speed)) > 5
-    assert speed[0] == (False, 1) and speed[-1] == (True, BATCHES[0])
+    assert speed[0] == (False, 2) and speed[-1] == (True, BATCHES[0])  # a photo in the VAE takes more than two rows
     assert all(c.estimate_mb <= mb for c, mb in zip(chosen, range(450, 2600, 50), strict=True))
     assert [c.preview for c in chosen][::42] == [False, True]
 

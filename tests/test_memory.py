@@ -40,8 +40,8 @@ print(before - status_mb("RssFile"), torch.equal(torch.linalg.svdvals(x), expect
 
 
 def test_code_that_was_written_to_is_kept(tmp_path: Path) -> None:
-    clean, first = executable(tmp_path / "clean.so")
-    written, second = executable(tmp_path / "written.so", b"patched")
+    _clean, first = executable(tmp_path / "clean.so")
+    _written, second = executable(tmp_path / "written.so", b"patched")
     starts = [start for start, _ in code()]
     assert first in starts and second not in starts
     release()
