@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sdk import model_files, pocket
 from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.memory import bound_heap, use_cuda
+from edge_sdk.memory import bound_heap, release, use_cuda
 
 if TYPE_CHECKING:
     from torch import nn
@@ -150,7 +150,9 @@ class Model:
 
         try:
             if self.stored_as_integers:
-                module = load_component(self.builder(part), self.folder / part, self.execution, self.residency)
+                build = self.builder(part)
+                release()  # what imports took
+                module = load_component(build, self.folder / part, self.execution, self.residency)
                 if part == "vae":
                     module.encoder.in_bands = self.residency == "streamed"
                 return module.to(self.device)
