@@ -172,7 +172,7 @@ void advance(State& state, const Head& head, int64_t first, int64_t count) {
       const int64_t at = first + std::min(key + i, count - 1);
       rows[i] = head.k + at * head.length, scales[i] = head.scales[at];
     }
-    accumulate(rows, state.queries.data(), head.length / PAIR, [&](int i, int j, Sums sums) {
+    accumulate<MR>(rows, state.queries.data(), head.length / PAIR, [&](int i, int j, Sums sums) {
       store(sums, scales[i], reinterpret_cast<float*>(scores + key + i) + j * WIDTH);
     });
   }
