@@ -1,6 +1,7 @@
 // Runs the integer products on the cases of standard input and writes their outputs; see `instruction_sets.py`.
 // With an argument, only says how many products a step this build makes.
 #include "native.cpp"
+#include "winograd.cpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -21,7 +22,7 @@ std::vector<T> read(int64_t count) {
 
 int main(int count, char**) {
   if (count > 1) return std::printf("%d\n", WIDTH * PAIR) < 0;
-  int64_t s[13];  // 1 for linear, levels, rows, batch, height, width, channels; then kernel, stride and padding
+  int64_t s[13];  // the kind (1 linear, 0 convolution, 2 or 4 the side of Winograd's tiles), levels, rows, batch, height, width, channels; then kernel, stride and padding
   while (std::fread(s, sizeof(s), 1, stdin) == 1) {
     const int64_t rows = s[2], batch = s[3], h = s[4], w = s[5], c = s[6];
     const int64_t *kernel = s + 7, *stride = s + 9, *padding = s + 11, pitch = rows + BESIDE;
@@ -32,7 +33,9 @@ int main(int count, char**) {
     const auto scale = read<float>(rows), bias = read<float>(rows);
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
     const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
-    if (s[0])
+    if (s[0] > 1)
+      edge_winograd(x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
+    else if (s[0])
       edge_linear(x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
     else
       edge_conv(x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
