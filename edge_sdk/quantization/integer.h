@@ -31,7 +31,10 @@ struct EdgeWeights {
 template <typename T>
 T* room_for(int64_t count) {
   thread_local std::vector<T> room;
-  if (int64_t(room.size()) < count) room.resize(count);
+  if (int64_t(room.size()) < count) {
+    std::vector<T>().swap(room);  // the old room goes first
+    room.resize(count);
+  }
   return room.data();
 }
 

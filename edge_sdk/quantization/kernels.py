@@ -94,10 +94,10 @@ def split_rows(x: torch.Tensor, levels: float) -> tuple[torch.Tensor, torch.Tens
     value = torch.div(x, scale).round_()
     if levels <= LEVELS[8]:
         return value.to(torch.int8)[None], scale
-    high = (value * (1 / 256)).round_()
+    high = (value + 128).mul_(1 / 256).floor_()  # the low byte is from -128 to 127
     parts = torch.empty((2, *x.shape), dtype=torch.int8, device=x.device)
     parts[0] = high
-    parts[1] = value.sub_(high, alpha=256).clamp_(max=127)
+    parts[1] = value.sub_(high, alpha=256)
     return parts, scale
 
 

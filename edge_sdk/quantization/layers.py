@@ -27,7 +27,7 @@ class _IntLayer(nn.Module):
     Attributes:
         weights: "int8" or "int4".
         execution: "integer" or "fused", may be set at any time.
-        activation_bits: 16 or 8, for "integer".
+        activation_bits: 16 or 8, for "integer"; 16 are 14 in some convolutions, see `kernels.conv_levels`.
     """
 
     q: torch.Tensor

@@ -1,24 +1,41 @@
 // Convolutions of 3 x 3 with stride 1 by Winograd's minimal filtering, in integers: the same sums as `edge_conv`.
 //
-// A tile of SIZE x SIZE outputs takes the elementwise product of transformed inputs and transformed weights, POINTS x
-// POINTS numbers each: 2.25 (SIZE 2) or 4 (SIZE 4) times fewer multiplications. Lavin and Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2016. Everything is a whole number: the fractions of the weights' transform G are left
-// out there and come back as `FACTOR / DIVISOR` with the outputs.
+// A tile of SIZE x SIZE outputs is made of P x P = (SIZE + 2)^2 products of transformed inputs and transformed weights:
+// 2.25 (SIZE 2) or 4 (SIZE 4) times fewer multiplications. Lavin and Gray, "Fast Algorithms for Convolutional Neural
+// Networks", CVPR 2016. The transforms there have fractions; here rows of the weights' transform are multiplied by 2 or
+// 24 or what else makes them small whole numbers, and the outputs' transform makes up for it, so all sums are exact.
+// Inputs are transformed a band of tiles at a time. Weights are transformed a panel of outputs and a block of channels at
+// a time, by the thread that uses them.
 #include "integer.h"
 
 namespace {
 
-// Sixteen integers.
 typedef int16_t Vector __attribute__((vector_size(32)));
 typedef int8_t Bytes __attribute__((vector_size(16)));
+typedef double Doubles __attribute__((vector_size(32)));
+typedef float Floats __attribute__((vector_size(16)));
 
+template <typename V, typename T>
+V read(const T* from) {
+  V value;
+  std::memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+template <typename V, typename T>
+void write(T* to, V value) {
+  std::memcpy(to, &value, sizeof(V));
+}
+
+// The transforms along one axis; two of them make the one of a tile. Outputs are multiplied by DIVISOR. INPUT and WEIGHT
+// are how many times larger each transformed number is at most.
 template <int SIZE>
 struct Transform;
 
 template <>
 struct Transform<2> {
   static constexpr int DIVISOR = 2;
-  static constexpr int64_t INPUT[] = {2, 2, 2, 2}, WEIGHT[] = {1, 3, 3, 1};  // how often a number grows at most
+  static constexpr int64_t INPUT[] = {2, 2, 2, 2}, WEIGHT[] = {1, 3, 3, 1};
 
   template <typename T>
   static void input(const T* d, T* v, int s) {
@@ -28,16 +45,16 @@ struct Transform<2> {
     v[3 * s] = d[s] - d[3 * s];
   }
   template <typename T>
-  static void weight(const T* g, T* u, int s, int t) {
+  static void weight(const T* g, T* u, int t) {
     u[0] = g[0];
-    u[t] = g[0] + g[s] + g[2 * s];
-    u[2 * t] = g[0] - g[s] + g[2 * s];
-    u[3 * t] = g[2 * s];
+    u[t] = g[0] + g[1] + g[2];
+    u[2 * t] = g[0] - g[1] + g[2];
+    u[3 * t] = g[2];
   }
   template <typename T>
-  static void output(const T* m, T* y, int s, int t) {
+  static void output(const T* m, T* y, int s) {
     y[0] = 2 * m[0] + m[s] + m[2 * s];
-    y[t] = m[s] - m[2 * s] - 2 * m[3 * s];
+    y[1] = m[s] - m[2 * s] - 2 * m[3 * s];
   }
 };
 
@@ -58,29 +75,29 @@ struct Transform<4> {
     v[5 * s] = last;
   }
   template <typename T>
-  static void weight(const T* g, T* u, int s, int t) {
-    const T a = g[0] + g[2 * s], b = g[0] + 4 * g[2 * s], c = 2 * g[s];
+  static void weight(const T* g, T* u, int t) {
+    const T a = g[0] + g[2], b = g[0] + 4 * g[2], c = 2 * g[1];
     u[0] = g[0];
-    u[t] = a + g[s];
-    u[2 * t] = a - g[s];
+    u[t] = a + g[1];
+    u[2 * t] = a - g[1];
     u[3 * t] = b + c;
     u[4 * t] = b - c;
-    u[5 * t] = g[2 * s];
+    u[5 * t] = g[2];
   }
   template <typename T>
-  static void output(const T* m, T* y, int s, int t) {
+  static void output(const T* m, T* y, int s) {
     const T a = m[s] + m[2 * s], b = m[s] - m[2 * s], c = m[3 * s] + m[4 * s], e = m[3 * s] - m[4 * s];
     y[0] = 6 * m[0] - 4 * a + c;
-    y[t] = 2 * e - 4 * b;
-    y[2 * t] = 4 * (c - a);
-    y[3 * t] = 8 * e - 4 * b + 24 * m[5 * s];
+    y[1] = 2 * e - 4 * b;
+    y[2] = 4 * (c - a);
+    y[3] = 8 * e - 4 * b + 24 * m[5 * s];
   }
 };
 
 constexpr int64_t LANES = 16;                   // of a Vector
 constexpr int64_t BLOCK = 112;                  // channels whose transformed weights are there at once
 constexpr int64_t TRANSFORMED_BYTES = 3 << 20;  // of transformed inputs at once
-constexpr int64_t TASK_POINTS = 2048;           // of tiles whose sums are there at once
+constexpr int64_t TASK_POINTS = 4096;           // of tiles whose sums are there at once
 constexpr int64_t APART = 32;                   // so that planes do not all start in the same set of a cache
 
 int64_t rounded(int64_t count, int64_t step) { return ceil_div(count, step) * step; }
@@ -111,20 +128,20 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
       for (int i = 0; i < P; ++i) {
 #pragma GCC unroll 8
         for (int j = 0; j < P; ++j)
-          std::memcpy(&d[j], a + i * pitch + j * to.channels + block + c, sizeof(Vector));
+          d[j] = read<Vector>(a + i * pitch + j * to.channels + block + c);
         Transform<SIZE>::input(d, rows + i * P, 1);
       }
 #pragma GCC unroll 8
       for (int j = 0; j < P; ++j) {
         Transform<SIZE>::input(rows + j, d + j, P);
 #pragma GCC unroll 8
-        for (int i = 0; i < P; ++i) std::memcpy(out + (i * P + j) * plane + c, &d[i * P + j], sizeof(Vector));
+        for (int i = 0; i < P; ++i) write(out + (i * P + j) * plane + c, d[i * P + j]);
       }
     }
   }
 }
 
-// A packed panel (9, taps apart) of int8 to `count` int16 of every point, `plane` apart.
+// `count` numbers of a panel, taps `apart` from each other, to as many of every point, points `plane` apart.
 template <int SIZE>
 void transform_weight(const int8_t* g, int64_t apart, int64_t count, int16_t* u, int64_t plane) {
   constexpr int P = SIZE + 2;
@@ -133,18 +150,15 @@ void transform_weight(const int8_t* g, int64_t apart, int64_t count, int16_t* u,
 #pragma GCC unroll 8
     for (int j = 0; j < 3; ++j) {
 #pragma GCC unroll 8
-      for (int i = 0; i < 3; ++i) {
-        Bytes bytes;
-        std::memcpy(&bytes, g + (3 * i + j) * apart + k, sizeof(bytes));
-        taps[i] = __builtin_convertvector(bytes, Vector);
-      }
-      Transform<SIZE>::weight(taps, columns + j, 1, 3);
+      for (int i = 0; i < 3; ++i)
+        taps[i] = __builtin_convertvector(read<Bytes>(g + (3 * i + j) * apart + k), Vector);
+      Transform<SIZE>::weight(taps, columns + j, 3);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
-      Transform<SIZE>::weight(columns + 3 * i, row, 1, 1);
+      Transform<SIZE>::weight(columns + 3 * i, row, 1);
 #pragma GCC unroll 8
-      for (int j = 0; j < P; ++j) std::memcpy(u + (i * P + j) * plane + k, &row[j], sizeof(Vector));
+      for (int j = 0; j < P; ++j) write(u + (i * P + j) * plane + k, row[j]);
     }
   }
 }
@@ -180,22 +194,23 @@ void write_tile(const double* m, int64_t plane, double step, const double* scale
                 int64_t n, int64_t width, const Outputs& to) {
   constexpr int P = SIZE + 2;
   constexpr double PART = 1.0 / (Transform<SIZE>::DIVISOR * Transform<SIZE>::DIVISOR);
+  constexpr double WHOLE = 3LL << 51;  // added and subtracted, it rounds: the sums of products are whole numbers again
   float y[SIZE][SIZE][NR];
-#pragma omp simd
-  for (int j = 0; j < NR; ++j) {
-    double rows[P * SIZE], column[P], out[SIZE];
+  for (int j = 0; j < NR; j += 4) {
+    Doubles columns[P * SIZE], point[P], out[SIZE];
+    const Doubles scale = read<Doubles>(scales + j), bias = read<Doubles>(biases + j);
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
 #pragma GCC unroll 8
-      for (int k = 0; k < P; ++k) column[k] = m[(i * P + k) * plane + j];
-      Transform<SIZE>::output(column, rows + i * SIZE, 1, 1);
+      for (int k = 0; k < P; ++k) point[k] = read<Doubles>(m + (i * P + k) * plane + j);
+      Transform<SIZE>::output(point, columns + i * SIZE, 1);
     }
 #pragma GCC unroll 8
     for (int k = 0; k < SIZE; ++k) {
-      Transform<SIZE>::output(rows + k, out, SIZE, 1);
+      Transform<SIZE>::output(columns + k, out, SIZE);
 #pragma GCC unroll 8
-      for (int i = 0; i < SIZE; ++i)  // the sum of products is a whole number again
-        y[i][k][j] = float(std::nearbyint(out[i] * PART) * step * scales[j] + biases[j]);
+      for (int i = 0; i < SIZE; ++i)
+        write(y[i][k] + j, __builtin_convertvector((out[i] * PART + WHOLE - WHOLE) * step * scale + bias, Floats));
     }
   }
   const int64_t top = tile / to.across * SIZE, left = tile % to.across * SIZE;
