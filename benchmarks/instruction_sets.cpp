@@ -1,14 +1,24 @@
-// Runs the integer products on the cases of standard input and writes their outputs; see `instruction_sets.py`.
+// Runs the integer kernels on the cases of standard input and writes their outputs; see `instruction_sets.py`.
 // With an argument, only says how many products a step this build makes.
-#include "native.cpp"
+#include "integer.h"
 
 #include <cstdio>
 #include <cstdlib>
+
+extern "C" {
+void edge_attention(const float*, const float*, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+void edge_linear(const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
+void edge_conv(const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
+               const EdgeWeights*, float, float*, int64_t);
+void edge_winograd(const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
+                   float, float*, int64_t);
+}
 
 namespace {
 
 constexpr int64_t BESIDE = 3;  // columns beside the outputs, which must stay as they are
 constexpr float UNTOUCHED = 7;
+constexpr int64_t ATTENTION = 3;
 
 template <typename T>
 std::vector<T> read(int64_t count) {
@@ -21,8 +31,18 @@ std::vector<T> read(int64_t count) {
 
 int main(int count, char**) {
   if (count > 1) return std::printf("%d\n", WIDTH * PAIR) < 0;
-  int64_t s[13];  // 1 for linear, levels, rows, batch, height, width, channels; then kernel, stride and padding
+  // The kind (1 linear, 0 convolution, 2 or 4 the side of Winograd's tiles, or ATTENTION), levels, rows, batch, height,
+  // width, channels; then kernel, stride and padding.
+  int64_t s[13];
   while (std::fread(s, sizeof(s), 1, stdin) == 1) {
+    if (s[0] == ATTENTION) {  // batch, queries, keys, heads, channels of a head
+      const auto q = read<float>(s[1] * s[2] * s[4] * s[5]), k = read<float>(s[1] * s[3] * s[4] * s[5]);
+      const auto v = read<float>(k.size());
+      std::vector<float> y(q.size());
+      edge_attention(q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
+      std::fwrite(y.data(), sizeof(float), y.size(), stdout);
+      continue;
+    }
     const int64_t rows = s[2], batch = s[3], h = s[4], w = s[5], c = s[6];
     const int64_t *kernel = s + 7, *stride = s + 9, *padding = s + 11, pitch = rows + BESIDE;
     const int64_t ho = (h + 2 * padding[0] - kernel[0]) / stride[0] + 1;
@@ -32,7 +52,9 @@ int main(int count, char**) {
     const auto scale = read<float>(rows), bias = read<float>(rows);
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
     const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
-    if (s[0])
+    if (s[0] == 2 || s[0] == 4)
+      edge_winograd(x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
+    else if (s[0] == 1)
       edge_linear(x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
     else
       edge_conv(x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);

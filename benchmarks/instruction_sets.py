@@ -1,7 +1,7 @@
 """The compiled integer products on several instruction sets, bit for bit against integer arithmetic in numpy.
 
-`native.cpp` is built once an instruction set, together with a small program that runs it on the same inputs. Builds for
-another processor run under emulation. Nothing is timed.
+The sources are built once an instruction set, together with a small program that runs them on the same inputs. Builds
+for another processor run under emulation. Nothing is timed.
 """
 
 import os
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.quantization.kernels import LEVELS
-from edge_sdk.quantization.native import FLAGS, SOURCES
+from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS
+from edge_sdk.quantization.native import FLAGS, LARGE_TILE_LEVELS, SOURCES
 
 PROGRAM = Path(__file__).with_suffix(".cpp")
 ARM_PACKAGES = "qemu-user-static g++-aarch64-linux-gnu libc6-dev-arm64-cross"  # Debian's names
-BESIDE, UNTOUCHED = 3, 7.0  # as in the program
+BESIDE, UNTOUCHED, ATTENTION = 3, 7.0, 3  # as in the program
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class InstructionSet:
             subprocess.CalledProcessError: it does not compile.
         """
         path = folder / self.name.replace(" ", "-")
-        self.compile([PROGRAM], path, "-static", f"-I{SOURCES[0].parent}")
+        self.compile([PROGRAM, *SOURCES], path, "-static", f"-I{SOURCES[0].parent}")
         return [str(path)] if self.is_native else [str(self.emulator), str(path)]
 
     def compile(self, sources: Sequence[Path], output: Path, *more: str) -> None:
@@ -83,22 +83,25 @@ INSTRUCTION_SETS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One product: x (B, H, W, C) float32, q (N, kh, kw, C) int8, scale and bias (N,) float32."""
+    """One product: x (B, H, W, C) float32, q (N, kh, kw, C) int8, scale and bias (N,) float32.
+
+    ``kind`` is 1 for a linear layer, 0 for a convolution, and for one by Winograd's transform the side of its tiles.
+    """
 
     name: str
     x: np.ndarray
     q: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
-    linear: bool
-    bits: int
+    kind: int
+    levels: float
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
 
     def encoded(self) -> bytes:
         """What the program reads."""
         n, *kernel, _ = self.q.shape
-        head = [self.linear, LEVELS[self.bits], n, *self.x.shape, *kernel, *self.stride, *self.padding]
+        head = [self.kind, self.levels, n, *self.x.shape, *kernel, *self.stride, *self.padding]
         arrays = (np.array(head, np.int64), self.x, self.q, self.scale, self.bias)
         return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
@@ -106,9 +109,9 @@ class Case:
     def expected(self) -> np.ndarray:
         """The outputs (pixels, N + BESIDE) float32: exact integer sums, scaled in float64, rounded once."""
         n, kh, kw, c = self.q.shape
-        rows = self.x.reshape(-1, 1, 1, c) if self.linear else self.x
+        rows = self.x.reshape(-1, 1, 1, c) if self.kind == 1 else self.x
         most = np.maximum(np.abs(rows).max(axis=(1, 2, 3), keepdims=True), np.float32(1e-12))
-        step = most / np.float32(LEVELS[self.bits])
+        step = most / np.float32(self.levels)
         (ph, pw), (sh, sw) = self.padding, self.stride
         levels = np.pad(np.rint(rows / step).astype(np.int64), ((0, 0), (ph, ph), (pw, pw), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(levels, (kh, kw), (1, 2))[:, ::sh, ::sw]
@@ -123,6 +126,7 @@ CONVOLUTIONS = [
     (8, 3, (3, 3), (2, 2), (1, 1), (9, 8)), (40, 6, (3, 1), (1, 2), (0, 2), (70, 6)),
     (2, 2, (5, 3), (3, 1), (2, 0), (11, 9)), (160, 33, (3, 3), (1, 1), (1, 1), (8, 8)),
 ]  # fmt: skip
+WINOGRAD = [(3, 5, (1, 1), (6, 7)), (7, 33, (0, 0), (5, 8)), (240, 18, (1, 1), (8, 9)), (113, 3, (2, 1), (4, 3))]
 VALUES = ("numbers", "integers", "extremes")
 
 
@@ -131,25 +135,31 @@ def cases() -> tuple[Case, ...]:
     """Every shape with 16-bit and 8-bit activations, and three kinds of values.
 
     Numbers are normal ones; integers have a scale of exactly 1, so that the sums themselves are compared; extremes are
-    the largest magnitudes throughout, where sums are largest.
+    the largest magnitudes throughout, where sums are largest. Winograd's tiles have as many levels as they may have.
     """
     rng, out = np.random.default_rng(0), []
-    for bits in LEVELS:
+    for levels in LEVELS.values():
         for values in VALUES:
             for m, k, n in LINEAR:
-                x, rest = _filled(rng, values, bits, (1, m, 1, k), (n, 1, 1, k))
-                out.append(Case(f"linear {m}x{k}x{n} {values} {bits} bits", x, *rest, True, bits))
+                x, rest = _filled(rng, values, levels, (1, m, 1, k), (n, 1, 1, k))
+                out.append(Case(f"linear {m}x{k}x{n} {values} {levels:g} levels", x, *rest, 1, levels))
             for c, n, kernel, stride, padding, size in CONVOLUTIONS:
-                x, rest = _filled(rng, values, bits, (2, *size, c), (n, *kernel, c))
-                name = f"convolution {c}->{n} {kernel} stride {stride} padding {padding} of {size} {values} {bits} bits"
-                out.append(Case(name, x, *rest, False, bits, stride, padding))
+                x, rest = _filled(rng, values, levels, (2, *size, c), (n, *kernel, c))
+                name = f"convolution {c}->{n} {kernel} stride {stride} padding {padding} of {size} {values} {levels:g}"
+                out.append(Case(name, x, *rest, 0, levels, stride, padding))
+    for side, levels in ((2, WINOGRAD_LEVELS), (4, float(LARGE_TILE_LEVELS))):
+        for values in VALUES:
+            for c, n, padding, size in WINOGRAD:
+                x, rest = _filled(rng, values, levels, (2, *size, c), (n, 3, 3, c))
+                name = f"tiles of {side}, {c}->{n} padding {padding} of {size} {values}"
+                out.append(Case(name, x, *rest, side, levels, padding=padding))
     return tuple(out)
 
 
 def _filled(
-    rng: np.random.Generator, values: str, bits: int, x_shape: tuple[int, ...], q_shape: tuple[int, ...]
+    rng: np.random.Generator, values: str, most: float, x_shape: tuple[int, ...], q_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    n, most = q_shape[0], LEVELS[bits]
+    n = q_shape[0]
     if values == "numbers":
         x, scale, bias = rng.normal(size=x_shape), rng.uniform(1e-3, 1, n), rng.normal(size=n)
     else:
@@ -175,6 +185,15 @@ def differing(command: Sequence[str], chosen: Sequence[Case]) -> dict[str, int]:
         if bad:
             wrong[case.name] = bad
     return wrong
+
+
+def attended(command: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
+    """What a build's attention makes of q (B, S, heads * d), k and v (B, T, heads * d) float32."""
+    head = np.array([ATTENTION, *q.shape[:2], k.shape[1], heads, q.shape[2] // heads, *[0] * 7], np.int64)
+    given = b"".join(array.tobytes() for array in (head, q, k, v))
+    threads = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True, env=threads)
+    return np.frombuffer(done.stdout, np.float32).reshape(q.shape)
 
 
 def lanes(command: Sequence[str]) -> int:

@@ -67,12 +67,12 @@ def scales(kind: str) -> Iterator[None]:
         return
     backend, split = integer.backend, kernels.split_rows
 
-    def shared(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def shared(x: torch.Tensor, levels: float) -> tuple[torch.Tensor, torch.Tensor]:
         sides = x.abs().flatten(1).amax(1).view(2, -1)  # (2, rows of a side)
         largest = (sides.amax(0).repeat(2) if kind == "pair" else sides.amax(1).repeat_interleave(sides.shape[1])).view(
             -1, *[1] * (x.dim() - 1)
         )
-        step = largest.clamp_min(1e-12) / kernels.LEVELS[bits]
+        step = largest.clamp_min(1e-12) / levels
         return (x / step).round_().to(torch.int8)[None], step
 
     integer.backend, kernels.split_rows = lambda _device: kernels, shared

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BATCHES = (16, 8, 4, 2, 1)  # rows a call, what is tried
 QUANTO_MB = 220  # what quantizing float weights imports
 MODULES_MB = 40  # objects of the modules, tokenizer, photos, the allocator's free blocks
+IMPORTED_MB = 40  # code that only imports ran, let go before a part of an integer checkpoint is loaded
 TILES_MB = 16  # columns and tiles of the kernels
 WHOLE, BANDS = 3.1, 25  # activations of the VAE's encoder at its peak; MB of the bands themselves
 DECODER = 5.4  # full-size activations of the decoder at its peak
@@ -74,6 +75,7 @@ class Estimator:
         self.latents = (side // model.vae_scale()) ** 2
         quantizes = not model.stored_as_integers and model.weights != "none" and "optimum" not in sys.modules
         self.base_mb = (rss_mb() if base_mb is None else base_mb) + MODULES_MB + (QUANTO_MB if quantizes else 0)
+        self.base_mb -= IMPORTED_MB if model.stored_as_integers else 0
 
     def training(self, residency: str, rows: int) -> float:
         """The peak up to the last step, ``rows`` at a time through the denoiser."""
@@ -95,13 +97,16 @@ class Estimator:
         return self.base_mb + held + TILES_MB + rows * (text + 4e-6 * self._denoiser_elements())
 
     def _denoiser_elements(self) -> float:
-        """Floats of one row where most are alive: a residual block of the way up, with the skips still to be used.
+        """Floats of one row where most are alive: on the way up, with the skips still to be used.
 
-        Its input, its norm and the input's two bytes, its output twice.
+        There a residual block has its input with its skip, joined and normalized where they are small, and its output
+        twice; attention has its input three times, keys and values; an upsampled input is there beside its output.
         """
+        from edge_sdk.diffusion.unet import WHOLE_ELEMENTS
+
         config, levels = self.unet, len(self.unet.block_out_channels)
         area = [self.latents / 4**i for i in range(levels)]
-        skips = [(config.block_out_channels[0], area[0])]
+        skips: list[tuple[int, float]] = []  # the first is computed again when it is used
         for i, channels in enumerate(config.block_out_channels):
             skips += [(channels, area[i])] * config.layers_per_block
             skips += [(channels, area[i + 1])] if i < levels - 1 else []
@@ -109,9 +114,11 @@ class Estimator:
         for i in reversed(range(levels)):
             outer = config.block_out_channels[i]
             for _ in range(config.layers_per_block + 1):
-                inner = before + skips.pop()[0]
+                inner = before + (skips.pop()[0] if skips else config.block_out_channels[0])
                 waiting = sum(channels * size for channels, size in skips)
-                most = max(most, area[i] * (2.5 * inner + 2 * outer) + waiting)
+                copies = 3 if inner * area[i] <= WHOLE_ELEMENTS else 1
+                block = max(copies * inner + 2 * outer, inner + before, 5 * outer)
+                most = max(most, area[i] * block + waiting)
                 before = outer
         return most
 

@@ -17,7 +17,7 @@ from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, Personali
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.memory import bound_heap, use_cuda
+from edge_sdk.memory import bound_heap, release, use_cuda
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,7 +202,9 @@ class Model:
 
         try:
             if self.stored_as_integers:
-                module = load_component(self.builder(part), self.folder / part, self.execution, self.residency)
+                build = self.builder(part)
+                release()  # what imports took
+                module = load_component(build, self.folder / part, self.execution, self.residency)
                 if part == "vae":
                     module.encoder.in_bands = self.residency == "streamed"
                 return module.to(self.device)

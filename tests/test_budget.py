@@ -19,10 +19,10 @@ UNET = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768
 VAE = {"block_out_channels": [128, 256, 512, 512]}
 TEXT = {"hidden_size": 768}
 # Peaks measured on an integer checkpoint of this size: residency, rows a call -> MB, the process before it BASE.
-MEASURED = {("streamed", 1): 350 + 4, ("streamed", 2): 419 + 4, ("resident", 1): 1370 + 4,
-            ("resident", 2): 1439 + 4}  # fmt: skip
-DECODED = 928 - 5  # a picture of 512 pixels, likewise, weights streamed
-ENCODED = {"streamed": 377 + 4, "resident": 741 + 4}  # a photo of 512 pixels, no other part loaded
+MEASURED = {("streamed", 1): 277 + 7, ("streamed", 2): 305 + 7, ("resident", 1): 1192 + 7,
+            ("resident", 2): 1225 + 7}  # fmt: skip
+DECODED = 867 + 7  # a picture of 512 pixels, likewise, weights streamed
+ENCODED = {"streamed": 314 + 7, "resident": 680 + 7}  # a photo of 512 pixels, no other part loaded
 
 
 def described(folder: Path, stored: bool = True, weights: str = "int8") -> Model:
@@ -63,7 +63,7 @@ def test_more_budget_is_never_slower(stages: Estimator) -> None:
     chosen = [choose(stages.model, 512, mb, preview_rows=1, estimator=stages) for mb in range(450, 2600, 50)]
     speed = [(c.residency == "resident", c.max_batch) for c in chosen]
     assert speed == sorted(speed) and len(set(speed)) > 5
-    assert speed[0] == (False, 1) and speed[-1] == (True, BATCHES[0])
+    assert speed[0] == (False, 2) and speed[-1] == (True, BATCHES[0])  # a photo in the VAE takes more than two rows
     assert all(c.estimate_mb <= mb for c, mb in zip(chosen, range(450, 2600, 50), strict=True))
     assert [c.preview for c in chosen][::42] == [False, True]
 

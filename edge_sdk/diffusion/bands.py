@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 BAND_ELEMENTS = 1 << 21  # of an activation held at once, about
+LINES = 4  # rows that are in float64 together, for statistics
 Rows = Callable[[int, int], torch.Tensor]  # rows a..b of an activation, (B, C, b - a, W)
 
 
@@ -22,24 +23,28 @@ class _Norm:
     def __init__(self, norm: nn.GroupNorm, get: Rows, height: int, band: int) -> None:
         total, squares, count = norm.weight.new_zeros(()), norm.weight.new_zeros(()), 0
         for a in range(0, height, band):
-            rows = get(a, min(a + band, height))
-            groups = rows.unflatten(1, (norm.num_groups, -1))  # (B, G, C / G, rows, W)
-            total = total + groups.sum(dim=(2, 3, 4), dtype=torch.float64)
-            squares = squares + groups.pow(2).sum(dim=(2, 3, 4), dtype=torch.float64)
-            count += groups[0, 0].numel()
+            for rows in get(a, min(a + band, height)).split(LINES, dim=2):
+                wide = rows.double()
+                total = total + wide.sum(dim=(2, 3))  # (B, C)
+                squares = squares + wide.square_().sum(dim=(2, 3))
+                count += wide[0, 0].numel()
+        size = norm.num_channels // norm.num_groups
+        total, squares = (sums.unflatten(1, (-1, size)).mean(dim=2) for sums in (total, squares))  # (B, G)
         mean = total / count
         scale = (squares / count - mean**2 + norm.eps).rsqrt()
-        size = norm.num_channels // norm.num_groups
         weight = scale.repeat_interleave(size, dim=1).float() * norm.weight  # (B, C)
         self.weight = weight[:, :, None, None]
         self.bias = (norm.bias - mean.repeat_interleave(size, dim=1).float() * weight)[:, :, None, None]
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        return F.silu((rows * self.weight).add_(self.bias), inplace=True)
+    def __call__(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Of rows whose channels may be in several parts; they stay as they are."""
+        return F.silu(torch.cat(parts, dim=1).mul_(self.weight).add_(self.bias), inplace=True)
 
 
-def rows_of(x: torch.Tensor) -> Rows:
-    """Rows of an activation that is there."""
+def rows_of(x: torch.Tensor, *more: torch.Tensor) -> Rows:
+    """Rows of an activation that is there, or of several as one, channels after channels."""
+    if more:
+        return lambda a, b: torch.cat([part[:, :, a:b] for part in (x, *more)], dim=1)
     return lambda a, b: x[:, :, a:b]
 
 
@@ -69,18 +74,33 @@ def _resnet(block: Any, get: Rows, height: int, band: int) -> Rows:
     return rows
 
 
-def normed_convolution(norm: nn.GroupNorm, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """layer(silu(norm(x))) for a 3 x 3 convolution with a padding of 1; only bands of silu(norm(x)) exist."""
-    height, width = x.shape[2:]
-    band = max(4, BAND_ELEMENTS // (2 * width * x.shape[1]))
-    get = rows_of(x)
+def normed_convolution(norm: nn.GroupNorm, layer: nn.Module, *parts: torch.Tensor) -> torch.Tensor:
+    """layer(silu(norm(x))) for a 3 x 3 convolution with a padding of 1; only bands of silu(norm(x)) exist.
+
+    x (B, C, H, W) is one tensor, or several whose channels follow each other.
+    """
+    height, width = parts[0].shape[2:]
+    band = max(4, BAND_ELEMENTS // (2 * width * norm.num_channels))
+    get = rows_of(*parts)
     normed = _Norm(norm, get, height, band)
-    rows = convolved(layer, lambda a, b: normed(get(a, b)), height)
-    out = torch.empty((len(x), layer.out_channels, height, width), device=x.device, memory_format=torch.channels_last)
+    rows = convolved(layer, lambda a, b: normed(*(part[:, :, a:b] for part in parts)), height)
+    shape = (len(parts[0]), layer.out_channels, height, width)
+    out = torch.empty(shape, device=parts[0].device, memory_format=torch.channels_last)
     for a in range(0, height, band):
         b = min(a + band, height)
         out[:, :, a:b] = rows(a, b)
     return out
+
+
+def add_pointwise(y: torch.Tensor, layer: nn.Module, *parts: torch.Tensor) -> torch.Tensor:
+    """y += layer(x) for a 1 x 1 convolution, some rows at a time; x is one tensor or several, as above."""
+    get = rows_of(*parts)
+    height, width = y.shape[2:]
+    band = max(4, BAND_ELEMENTS // (2 * width * sum(part.shape[1] for part in parts)))
+    for a in range(0, height, band):
+        b = min(a + band, height)
+        y[:, :, a:b].add_(layer(get(a, b)))
+    return y
 
 
 def level(block: Any, get: Rows, height: int, width: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ attention scores nor a feed-forward's hidden layer ever exist for all pixels at 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.bands import normed_convolution
+from edge_sdk.diffusion.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.attention import attention
+from edge_sdk.quantization.layers import runs_in_integers
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
-WHOLE_ELEMENTS = 1 << 21  # of an activation, from which on its normalized form is never whole
+QUERY_ROWS = 1024  # of an attention's queries computed together
+WHOLE_ELEMENTS = 1 << 20  # of an activation, from which on its normalized form is never whole
 # What a config may say only in this way: everything else is another network.
 _FIXED = {
     "act_fn": "silu", "addition_embed_type": (None, "text_time"), "attention_type": "default",
@@ -85,18 +89,28 @@ class _ResnetBlock(nn.Module):
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        hidden = self._first(x)
+    def forward(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        """The channels of a skip connection follow those of x; where they are many, they are joined by rows only."""
+        if skip is not None and x[0].numel() + skip[0].numel() <= WHOLE_ELEMENTS:
+            x, skip = torch.cat([x, skip], dim=1), None
+        parts = (x,) if skip is None else (x, skip)
+        if skip is None and x[0].numel() <= WHOLE_ELEMENTS:
+            hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        else:
+            hidden = normed_convolution(self.norm1, self.conv1, *parts)
         hidden += self.time_emb_proj(F.silu(time))[:, :, None, None]
         hidden = self.norm2(hidden)  # what is used up is not kept in a name
         hidden = self.conv2(F.silu(hidden, inplace=True))
-        return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+        return hidden.add_(x) if self.conv_shortcut is None else add_pointwise(hidden, self.conv_shortcut, *parts)
 
-    def _first(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalization, SiLU and the first convolution; of large activations some rows at a time."""
-        if x[0].numel() <= WHOLE_ELEMENTS:
-            return self.conv1(F.silu(self.norm1(x), inplace=True))
-        return normed_convolution(self.norm1, self.conv1, x)
+
+def _added(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], rows: int) -> torch.Tensor:
+    """x + branch(x) for x (B, S, C), some of S at a time; x itself is changed, unless gradients need it as it was."""
+    if torch.is_grad_enabled():
+        return torch.cat([part + branch(part) for part in x.split(rows, dim=1)], dim=1)
+    for part in x.split(rows, dim=1):
+        part.add_(branch(part))
+    return x
 
 
 class _Attention(nn.Module):
@@ -109,19 +123,18 @@ class _Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """norm(x) (B, S, C) looks at the context (B, T, D), or at itself; -> (B, S, C).
+        """x (B, S, C) plus what norm(x) sees in the context (B, T, D), or in itself; x may be changed.
 
-        One expression, so that norm(x), then q, k and v are gone as soon as they are used.
+        Keys and values are there for all of T, the rest for some rows of x at a time.
         """
-        return self.to_out[0](self._mixed(*self._projected(norm(x), context)))
+        k, v = self._keys_and_values(norm(x) if context is None else context)
+        return _added(x, lambda part: self.to_out[0](self._mixed(self.to_q(norm(part)), k, v)), QUERY_ROWS)
 
-    def _projected(self, x: torch.Tensor, context: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        seen = x if context is None else context
-        return self.to_q(x), self.to_k(seen), self.to_v(seen)
+    def _keys_and_values(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.to_k(context), self.to_v(context)
 
-    def _mixed(self, *qkv: torch.Tensor) -> torch.Tensor:
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in qkv)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # makes no scores of S x T
+    def _mixed(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return attention(q, k, v, self.heads, rounded=runs_in_integers(self.to_q))
 
 
 class _GatedLinear(nn.Module):
@@ -131,7 +144,7 @@ class _GatedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return F.gelu(gate).mul_(value)
 
 
 class _FeedForward(nn.Module):
@@ -139,9 +152,10 @@ class _FeedForward(nn.Module):
         super().__init__()
         self.net = nn.ModuleList([_GatedLinear(channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+        """x (B, S, C) plus what becomes of norm(x); x may be changed."""
         rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
-        return torch.cat([self.net[2](self.net[0](part)) for part in x.split(rows, dim=1)], dim=1)
+        return _added(x, lambda part: self.net[2](self.net[0](norm(part))), rows)
 
 
 class _TransformerBlock(nn.Module):
@@ -152,9 +166,10 @@ class _TransformerBlock(nn.Module):
         self.norm3, self.ff = nn.LayerNorm(channels), _FeedForward(channels)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        x = self.attn1(self.norm1, x).add_(x)
-        x = self.attn2(self.norm2, x, context).add_(x)
-        return self.ff(self.norm3(x)).add_(x)
+        """x (B, S, C), which may be changed, looks at itself and at the context (B, T, D); -> (B, S, C)."""
+        x = self.attn1(self.norm1, x)
+        x = self.attn2(self.norm2, x, context)
+        return self.ff(self.norm3, x)
 
 
 class _Transformer(nn.Module):
@@ -181,7 +196,7 @@ class _Transformer(nn.Module):
         if self.linear:
             hidden = self.proj_out(hidden)
         hidden = hidden.transpose(1, 2).unflatten(2, size)
-        return (hidden if self.linear else self.proj_out(hidden)) + x
+        return (hidden if self.linear else self.proj_out(hidden)).add_(x)
 
 
 class _Resampler(nn.Module):
@@ -272,10 +287,10 @@ class UNet(nn.Module):
             context: (B, T, D) float32 text states.
             added: SDXL only, pooled text (B, P) and sizes (B, 6).
         """
-        x = sample.contiguous(memory_format=torch.channels_last)
-        time = self._time(timestep.expand(len(x)), added)
-        x = self.conv_in(x)
-        skips = [x]
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        time = self._time(timestep.expand(len(sample)), added)
+        x = self.conv_in(sample)
+        skips: list[torch.Tensor] = []  # but for conv_in's, which is used last: it costs little to make again
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
                 x = block.resnets[i](x, time)
@@ -288,11 +303,11 @@ class UNet(nn.Module):
         x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), time)
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = torch.cat([x, skips.pop()], dim=1)
-                x = block.resnets[i](x, time)
+                x = block.resnets[i](x, time, skips.pop() if skips else self.conv_in(sample))
                 x = block.attend(i, x, context)
             if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
+                x = F.interpolate(x, size=skips[-1].shape[2:], mode="nearest")
+                x = block.upsamplers[0].conv(x)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
     def _time(self, timestep: torch.Tensor, added: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:

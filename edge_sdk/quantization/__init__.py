@@ -1,10 +1,11 @@
 """Integer weights that are never turned back into float ones: made by optimum-quanto, executed by our layers.
 
-Which execution a layer has: `integer` with 16-bit activations, every one. Measured on the trained embedded model
-(benchmarks/mu_floor.py), the floor that this puts under mu is a thousandth of the vocabulary's standard deviation, and
-the preset `fast` perturbs by 0.4 of it. With 8 bits the floor is 0.29 of it; fused linears (0.13), fused convolutions,
-fused first and last layers, and scales shared by both sides of a difference do not bring it down to where the small
-differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
+Which execution a layer has: `integer` with 16-bit activations, every one (14 in the 3x3 convolutions that Winograd's
+transform serves). Measured on the trained embedded model (benchmarks/mu_floor.py), the floor that this puts under mu is
+two thousandths of the vocabulary's standard deviation, and the preset `fast` perturbs by 0.4 of it. With 8 bits the
+floor is above a quarter of it; fused linears (0.13), fused convolutions, fused first and last layers, and scales shared
+by both sides of a difference do not bring it down to where the small differences late in a run need it. `fused` has the
+floor of float activations, and is for what is finer still.
 """
 
 from edge_sdk.quantization.artifact import (

@@ -157,7 +157,7 @@ def load_component(
     file = _File(path)
     tensors = {name: file.tensor(header[name], tensor.dtype) for name, tensor in wanted.items()}
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not all(torch.isfinite(rows).all() for rows in tensor.split(4096)):
+        if tensor.is_floating_point() and not file.is_finite(tensor):
             raise EdgeSdkError(
                 f"{path} holds a number that is not finite in {name}; make it again with edge-sdk quantize"
             )
@@ -190,6 +190,14 @@ class _File:
             return torch.empty(entry["shape"], dtype=dtype)
         count = (last - first) // dtype.itemsize
         return torch.frombuffer(self._map, dtype=dtype, offset=self._base + first, count=count).view(entry["shape"])
+
+    def is_finite(self, tensor: torch.Tensor) -> bool:
+        """Whether all of a tensor of this file is, read some rows at a time that do not stay."""
+        for rows in tensor.split(ROWS):
+            if not torch.isfinite(rows).all():
+                return False
+            self.drop(rows)
+        return True
 
     def drop(self, tensor: torch.Tensor) -> None:
         """Let the system take back the whole pages of a tensor of this file; they are read again when needed."""

@@ -1,7 +1,8 @@
 """The arithmetic of integer layers. No function here makes a float tensor of a weight's size.
 
 `integer`: activations are written as 16-bit integers, split into a high and a low byte, and both are multiplied with
-the int8 weights in one int8 x int8 -> int32 product; 8-bit activations are the fast, coarse option.
+the int8 weights in one int8 x int8 -> int32 product; 8-bit activations are the fast, coarse option. Convolutions that
+Winograd's transform serves have activations of 14 bits instead of 16 (`conv_levels`).
 `fused`: activations stay float32; the weight is converted a few rows at a time.
 """
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 LEVELS = {16: 32500.0, 8: 127.0}  # largest integer an activation is scaled to; 32500 keeps the high byte within +-127
+WINOGRAD_LEVELS = 8191.0  # fourfold, what the transform of `winograd.cpp` makes of an activation at most, is 16 bits
+WINOGRAD_CHANNELS = 64  # with fewer, it costs more time than it saves
 FUSED_TILES = 4  # a fused layer converts at most a quarter of its rows at once
 FUSED_ELEMENTS = 1 << 20  # and at most so many weights
 INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
@@ -68,23 +71,33 @@ class Matrix:
         return ((part, self.rows(part).int8()) for part in _slices(len(self.q), step))
 
 
-def split_rows(x: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Dynamic quantization, one scale per row: x (R, ...) float32.
+def suits_winograd(kernel: tuple[int, int], stride: tuple[int, int], channels: int) -> bool:
+    """Whether Winograd's transform may be used for a convolution, and so how finely its activations are written."""
+    return kernel == (3, 3) and stride == (1, 1) and channels >= WINOGRAD_CHANNELS
+
+
+def conv_levels(bits: int, kernel: tuple[int, int], stride: tuple[int, int], channels: int) -> float:
+    """The largest integer of a convolution's activations, the same in every backend and for images of every size."""
+    return min(LEVELS[bits], WINOGRAD_LEVELS) if suits_winograd(kernel, stride, channels) else LEVELS[bits]
+
+
+def split_rows(x: torch.Tensor, levels: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dynamic quantization, one scale per row: x (R, ...) float32; the largest number becomes ``levels``.
 
     Returns:
-        parts: (2, R, ...) int8, high and low byte, x ~ scale * (256 * high + low); for 8 bits (1, R, ...).
+        parts: (2, R, ...) int8, high and low byte, x ~ scale * (256 * high + low); up to 127 levels (1, R, ...).
         scale: (R, 1, ...) float32.
     """
     axes = tuple(range(1, x.dim()))
     largest = torch.maximum(x.amax(axes, keepdim=True), x.amin(axes, keepdim=True).neg_()).clamp_min_(1e-12)
-    scale = largest / LEVELS[bits]
+    scale = largest / levels
     value = torch.div(x, scale).round_()
-    if bits == 8:
+    if levels <= LEVELS[8]:
         return value.to(torch.int8)[None], scale
-    high = (value * (1 / 256)).round_()
+    high = (value + 128).mul_(1 / 256).floor_()  # the low byte is from -128 to 127
     parts = torch.empty((2, *x.shape), dtype=torch.int8, device=x.device)
     parts[0] = high
-    parts[1] = value.sub_(high, alpha=256).clamp_(max=127)
+    parts[1] = value.sub_(high, alpha=256)
     return parts, scale
 
 
@@ -98,7 +111,7 @@ def combine(products: torch.Tensor, parts: int) -> torch.Tensor:
 
 def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
     """out = x W^T + bias for x (M, K) float32 into out (M, N); one activation scale per row of x."""
-    parts, step = split_rows(x, bits)
+    parts, step = split_rows(x, LEVELS[bits])
     for rows, tile in matrix.tiles(integer_tile_rows(matrix)):
         y = combine(integer_matmul(parts.flatten(0, 1), tile), len(parts))
         torch.mul(y.mul_(step), matrix.scale[rows], out=out[:, rows])
@@ -111,7 +124,8 @@ def conv2d(
     kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
 ) -> None:  # fmt: skip
     """Convolution of x (B, H, W, C) with (N, kh * kw * C) weights into out (B, Ho, Wo, N); one scale per sample."""
-    parts, step = split_rows(x.permute(0, 3, 1, 2), bits)  # (P, B, C, H, W), (B, 1, 1, 1)
+    levels = conv_levels(bits, kernel, stride, x.shape[3])
+    parts, step = split_rows(x.permute(0, 3, 1, 2), levels)  # (P, B, C, H, W), (B, 1, 1, 1)
     image = pad_nhwc(parts, padding)  # (P * B, H', W', C)
     _, ho, wo, _ = out.shape
     lines = max(1, min(ho, COLUMN_BYTES // (len(image) * wo * matrix.shape[1])))

@@ -27,7 +27,7 @@ class _IntLayer(nn.Module):
     Attributes:
         weights: "int8" or "int4".
         execution: "integer" or "fused", may be set at any time.
-        activation_bits: 16 or 8, for "integer".
+        activation_bits: 16 or 8, for "integer"; 16 are 14 in some convolutions, see `kernels.conv_levels`.
     """
 
     q: torch.Tensor
@@ -210,6 +210,11 @@ class IntConv2d(_IntLayer):
             dim=1,
         ).mul_(self.scale.view(-1, 1, 1))
         return y if self.bias is None else y.add_(self.bias.view(-1, 1, 1))
+
+
+def runs_in_integers(layer: nn.Module) -> bool:
+    """Whether a layer rounds its activations and multiplies integers."""
+    return isinstance(layer, _IntLayer) and layer.execution == "integer"
 
 
 def integer_layers(module: nn.Module) -> dict[str, _IntLayer]:

@@ -1,7 +1,8 @@
-"""The compiled integer products of the ``*.cpp`` here: built on first use where there is a C++ compiler, and optional.
+"""The compiled integer products and attention of the ``*.cpp`` here: built on first use if there is a C++ compiler.
 
 The library lies in the user's cache folder, under a name that says which source, flags and processor it is for.
-``EDGE_SDK_NATIVE=0`` does without it. Without it `kernels.py` computes the same sums, more slowly.
+``EDGE_SDK_NATIVE=0`` does without it. Without it `kernels.py` computes the same sums, more slowly, and PyTorch the
+attention.
 """
 
 import ctypes
@@ -16,13 +17,17 @@ import tempfile
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
-from edge_sdk.quantization.kernels import LEVELS, Matrix
+from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
+HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
 # Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
 BUILD_SECONDS = 300
+LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
+WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
 
 
 @functools.cache
@@ -47,7 +52,7 @@ def cache_folder() -> Path:
 
 
 class _Weights(ctypes.Structure):
-    """``EdgeWeights`` of ``native.cpp``."""
+    """``EdgeWeights`` of ``integer.h``."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "zero", "multiplier", "scale", "bias")),
@@ -68,7 +73,31 @@ def conv2d(
 
     ``out`` may be some channels of a wider tensor.
     """
-    _call("edge_conv", x, *x.shape, kernel, stride, padding, matrix, LEVELS[bits], out, out.stride(2))
+    levels = conv_levels(bits, kernel, stride, x.shape[3])
+    if size := winograd_tile(kernel, stride, x.shape[3], out.shape[1] * out.shape[2], levels):
+        _call("edge_winograd", x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
+    else:
+        _call("edge_conv", x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
+
+
+def winograd_tile(
+    kernel: tuple[int, int], stride: tuple[int, int], channels: int, pixels: int, levels: float
+) -> int | None:
+    """The side of Winograd's tiles, or None where the direct product is faster. The sums are the same.
+
+    Transforming the weights costs as much for a small image as for a large one, and more for larger tiles.
+    """
+    if not suits_winograd(kernel, stride, channels) or pixels < WINOGRAD_PIXELS:
+        return None
+    return 4 if levels <= LARGE_TILE_LEVELS else 2
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out: torch.Tensor) -> None:
+    """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d), k and v (B, T, heads * d) float32.
+
+    All are contiguous. Queries and keys are rounded to 16 bits: the relative error of what comes out is about 1e-4.
+    """
+    _call("edge_attention", q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -96,7 +125,7 @@ def _fingerprint() -> str:
     if cpuinfo.exists():
         lines = cpuinfo.read_text().splitlines()
         processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    text = b"".join(path.read_bytes() for path in SOURCES)
+    text = b"".join(path.read_bytes() for path in SOURCES + HEADERS)
     return hashlib.sha256(text + " ".join(FLAGS).encode() + processor.encode()).hexdigest()[:16]
 
 
@@ -118,12 +147,24 @@ def _build(path: Path) -> None:
 
 
 def _is_right(loaded: ctypes.CDLL) -> bool:
-    """Whether a small product is exact on this processor."""
+    """Whether small products and convolutions are exact on this processor, and a small attention near PyTorch's."""
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
     loaded.edge_linear(*(_as_c(v) for v in (x, 6, matrix, LEVELS[16], out, 6)))
-    return torch.equal(out, (x.long() @ q.long().t()).float())
+    if not torch.equal(out, (x.long() @ q.long().t()).float()):
+        return False
+    image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()
+    image[0, 1, 2, 3] = WINOGRAD_LEVELS
+    matrix, y = Matrix(kernels, torch.ones(6)), torch.empty(1, 4, 5, 6)
+    loaded.edge_winograd(*(_as_c(v) for v in (image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
+    weight = kernels.view(6, 3, 3, 6).permute(0, 3, 1, 2).float()  # every sum is below 2^24
+    if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
+        return False
+    tokens = torch.linspace(-9, 9, 3 * 70 * 12).sin().view(3, 1, 70, 12)
+    looked = torch.empty(1, 70, 12)
+    loaded.edge_attention(*(_as_c(v) for v in (*tokens, 1, 70, 70, 1, 12, looked)))
+    return torch.allclose(looked, F.scaled_dot_product_attention(*tokens), rtol=0, atol=1e-3)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers.models import UNet2DConditionModel
 
+from edge_sdk.diffusion import bands, unet
 from edge_sdk.diffusion.unet import UNet, UNetConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET
@@ -46,6 +47,31 @@ def test_it_computes_what_diffusers_computes(family: str, size: tuple[int, int])
         one = own(reference)(sample[:1], t[0], context[:1], (added[0][:1], added[1][:1]) if family == "sdxl" else None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     torch.testing.assert_close(one, expected[:1], rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("differentiated", [False, True], ids=["inference", "gradients"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "deep"])
+def test_in_pieces_it_computes_the_same(family: str, differentiated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        (unet, "WHOLE_ELEMENTS", 0), (unet, "QUERY_ROWS", 7), (unet, "HIDDEN_ELEMENTS", 8 * 64 * 5),
+        (bands, "BAND_ELEMENTS", 0), (bands, "LINES", 3),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    reference = stock(family).eval().requires_grad_(False)
+    config: Any = reference.config
+    sample, t = torch.randn(2, config.in_channels, 12, 20), torch.tensor([999, 3])
+    context = torch.randn(2, 9, config.cross_attention_dim, requires_grad=differentiated)
+    added = (torch.randn(2, 24), torch.randint(0, 1024, (2, 6)).float())
+    conditions = {"text_embeds": added[0], "time_ids": added[1]} if family == "sdxl" else None
+    before = sample.clone(), context.clone()
+    with torch.set_grad_enabled(differentiated):
+        expected = reference(sample, t, context, added_cond_kwargs=conditions, return_dict=False)[0]
+        found = own(reference)(sample, t, context, added if family == "sdxl" else None)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.detach().abs().max()))
+    assert torch.equal(sample, before[0]) and torch.equal(context, before[1])  # what is given is never changed
+    if differentiated:
+        wanted, got = (torch.autograd.grad(out.pow(2).mean(), context)[0] for out in (expected, found))
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,296 @@
+// Convolutions of 3 x 3 with stride 1 by Winograd's minimal filtering, in integers: the same sums as `edge_conv`.
+//
+// A tile of SIZE x SIZE outputs is made of P x P = (SIZE + 2)^2 products of transformed inputs and transformed weights:
+// 2.25 (SIZE 2) or 4 (SIZE 4) times fewer multiplications. Lavin and Gray, "Fast Algorithms for Convolutional Neural
+// Networks", CVPR 2016. The transforms there have fractions; here rows of the weights' transform are multiplied by 2 or
+// 24 or what else makes them small whole numbers, and the outputs' transform makes up for it, so all sums are exact.
+// Inputs are transformed a band of tiles at a time. Weights are transformed a panel of outputs and a block of channels at
+// a time, by the thread that uses them.
+#include "integer.h"
+
+namespace {
+
+typedef int16_t Vector __attribute__((vector_size(32)));
+typedef int8_t Bytes __attribute__((vector_size(16)));
+typedef double Doubles __attribute__((vector_size(32)));
+typedef float Floats __attribute__((vector_size(16)));
+
+template <typename V, typename T>
+V read(const T* from) {
+  V value;
+  std::memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+template <typename V, typename T>
+void write(T* to, V value) {
+  std::memcpy(to, &value, sizeof(V));
+}
+
+// The transforms along one axis; two of them make the one of a tile. Outputs are multiplied by DIVISOR. INPUT and WEIGHT
+// are how many times larger each transformed number is at most.
+template <int SIZE>
+struct Transform;
+
+template <>
+struct Transform<2> {
+  static constexpr int DIVISOR = 2;
+  static constexpr int64_t INPUT[] = {2, 2, 2, 2}, WEIGHT[] = {1, 3, 3, 1};
+
+  template <typename T>
+  static void input(const T* d, T* v, int s) {
+    v[0] = d[0] - d[2 * s];
+    v[s] = d[s] + d[2 * s];
+    v[2 * s] = d[2 * s] - d[s];
+    v[3 * s] = d[s] - d[3 * s];
+  }
+  template <typename T>
+  static void weight(const T* g, T* u, int t) {
+    u[0] = g[0];
+    u[t] = g[0] + g[1] + g[2];
+    u[2 * t] = g[0] - g[1] + g[2];
+    u[3 * t] = g[2];
+  }
+  template <typename T>
+  static void output(const T* m, T* y, int s) {
+    y[0] = 2 * m[0] + m[s] + m[2 * s];
+    y[1] = m[s] - m[2 * s] - 2 * m[3 * s];
+  }
+};
+
+template <>
+struct Transform<4> {
+  static constexpr int DIVISOR = 24;
+  static constexpr int64_t INPUT[] = {10, 10, 10, 6, 6, 10}, WEIGHT[] = {1, 3, 3, 7, 7, 1};
+
+  template <typename T>
+  static void input(const T* d, T* v, int s) {
+    const T a = d[4 * s] - 4 * d[2 * s], b = d[3 * s] - 4 * d[s], c = d[4 * s] - d[2 * s], e = 2 * (d[3 * s] - d[s]);
+    const T first = 4 * d[0] - 5 * d[2 * s] + d[4 * s], last = 4 * d[s] - 5 * d[3 * s] + d[5 * s];
+    v[0] = first;
+    v[s] = a + b;
+    v[2 * s] = a - b;
+    v[3 * s] = c + e;
+    v[4 * s] = c - e;
+    v[5 * s] = last;
+  }
+  template <typename T>
+  static void weight(const T* g, T* u, int t) {
+    const T a = g[0] + g[2], b = g[0] + 4 * g[2], c = 2 * g[1];
+    u[0] = g[0];
+    u[t] = a + g[1];
+    u[2 * t] = a - g[1];
+    u[3 * t] = b + c;
+    u[4 * t] = b - c;
+    u[5 * t] = g[2];
+  }
+  template <typename T>
+  static void output(const T* m, T* y, int s) {
+    const T a = m[s] + m[2 * s], b = m[s] - m[2 * s], c = m[3 * s] + m[4 * s], e = m[3 * s] - m[4 * s];
+    y[0] = 6 * m[0] - 4 * a + c;
+    y[1] = 2 * e - 4 * b;
+    y[2] = 4 * (c - a);
+    y[3] = 8 * e - 4 * b + 24 * m[5 * s];
+  }
+};
+
+constexpr int64_t LANES = 16;                   // of a Vector
+constexpr int64_t BLOCK = 112;                  // channels whose transformed weights are there at once
+constexpr int64_t TRANSFORMED_BYTES = 3 << 20;  // of transformed inputs at once
+constexpr int64_t TASK_POINTS = 4096;           // of tiles whose sums are there at once
+constexpr int64_t APART = 32;                   // so that planes do not all start in the same set of a cache
+
+int64_t rounded(int64_t count, int64_t step) { return ceil_div(count, step) * step; }
+
+// Transformed inputs of some tiles: (blocks of channels, points, tiles, channels of the block).
+struct Tiles {
+  int16_t* v;
+  int64_t count, channels, points;
+
+  int64_t width(int64_t channel) const { return std::min(BLOCK, rounded(channels - channel, LANES)); }
+  int64_t plane(int64_t channel) const { return count * width(channel) + APART; }
+  int16_t* at(int64_t channel) const { return v + channel / BLOCK * points * (count * BLOCK + APART); }
+  static int64_t bytes(int64_t count, int64_t channels, int64_t points) {
+    return 2 * points * (count * rounded(channels, LANES) + ceil_div(channels, BLOCK) * APART);
+  }
+};
+
+// One tile whose first input is at `a`, lines of the padded image `pitch` apart.
+template <int SIZE>
+void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t tile) {
+  constexpr int P = SIZE + 2;
+  for (int64_t block = 0; block < to.channels; block += BLOCK) {
+    const int64_t width = to.width(block), plane = to.plane(block);
+    int16_t* out = to.at(block) + tile * width;
+    for (int64_t c = 0; c < width; c += LANES) {
+      Vector d[P * P], rows[P * P];
+#pragma GCC unroll 8
+      for (int i = 0; i < P; ++i) {
+#pragma GCC unroll 8
+        for (int j = 0; j < P; ++j)
+          d[j] = read<Vector>(a + i * pitch + j * to.channels + block + c);
+        Transform<SIZE>::input(d, rows + i * P, 1);
+      }
+#pragma GCC unroll 8
+      for (int j = 0; j < P; ++j) {
+        Transform<SIZE>::input(rows + j, d + j, P);
+#pragma GCC unroll 8
+        for (int i = 0; i < P; ++i) write(out + (i * P + j) * plane + c, d[i * P + j]);
+      }
+    }
+  }
+}
+
+// `count` numbers of a panel, taps `apart` from each other, to as many of every point, points `plane` apart.
+template <int SIZE>
+void transform_weight(const int8_t* g, int64_t apart, int64_t count, int16_t* u, int64_t plane) {
+  constexpr int P = SIZE + 2;
+  for (int64_t k = 0; k < count; k += LANES) {
+    Vector taps[3], columns[3 * P], row[P];
+#pragma GCC unroll 8
+    for (int j = 0; j < 3; ++j) {
+#pragma GCC unroll 8
+      for (int i = 0; i < 3; ++i)
+        taps[i] = __builtin_convertvector(read<Bytes>(g + (3 * i + j) * apart + k), Vector);
+      Transform<SIZE>::weight(taps, columns + j, 3);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) {
+      Transform<SIZE>::weight(columns + 3 * i, row, 1);
+#pragma GCC unroll 8
+      for (int j = 0; j < P; ++j) write(u + (i * P + j) * plane + k, row[j]);
+    }
+  }
+}
+
+// How many steps of a point's products stay below 2^31, with weights down to -128.
+template <int SIZE>
+int64_t longest(int point, float levels) {
+  const int64_t *input = Transform<SIZE>::INPUT, *weight = Transform<SIZE>::WEIGHT;
+  const int i = point / (SIZE + 2), j = point % (SIZE + 2);
+  const double product = double(input[i] * input[j]) * levels * double(weight[i] * weight[j]) * 128;
+  return int64_t(2147483647.0 / (product * PAIR));
+}
+
+// Adds `steps` steps of `count` tiles, up to MR, `width` apart, to their sums.
+template <int ROWS = MR>
+void add_tiles(const int16_t* v, int64_t width, int64_t count, const int16_t* u, int64_t steps, double (*sums)[NR]) {
+  if constexpr (ROWS > 1)
+    if (count < ROWS) return add_tiles<ROWS - 1>(v, width, count, u, steps, sums);
+  const int16_t* rows[ROWS];
+  for (int i = 0; i < ROWS; ++i) rows[i] = v + i * width;
+  accumulate<ROWS>(rows, u, steps, [&](int i, int j, Sums s) { empty(s, sums[i] + j * WIDTH); });
+}
+
+// The outputs of a band of tiles, `across` a line: (rows, columns) pixels, `pitch` apart.
+struct Outputs {
+  float* y;
+  int64_t rows, columns, across, pitch;
+};
+
+// A tile of NR outputs from its sums, points `plane` apart: the first `width` go to y from channel n on.
+template <int SIZE>
+void write_tile(const double* m, int64_t plane, double step, const double* scales, const double* biases, int64_t tile,
+                int64_t n, int64_t width, const Outputs& to) {
+  constexpr int P = SIZE + 2;
+  constexpr double PART = 1.0 / (Transform<SIZE>::DIVISOR * Transform<SIZE>::DIVISOR);
+  constexpr double WHOLE = 3LL << 51;  // added and subtracted, it rounds: the sums of products are whole numbers again
+  float y[SIZE][SIZE][NR];
+  for (int j = 0; j < NR; j += 4) {
+    Doubles columns[P * SIZE], point[P], out[SIZE];
+    const Doubles scale = read<Doubles>(scales + j), bias = read<Doubles>(biases + j);
+#pragma GCC unroll 8
+    for (int i = 0; i < P; ++i) {
+#pragma GCC unroll 8
+      for (int k = 0; k < P; ++k) point[k] = read<Doubles>(m + (i * P + k) * plane + j);
+      Transform<SIZE>::output(point, columns + i * SIZE, 1);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < SIZE; ++k) {
+      Transform<SIZE>::output(columns + k, out, SIZE);
+#pragma GCC unroll 8
+      for (int i = 0; i < SIZE; ++i)
+        write(y[i][k] + j, __builtin_convertvector((out[i] * PART + WHOLE - WHOLE) * step * scale + bias, Floats));
+    }
+  }
+  const int64_t top = tile / to.across * SIZE, left = tile % to.across * SIZE;
+  for (int64_t i = 0; i < SIZE && top + i < to.rows; ++i)
+    for (int64_t k = 0; k < SIZE && left + k < to.columns; ++k)
+      std::copy_n(y[i][k], width, to.y + ((top + i) * to.columns + left + k) * to.pitch + n);
+}
+
+// Tiles t0..t1 times the weight rows n..n + NR.
+template <int SIZE>
+void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, int64_t n, float levels, double step,
+              const Outputs& to) {
+  constexpr int P = SIZE + 2;
+  const int64_t steps = ceil_div(tiles.channels, PAIR), width = std::min<int64_t>(NR, w.rows - n);
+  const int64_t apart = steps * NR * PAIR, u_plane = BLOCK * NR + APART, m_plane = (t1 - t0) * NR + APART;
+  const int64_t panel_bytes = rounded(9 * apart + LANES, 64);
+  int8_t* panel = room_for<int8_t>(panel_bytes + 2 * (P * P * u_plane + LANES));
+  int16_t* u = reinterpret_cast<int16_t*>(panel + panel_bytes);
+  double* m = room_for<double>(P * P * m_plane);
+  std::fill_n(m, P * P * m_plane, 0.0);
+  pack(w, n, 9, panel);
+  for (int64_t block = 0; block < tiles.channels; block += BLOCK) {
+    const int64_t now = ceil_div(std::min(BLOCK, tiles.channels - block), PAIR), wide = tiles.width(block);
+    transform_weight<SIZE>(panel + block * NR, apart, now * NR * PAIR, u, u_plane);
+    for (int i = 0; i < P * P; ++i) {
+      const int64_t pieces = ceil_div(now, longest<SIZE>(i, levels)), piece = ceil_div(now, pieces);
+      const int16_t* v = tiles.at(block) + i * tiles.plane(block);
+      auto* sums = reinterpret_cast<double(*)[NR]>(m + i * m_plane);
+      for (int64_t t = t0; t < t1; t += MR)
+        for (int64_t done = 0; done < now; done += piece)
+          add_tiles(v + t * wide + done * PAIR, wide, t1 - t, u + i * u_plane + done * NR * PAIR,
+                    std::min(piece, now - done), sums + t - t0);
+    }
+  }
+  double scales[NR] = {}, biases[NR] = {};
+  for (int64_t j = 0; j < width; ++j) scales[j] = w.scale[n + j], biases[j] = w.bias ? w.bias[n + j] : 0;
+  for (int64_t t = t0; t < t1; ++t)
+    write_tile<SIZE>(m + (t - t0) * NR, m_plane, step, scales, biases, t, n, width, to);
+}
+
+template <int SIZE>
+void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* padding,
+              const EdgeWeights& w, float levels, float* y, int64_t pitch) {
+  constexpr int POINTS = (SIZE + 2) * (SIZE + 2);
+  const int64_t ho = h + 2 * padding[0] - 2, wo = width + 2 * padding[1] - 2;
+  const int64_t across = ceil_div(wo, SIZE), down = ceil_div(ho, SIZE), wide = across * SIZE + 2;
+  const int64_t most = std::clamp<int64_t>(TRANSFORMED_BYTES / Tiles::bytes(across, c, POINTS), 1, down);
+  const int64_t panels = ceil_div(w.rows, NR);
+  int16_t* v = room_for<int16_t>(Tiles::bytes(most * across, c, POINTS) / 2 + (most * SIZE + 2) * wide * c + LANES);
+  int16_t* a = v + Tiles::bytes(most * across, c, POINTS) / 2;
+  for (int64_t b = 0; b < batch; ++b) {
+    const float* image = x + b * h * width * c;
+    const float step = step_of(image, h, width * c, levels);
+    for (int64_t top = 0; top < down; top += most) {
+      const int64_t count = std::min(most, down - top);
+      quantize_lines(image, h, width, c, top * SIZE - padding[0], count * SIZE + 2, padding[1], wide, step, a);
+      const Tiles tiles{v, count * across, c, POINTS};
+#pragma omp parallel for
+      for (int64_t t = 0; t < tiles.count; ++t)
+        transform_input<SIZE>(a + (t / across * SIZE * wide + t % across * SIZE) * c, wide * c, tiles, t);
+      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, ho - top * SIZE, wo, across, pitch};
+      const int64_t fewest = ceil_div(tiles.count * POINTS, TASK_POINTS);
+      const int64_t busy = std::min(ceil_div(wanted_tasks(), panels), ceil_div(tiles.count, 8 * MR));
+      const int64_t part = rounded(ceil_div(tiles.count, std::max(fewest, busy)), MR);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+      for (int64_t t = 0; t < tiles.count; t += part)
+        for (int64_t panel = 0; panel < panels; ++panel)
+          multiply<SIZE>(tiles, t, std::min(tiles.count, t + part), w, panel * NR, levels, step, to);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
+void edge_winograd(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* padding,
+                   int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
+  (size == 4 ? convolve<4> : convolve<2>)(x, batch, h, width, c, padding, *w, levels, y, pitch);
+}
+
+}  // extern "C"

@@ -1,0 +1,48 @@
+"""What the process does not need is let go without losing anything."""
+
+import ctypes
+import mmap
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.memory import code, release
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the mappings that Linux shows")
+PAGES = 4 * mmap.PAGESIZE
+
+
+def executable(path: Path, write: bytes = b"") -> tuple[mmap.mmap, int]:
+    """A file mapped privately as code, its first page written to before; and the address."""
+    path.write_bytes(b"\x01" * PAGES)
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), PAGES, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    mapped[: len(write)] = write
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), PAGES, mmap.PROT_READ | mmap.PROT_EXEC) == 0
+    return mapped, start
+
+
+def test_code_that_only_an_import_ran_is_let_go_and_what_is_needed_runs_again() -> None:
+    program = """
+import torch
+from edge_sdk.memory import release, status_mb
+x = torch.arange(12.0).view(3, 4)
+expected, before = torch.linalg.svdvals(x), status_mb("RssFile")
+release()
+print(before - status_mb("RssFile"), torch.equal(torch.linalg.svdvals(x), expected))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    megabytes, same = done.stdout.split()
+    assert float(megabytes) > 30 and same == "True"
+
+
+def test_code_that_was_written_to_is_kept(tmp_path: Path) -> None:
+    _clean, first = executable(tmp_path / "clean.so")
+    _written, second = executable(tmp_path / "written.so", b"patched")
+    starts = [start for start, _ in code()]
+    assert first in starts and second not in starts
+    release()
+    assert ctypes.string_at(second, 7) == b"patched" and ctypes.string_at(first, PAGES) == b"\x01" * PAGES
