@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format venv clean
+.PHONY: help demo test lint format venv web clean
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -11,7 +11,7 @@ demo: .venv/ready  ## learn a bundled subject on the embedded model, pictures in
 	@rm -rf demo_out
 	@$(BIN)/edge-sdk demo --output_dir demo_out
 
-test: .venv/ready  ## the whole test suite
+test: .venv/ready web  ## the whole test suite
 	@$(BIN)/python -m pytest
 
 lint: .venv/ready  ## ruff and mypy
@@ -31,8 +31,13 @@ venv: .venv/ready  ## only the set-up
 	@echo "setting up .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) -c constraints.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,coreml,dev]'
 	@touch $@
 
+web: .venv/ready  ## what the web page and its tests need, where there is npm
+	@command -v npm >/dev/null || { echo "npm is not here: tests of the web runtimes are skipped"; exit 0; }; \
+	    cmp -s export/web/package-lock.json export/web/node_modules/.installed || { npm ci --silent --prefix export/web \
+	    && cp export/web/package-lock.json export/web/node_modules/.installed; }
+
 clean:  ## remove what the targets made
-	@rm -rf .venv demo_out build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv export/web/node_modules demo_out build *.egg-info .pytest_cache .mypy_cache .ruff_cache

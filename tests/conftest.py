@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import torch
 from PIL import Image
 
 from edge_sdk import quantize
+from export.bundle import export
 from tests import tiny_models
+from tests.export import bundles
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
@@ -67,3 +70,27 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
         small.resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Bundles by family ("pocket", or one of `bundles.FAMILIES`) and weights, made when they are asked for."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    @functools.cache
+    def model(family: str) -> str:
+        return "pocket" if family == "pocket" else str(bundles.build(folder / family, family))
+
+    @functools.cache
+    def made(family: str, weights: str) -> Path:
+        out = folder / f"{family}-{weights}"
+        export(model(family), out, weights=weights)
+        return out
+
+    return made
+
+
+@pytest.fixture
+def copy_of(bundle_of: Callable[[str, str], Path], tmp_path: Path) -> Path:
+    """A bundle of the tiny Stable Diffusion 1.x model to break."""
+    return Path(shutil.copytree(bundle_of("sd1", "int8"), tmp_path / "bundle"))

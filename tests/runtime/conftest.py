@@ -1,4 +1,4 @@
-"""The bundles of the export tests, and the same weights in PyTorch."""
+"""A bundle and the same weights in PyTorch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import Personalizer
-from tests.export.conftest import bundle_of, copy_of
 
-__all__ = ["bundle_of", "copy_of", "pair_of"]
 Pairs = Callable[[str, str], tuple[Personalizer, Personalizer]]
 
 
