@@ -168,6 +168,7 @@ def _manifest(model: Model, networks: Networks, text: Text, format: str) -> dict
         "latents": list(networks.latents),
         "vocabulary_std": text.vocabulary_std(),
         "initializer_token": "person" if model.is_pocket else None,
+        **({"force_zeros_for_empty_prompt": text.zero_negative} if isinstance(text, TextEncoderPair) else {}),
         "prompts": {kind: [_prompt(template, text) for template in TEMPLATES[kind]] for kind in kinds},
         "tokens": [
             {"bos": one.bos, "eos": one.eos, "pad": one.pad, "length": one.length, "folder": folder}
