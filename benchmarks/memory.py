@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.limits import memory_limit
-from benchmarks.memory_report import FINETUNE, plot, ratios, summarize, table
+from benchmarks.memory_report import FINETUNE, bundle_table, plot, ratios, summarize, table
 from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
 from benchmarks.report import machine, say
 from edge_sdk.errors import EdgeSdkError
@@ -44,6 +44,32 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
     return out
 
 
+# What settings of onnxruntime cost: weights prepacked into memory, and an arena that keeps what was once allocated.
+PREPACKED = {"session": {"session.disable_qdq_constant_folding": "1"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {}, ", prepacked": PREPACKED, ", prepacked, arena": PREPACKED | {"enable_cpu_mem_arena": True}
+}  # fmt: skip
+
+
+def bundle_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:
+    """Cases of exported bundles, by their weights.
+
+    Raises:
+        EdgeSdkError: a folder is not a whole bundle.
+    """
+    from edge_sdk.runtime.bundle import Bundle
+
+    out = {}
+    for folder in folders:
+        manifest = Bundle.open(folder).manifest
+        size = sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6
+        for suffix, settings in VARIANTS.items():
+            name = "bundle float32" if manifest["weights"] == "none" else f"bundle {manifest['weights']}"
+            out[name + suffix] = {"kind": "bundle", "folder": str(folder), "settings": settings, "device": "cpu",
+                                  "file_mb": size}  # fmt: skip
+    return out
+
+
 def run_case(arguments: dict[str, Any], limit_mb: int | None = None) -> dict[str, Any]:
     """One process; a case that is killed or fails says so in its record."""
     command = [sys.executable, "-m", "benchmarks.memory_case", json.dumps(arguments)]
@@ -63,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, choices=range(1, 21), metavar="{1..20}", default=3, help=steps)
     parser.add_argument("--limit_mb", type=int, help="run each case inside this hard limit, page cache included")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
+    parser.add_argument("--bundle", nargs="+", type=Path, metavar="DIR", help="measure these bundles beside ours only")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/memory.json"))
 
 
@@ -88,6 +115,8 @@ def begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def run_benchmark(args: argparse.Namespace, command: str) -> None:
     """Run every case, repeat by repeat; the record grows on disk."""
     every = cases(args.model, integer_checkpoints(args), args.device)
+    if args.bundle:
+        every = {name: case for name, case in every.items() if case["kind"] == "ours"} | bundle_cases(args.bundle)
     if args.limit_mb:
         del every[FINETUNE]  # what is computed cannot be killed
     wanted = chosen(every, args.cases)
@@ -115,6 +144,10 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             write_json(args.output, record)
             print(f"{repeat + 1}/{args.repeats} {name}: {result['runs'][-1]}", flush=True)
     unet = json.loads((args.model / "unet" / "config.json").read_text())
-    text = table(results, with_aims=(unet["sample_size"], unet["cross_attention_dim"]) == (64, 768))
+    text = (
+        bundle_table(results)
+        if args.bundle
+        else table(results, with_aims=(unet["sample_size"], unet["cross_attention_dim"]) == (64, 768))
+    )
     say(text, "; ".join(commands), args.output)
     plot(results, args.output.with_suffix(".png"))

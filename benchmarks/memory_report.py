@@ -12,6 +12,7 @@ FINETUNE, INVERSION, LEAN = "DreamBooth Adam float32", "backprop float32", "back
 WANTED_MB = {
     "ours int8 resident": 1250, "ours int8 streamed": 450, "ours int4 resident": 900, "ours int4 streamed": 400,
 }  # fmt: skip
+WANTED_BUNDLE_MB = {"bundle int8": 1150, "bundle int4": 750}  # anonymous
 WANTED = {
     "ours int8 resident": {INVERSION: 5.0, LEAN: 2.3, FINETUNE: 12.0},
     "ours int8 streamed": {INVERSION: 12.0, LEAN: 6.0, FINETUNE: 30.0},
@@ -30,6 +31,7 @@ def summarize(runs: list[dict[str, Any]]) -> dict[str, Any]:
         return {"failed": runs[0]["failed"]}
     whole, live = _measures(good[0])
     out: dict[str, Any] = {
+        **({"load_seconds": spread([run["load_seconds"] for run in good])} if "load_seconds" in good[0] else {}),
         "peak_mb": spread([max(run["phases"][phase][whole] for phase in PHASES) for run in good]),
         "training_mb": spread([run["phases"]["step"][live] - run["loaded"][live] for run in good]),
         "peaks_mb": {
@@ -110,6 +112,29 @@ def table(results: dict[str, Any], with_aims: bool = True) -> str:
         ]
         parts.append(markdown(["peak of the step, times the whole process of", *ours], lines))
     return "\n\n".join(parts)
+
+
+def bundle_table(results: dict[str, Any]) -> str:
+    """Markdown: bundles in ONNX Runtime beside ours in PyTorch; a step is two losses."""
+    head = ["case", "files, MB", "load, s", "step, resident", "step, anonymous", "seconds a step"]
+    rows = []
+    for name, result in results.items():
+        summary, case = result["summary"], result["case"]
+        if "failed" in summary:
+            rows.append([name, summary["failed"], *[""] * (len(head) - 2)])
+            continue
+        peaks = summary["peaks_mb"]["step"]
+        cells = [spread_cell(value, places) for value, places in (
+            (summary["load_seconds"], 1), (peaks["resident"], 0), (peaks["anonymous"], 0), (summary["step_seconds"], 1),
+        )]  # fmt: skip
+        rows.append([name, f"{case['file_mb']:.0f}" if "file_mb" in case else "", *cells])
+    wanted = [
+        [name, f"{results[name]['summary']['peaks_mb']['step']['anonymous']['median']:.0f}", str(mb)]
+        for name, mb in WANTED_BUNDLE_MB.items()
+        if "peaks_mb" in results.get(name, {"summary": {}})["summary"]
+    ]
+    text = markdown(head, rows)
+    return text + "\n\n" + markdown(["anonymous memory of a step, MB", "measured", "wanted at most"], wanted)
 
 
 def _ratio(measured: dict[str, float], wanted: dict[str, float], other: str) -> str:
