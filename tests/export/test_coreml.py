@@ -21,6 +21,7 @@ from edge_sdk.zo.optimizer import learning_rate
 from export import coreml
 from export.bundle import export
 from export.golden import GraphObjective, Reference
+from export.graphs import Graph
 from export.mil import Interpreter
 from export.mil_package import Package, StoredWeight
 from export.verify import verify
@@ -188,6 +189,22 @@ def test_the_step_takes_the_steps_of_the_host_loop(made: Models) -> None:
         np.testing.assert_allclose(token, host.embedding, atol=2e-3 * np.abs(host.embedding - start).max())
         removed[: len(state.subspace.removed)] = state.subspace.removed
     assert len(state.subspace.removed) > 0 and np.abs(token - start).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("ids", "position"), [([5, 7, 9, 7], 1), ([7, 7, 7, 7], 0), ([1, 2, 3, 7], 3), ([1, 2, 3, 4], 0)]
+)
+def test_the_first_of_several_ends_is_taken(ids: list[int], position: int, tmp_path: Path) -> None:
+    states = np.random.default_rng(0).standard_normal((1, 4, 3)).astype(np.float32)
+
+    def build(ops: coreml.MilOps, x: dict[str, object]) -> tuple[object, ...]:
+        return (ops.first_of(x["ids"], 7, x["states"]),)
+
+    inputs = {"ids": ((1, 4), "int32"), "states": ((1, 4, 3), "float32")}
+    graph = Graph(inputs, {"taken": ((1, 3), "float32")}, build)
+    coreml.save(coreml.MilOps(weights_of, coreml.Scratch(tmp_path), "float32").program(graph), tmp_path / "e.mlpackage")
+    found = Interpreter(tmp_path / "e.mlpackage").run({"ids": np.array([ids]), "states": states})
+    np.testing.assert_array_equal(found["taken"], states[:, position])
 
 
 def test_pictures_of_an_odd_size_are_those_of_pytorch(tmp_path: Path) -> None:
