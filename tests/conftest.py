@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import functools
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ from tests import tiny_models
 from tests.export import bundles
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is imported by now is never looked at again: every `release` is a collection of all the rest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
