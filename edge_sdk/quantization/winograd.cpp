@@ -193,8 +193,8 @@ template <int SIZE>
 void write_tile(const double* m, int64_t plane, double step, const double* scales, const double* biases, int64_t tile,
                 int64_t n, int64_t width, const Outputs& to) {
   constexpr int P = SIZE + 2;
+  // 1 / 576 is so near a double, within 2^-54 of itself, that multiples of 576 become the right whole numbers again.
   constexpr double PART = 1.0 / (Transform<SIZE>::DIVISOR * Transform<SIZE>::DIVISOR);
-  constexpr double WHOLE = 3LL << 51;  // added and subtracted, it rounds: the sums of products are whole numbers again
   float y[SIZE][SIZE][NR];
   for (int j = 0; j < NR; j += 4) {
     Doubles columns[P * SIZE], point[P], out[SIZE];
@@ -210,7 +210,7 @@ void write_tile(const double* m, int64_t plane, double step, const double* scale
       Transform<SIZE>::output(columns + k, out, SIZE);
 #pragma GCC unroll 8
       for (int i = 0; i < SIZE; ++i)
-        write(y[i][k] + j, __builtin_convertvector((out[i] * PART + WHOLE - WHOLE) * step * scale + bias, Floats));
+        write(y[i][k] + j, __builtin_convertvector(out[i] * PART * step * scale + bias, Floats));
     }
   }
   const int64_t top = tile / to.across * SIZE, left = tile % to.across * SIZE;
