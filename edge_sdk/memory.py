@@ -13,7 +13,7 @@ from edge_sdk.errors import EdgeSdkError
 _STATUS, _MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MADV_DONTNEED = 4  # of mman.h
-HEAP_BLOCK = 1 << 16  # bytes
+HEAP_BLOCK = 1 << 20  # bytes
 
 
 def status_mb(key: str) -> float | None:
