@@ -34,10 +34,10 @@ venv: .venv/ready  ## only the set-up
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,coreml,dev]'
 	@touch $@
 
-web: .venv/ready  ## what the web page and its tests need, where there is npm
-	@command -v npm >/dev/null || { echo "npm is not here: tests of the web runtimes are skipped"; exit 0; }; \
-	    cmp -s export/web/package-lock.json export/web/node_modules/.installed || { npm ci --silent --prefix export/web \
-	    && cp export/web/package-lock.json export/web/node_modules/.installed; }
+web: .venv/ready  ## what the web page and its tests need, where there is npm; without it they are skipped
+	@cmp -s export/web/package-lock.json export/web/node_modules/.installed || { npm ci --silent --prefix export/web && \
+	    cp export/web/package-lock.json export/web/node_modules/.installed; } || \
+	    echo "npm has not set up export/web: the page and its tests are left out"
 
 clean:  ## remove what the targets made
 	@rm -rf .venv export/web/node_modules demo_out build *.egg-info .pytest_cache .mypy_cache .ruff_cache
