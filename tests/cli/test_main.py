@@ -26,6 +26,8 @@ FLAGS = {
     ),
     "quantize": "--pretrained_model_name_or_path --weights --output_dir --seed --quiet",
     "benchmark": "--seed --quiet",
+    "export": "--pretrained_model_name_or_path --format --weights --output_dir --seed --quiet",
+    "verify": "--quiet",
 }
 
 

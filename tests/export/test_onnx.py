@@ -76,8 +76,11 @@ def test_a_row_of_the_batch_depends_on_nothing_but_itself(bundle_of: Bundles) ->
 
 
 def test_several_vectors_a_token_each_matter(bundle_of: Bundles) -> None:
-    opened = session(bundle_of("sd1", "int8") / "text_encoder.onnx")
-    ids = np.array([[398, 5, 400, 401, 402, 7, *[399] * 18]])
+    bundle = bundle_of("sd1", "int8")
+    opened, manifest = session(bundle / "text_encoder.onnx"), json.loads((bundle / "manifest.json").read_text())
+    (tokens,), (table,) = manifest["tokens"], manifest["embedding"]
+    first = table["vocab_size"]
+    ids = np.array([[tokens["bos"], 5, first, first + 1, first + 2, 7, *[tokens["eos"]] * (tokens["length"] - 6)]])
     learned = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
     (base,) = opened.run(None, {"input_ids": ids, "learned": learned})
     for vector in range(3):
