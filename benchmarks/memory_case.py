@@ -61,15 +61,12 @@ def zeroth_order(
     phase: Callable[[str], None], checkpoint: str, weights: str, residency: str, device: str, steps: int
 ) -> Callable[[], object]:
     """The product's own loop with central differences, one direction, on an integer checkpoint."""
-    from dataclasses import replace
-
     import torch
 
     from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
     from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
     from edge_sdk.models import open_model
     from edge_sdk.quantization import native
-    from edge_sdk.zo import PAPER, State, run
 
     native.library()
     phase("import")
@@ -83,10 +80,7 @@ def zeroth_order(
     pixels = (model.resolution(), model.resolution())
     sizes = picture_sizes([pixels], pixels)
     objective = StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, sizes)
-    config = replace(PAPER, max_train_steps=steps, zo_samples=1, zo_difference="central")
-    state = State.start(config, 0, text.initial_embedding("a", 1) / text.scale)
-    running = run(objective, state, (0.0, 1e9), max_batch=1)
-    return lambda: next(running)
+    return training_loop(objective, text.initial_embedding("a", 1) / text.scale, steps)
 
 
 def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, Any], steps: int, **_: object) -> (
@@ -97,33 +91,34 @@ def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, A
     Args:
         settings: of onnxruntime, in place of the manifest's.
     """
-    from dataclasses import replace
-
     import numpy as np
 
     from edge_sdk.runtime.bundle import Bundle
+    from edge_sdk.runtime.generate import picture_sizes
     from edge_sdk.runtime.objective import Latents, OnnxObjective
     from edge_sdk.runtime.session import Session
-    from edge_sdk.zo import PAPER, State, run
+    from edge_sdk.runtime.text import BundleText
 
     phase("import")
     bundle = Bundle.open(folder)
     bundle.manifest["runtime"]["onnxruntime"] |= settings
-    loss = Session(bundle, "zo_loss")
+    text, loss = BundleText(bundle), Session(bundle, "zo_loss")
     shape = (1, *bundle.latents_shape)
     latents = Latents(np.zeros(shape, np.float32), np.ones(shape, np.float32))
-    ids, initial = [], []
-    for encoder, (tokens, table) in enumerate(
-        zip(bundle.manifest["tokens"], bundle.manifest["embedding"], strict=True)
-    ):
-        row = [tokens["bos"], table["vocab_size"], tokens["eos"]]
-        ids += row + [tokens["pad"]] * (tokens["length"] - len(row))
-        initial.append(bundle.vector(encoder, 320))
-    sizes = np.full((1, 6), bundle.side, np.float32) if bundle.is_xl else None
-    objective = OnnxObjective(bundle, loss, latents, np.array([ids], np.int64), 1, sizes)
+    ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
+    sizes = picture_sizes([(bundle.side, bundle.side)], bundle.side) if bundle.is_xl else None
+    objective = OnnxObjective(bundle, loss, latents, ids, 1, sizes)
+    return training_loop(objective, text.initial_embedding("a", 1) / bundle.scale, steps)
+
+
+def training_loop(objective: Any, initial: Any, steps: int) -> Callable[[], object]:
+    """A step of the product's loop a call: one direction, a central difference, the paper's projection."""
+    from dataclasses import replace
+
+    from edge_sdk.zo import PAPER, State, run
+
     config = replace(PAPER, max_train_steps=steps, zo_samples=1, zo_difference="central")
-    state = State.start(config, 0, np.concatenate(initial)[None] / bundle.scale)
-    running = run(objective, state, (0.0, 1e9), max_batch=1)
+    running = run(objective, State.start(config, 0, initial), (0.0, 1e9), max_batch=1)
     return lambda: next(running)
 
 

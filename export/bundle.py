@@ -29,7 +29,6 @@ from edge_sdk.models import Model, open_model
 from edge_sdk.quantize import quantize
 from edge_sdk.zo import PAPER
 from export.golden import Reference, golden_cases, measured_mu_min
-from export.graphs import Networks
 from export.weights import weights_of
 
 SCHEMA_VERSION = 1
@@ -75,8 +74,8 @@ def export(
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
         write_json(new / "golden.json", {"schema_version": SCHEMA_VERSION, "cases": golden_cases(reference, bounds)})
-        manifest = _manifest(opened, networks, reference.text, format) | {"graphs": graphs}
-        manifest |= {"execution": writer.EXECUTION[opened.weights], "runtime": writer.RUNTIME}
+        manifest = _manifest(opened, reference, format) | {"graphs": graphs}
+        manifest |= {"execution": writer.EXECUTION, "runtime": writer.RUNTIME}
         manifest |= {name: value for name, value in settings.items() if name == "precision"}
         manifest["embedding"] = _embedding(reference.text, tables)
         release()
@@ -151,8 +150,9 @@ def _encoders(text: Text) -> list[tuple[str, TextEncoder]]:
     return [("tokenizer", text)]
 
 
-def _manifest(model: Model, networks: Networks, text: Text, format: str) -> dict[str, Any]:
+def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]:
     """All but what depends on the written files."""
+    networks, text = reference.networks, reference.text
     schedule, kinds = networks.schedule, ("pocket",) if model.is_pocket else ("object", "style")
     a, b = networks.coefficients
     family = "pocket" if model.is_pocket else "stable-diffusion-xl" if networks.is_xl else "stable-diffusion"
@@ -166,7 +166,7 @@ def _manifest(model: Model, networks: Networks, text: Text, format: str) -> dict
         "prediction_type": schedule.prediction_type,
         "resolution": networks.side,
         "latents": list(networks.latents),
-        "vocabulary_std": text.vocabulary_std(),
+        "vocabulary_std": reference.std,
         "initializer_token": "person" if model.is_pocket else None,
         **({"force_zeros_for_empty_prompt": text.zero_negative} if isinstance(text, TextEncoderPair) else {}),
         "prompts": {kind: [_prompt(template, text) for template in TEMPLATES[kind]] for kind in kinds},

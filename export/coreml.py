@@ -24,7 +24,7 @@ from export.weight_file import WeightFile
 from export.weights import Weights
 
 # Core ML unpacks weights when it loads a model or runs it, as the device's compiler decides: it cannot be known here.
-EXECUTION = {"int8": "dequantized", "int4": "dequantized", "none": "dequantized"}
+EXECUTION = "dequantized"
 # Largest relative difference of outputs from PyTorch's, with float16 products and without, in the interpreter. On Core
 # ML itself nothing has been measured.
 BOUNDS = {
@@ -63,10 +63,7 @@ def write(
         described[name] = {"file": f"{name}.mlpackage", **fixed.described()}
     with WeightFile(folder / "tables.bin") as file:
         tables = [file.entry(part, weights(part).table) for part in encoders]
-    return described, [
-        {"file": table.file, "offset": table.offset, "dtype": str(table.dtype), "shape": list(table.shape)}
-        for table in tables
-    ]
+    return described, [table.place() for table in tables]
 
 
 def loss(package: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

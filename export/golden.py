@@ -4,6 +4,7 @@ The reference is `edge_sdk.diffusion` with the same integers and float activatio
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,9 @@ class Reference:
         noise = value_of(self.random(1, self.networks.latents))
         return Draw(0, 0, timestep, noise, np.zeros_like(noise))
 
-    @property
+    @cached_property
     def std(self) -> float:
+        """The vocabulary's standard deviation; it takes a look at the whole table."""
         return self.text.vocabulary_std()
 
     def variable(self, step: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_sdk.runtime.session import load
 from export import packed
 from export.graphs import Graph, Tensors
 from export.ops import Value
@@ -24,7 +25,7 @@ OPSET, IR_VERSION = 21, 10
 MICROSOFT = "com.microsoft"
 BLOCK = 128  # of an int8 matrix's scales, all of which are the row's own
 # What the runtime makes of the weights: it unpacks a layer, or one tap of a convolution, to float for each use.
-EXECUTION = {"int8": "dequantized", "int4": "dequantized", "none": "dequantized"}
+EXECUTION = "dequantized"
 RUNTIME: dict[str, dict[str, Any]] = {
     "onnxruntime": {
         "session": {
@@ -67,10 +68,7 @@ def write(
             (folder / f"{name}.onnx").write_bytes(ops.model(name, graph.inputs, graph.outputs))
             described[name] = {"file": f"{name}.onnx", **graph.described()}
         tables = [file.entry(f"{part}.{TABLE}", weights(part).table) for part in encoders]
-    return described, [
-        {"file": table.file, "offset": table.offset, "dtype": str(table.dtype), "shape": list(table.shape)}
-        for table in tables
-    ]
+    return described, [table.place() for table in tables]
 
 
 def loss(graph: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
@@ -79,14 +77,9 @@ def loss(graph: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     return lambda inputs: opened.run(None, inputs)[0]
 
 
-def session(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A graph as the runtime is meant to load it; 0 threads are as many as there are cores."""
-    options, wanted = onnxruntime.SessionOptions(), RUNTIME["onnxruntime"]
-    options.enable_cpu_mem_arena = wanted["enable_cpu_mem_arena"]
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    for key, value in wanted["session"].items():
-        options.add_session_config_entry(key, value)
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+def session(graph: Path) -> onnxruntime.InferenceSession:
+    """A graph as the manifest will say that it is to be loaded."""
+    return load(graph, RUNTIME["onnxruntime"])
 
 
 class OnnxOps:

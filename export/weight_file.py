@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,10 @@ class Entry:
     offset: int = 0
     length: int = 0
     inline: bytes | None = None  # the data themselves, of a small tensor
+
+    def place(self) -> dict[str, Any]:
+        """Where it is, as a manifest says it."""
+        return {"file": self.file, "offset": self.offset, "dtype": str(self.dtype), "shape": list(self.shape)}
 
 
 class WeightFile:

@@ -84,13 +84,9 @@ def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
     folder = tmp_path_factory.mktemp("bundles")
 
     @functools.cache
-    def model(family: str) -> str:
-        return "pocket" if family == "pocket" else str(bundles.build(folder / family, family))
-
-    @functools.cache
     def made(family: str, weights: str) -> Path:
         out = folder / f"{family}-{weights}"
-        export(model(family), out, weights=weights)
+        export(bundles.source(folder, family), out, weights=weights)
         return out
 
     return made

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
+from edge_sdk.errors import MissingExtraError
 from edge_sdk.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def exporter() -> Callable[..., dict[str, Any]]:
+    """`export.bundle.export`; raises MissingExtraError where PyTorch and its companions are not installed."""
+    try:
+        from export.bundle import export
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting a model", "torch") from error
+    return export
 
 
 class Progress:

@@ -23,16 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import sys
 
-    from edge_sdk.cli.common import quiet_libraries
+    from edge_sdk.cli.common import exporter, quiet_libraries
     from edge_sdk.cli.main import DONE
-    from edge_sdk.errors import MissingExtraError
     from edge_sdk.memory import peak_rss_mb
 
     quiet_libraries()
-    try:
-        from export.bundle import export
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting a model", "torch") from error
+    export = exporter()
 
     def say(message: str) -> None:
         if not args.quiet:

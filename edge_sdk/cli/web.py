@@ -9,9 +9,9 @@ from pathlib import Path
 
 def serve(args: argparse.Namespace) -> int:
     """Serve a bundle of the embedded model, or the one given, until Ctrl-C."""
-    from edge_sdk.cli.common import gentle_interrupt, quiet_libraries
+    from edge_sdk.cli.common import exporter, gentle_interrupt, quiet_libraries
     from edge_sdk.cli.main import DONE
-    from edge_sdk.errors import EdgeSdkError, MissingExtraError
+    from edge_sdk.errors import EdgeSdkError
     from export import web_server
 
     if args.bundle and args.output_dir:
@@ -25,10 +25,7 @@ def serve(args: argparse.Namespace) -> int:
             bundle = Path(args.bundle)
         else:
             quiet_libraries()
-            try:
-                from export.bundle import export
-            except ModuleNotFoundError as error:
-                raise MissingExtraError("making a bundle", "torch") from error
+            export = exporter()
             folder = args.output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sdk-"))
             bundle = Path(folder) if args.output_dir else Path(folder) / "pocket"
             _say(args, "making a bundle of the embedded model")

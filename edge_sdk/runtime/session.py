@@ -1,5 +1,8 @@
 """Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnxruntime
 
@@ -48,39 +51,37 @@ def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
     """A graph as the manifest says that this runtime is to load it.
 
     Raises:
-        EdgeSdkError: the bundle has no such graph, or the runtime cannot load it.
+        EdgeSdkError: the bundle has no such graph, or see `load`.
     """
-    path, settings = bundle.graph(name), options(bundle)
-    try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own classes have no common base
-        raise EdgeSdkError(
-            f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the bundle "
-            "again with edge-sdk export, or install a newer onnxruntime"
-        ) from error
+    return load(bundle.graph(name), bundle.manifest["runtime"].get("onnxruntime", {}))
 
 
-def options(bundle: Bundle) -> onnxruntime.SessionOptions:
-    """The manifest's settings for this runtime; what it does not say is the runtime's default.
+def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
+    """A graph with a manifest's settings for this runtime; what they do not say is the runtime's default.
 
     Raises:
-        EdgeSdkError: a setting that is not known, or of the wrong type.
+        EdgeSdkError: a setting is not known or of the wrong type, or the runtime cannot load the graph.
     """
-    wanted = bundle.manifest["runtime"].get("onnxruntime", {})
-    made = onnxruntime.SessionOptions()
-    made.log_severity_level = 3  # errors only; they are raised as well
     try:
-        made.enable_cpu_mem_arena = bool(wanted.get("enable_cpu_mem_arena", False))
-        made.intra_op_num_threads = int(wanted.get("intra_op_num_threads", 0))
-        made.graph_optimization_level = _LEVELS[wanted.get("graph_optimization_level", "all")]
-        for key, value in wanted.get("session", {}).items():
-            made.add_session_config_entry(key, value)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only; they are raised as well
+        options.enable_cpu_mem_arena = bool(settings.get("enable_cpu_mem_arena", False))
+        options.intra_op_num_threads = int(settings.get("intra_op_num_threads", 0))
+        options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
+        for key, value in settings.get("session", {}).items():
+            options.add_session_config_entry(key, value)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EdgeSdkError(
-            f"{bundle.folder}/manifest.json has settings for onnxruntime that cannot be used ({_one_line(error)}); "
+            f"{graph.parent}/manifest.json has settings for onnxruntime that cannot be used ({_one_line(error)}); "
             "make the bundle again with edge-sdk export"
         ) from error
-    return made
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes have no common base
+        raise EdgeSdkError(
+            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the bundle "
+            "again with edge-sdk export, or install a newer onnxruntime"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -15,9 +15,7 @@ from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import Model, open_model
-from edge_sdk.zo import State, ZoConfig, calibrate_mu, draw, lengths_below, run
-from edge_sdk.zo.estimator import directions
-from edge_sdk.zo.optimizer import learning_rate
+from edge_sdk.zo import ZoConfig, calibrate_mu, lengths_below
 from export import coreml
 from export.bundle import export
 from export.golden import GraphObjective, Reference
@@ -72,15 +70,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Made]
     folder = tmp_path_factory.mktemp("coreml")
 
     @functools.cache
-    def source(family: str) -> str:
-        return "pocket" if family == "pocket" else str(bundles.build(folder / family, family))
-
-    @functools.cache
     def of(family: str, weights: str) -> Made:
         out = folder / f"{family}-{weights}"
         if weights == "none":
-            return Made(open_model(source(family), "none"), out)
-        quantize(source(family), out, weights)
+            return Made(open_model(bundles.source(folder, family), "none"), out)
+        quantize(bundles.source(folder, family), out, weights)
         model = replace(open_model(str(out), weights, "fused"), residency="streamed")
         return Made(model, folder / f"{out.name}.programs")
 
@@ -171,24 +165,9 @@ def test_rounding_is_what_makes_mu_longer_and_mixed_precision_needs_less_of_it(m
 
 
 def test_the_step_takes_the_steps_of_the_host_loop(made: Models) -> None:
-    model, seed = made("sd1", "int4"), 5
-    config = ZoConfig(max_train_steps=7, zo_samples=1, subspace_buffer=3, subspace_threshold=0.5, zo_mu=0.01)
-    objective, step = model.objective("float32"), Interpreter(model.program("zo_step", "float32"))
-    token = start = model.reference.variable(2)
-    state = State.start(config, seed, start)
-    m, v, removed = np.zeros_like(start), np.zeros_like(start), np.zeros((REMOVED, start.size), np.float32)
-    for i, host in enumerate(run(objective, state)):
-        (drawn,) = draw(objective, seed, i, 1, config.timestep_range)
-        betas = np.array([config.adam_beta1, config.adam_beta2])
-        numbers = {"mu_plus": [config.zo_mu], "mu_minus": [0], "betas": betas, "correction": 1 / (1 - betas ** (i + 1)),
-                   "rate": [learning_rate(config, i)], "eps": [config.adam_eps]}  # fmt: skip
-        inputs = objective.inputs(token, drawn) | {name: np.array(x, np.float32) for name, x in numbers.items()}
-        inputs |= {"direction": directions(config, seed, i, start.shape)[0], "m": m, "v": v, "removed": removed}
-        outputs = step.run(inputs)
-        token, m, v = (outputs[name] for name in ("next", "next_m", "next_v"))
-        np.testing.assert_allclose(token, host.embedding, atol=2e-3 * np.abs(host.embedding - start).max())
-        removed[: len(state.subspace.removed)] = state.subspace.removed
-    assert len(state.subspace.removed) > 0 and np.abs(token - start).max() > 1e-3
+    model = made("sd1", "int4")
+    step = Interpreter(model.program("zo_step", "float32"))
+    bundles.check_steps(model.objective("float32"), model.reference.variable(2), step.run, 7, REMOVED)
 
 
 @pytest.mark.parametrize(

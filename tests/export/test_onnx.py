@@ -13,15 +13,13 @@ import pytest
 
 from edge_sdk.models import open_model
 from edge_sdk.runtime.bundle import Bundle
-from edge_sdk.zo import State, ZoConfig, draw, run
-from edge_sdk.zo.estimator import directions
-from edge_sdk.zo.optimizer import learning_rate
 from export.cases import value_of
 from export.golden import GraphObjective, Reference
 from export.onnx import RUNTIME, session
 from export.verify import golden_cases
 from export.verify import onnxruntime as onnxruntime_of
 from export.weight_file import PAGE
+from tests.export import bundles
 
 KINDS = [
     ("pocket", "none"), ("pocket", "int8"), ("pocket", "int4"), ("sd1", "int8"), ("sd2", "int4"), ("sdxl", "int8"),
@@ -159,22 +157,11 @@ def test_a_loaded_session_holds_no_copy_of_the_weights(bundle_of: Bundles) -> No
 
 
 def test_the_step_graph_takes_the_steps_of_the_host_loop(bundle_of: Bundles) -> None:
-    bundle, seed = bundle_of("sd1", "int8"), 5
-    config = ZoConfig(max_train_steps=8, zo_samples=1, subspace_buffer=3, subspace_threshold=0.5, zo_mu=0.01)
+    bundle = bundle_of("sd1", "int8")
     reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0)
     loss, step = session(bundle / "zo_loss.onnx"), session(bundle / "zo_step.onnx")
-    objective = GraphObjective(reference, lambda inputs: loss.run(None, inputs)[0])
-    token = start = reference.variable(2)
-    state = State.start(config, seed, start)
-    m, v, removed = np.zeros_like(start), np.zeros_like(start), np.zeros_like(start)
-    for i, host in enumerate(run(objective, state)):
-        (drawn,) = draw(objective, seed, i, 1, config.timestep_range)
-        betas = np.array([config.adam_beta1, config.adam_beta2])
-        numbers = {"mu_plus": [config.zo_mu], "mu_minus": [0], "betas": betas, "correction": 1 / (1 - betas ** (i + 1)),
-                   "rate": [learning_rate(config, i)], "eps": [config.adam_eps]}  # fmt: skip
-        inputs = objective.inputs(token, drawn) | {name: np.array(x, np.float32) for name, x in numbers.items()}
-        inputs |= {"direction": directions(config, seed, i, start.shape)[0], "m": m, "v": v, "removed": removed}
-        token, m, v, _ = step.run(None, inputs)
-        np.testing.assert_allclose(token, host.embedding, atol=2e-3 * np.abs(host.embedding - start).max())
-        removed = state.subspace.removed if len(state.subspace.removed) else removed
-    assert len(state.subspace.removed) > 0 and np.abs(token - start).max() > 1e-3
+    names = [output.name for output in step.get_outputs()]
+    bundles.check_steps(
+        GraphObjective(reference, lambda inputs: loss.run(None, inputs)[0]), reference.variable(2),
+        lambda inputs: dict(zip(names, step.run(None, inputs), strict=True)), steps=8, removed_rows=3,
+    )  # fmt: skip
