@@ -146,8 +146,8 @@ def integer_tile_rows(matrix: Matrix) -> int:
 
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact on every processor, so the same integers everywhere."""
-    if not has_int8_dot(columns.device):
-        return tiled_matmul(columns, weight)
+    if not has_int8_dot(columns.device) or (columns.device.type == "cpu" and weight.shape[1] == 1):
+        return tiled_matmul(columns, weight)  # PyTorch 2.13 leaves the product of one column by one row unwritten
     return padded_matmul(columns, weight) if columns.is_cuda else torch._int_mm(columns, weight.t())
 
 
