@@ -44,10 +44,13 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
     return out
 
 
-# What settings of onnxruntime cost: weights prepacked into memory, and an arena that keeps what was once allocated.
-PREPACKED = {"session": {"session.disable_qdq_constant_folding": "1"}}
+# What settings of onnxruntime cost: buffers that wait for later nodes, an arena that keeps what was once allocated, and
+# weights prepacked into memory.
+REUSE = {"enable_mem_reuse": True}
+ARENA = REUSE | {"enable_cpu_mem_arena": True}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "": {}, ", prepacked": PREPACKED, ", prepacked, arena": PREPACKED | {"enable_cpu_mem_arena": True}
+    "": {}, ", buffers reused": REUSE, ", buffers reused, arena": ARENA,
+    ", buffers reused, arena, prepacked": ARENA | {"session": {"session.disable_qdq_constant_folding": "1"}},
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ RUNTIME: dict[str, dict[str, Any]] = {
             "session.disable_quant_qdq": "0",
         },
         "enable_cpu_mem_arena": False,
+        "enable_mem_reuse": False,  # a buffer that is used again by a later node is kept until then
     }
 }
 # Largest relative difference of outputs from PyTorch's; a step divides a difference of losses by its own size.
@@ -102,7 +103,10 @@ class OnnxOps:
             [helper.make_tensor_value_info(key, _TYPES[dtype], list(shape)) for key, (shape, dtype) in values.items()]
             for values in (inputs, outputs)
         ]
-        graph = helper.make_graph(self._nodes, name, *described, initializer=list(self._initializers.values()))
+        # Of two inputs the runtime computes the one that is written later first. Weights are unpacked just before their
+        # use, and not long before, if all that is written first.
+        nodes = sorted(self._nodes, key=lambda node: node.op_type != "DequantizeLinear")
+        graph = helper.make_graph(nodes, name, *described, initializer=list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge-sdk"

@@ -66,6 +66,7 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only; they are raised as well
         options.enable_cpu_mem_arena = bool(settings.get("enable_cpu_mem_arena", False))
+        options.enable_mem_reuse = bool(settings.get("enable_mem_reuse", True))
         options.intra_op_num_threads = int(settings.get("intra_op_num_threads", 0))
         options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
         for key, value in settings.get("session", {}).items():
