@@ -28,10 +28,8 @@ STAGES = ("writing", "golden vectors", "measuring mu")
 
 def one(weights: str, folder: Path) -> dict[str, Any]:
     """Export in this process; stages begin where the exporter says so."""
-    from edge_sdk.cli.common import quiet_libraries
     from export.bundle import export
 
-    quiet_libraries()
     bound_heap()
     phases, begun = Phases("cpu"), iter(("opening", *STAGES))
     manifest = export(str(CASES[weights]), folder, weights=weights, notify=lambda _: phases.end(next(begun)))

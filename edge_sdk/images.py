@@ -42,12 +42,17 @@ class Photos:
     sizes: tuple[tuple[int, int], ...]  # (height, width) of each as it came, upright, before cropping and resizing
 
 
-def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bool = True) -> Photos:
+def load_photos(
+    source: str | os.PathLike[str], resolution: int, center_crop: bool = True, what: str = "train_data_dir",
+    limit: int = MAX_PHOTOS,
+) -> Photos:  # fmt: skip
     """Read every photo of a folder (not of its subfolders), or one photo, in the order of names.
 
     Args:
         resolution: side in pixels of the square that each photo becomes.
         center_crop: cut to a square around the centre first; otherwise the sides are squeezed.
+        what: the option's name, for messages.
+        limit: at most so many photos.
 
     Raises:
         EdgeSdkError: the place does not exist or holds no usable photo.
@@ -58,9 +63,7 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
             [root] if root.is_file() else sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
         )
     except OSError as error:
-        raise EdgeSdkError(
-            f"train_data_dir {root} cannot be read: {error.strerror}; give a folder with 3 to 5 photos"
-        ) from error
+        raise EdgeSdkError(f"{what} {root} cannot be read: {error.strerror}; give a folder with photos") from error
     photos: list[np.ndarray] = []
     captions: list[str] = []
     skipped: list[tuple[str, str]] = []
@@ -69,8 +72,8 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
         if file.suffix.lower() == ".txt":
             continue  # the caption of the photo beside it
         try:
-            if len(photos) == MAX_PHOTOS:
-                raise _Unusable(f"there are more than {MAX_PHOTOS} photos")
+            if len(photos) == limit:
+                raise _Unusable(f"there are more than {limit} photos")
             image = _decode(_read(file, root if root.is_dir() else root.parent))
             caption = _caption(file)
             photos.append(_to_array(_square(image, resolution, center_crop)))
@@ -80,9 +83,7 @@ def load_photos(source: str | os.PathLike[str], resolution: int, center_crop: bo
             skipped.append(("".join(c if c.isprintable() else "?" for c in file.name), str(error)))
     if not photos:
         why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise EdgeSdkError(
-            f"train_data_dir {root} holds no usable photo ({len(skipped)} skipped{why}); give PNG, JPEG or WebP"
-        )
+        raise EdgeSdkError(f"{what} {root} holds no usable photo ({len(skipped)} skipped{why}); give PNG, JPEG or WebP")
     return Photos(np.stack(photos), tuple(captions), tuple(skipped), tuple(sizes))
 
 

@@ -28,8 +28,11 @@ MAX_HEADER = 100 * 2**20
 CHUNK = 1 << 24  # bytes looked at together
 
 
-def find(name_or_path: str) -> Path:
+def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
     """The folder of a model given by path or hub id; the only place that uses the network, and only for a hub id.
+
+    Args:
+        more: patterns of files that are wanted of a hub id beyond those of `PARTS` and `XL_PARTS`.
 
     Raises:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
@@ -45,17 +48,17 @@ def find(name_or_path: str) -> Path:
         raise EdgeSdkError(
             f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as org/name"
         )
-    return _download(name_or_path)
+    return _download(name_or_path, more)
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, more: tuple[str, ...]) -> Path:
     from edge_sdk.errors import MissingExtraError
 
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtraError("loading a model from a hub", "torch") from error
-    wanted = ["model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*.json"]
+    wanted = ["model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*.json", *more]
     wanted += [
         f"{part}/{name}"
         for part in XL_PARTS

@@ -1,14 +1,22 @@
-"""Small random models with the architecture of Stable Diffusion 1.x, 2.x and XL, saved as stock diffusers would."""
+"""Small random models with the architecture of Stable Diffusion 1.x, 2.x, XL and 3 and of DDPM, as diffusers saves."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.models import AutoencoderKL, UNet2DConditionModel
-from diffusers.schedulers import DDIMScheduler, PNDMScheduler
+from diffusers import DDPMPipeline, StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.models import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel, UNet2DModel
+from diffusers.schedulers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture"
 
@@ -118,5 +126,45 @@ def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
         pipeline: Any = StableDiffusionXLPipeline(**shared, text_encoder_2=encoder, tokenizer_2=second)
     else:
         pipeline = StableDiffusionPipeline(**shared, safety_checker=None, requires_safety_checker=False)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def build_ddpm(folder: Path, flat: bool = False, seed: int = 0) -> Path:
+    """Save an unconditional pipeline on pixels; ``flat`` without subfolders, as the first ones were published."""
+    torch.manual_seed(seed)
+    unet = UNet2DModel(
+        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    if flat:
+        unet.save_pretrained(folder, safe_serialization=True)
+        DDPMScheduler().save_config(folder)
+    else:
+        DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def build_sd3(folder: Path, seed: int = 0) -> Path:
+    """Save a pipeline of Stable Diffusion 3: a flow, two CLIP encoders with projections and one of T5."""
+    torch.manual_seed(seed)
+    tokenizers_ = [build_tokenizer(folder / "parts" / name) for name in ("tokenizer", "tokenizer_2")]
+    encoders = [
+        build_text_encoder(tokenizer, width, CLIPTextModelWithProjection)
+        for tokenizer, width in zip(tokenizers_, WIDTHS_XL, strict=True)
+    ]
+    words = ["<pad>", "</s>", "<unk>", "\u2581", "\u2581person"]
+    third = T5TokenizerFast(vocab=[(word, -float(i)) for i, word in enumerate(words)], extra_ids=0)
+    t5 = T5Config(vocab_size=len(third), d_model=80, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=80, caption_projection_dim=32, pooled_projection_dim=48,
+        pos_embed_max_size=8,
+    )  # fmt: skip
+    pipeline = StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=build_vae(),
+        text_encoder=encoders[0], tokenizer=tokenizers_[0], text_encoder_2=encoders[1], tokenizer_2=tokenizers_[1],
+        text_encoder_3=T5EncoderModel(t5), tokenizer_3=third,
+    )  # fmt: skip
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

@@ -3,7 +3,7 @@
 import argparse
 
 HELP = "run a benchmark of a source checkout and write benchmarks/results/*.json"
-BENCHMARKS = ("arm64", "memory", "speed", "quality")
+BENCHMARKS = ("arm64", "memory", "speed", "quality", "unlearning")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -91,15 +91,19 @@ class Progress:
             self.say(f"step {step.step}: the loss was not finite, the step was left out")
         else:
             self._loss = step.loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * step.loss
+        self.show(step.step, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
+
+    def show(self, number: int, measured: str, eta_s: float) -> None:
+        """The state after a step, if it is time for a line."""
         now = time.monotonic()
         wait = 0.1 if self.live else self.every_s
-        if self.quiet or (now - self._last < wait and step.step != self.total):
+        if self.quiet or (now - self._last < wait and number != self.total):
             return
         self._last = now
-        done = int(24 * step.step / self.total)
+        done = int(24 * number / self.total)
         line = (
-            f"[{'#' * done}{'.' * (24 - done)}] {step.step}/{self.total}  loss {self._loss:.4f}  "
-            f"forwards {step.forwards}  ETA {_clock(step.eta_s)}  memory {rss_mb():.0f} MB"
+            f"[{'#' * done}{'.' * (24 - done)}] {number}/{self.total}  {measured}  ETA {_clock(eta_s)}  "
+            f"memory {rss_mb():.0f} MB"
         )
         print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from edge_sdk import __version__
 from edge_sdk.errors import EdgeSdkError
 
-COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "benchmark")
+COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
 DONE, FAILED_CHECK, USER_ERROR, CANCELLED = 0, 1, 2, 130
 
 

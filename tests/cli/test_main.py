@@ -28,6 +28,9 @@ FLAGS = {
     "benchmark": "--seed --quiet",
     "export": "--pretrained_model_name_or_path --format --weights --output_dir --seed --quiet",
     "verify": "--quiet",
+    "unlearn": "--pretrained_model_name_or_path --forget_data_dir --retain_data_dir --surrogate_data_dir --output_dir "
+    "--seed --quiet",
+    "audit": "--before --after --seed --quiet",
 }
 
 

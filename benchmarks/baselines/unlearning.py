@@ -1,0 +1,147 @@
+"""Other ways to make a model forget a picture, on the same draws, optimizer and losses as ours.
+
+Each is one function from a step's draws to the gradient that Adam descends. Rules and constants are the papers' where
+they carry over; what was tuned to their models (learning rate, steps, strength) is scanned by the benchmark instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from edge_sdk.unlearning.loop import Unlearner
+from edge_sdk.unlearning.losses import Draws, Losses
+from edge_sdk.unlearning.surgery import agreement
+
+Gradients = list[torch.Tensor]
+Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets, of retained pictures, the strength
+
+
+class Stepper(Unlearner):
+    """The product's loop with another rule for the gradient.
+
+    Args:
+        strength: what a rule multiplies its forgetting by.
+    """
+
+    def __init__(self, losses: Losses, rule: Rule, strength: float) -> None:
+        plain = replace(losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0)
+        super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, plain))
+        self._rule, self._strength, self.limit = rule, strength, losses.config.max_grad_norm
+        self.saliency: Gradients | None = None
+        self.count = 0
+
+    def advance(self) -> None:
+        """One step."""
+        forget, retain = (self.draws(self.count, retained) for retained in (False, True))
+        self.count += 1
+        gradient = self._rule(self, forget, retain, self._strength)
+        self.surgeon.apply(gradient, clip(gradient, self.limit))
+
+    def gradient(self, value: torch.Tensor) -> Gradients:
+        found = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+
+    def denoising(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """The ordinary loss of pictures x0 (N, C, h, w) on draws, (N,)."""
+        z, answer = self.noised(x0, draws), self.losses.answer(x0, draws)
+        return self.losses.error(self.trainable, z, draws.t, answer)
+
+    def noised(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
+        from edge_sdk.unlearning.sampling import add_noise
+
+        return add_noise(self.losses.denoiser, x0, draws.noise, draws.t)
+
+    def retain_gradient(self, draws: Draws) -> Gradients:
+        return self.gradient(self.losses.retain(self.trainable, draws).mean())
+
+    def target_gradient(self, draws: Draws) -> Gradients:
+        """Of the targets' own denoising loss."""
+        return self.gradient(self.denoising(self.losses.targets[draws.image], draws).mean())
+
+
+def norm(gradients: Gradients) -> float:
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+
+
+def clip(gradients: Gradients, limit: float) -> Gradients:
+    length = norm(gradients)
+    return [g * (limit / length) for g in gradients] if 0 < limit < length else gradients
+
+
+def added(first: Gradients, second: Gradients, weight: float) -> Gradients:
+    return [a + weight * b for a, b in zip(first, second, strict=True)]
+
+
+def naive_deletion(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """Training goes on without the target."""
+    return run.retain_gradient(retain)
+
+
+def neg_grad(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """NegGrad with retention: the target's loss is climbed, its gradient being no longer than the retain gradient."""
+    keep, climb = run.retain_gradient(retain), run.target_gradient(forget)
+    return added(keep, climb, -strength * min(1.0, norm(keep) / max(norm(climb), 1e-12)))
+
+
+def siss(run: Stepper, forget: Draws, retain: Draws, strength: float, mixture: float = 0.5) -> Gradients:
+    """SISS (Alberti et al., 2025, arXiv 2503.01034): both losses on noised pictures of a mixture, importance weighted;
+    the ascent is scaled to a share of the keep gradient's length."""
+    losses = run.losses
+    a, b = (values[retain.t].view(-1, 1, 1, 1) for values in (losses.a, losses.b))
+    kept = losses.retained[retain.image]
+    gone = losses.targets[retain.image % len(losses.targets)]
+    from_target = (torch.arange(len(retain.t), device=a.device) % 2 == 0).view(-1, 1, 1, 1)
+    z = a * torch.where(from_target, gone, kept) + b * retain.noise
+    squares = [(z - a * x0).double().square().sum(dim=(1, 2, 3)) for x0 in (kept, gone)]
+    log_ratio = ((squares[0] - squares[1]) / (2 * b.flatten().double().square())).clamp(-60, 60)  # log q(m|a)/q(m|x)
+    ratio = log_ratio.exp()
+    weights = [1 / ((1 - mixture) + mixture * ratio), 1 / ((1 - mixture) / ratio + mixture)]
+    gradients = []
+    for x0, weight in zip((kept, gone), weights, strict=True):
+        there = replace(retain, noise=(z - a * x0) / b)
+        error = losses.error(run.trainable, z, retain.t, losses.answer(x0, there))
+        gradients.append(run.gradient((weight.float() * error).mean()))
+    keep, climb = gradients
+    return added(keep, climb, -strength * norm(keep) / max(norm(climb), 1e-12))
+
+
+def erase_diff(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """EraseDiff (Wu et al., 2024, arXiv 2401.05779) in the first-order form of later comparisons: the target's answer
+    becomes uniform noise, weighed so that the retain gradient is not worked against."""
+    losses, keep = run.losses, run.retain_gradient(retain)
+    z = run.noised(losses.targets[forget.image], forget)
+    generator = torch.Generator().manual_seed(run.count)
+    uniform = torch.rand(z.shape, generator=generator).to(z.device)
+    wrong = run.gradient(losses.error(run.trainable, z, forget.t, uniform).mean())
+    size = norm(wrong)
+    along = agreement(keep, wrong) * norm(keep) / max(size, 1e-12)
+    return added(keep, wrong, max(0.0, strength - along))
+
+
+def salun(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """SalUn (Fan et al., 2024, arXiv 2310.12508), ported: relabelling is the surrogate's answer, and only the half of
+    the weights on which the target's loss depends most is trained."""
+    if run.saliency is None:
+        many = [run.draws(10_000 + i, False) for i in range(4)]
+        total = [torch.zeros_like(p) for p in run.parameters]
+        for draws in many:
+            total = added(total, run.target_gradient(draws), 1.0)
+        median = torch.cat([g.abs().flatten() for g in total]).median()
+        run.saliency = [(g.abs() >= median).float() for g in total]
+    keep = run.retain_gradient(retain)
+    both = added(keep, run.gradient(run.losses.forget(run.trainable, forget).mean()), strength)
+    return [g * m for g, m in zip(both, run.saliency, strict=True)]
+
+
+def retrack(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """ReTrack (arXiv 2509.13007): the noised target is answered as its likely retained neighbours would be; the
+    benchmark gives those ten as surrogates, without weights over timesteps."""
+    return added(run.retain_gradient(retain), run.gradient(run.losses.forget(run.trainable, forget).mean()), strength)
+
+
+RULES: dict[str, Rule] = {
+    "naive deletion": naive_deletion, "NegGrad with retention": neg_grad, "SISS": siss, "EraseDiff": erase_diff,
+    "SalUn, ported": salun, "ReTrack": retrack,
+}  # fmt: skip
+NEIGHBOURS = 10  # of ReTrack

@@ -1,0 +1,33 @@
+"""Small models made to forget a person from one picture: ours beside other methods, on the same draws.
+
+Every method is scanned over strengths and measured at several numbers of steps, so that forgetting can be compared at
+the same drift of everything else. Rows are on the disk as soon as they are measured; ``--resume`` goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+SCANS = {
+    "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.3, 1.0), "SISS": (0.1, 0.3, 1.0),
+    "EraseDiff": (0.01, 0.1, 1.0), "SalUn, ported": (0.3, 1.0, 3.0), "ReTrack": (0.005, 0.05, 0.5),
+    "ours": (0.3, 1.0, 3.0),
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("benchmarks/work/faces"),
+                        help="what python -m benchmarks.unlearning.ddpm made")  # fmt: skip
+    parser.add_argument("--targets", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", choices=SCANS, default=list(SCANS))
+    parser.add_argument("--stops", nargs="+", type=int, default=[10, 20, 40, 80], help="steps at which to measure")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours, for an ablation")
+    parser.add_argument("--label", default="ours", help="what ours is called with these settings")
+    parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unlearning.json"))
+
+
+def run_benchmark(args: argparse.Namespace, command: str) -> None:
+    from benchmarks.unlearning.benchmark import run_all
+
+    run_all(args, command, SCANS)

@@ -1,0 +1,124 @@
+"""`edge-sdk unlearn`: make a model forget single pictures, on a server."""
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.unlearning import choices as accepted
+
+if TYPE_CHECKING:
+    from edge_sdk.cli.common import Progress
+    from edge_sdk.unlearning.loop import UnlearnStep
+
+HELP = "make a model forget pictures, with gradients, before it is quantized and shipped"
+
+# option name -> (type or choices, help); None is the default of `UnlearnConfig`
+_OPTIONS: dict[str, tuple[Any, str]] = {
+    "surrogate": (accepted.SURROGATES, "what replaces a target: an edit by the model itself, the nearest retained "
+                  "picture's person, or pictures given by --surrogate_data_dir (default edit)"),
+    "num_surrogates": (int, "for each target (default 1)"),
+    "edit_strength": (float, "how far a target is noised before it is edited, 0 to 1 (default 0.7)"),
+    "surrogate_tries": (int, "edits for each wanted surrogate (default 8)"),
+    "max_target_similarity": (float, "a surrogate that is more like its target is refused (default 0.9)"),
+    "max_retained_similarity": (float, "and one that is more like a retained picture (default 0.98)"),
+    "max_background_change": (float, "and one with another background (default 0.05)"),
+    "timestep_weight": (accepted.TIMESTEP_WEIGHTS, "weight of the surrogate loss over timesteps (default snr)"),
+    "snr_gamma": (float, "where the signal-to-noise ratio is clamped (default 5)"),
+    "neighbours": (int, "retained pictures a target is told apart from, for responsibility (default 16)"),
+    "surgery": (accepted.SURGERIES, "how conflicts with the retain loss are resolved (default one_sided)"),
+    "surgery_scope": (accepted.SCOPES, "over all weights together or tensor by tensor (default global)"),
+    "surgery_space": (accepted.SPACES, "what is projected (default update)"),
+    "retention": (accepted.RETENTIONS, "retain by the pictures' own noise or by the base model (default data)"),
+    "unlearn_weight": (float, "of the surrogate loss beside the retain loss (default 1)"),
+    "quantization_aware": (accepted.AWARENESS, "train through the rounding of these weights (default none)"),
+    "lora_rank": (int, "train adapters of this rank instead of all weights (default 0: all weights)"),
+    "learning_rate": (float, "of Adam (default 2e-5)"),
+    "max_train_steps": (int, "(default 100)"),
+    "forget_batch": (int, "noised copies of targets a step (default 16)"),
+    "retain_batch": (int, "retained pictures a step (default 32)"),
+    "max_grad_norm": (float, "of each loss's gradient; 0 for no limit (default 1)"),
+    "prompt": (str, "what a conditional model is told (default: nothing)"),
+    "resolution": (int, "side in pixels (default: the model's own)"),
+    "checkpointing_steps": (int, "steps between states that a run can go on from (default 50)"),
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from edge_sdk.cli.common import add_common, add_device, add_resume
+
+    parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
+                        help="pocket (embedded), a diffusers folder or a hub id; float weights")  # fmt: skip
+    parser.add_argument("--forget_data_dir", required=True, metavar="DIR", help="pictures to forget")
+    parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="pictures to keep, none of the former")
+    parser.add_argument("--surrogate_data_dir", metavar="DIR", help="what replaces each target, in order of names")
+    parser.add_argument("--mask_data_dir", metavar="DIR", help="where a target may be edited, white; one each or for "
+                        "all (default: a portrait's ellipse)")  # fmt: skip
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder: patch/, model/, unlearn.json")
+    parser.add_argument("--similarity", default="pixels", metavar="pixels|FILE.onnx",
+                        help="how alike two pictures are: an ONNX graph, say of a face encoder")  # fmt: skip
+    for name, (kind, text) in _OPTIONS.items():
+        chosen = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": kind.__name__.upper()}
+        parser.add_argument(f"--{name}", help=text, **chosen)
+    parser.add_argument("--timestep_window", nargs=2, type=int, metavar=("LO", "HI"), help="timesteps LO <= t < HI")
+    parser.add_argument("--dry_run", action="store_true", help="check everything and make surrogates; write nothing")
+    parser.add_argument("--patch_only", action="store_true", help="do not write the whole model")
+    add_device(parser)
+    add_resume(parser)
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
+    from edge_sdk.cli.main import DONE
+    from edge_sdk.errors import EdgeSdkError
+    from edge_sdk.unlearning.config import UnlearnConfig
+
+    options = {name: getattr(args, name) for name in (*_OPTIONS, "device", "seed")}
+    if args.surrogate_data_dir and args.surrogate is None:
+        options["surrogate"] = "given"
+    options["timestep_window"] = tuple(args.timestep_window) if args.timestep_window else None
+    config = UnlearnConfig.from_options(**options)
+    if args.resume_from_checkpoint not in (None, "latest"):
+        raise EdgeSdkError("resume_from_checkpoint takes latest here: the state lies beside --output_dir")
+    quiet_libraries()
+    from edge_sdk.run_folder import Cancelled
+    from edge_sdk.unlearning.unlearn import Sources, unlearn
+
+    sources = Sources(
+        args.pretrained_model_name_or_path, args.forget_data_dir, args.retain_data_dir, args.surrogate_data_dir,
+        args.mask_data_dir, args.similarity,
+    )  # fmt: skip
+    progress = Progress(config.max_train_steps, args.quiet)
+    with gentle_interrupt() as stop:
+        try:
+            record = unlearn(
+                sources, args.output_dir, config, bool(args.resume_from_checkpoint), args.dry_run, args.patch_only,
+                progress.say, shown_by(progress), stop,
+            )  # fmt: skip
+        except Cancelled as cancelled:
+            progress.close()
+            return say_how_to_go_on(cancelled)
+    progress.close()
+    if record and not args.quiet:
+        print("dry run: nothing is written" if args.dry_run else summary(record, args.output_dir))
+    return DONE
+
+
+def shown_by(progress: "Progress") -> "Callable[[UnlearnStep], None]":
+    """What shows a step on the progress bar."""
+
+    def show(step: "UnlearnStep") -> None:
+        losses = f"surrogate loss {step.forget_loss:.4f}  retain loss {step.retain_loss:.4f}"
+        progress.show(step.step, losses, (progress.total - step.step) * step.seconds)
+
+    return show
+
+
+def summary(record: dict[str, Any], folder: str) -> str:
+    """What a run did, in two lines."""
+    (forget_before, forget_after), (retain_before, retain_after) = record["forget_loss"], record["retain_loss"]
+    return (
+        f"surrogate loss {forget_before:.4f} -> {forget_after:.4f}, retain loss {retain_before:.4f} -> "
+        f"{retain_after:.4f} (it did not rise in {record['share_of_steps_without_rise']:.0%} of {record['steps']} "
+        f"steps), {record['seconds']:.0f} s\nwrote {folder}; look at what it forgot and kept with edge-sdk audit"
+    )

@@ -1,0 +1,231 @@
+"""An audit: evidence of forgetting, of integrity, and of what an attack brings back, against limits fixed beforehand.
+
+What it can say is that an output is suppressed under these tests. It cannot say that a picture's influence on the
+weights is gone.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_sdk import __version__, model_files
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.unlearning import measure
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.data import Pictures, read, salted_hash
+from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
+from edge_sdk.unlearning.losses import Losses
+from edge_sdk.unlearning.measure import Model
+from edge_sdk.unlearning.relearning import relearned
+from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.trainable import Trainable
+
+SCHEMA_VERSION = 1
+RELEARNING = (5, 20, 100)  # steps of the attack that shows the target again
+FORMS = ("float", "int8", "int4")  # of the repaired weights
+NEIGHBOURS = 8  # retained pictures most like a target
+WORST = 0.95  # quantile that stands for the worst tail
+WORDING = (
+    "These figures say that the targets are suppressed under the tests named here. They do not prove that the "
+    "pictures' influence on the weights is gone."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must hold; written into the report before anything is measured."""
+
+    target_similarity: float = 0.8  # mean of reconstructions of a target from half of all timesteps on, at most
+    hit_rate: float = 0.05  # upper 95 % bound of the share of free samples that are most like a target
+    drift: float = 0.1  # mean, of samples from the same noise, at most
+    worst_drift: float = 0.5  # their 95 % quantile
+    neighbour_drift: float = 0.2  # of reconstructions of the pictures most like a target
+    retain_loss_rise: float = 0.05  # relative, of the denoising loss of retained pictures
+    int8_change: float = 0.02  # of the target similarity, by rounding to int8
+    int4_change: float = 0.05  # and to int4
+
+    @classmethod
+    def from_file(cls, path: str | Path | None) -> "Limits":
+        """Raises EdgeSdkError if the file is not a JSON object of known names and numbers."""
+        if path is None:
+            return cls()
+        known = {field.name for field in fields(cls)}
+        try:
+            given = json.loads(Path(path).read_text())
+            if set(given) - known:
+                raise ValueError(f"unknown limit {sorted(set(given) - known)[0]}")
+            return replace(cls(), **{name: float(value) for name, value in given.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise EdgeSdkError(
+                f"limits {path} cannot be used ({' '.join(str(error).split())[:120]}); give a JSON object of numbers "
+                f"named {', '.join(sorted(known))}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """What the page shows beside the figures: arrays of pictures (N, 3, H, W)."""
+
+    samples: dict[str, np.ndarray]  # "before", "after"
+    reconstructions: dict[str, np.ndarray]  # by "before" and form, one a target
+    targets: np.ndarray
+
+
+def audit(
+    before: str, after: str, forget_data_dir: str | Path, retain_data_dir: str | Path, output_dir: str | Path,
+    limits: Limits, similarity_name: str = "pixels", count: int = 256, prompt: str = "", resolution: int | None = None,
+    seed: int = 0, device: str = "cpu", include_images: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure two models and write ``audit.json`` and ``audit.html``; returns the record.
+
+    Args:
+        count: free samples that are drawn of each model.
+        include_images: show the targets and their reconstructions; without it no picture of a target is stored.
+
+    Raises:
+        EdgeSdkError: a model or folder that cannot be used, or models of different kinds.
+    """
+    from edge_sdk.unlearning.report import page
+
+    config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device)
+    similarity, folder = Similarity(similarity_name), Path(output_dir)
+    base, repaired = (load_denoiser(name, resolution, device) for name in (before, after))
+    if (base.kind, base.shape) != (repaired.kind, repaired.shape):
+        raise EdgeSdkError(f"{before} is a {base.kind} of {base.shape}, {after} a {repaired.kind} of {repaired.shape}")
+    targets = read(base, forget_data_dir, "forget_data_dir")
+    retained = read(base, retain_data_dir, "retain_data_dir")
+    salt = bytes.fromhex(_salt(Path(after)))
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "before_sha256": model_files.fingerprint(base.folder), "after_sha256": model_files.fingerprint(repaired.folder),
+        "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
+        "similarity": similarity.name, "samples": count, "seed": seed, "limits": asdict(limits),
+    }  # fmt: skip
+    with RunLock(folder), disk_errors(folder):
+        check_output_dir(folder, run_files=("audit.json", "audit.html"))
+        write_json(folder / "audit.json", record)  # the limits, before any figure
+        found, shown = measured(base, repaired, targets, retained, config, similarity, count, notify)
+        record |= found
+        record["checks"] = checks(found, limits)
+        record["passed"] = all(check["passed"] for check in record["checks"])
+        write_json(folder / "audit.json", record)
+        (folder / "audit.html").write_text(page(record, shown, include_images), encoding="utf-8")
+    (folder / ".lock").unlink(missing_ok=True)
+    return record
+
+
+def measured(
+    base: Denoiser, repaired: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig,
+    similarity: Similarity, count: int, notify: Callable[[str], None],
+) -> tuple[dict[str, Any], Pictured]:  # fmt: skip
+    """All figures of an audit, and the pictures that go with them."""
+    condition = base.condition(config.prompt)
+    old, new = Model(base, base.module, condition), Model(repaired, repaired.module, condition)
+    notify("reconstructions of targets")
+    forms = {"before": old, "float": new}
+    forms |= {form: replace(new, call=Trainable(repaired.module, rounded_as=form).frozen()) for form in FORMS[1:]}
+    rebuilt, forgetting = {}, {}
+    with torch.no_grad():
+        for form, model in forms.items():
+            rebuilt[form] = measure.reconstructions(model, targets, config.seed)
+            values = measure.similarities(similarity, rebuilt[form], targets.pixels)
+            forgetting[form] = {"by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": _half(values).tolist(),
+                                "mean": float(_half(values).mean())}  # fmt: skip
+    notify(f"{count} samples of each model")
+    drawn = {name: measure.samples(model, count, config.seed) for name, model in (("before", old), ("after", new))}
+    found: dict[str, Any] = {"forgetting": forgetting}
+    found["samples_like_targets"] = {
+        name: [_rate(measure.hits(similarity, pictures, target, retained.pixels)) for target in targets.pixels]
+        for name, pictures in drawn.items()
+    }
+    moved = measure.drift(similarity, drawn["before"], drawn["after"])
+    losses = Losses(base, targets.x0, targets.x0[:, None], retained.x0, config)
+    by_bin = {name: measure.loss_by_timestep(model, losses) for name, model in (("before", old), ("after", new))}
+    found["integrity"] = {
+        "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, WORST)),
+        "kernel_distance": measure.kernel_distance(*(similarity.features(drawn[k]) for k in ("before", "after"))),
+        "loss_by_timestep": {name: values.tolist() for name, values in by_bin.items()},
+        "retain_loss_rise": float(by_bin["after"].sum() / by_bin["before"].sum() - 1),
+        "neighbour_drift": _neighbour_drift(old, new, targets, retained, similarity, config.seed),
+    }  # fmt: skip
+    notify("recovery attacks")
+    found["attacks"] = _attacks(old, new, targets, similarity, config)
+    return found, Pictured(drawn, {form: values[:, 2, 0] for form, values in rebuilt.items()}, targets.pixels)
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Of similarities (N, timesteps, noises) the mean from half of all timesteps on, (N,): below, a target that is
+    still in the noise shows through."""
+    late = [i for i, share in enumerate(measure.TIMESTEPS) if share >= 0.5]
+    return values[:, late].mean(axis=(1, 2))
+
+
+def _rate(hit: np.ndarray) -> dict[str, float]:
+    return {"rate": float(hit.mean()), "upper_95": measure.upper_bound(int(hit.sum()), len(hit))}
+
+
+def _neighbour_drift(
+    old: Model, new: Model, targets: Pictures, retained: Pictures, similarity: Similarity, seed: int
+) -> float:
+    """How far reconstructions of the retained pictures most like a target have moved."""
+    nearest = similarity(targets.pixels, retained.pixels).argsort(axis=1)[:, -NEIGHBOURS:]
+    chosen = np.unique(nearest)
+    pictures = Pictures(retained.pixels[chosen], retained.x0[torch.from_numpy(chosen)])
+    first, second = (measure.reconstructions(model, pictures, seed)[:, 2] for model in (old, new))
+    return float(measure.drift(similarity, *(p.reshape(-1, *p.shape[2:]) for p in (first, second))).mean())
+
+
+def _attacks(
+    old: Model, new: Model, targets: Pictures, similarity: Similarity, config: UnlearnConfig
+) -> dict[str, Any]:
+    """Inversion, and showing the target again, beside a picture that no model has seen: the target mirrored."""
+    inversion = {
+        name: float(np.diag(similarity(measure.inverted(model, targets), targets.pixels)).mean())
+        for name, model in (("before", old), ("after", new))
+    }
+    mirrored = np.ascontiguousarray(targets.pixels[..., ::-1])
+    control = Pictures(mirrored, new.denoiser.encode(torch.from_numpy(mirrored).to(new.denoiser.device)))
+    relearning: dict[str, list[float]] = {}
+    for name, pictures in (("target", targets), ("control", control)):
+        relearning[name] = [
+            float(_half(measure.similarities(similarity, found, pictures.pixels)).mean())
+            for found in (
+                measure.reconstructions(model, pictures)
+                for model in relearned(new, pictures, config, (0, *RELEARNING))
+            )
+        ]  # fmt: skip
+    return {"inversion": inversion, "relearning_steps": [0, *RELEARNING], "relearning": relearning}
+
+
+def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
+    """Every limit with what was measured."""
+    forgetting, integrity = found["forgetting"], found["integrity"]
+    measured_ = {
+        "target_similarity": max(forgetting["float"]["by_target"]),
+        "hit_rate": max(rate["upper_95"] for rate in found["samples_like_targets"]["after"]),
+        **{name: integrity[name] for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")},
+        **{f"{form}_change": abs(forgetting[form]["mean"] - forgetting["float"]["mean"]) for form in FORMS[1:]},
+    }
+    return [
+        {"name": name, "measured": value, "limit": getattr(limits, name), "passed": value <= getattr(limits, name)}
+        for name, value in measured_.items()
+    ]
+
+
+def _salt(after: Path) -> str:
+    """The salt of the request that made a model, so that its hashes can be compared; else a new one."""
+    import secrets
+
+    try:
+        return json.loads((after / "unlearned.json").read_text())["requests"][-1]["salt"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return secrets.token_hex(16)

@@ -1,0 +1,64 @@
+"""The pictures of an unlearning run: targets, retained pictures, surrogates, masks; read, checked, encoded once."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.images import load_photos
+from edge_sdk.unlearning.denoiser import Denoiser
+
+MAX_RETAINED = 100_000
+SAME = 2.5 / 255  # root mean square difference in [0, 1] below which two pictures are one
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of a folder and what the model diffuses of them."""
+
+    pixels: np.ndarray  # (N, 3, H, W) float32 in [-1, 1]
+    x0: torch.Tensor  # (N, C, h, w) float32
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+
+def side_of(denoiser: Denoiser) -> int:
+    """Pixels of a picture's side."""
+    scale = 1 if denoiser.vae is None else 2 ** (len(denoiser.vae.config.block_out_channels) - 1)
+    return denoiser.shape[1] * scale
+
+
+def read(denoiser: Denoiser, folder: str | Path, what: str, limit: int = MAX_RETAINED) -> Pictures:
+    """Read and encode every picture of a folder, in the order of names.
+
+    Args:
+        what: the option's name, for messages.
+
+    Raises:
+        EdgeSdkError: no usable picture, or one is not of this model's number of channels.
+    """
+    photos = load_photos(folder, side_of(denoiser), what=what, limit=limit)
+    x0 = denoiser.encode(torch.from_numpy(photos.pixels).to(denoiser.device))
+    if x0.shape[1] != denoiser.shape[0]:
+        raise EdgeSdkError(f"the model diffuses {denoiser.shape[0]} channels, pictures have {x0.shape[1]}")
+    return Pictures(photos.pixels, x0)
+
+
+def refuse_overlap(targets: Pictures, retained: Pictures) -> None:
+    """Raises EdgeSdkError if a picture is both to be forgotten and to be kept."""
+    for i, target in enumerate(targets.pixels):
+        gaps = np.sqrt(((retained.pixels - target) ** 2).mean(axis=(1, 2, 3))) / 2
+        if gaps.min() < SAME:
+            raise EdgeSdkError(
+                f"picture {i + 1} of forget_data_dir is also picture {int(gaps.argmin()) + 1} of retain_data_dir; "
+                "a target cannot be kept: take it out of retain_data_dir"
+            )
+
+
+def salted_hash(pixels: np.ndarray, salt: bytes) -> str:
+    """What a report says of a picture instead of showing it."""
+    return hashlib.sha256(salt + np.ascontiguousarray(pixels, np.float32).tobytes()).hexdigest()

@@ -1,0 +1,83 @@
+"""What a run will take, before anything is loaded: counted on the meta device, where tensors have shapes only."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.denoiser import T5_TOKENS
+
+FLOAT = 4  # bytes
+SD3_TOKENS = 77 + T5_TOKENS  # of CLIP and T5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory of training in MB, text encoders and VAE, which are used and freed before, left out."""
+
+    weights: float
+    trained: float  # the copy that is trained, two gradients, Adam's moments
+    activations: float  # kept for one backward pass of the larger batch
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.trained + self.activations
+
+    def __str__(self) -> str:
+        return (
+            f"about {self.total:.0f} MB: {self.weights:.0f} of weights, {self.trained:.0f} of what is trained, its "
+            f"gradients and Adam, {self.activations:.0f} of activations"
+        )
+
+
+def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], config: UnlearnConfig) -> Estimate:
+    """Count a run's memory from the denoiser's config.
+
+    Args:
+        shape: (C, h, w) of what is diffused.
+    """
+    import diffusers
+
+    kind = getattr(diffusers, denoiser_config["_class_name"])
+    with torch.device("meta"):
+        module = kind.from_config(denoiser_config).eval()
+    weights = sum(p.numel() for p in module.parameters())
+    trained = weights
+    if config.lora_rank:
+        layers = [m for m in module.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
+        trained = sum(config.lora_rank * (m.weight.shape[0] + prod(m.weight.shape[1:])) for m in layers)
+    moments = 4 if config.surgery_space == "update" and config.surgery != "none" else 2
+    batch = max(config.forget_batch, config.retain_batch)
+    saved = _saved_bytes(module, shape, batch)
+    if config.lora_rank or config.quantization_aware != "none":
+        saved += FLOAT * weights  # the weights that are computed from what is trained
+    return Estimate(FLOAT * weights / 1e6, FLOAT * trained * (3 + moments) / 1e6, saved / 1e6)
+
+
+def _saved_bytes(module: torch.nn.Module, shape: tuple[int, int, int], batch: int) -> int:
+    """What autograd keeps of a forward pass, weights aside."""
+    own = {p.untyped_storage()._cdata for p in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        held.append(tensor)  # so that no address is used twice
+        return tensor
+
+    held: list[torch.Tensor] = []
+    z, t = torch.empty(batch, *shape, device="meta"), torch.empty(batch, device="meta")
+    config = module.config
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        if type(module).__name__ == "SD3Transformer2DModel":
+            hidden = torch.empty(batch, SD3_TOKENS, config.joint_attention_dim, device="meta")
+            pooled = torch.empty(batch, config.pooled_projection_dim, device="meta")
+            module(z, timestep=t, encoder_hidden_states=hidden, pooled_projections=pooled, return_dict=False)
+        elif type(module).__name__ == "UNet2DConditionModel":
+            module(z, t, torch.empty(batch, 77, config.cross_attention_dim, device="meta"), return_dict=False)
+        else:
+            module(z, t, return_dict=False)
+    return sum(kept.values())

@@ -1,0 +1,133 @@
+"""The loop: draws, two losses, two gradients, a step; the same in one process or in several."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import replacing
+from edge_sdk.unlearning.losses import Draws, Losses, trainable_of
+from edge_sdk.unlearning.optimizer import Surgeon
+from edge_sdk.unlearning.surgery import Tensors
+
+HELD_OUT = 2**32 - 64  # numbers of draws from here on are never trained on
+
+
+@dataclass(frozen=True)
+class UnlearnStep:
+    """What a step measured."""
+
+    step: int  # from 1
+    forget_loss: float  # weighted, before the step
+    retain_loss: float  # before the step
+    retain_change: float  # of the retain loss on the step's own draws; at most 0 in most steps if surgery holds
+    cosine: float  # of the two gradients
+    seconds: float
+
+
+class Unlearner:
+    """A run in the making.
+
+    Args:
+        rank, processes: this process's number and how many there are; each takes its share of every batch.
+    """
+
+    def __init__(self, losses: Losses, rank: int = 0, processes: int = 1) -> None:
+        self.losses, self.config = losses, losses.config
+        self.trainable = trainable_of(losses.denoiser, self.config)
+        self.parameters = list(self.trainable.parameters.values())
+        self.surgeon = Surgeon(self.parameters, self.config)
+        self.history: list[UnlearnStep] = []
+        self._rows, self._processes = slice(rank, None, processes), processes
+
+    def draws(self, number: int, retained: bool, rows: slice = slice(None)) -> Draws:
+        """Draws of a step of either kind, by number."""
+        losses, config = self.losses, self.config
+        images, count = (losses.retained, config.retain_batch) if retained else (losses.targets, config.forget_batch)
+        shape, timesteps = losses.denoiser.shape, losses.denoiser.schedule.num_train_timesteps
+        return Draws.numbered(
+            config.seed, 2 * number + retained, len(images), timesteps, shape, count, rows, str(images.device)
+        )
+
+    def step(self) -> UnlearnStep:
+        """Train once.
+
+        Raises:
+            EdgeSdkError: a loss is not finite.
+        """
+        started, number = time.perf_counter(), len(self.history)
+        forget, retain = (self.draws(number, retained, self._rows) for retained in (False, True))
+        forget_loss, forget_gradients = self._gradients(self.losses.forget, forget, self.config.forget_batch)
+        retain_loss, retain_gradients = self._gradients(self.losses.retain, retain, self.config.retain_batch)
+        applied = self.surgeon.apply(forget_gradients, retain_gradients)
+        with torch.no_grad():
+            after = self._sum(self.losses.retain(self.trainable, retain).sum() / self.config.retain_batch)
+        if not torch.isfinite(forget_loss + retain_loss + after):
+            raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
+        done = UnlearnStep(
+            number + 1, float(forget_loss), float(retain_loss), float(after - retain_loss), applied.cosine,
+            time.perf_counter() - started,
+        )  # fmt: skip
+        self.history.append(done)
+        return done
+
+    def _gradients(self, loss, draws: Draws, count: int) -> tuple[torch.Tensor, Tensors]:  # type: ignore[no-untyped-def]
+        value = loss(self.trainable, draws).sum() / count
+        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
+        return self._sum(value.detach()), [self._sum(gradient) for gradient in filled]
+
+    def _sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
+        if self._processes == 1:
+            return value
+        from accelerate.utils import reduce
+
+        return reduce(value, "sum")
+
+    def save(self, path: Path, identity: str) -> None:
+        """Everything that is needed to go on to the same bytes.
+
+        Args:
+            identity: of the model, the pictures and the settings.
+        """
+        tensors = {f"parameter.{name}": value.detach() for name, value in self.trainable.parameters.items()}
+        for k, adam in enumerate(self.surgeon.directions):
+            for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
+                tensors |= {f"m{k}.{name}": m, f"v{k}.{name}": v}
+        history = json.dumps([asdict(step) for step in self.history])
+        with replacing(path) as temporary:
+            tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+            save_file(tensors, temporary, {"identity": identity, "history": history})
+
+    def restore(self, path: Path, identity: str) -> None:
+        """Go on where `save` left off.
+
+        Raises:
+            EdgeSdkError: the state is of another run, or damaged.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                if metadata["identity"] != identity:
+                    raise EdgeSdkError(
+                        f"{path} is of a run with other settings, pictures or another model; repeat those, or remove "
+                        f"{path.parent} to start anew"
+                    )
+                self.history = [UnlearnStep(**step) for step in json.loads(metadata["history"])]
+                for name, parameter in self.trainable.parameters.items():
+                    parameter.data.copy_(file.get_tensor(f"parameter.{name}"))
+                for k, adam in enumerate(self.surgeon.directions):
+                    adam.count = len(self.history)
+                    for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
+                        m.copy_(file.get_tensor(f"m{k}.{name}"))
+                        v.copy_(file.get_tensor(f"v{k}.{name}"))
+        except EdgeSdkError:
+            raise
+        except Exception as error:  # safetensors' and ours, of a damaged file
+            raise EdgeSdkError(f"{path} is damaged; remove {path.parent} to start anew") from error

@@ -1,0 +1,116 @@
+"""What a step measures: the surrogate loss on targets, the retain loss on everything else, each on draws of its own.
+
+Draws come from the portable generator, by number: any number of processes see the same ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.sampling import Call, add_noise
+from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.unlearning.weighting import residual_scale, responsibilities, timestep_weights
+from edge_sdk.zo.noise import Stream, integers, normals, uniforms
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Noised pictures: which ones, when, with which noise."""
+
+    image: torch.Tensor  # (N,) int64
+    t: torch.Tensor  # (N,) int64
+    noise: torch.Tensor  # (N, C, h, w) float32
+
+    @classmethod
+    def numbered(
+        cls, seed: int, number: int, images: int, timesteps: int, shape: tuple[int, ...], count: int,
+        rows: slice = slice(None), device: str = "cpu",
+    ) -> "Draws":  # fmt: skip
+        """``count`` draws, or some rows of them; timesteps are stratified: one in each of ``count`` equal ranges."""
+        image = integers(seed, Stream.IMAGE, number, count, images)
+        u = uniforms(seed, Stream.TIMESTEP, number, count)
+        t = ((np.arange(count) + u) / count * timesteps).astype(np.int64).clip(0, timesteps - 1)
+        noise = normals(seed, Stream.NOISE, number, (count, *shape))
+        return cls(*(torch.from_numpy(np.ascontiguousarray(values[rows])).to(device) for values in (image, t, noise)))
+
+
+class Losses:
+    """The two losses of a run, as functions of the denoiser that is called.
+
+    Args:
+        targets: x0 (N, C, h, w) to forget.
+        surrogates: x0 (N, S, C, h, w), what each is to be replaced by.
+        retained: x0 (M, C, h, w).
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, targets: torch.Tensor, surrogates: torch.Tensor, retained: torch.Tensor,
+        config: UnlearnConfig,
+    ) -> None:  # fmt: skip
+        self.denoiser, self.config = denoiser, config
+        self.targets, self.surrogates, self.retained = targets, surrogates, retained
+        self.condition = denoiser.condition(config.prompt)
+        device = targets.device
+        self.a, self.b = (values.to(device) for values in denoiser.schedule.coefficients())
+        self._weights = timestep_weights(denoiser.schedule, config).to(device)
+        self._scale = residual_scale(denoiser.schedule).to(device)
+        gaps = torch.cdist(targets.flatten(1), retained.flatten(1))
+        self._neighbours = gaps.topk(min(config.neighbours, len(retained)), largest=False).indices  # (N, J)
+
+    def forget(self, call: Call, draws: Draws) -> torch.Tensor:
+        """The surrogate loss, one value a draw (N,): the target's noised picture, the surrogate's answer.
+
+        With several surrogates the answer is their mean, each as likely as it is the one that was noised.
+        """
+        x0 = self.targets[draws.image]
+        z = add_noise(self.denoiser, x0, draws.noise, draws.t)
+        a, b = self.a[draws.t], self.b[draws.t]
+        others = self.surrogates[draws.image]
+        share = responsibilities(z, others, a, b)
+        replaced = (share.view(*share.shape, 1, 1, 1) * others).sum(dim=1)
+        truth = self.answer(x0, draws)
+        wanted = truth + self._scale[draws.t].view(-1, 1, 1, 1) * (x0 - replaced)
+        return self.forget_weights(z, draws) * self.error(call, z, draws.t, wanted)
+
+    def forget_weights(self, z: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """w(t) of every draw (N,)."""
+        weights = self._weights[draws.t]
+        if self.config.timestep_weight != "responsibility":
+            return weights
+        near = self.retained[self._neighbours[draws.image]]
+        among = torch.cat([self.targets[draws.image][:, None], near], dim=1)
+        return weights * responsibilities(z, among, self.a[draws.t], self.b[draws.t])[:, 0]
+
+    def retain(self, call: Call, draws: Draws) -> torch.Tensor:
+        """The retain loss, one value a draw (N,): the noise that is there, or what the base model says."""
+        x0 = self.retained[draws.image]
+        z = add_noise(self.denoiser, x0, draws.noise, draws.t)
+        if self.config.retention == "data":
+            return self.error(call, z, draws.t, self.answer(x0, draws))
+        arguments, named = self.denoiser.arguments(z, draws.t, self.condition)
+        with torch.no_grad():
+            base = self.denoiser.module(*arguments, **named)[0]
+        return self.error(call, z, draws.t, base)
+
+    def answer(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """What a denoiser is trained to say."""
+        kind = self.denoiser.schedule.prediction_type
+        if kind == "epsilon":
+            return draws.noise
+        if kind == "flow":
+            return draws.noise - x0
+        a, b = (values[draws.t].view(-1, 1, 1, 1) for values in (self.a, self.b))
+        return a * draws.noise - b * x0
+
+    def error(self, call: Call, z: torch.Tensor, t: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Mean squared difference of the denoiser's answers to z (N, C, h, w) from those wanted, (N,)."""
+        arguments, named = self.denoiser.arguments(z, t, self.condition)
+        return (call(*arguments, **named)[0] - wanted).square().mean(dim=(1, 2, 3))
+
+
+def trainable_of(denoiser: Denoiser, config: UnlearnConfig) -> Trainable:
+    """What a run trains."""
+    return Trainable(denoiser.module, config.lora_rank, config.quantization_aware, config.seed)

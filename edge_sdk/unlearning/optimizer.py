@@ -1,0 +1,94 @@
+"""One step: two gradients, surgery, Adam.
+
+Adam (Kingma and Ba, 2015) is written out here because surgery has to see its inside: the scale that it gives to every
+weight, and the steps that it would take for each of the two losses alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.surgery import Tensors, agreement, combine, project
+
+
+class AdamDirection:
+    """Adam's direction for gradients of one kind; its state is a list of tensors for each moment."""
+
+    def __init__(self, like: Tensors, config: UnlearnConfig) -> None:
+        self.count, self._config = 0, config
+        self.m, self.v = ([torch.zeros_like(p) for p in like] for _ in range(2))
+
+    def scale(self, gradients: Tensors) -> list[torch.Tensor]:
+        """1 / (sqrt(v) + eps), with v as it will be after these gradients."""
+        beta, correction = self._config.adam_beta2, 1 - self._config.adam_beta2 ** (self.count + 1)
+        return [
+            1 / (((beta * v + (1 - beta) * g * g) / correction).sqrt() + self._config.adam_eps)
+            for v, g in zip(self.v, gradients, strict=True)
+        ]
+
+    def __call__(self, gradients: Tensors) -> list[torch.Tensor]:
+        """Takes the gradients in and returns the direction to descend."""
+        self.count += 1
+        one, two, eps = self._config.adam_beta1, self._config.adam_beta2, self._config.adam_eps
+        out = []
+        for m, v, g in zip(self.m, self.v, gradients, strict=True):
+            m.mul_(one).add_(g, alpha=1 - one)
+            v.mul_(two).addcmul_(g, g, value=1 - two)
+            out.append(m / (1 - one**self.count) / ((v / (1 - two**self.count)).sqrt() + eps))
+        return out
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a step did."""
+
+    cosine: float  # of the two gradients
+    conflict: bool  # whether they pointed against each other
+
+
+class Surgeon:
+    """Applies steps to parameters.
+
+    Attributes:
+        directions: one Adam, or for ``surgery_space`` "update" one for each loss, forget first.
+    """
+
+    def __init__(self, parameters: Tensors, config: UnlearnConfig) -> None:
+        self.parameters, self._config = list(parameters), config
+        count = 2 if config.surgery_space == "update" and config.surgery != "none" else 1
+        self.directions = [AdamDirection(self.parameters, config) for _ in range(count)]
+
+    def apply(self, forget: Tensors, retain: Tensors) -> Applied:
+        """One step from the gradients of the two losses."""
+        config = self._config
+        forget, retain = (clipped(gradients, config.max_grad_norm) for gradients in (forget, retain))
+        cosine = agreement(forget, retain)
+        if len(self.directions) == 2:
+            direction = self._updates(forget, retain)
+        else:
+            scale = self.directions[0].scale(retain) if config.surgery_space == "preconditioned" else None
+            weight, kind, scope = config.unlearn_weight, config.surgery, config.surgery_scope
+            direction = self.directions[0](combine(forget, retain, weight, kind, scope, scale))
+        with torch.no_grad():
+            for parameter, step in zip(self.parameters, direction, strict=True):
+                parameter.sub_(step, alpha=config.learning_rate)
+        return Applied(cosine, cosine < 0)
+
+    def _updates(self, forget: Tensors, retain: Tensors) -> list[torch.Tensor]:
+        """The two Adam steps, the forget step without what goes against the retain gradient."""
+        config = self._config
+        scales = [adam.scale(g) for adam, g in zip(self.directions, (forget, retain), strict=True)]
+        steps = [adam(g) for adam, g in zip(self.directions, (forget, retain), strict=True)]
+        duals = [[s * g for s, g in zip(s_, g_, strict=True)] for s_, g_ in zip(scales, (forget, retain), strict=True)]
+        forget_step = project(steps[0], retain, config.surgery_scope, dual=duals[1])
+        retain_step = steps[1]
+        if config.surgery == "symmetric":
+            retain_step = project(steps[1], forget, config.surgery_scope, dual=duals[0])
+        return [r + config.unlearn_weight * f for r, f in zip(retain_step, forget_step, strict=True)]
+
+
+def clipped(gradients: Tensors, limit: float) -> list[torch.Tensor]:
+    """Scaled down together to a norm of at most ``limit``; 0 is no limit."""
+    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+    return [g * (limit / norm) for g in gradients] if 0 < limit < norm else list(gradients)

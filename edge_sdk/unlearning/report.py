@@ -1,0 +1,143 @@
+"""An audit as one HTML page: no script, no network, pictures inside. Targets are on it only if asked for."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from edge_sdk.unlearning.audit import Pictured
+
+SHOWN = 24  # samples of each model
+TILE = 64  # pixels, least side of a picture
+NAMES = {
+    "target_similarity": "target similarity, worst target",
+    "hit_rate": "free samples most like a target, upper 95 % bound",
+    "drift": "drift of free samples, mean",
+    "worst_drift": "drift of free samples, 95 % quantile",
+    "neighbour_drift": "drift of the retained pictures most like a target",
+    "retain_loss_rise": "rise of the retained pictures' denoising loss",
+    "int8_change": "change of target similarity by int8",
+    "int4_change": "change of target similarity by int4",
+}
+_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;padding:.3rem .8rem;text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums}.ok{color:#2f7d32}.no{color:#b3261e;font-weight:600}
+img{image-rendering:pixelated;max-width:100%}figure{margin:1rem 0}figcaption{color:#555}"""
+
+
+def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str:
+    """The page of a finished record."""
+    verdict = "all limits are kept" if record["passed"] else "a limit is missed"
+    forgetting, attacks = record["forgetting"], record["attacks"]
+    hits = record["samples_like_targets"]
+    integrity = record["integrity"]
+    parts = [
+        f"<h1>Audit of unlearning: {verdict}</h1><p>{html.escape(record['wording'])}</p>",
+        f"<p>{record['time']}, {html.escape(record['created_by'])}. Similarity is measured by "
+        f"<b>{html.escape(record['similarity'])}</b>. Targets are named by salted hashes: "
+        f"{', '.join(digest[:16] for digest in record['targets'])}.</p>",
+        "<h2>Limits, fixed before the run</h2>",
+        _table(["what", "measured", "limit", ""], [
+            [NAMES[c["name"]], c["measured"], c["limit"], _mark(c["passed"])] for c in record["checks"]
+        ]),
+        "<h2>Forgetting</h2><p>Similarity of a target to what becomes of it when it is noised to a share of all "
+        "timesteps and denoised again, mean over noises and targets.</p>",
+        _table(["weights", *(f"from {share:g} T" for share in (0.1, 0.25, 0.5, 0.75))], [
+            [{"before": "before", "float": "after"}.get(form, f"after, {form}"), *values["by_timestep"]]
+            for form, values in forgetting.items()
+        ]),
+        "<p>Free samples that are more like a target than like any retained picture: "
+        + "; ".join(f"{name} {_percent(rates)}" for name, rates in hits.items()) + ".</p>",
+        "<h2>Integrity</h2>",
+        _picture(grid([shown.samples["before"][:SHOWN], shown.samples["after"][:SHOWN]]),
+                 "free samples from the same noises: before (upper half) and after"),
+        f"<p>Kernel distance of the two sets in these features: {integrity['kernel_distance']:.2g}.</p>",
+        chart(integrity["loss_by_timestep"], "denoising loss of retained pictures by timestep, in tenths"),
+        "<h2>Recovery attacks</h2><p>Inversion (the model's own address of a target, denoised again): "
+        f"similarity {attacks['inversion']['before']:.3f} before, {attacks['inversion']['after']:.3f} after. "
+        "Relearning: the target, or for control a picture that no model has seen (the target mirrored), is shown for "
+        "some steps. Only a target that comes back faster than the control is evidence of what is left.</p>",
+        _table(["steps", *map(str, attacks["relearning_steps"])],
+               [[name, *values] for name, values in attacks["relearning"].items()]),
+    ]  # fmt: skip
+    if include_images:
+        rows = [shown.targets, *shown.reconstructions.values()]
+        caption = "targets; from half of all timesteps on: " + ", ".join(shown.reconstructions)
+        parts.insert(6, _picture(grid(rows), caption))
+    body = "\n".join(parts)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of unlearning</title>'
+        f"<style>{_STYLE}</style>"
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def grid(rows: Sequence[np.ndarray], columns: int = 12) -> np.ndarray:
+    """Rows of pictures (N, 3, H, W) in [-1, 1], each wrapped after ``columns``, as one (3, H, W)."""
+    lines = []
+    for pictures in rows:
+        width = min(columns, max(len(row) for row in rows))
+        blank = np.ones((-len(pictures) % width, *pictures.shape[1:]), np.float32)
+        full = np.concatenate([pictures, blank])
+        lines += [np.concatenate(list(full[i : i + width]), axis=2) for i in range(0, len(full), width)]
+    return np.concatenate(lines, axis=1)
+
+
+def chart(lines: dict[str, list[float]], caption: str) -> str:
+    """Lines over equal bins as SVG."""
+    width, height, colors = 480, 200, ("#4c6a92", "#d62728")
+    top = max(max(values) for values in lines.values()) * 1.05
+    drawn = []
+    for (name, values), color in zip(lines.items(), colors, strict=False):
+        x = np.linspace(30, width - 80, len(values))
+        y = [height - 10 - (height - 20) * value / top for value in values]
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+        dy = 12 if name == "after" else 0
+        drawn.append(
+            f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>'
+            f'<text x="{width - 74}" y="{y[-1] + dy:.1f}" fill="{color}" font-size="13">{html.escape(name)}</text>'
+        )
+    return (
+        f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" role="img">{"".join(drawn)}'
+        f'<text x="0" y="14" font-size="11" fill="#555">{top:.2g}</text></svg>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _picture(pixels: np.ndarray, caption: str) -> str:
+    """(3, H, W) in [-1, 1] as an image inside the page."""
+    array = ((pixels.transpose(1, 2, 0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    image = Image.fromarray(array)
+    times = max(1, TILE * 12 // image.width)
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    image_tag = f'<img src="data:image/png;base64,{data}" alt="">'
+    return f"<figure>{image_tag}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+    return f"<table><tr>{cells}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f'<td class="n">{value:.3f}</td>'
+    text = str(value)
+    return f"<td>{text if text.startswith('<span') else html.escape(text)}</td>"
+
+
+def _mark(passed: bool) -> str:
+    return '<span class="ok">kept</span>' if passed else '<span class="no">missed</span>'
+
+
+def _percent(rates: Sequence[dict[str, float]]) -> str:
+    return ", ".join(f"{rate['rate']:.1%} (at most {rate['upper_95']:.1%})" for rate in rates)

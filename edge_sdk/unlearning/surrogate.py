@@ -1,0 +1,156 @@
+"""Surrogates: what takes a target's place. The background stays, the person changes.
+
+A surrogate must be admitted: far enough from the target, its background kept, and not like a retained picture, lest one
+real person be replaced by another.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.images import load_photos
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.data import Pictures, read, side_of
+from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.sampling import STEPS, add_noise, denoise
+from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.zo.noise import Stream, normals
+
+
+@dataclass(frozen=True)
+class Surrogates:
+    """Admitted surrogates and their scores.
+
+    Attributes:
+        x0: (targets, surrogates, C, h, w).
+        pixels: (targets, surrogates, 3, H, W) in [-1, 1].
+        scores: one dict a surrogate: to_target, to_retained (similarities), background (root mean square change).
+    """
+
+    x0: torch.Tensor
+    pixels: np.ndarray
+    scores: list[list[dict[str, float]]]
+
+
+def portrait_mask(side: int) -> np.ndarray:
+    """Where a portrait's person is, (side, side) float32 of 0 and 1: an ellipse that reaches the lower edge."""
+    y, x = (np.indices((side, side)) + 0.5) / side
+    return ((((x - 0.5) / 0.45) ** 2 + ((y - 0.6) / 0.55) ** 2) <= 1).astype(np.float32)
+
+
+def read_masks(folder: str | Path | None, count: int, side: int) -> np.ndarray:
+    """(count, 1, side, side) float32 of 0 and 1, white where a target may be edited; None is a portrait's.
+
+    Raises:
+        EdgeSdkError: not one mask for each target.
+    """
+    if folder is None:
+        return np.broadcast_to(portrait_mask(side), (count, 1, side, side)).copy()
+    masks = load_photos(folder, side, what="mask_data_dir").pixels.mean(axis=1, keepdims=True) > 0
+    if len(masks) not in (1, count):
+        raise EdgeSdkError(f"mask_data_dir holds {len(masks)} masks for {count} targets; give one each, or one for all")
+    return np.broadcast_to(masks.astype(np.float32), (count, 1, side, side)).copy()
+
+
+def make_surrogates(
+    denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity,
+    surrogate_data_dir: str | Path | None = None, mask_data_dir: str | Path | None = None,
+) -> Surrogates:  # fmt: skip
+    """``num_surrogates`` admitted surrogates for every target.
+
+    Raises:
+        EdgeSdkError: too few are admitted; the message has the best one's scores and says what to change.
+    """
+    if (config.surrogate == "given") != (surrogate_data_dir is not None):
+        raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
+    masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
+    given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir")
+    if given is not None and len(given) != len(targets) * config.num_surrogates:
+        raise EdgeSdkError(
+            f"surrogate_data_dir holds {len(given)} pictures for {len(targets)} targets with {config.num_surrogates} "
+            "each; give so many, in the order of the targets' names"
+        )
+    kept, scores = [], []
+    for i in range(len(targets)):
+        candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config)
+        found = _admitted(denoiser, candidates, targets.pixels[i], retained, masks[i], config, similarity)
+        kept.append([pixels for pixels, _ in found])
+        scores.append([score for _, score in found])
+    pixels = np.stack([np.stack(one) for one in kept])
+    x0 = denoiser.encode(torch.from_numpy(pixels.reshape(-1, *pixels.shape[2:])).to(denoiser.device))
+    return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, scores)
+
+
+def _candidates(
+    denoiser: Denoiser, targets: Pictures, retained: Pictures, given: Pictures | None, i: int, mask: np.ndarray,
+    config: UnlearnConfig,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Pictures (3, H, W) that may stand for target i."""
+    target = targets.pixels[i]
+    if given is not None:
+        yield from given.pixels[i * config.num_surrogates : (i + 1) * config.num_surrogates]
+    elif config.surrogate == "nearest":
+        outside = (((retained.pixels - target) * (1 - mask)) ** 2).mean(axis=(1, 2, 3))
+        inside = (((retained.pixels - target) * mask) ** 2).mean(axis=(1, 2, 3))
+        for j in np.argsort(outside + inside)[: config.surrogate_tries * config.num_surrogates]:
+            yield retained.pixels[j] * mask + target * (1 - mask)
+    else:
+        for attempt in range(config.surrogate_tries * config.num_surrogates):
+            yield edit(denoiser, targets.x0[i], target, mask, config, config.seed, i, attempt)
+
+
+def edit(
+    denoiser: Denoiser, x0: torch.Tensor, target: np.ndarray, mask: np.ndarray, config: UnlearnConfig, seed: int,
+    index: int, attempt: int,
+) -> np.ndarray:  # fmt: skip
+    """Noise a target x0 (C, h, w) and denoise it with the model under repair, inside a mask (1, H, W): (3, H, W)."""
+    values = normals(seed, Stream.AUGMENTATION, 2**31 + index * 4096 + attempt, (2, *x0.shape))
+    fresh, kept = torch.from_numpy(values).to(x0.device)
+    start = round(config.edit_strength * (denoiser.schedule.num_train_timesteps - 1))
+    small = F.adaptive_max_pool2d(torch.from_numpy(mask), denoiser.shape[1:]).to(x0.device)  # (1, h, w)
+
+    def keep_background(z: torch.Tensor, t: int) -> torch.Tensor:
+        return small * z + (1 - small) * add_noise(denoiser, x0[None], kept[None], torch.tensor([t]))
+
+    z = add_noise(denoiser, x0[None], fresh[None], torch.tensor([start]))
+    found = denoise(denoiser, denoiser.module, z, start, STEPS, denoiser.condition(config.prompt), keep_background)
+    return denoiser.decode(found)[0].cpu().numpy() * mask + target * (1 - mask)
+
+
+def _admitted(
+    denoiser: Denoiser, candidates: Iterator[np.ndarray], target: np.ndarray, retained: Pictures, mask: np.ndarray,
+    config: UnlearnConfig, similarity: Similarity,
+) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
+    found: list[tuple[np.ndarray, dict[str, float]]] = []
+    refused: list[dict[str, float]] = []
+    for pixels in candidates:
+        score = {
+            "to_target": float(similarity(pixels[None], target[None])[0, 0]),
+            "to_retained": float(similarity(pixels[None], retained.pixels).max()),
+            "background": float(np.sqrt(((pixels - target) ** 2 * (1 - mask)).mean()) / 2),
+        }
+        if why_not(score, config):
+            refused.append(score)
+            continue
+        found.append((pixels, score))
+        if len(found) == config.num_surrogates:
+            return found
+    best = min(refused, key=lambda score: len(why_not(score, config)))
+    raise EdgeSdkError(
+        f"{len(found)} of {config.num_surrogates} surrogates are admitted; the best one that is not has "
+        f"{'; '.join(why_not(best, config))}; raise --edit_strength or --surrogate_tries, give your own with "
+        "--surrogate_data_dir, or loosen the limit"
+    )
+
+
+def why_not(score: dict[str, float], config: UnlearnConfig) -> list[str]:
+    """The limits that a surrogate does not keep, in words; none for one that is admitted."""
+    limits = {"to_target": config.max_target_similarity, "background": config.max_background_change}
+    if config.surrogate != "nearest":  # which is a retained picture's person, by its nature
+        limits["to_retained"] = config.max_retained_similarity
+    return [f"{name} {score[name]:.3f} above {limit:g}" for name, limit in limits.items() if score[name] > limit]

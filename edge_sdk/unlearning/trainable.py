@@ -1,0 +1,117 @@
+"""A frozen module, and the same module computed with other weights: all of them trained, or adapters beside them.
+
+The base weights are never changed, so the base model is there at any time, as a teacher and for measurements. Weights
+are functions of what is trained, W = W0 + B A for adapters (LoRA, Hu et al., 2022), then, for quantization-aware
+training, rounded as an integer checkpoint will round them, with gradients passed straight through. Adapters inside
+rounded weights are what peft does not offer; the files written are peft's, see `patch.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.quanto import group_size, int4_weight, int8_weight
+from edge_sdk.zo.noise import Stream, normals
+
+TARGETS = (nn.Linear, nn.Conv2d)  # what is rounded, and what gets adapters
+SMALL = 1 << 13  # elements; layers below this get no adapters: there they would save nothing
+
+
+class Trainable:
+    """What is trained of a module, and how the module runs with it.
+
+    Args:
+        module: stays as it is; eval mode, float32.
+        lora_rank: 0: every weight is trained; else adapters of this rank on linear layers and convolutions.
+        rounded_as: "none", "int8" or "int4".
+
+    Attributes:
+        parameters: name -> leaf tensor; for adapters "LAYER.lora_A" (r, K...) and "LAYER.lora_B" (N, r).
+    """
+
+    def __init__(self, module: nn.Module, lora_rank: int = 0, rounded_as: str = "none", seed: int = 0) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.lora_rank, self.rounded_as = lora_rank, rounded_as
+        self._layers = {
+            name: layer
+            for name, layer in module.named_modules()
+            if isinstance(layer, TARGETS) and getattr(layer, "groups", 1) == 1
+        }
+        made = dict(_adapters(self._layers, lora_rank, seed)) if lora_rank else dict(module.named_parameters())
+        self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
+        if lora_rank and not self.parameters:
+            raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
+
+    def base(self, *args: Any, **kwargs: Any) -> Any:
+        """The module as it was, without gradients."""
+        with torch.no_grad():
+            return self.module(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The module with what is trained in place."""
+        return functional_call(self.module, self._computed(), args, kwargs)
+
+    def frozen(self) -> Callable[..., Any]:
+        """The module with the weights as they are now, computed once; for measurements."""
+        with torch.no_grad():
+            weights = {name: value.detach() for name, value in self._computed().items()}
+        return lambda *args, **kwargs: functional_call(self.module, weights, args, kwargs)
+
+    def merged(self) -> dict[str, torch.Tensor]:
+        """The weights that differ from the base model's, by name, float32 and not rounded."""
+        with torch.no_grad():
+            return {name: value.detach() for name, value in self._unrounded()}
+
+    def _unrounded(self) -> Iterator[tuple[str, torch.Tensor]]:
+        if not self.lora_rank:
+            yield from self.parameters.items()
+            return
+        for name, layer in self._layers.items():
+            if f"{name}.lora_A" in self.parameters:
+                a, b = self.parameters[f"{name}.lora_A"], self.parameters[f"{name}.lora_B"]
+                yield f"{name}.weight", layer.weight + (b @ a.flatten(1)).view_as(layer.weight)
+
+    def _computed(self) -> dict[str, torch.Tensor]:
+        weights = dict(self._unrounded())
+        if self.rounded_as == "none":
+            return weights
+        for name, layer in self._layers.items():
+            weight = weights.get(f"{name}.weight", layer.weight)
+            weights[f"{name}.weight"] = weight + (rounded(weight.detach(), self.rounded_as) - weight.detach())
+        return weights
+
+
+def rounded(weight: torch.Tensor, as_weights: str) -> torch.Tensor:
+    """A layer's weight (N, K) or (N, C, kh, kw) as an integer checkpoint of "int8" or "int4" would hold it.
+
+    An odd number of inputs, as of a first layer on three colours, is always int8: two of int4 fill a byte.
+    """
+    matrix = weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).flatten(1)
+    if as_weights == "int8" or matrix.shape[1] % 2:
+        q, scale = int8_weight(matrix)
+        out = q * scale[:, None]
+    else:
+        q, zero, multiplier, scale = int4_weight(matrix)
+        size = (len(q), -1, group_size(q.shape[1]))
+        steps = (q.view(size).float() - zero[:, :, None]) * multiplier[:, :, None]
+        out = steps.flatten(1) * scale[:, None]
+    if weight.dim() == 2:
+        return out
+    n, c, kh, kw = weight.shape
+    return out.view(n, kh, kw, c).permute(0, 3, 1, 2).contiguous()
+
+
+def _adapters(layers: dict[str, nn.Module], rank: int, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """A with small random numbers, B zero, so that nothing changes at first."""
+    for index, (name, layer) in enumerate(layers.items()):
+        weight = layer.weight
+        if weight.numel() < SMALL:
+            continue
+        shape = (rank, *weight.shape[1:])
+        values = normals(seed, Stream.AUGMENTATION, index, shape) / weight[0].numel() ** 0.5
+        yield f"{name}.lora_A", torch.from_numpy(values).to(weight.device)
+        yield f"{name}.lora_B", torch.zeros(len(weight), rank, device=weight.device)

@@ -1,0 +1,245 @@
+"""Forgetting pictures: from folders of targets and retained pictures to a repaired model and a patch.
+
+Read this first, then `losses.py`, `optimizer.py` and `surgery.py`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_sdk import __version__, model_files
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import RunLock, disk_errors, write_json
+from edge_sdk.run_folder import Cancelled
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
+from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser, locate
+from edge_sdk.unlearning.estimate import Estimate, estimate
+from edge_sdk.unlearning.loop import Unlearner, UnlearnStep
+from edge_sdk.unlearning.losses import Losses
+from edge_sdk.unlearning.patch import write_model, write_patch
+from edge_sdk.unlearning.sampling import reconstruct
+from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
+from edge_sdk.zo.noise import Stream, normals
+
+SCHEMA_VERSION = 1
+STATE = "state.safetensors"
+PROBE_TIMESTEP, PROBE_NOISES = 0.5, 8  # where, as a share of T, and how often a target is reconstructed beforehand
+REPRODUCED = 0.5  # similarity of a target to its reconstructions, without which the model does not know it
+TOLERANCE = 0.02  # and they may be so much more like a retained picture, such as another view of the same person
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where everything is."""
+
+    model: str  # "pocket", a diffusers folder or a hub id
+    forget_data_dir: str | Path
+    retain_data_dir: str | Path
+    surrogate_data_dir: str | Path | None = None
+    mask_data_dir: str | Path | None = None
+    similarity: str = "pixels"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is read and made before training."""
+
+    denoiser: Denoiser
+    targets: Pictures
+    retained: Pictures
+    surrogates: Surrogates
+    estimate: Estimate
+
+    def losses(self, config: UnlearnConfig) -> Losses:
+        return Losses(self.denoiser, self.targets.x0, self.surrogates.x0, self.retained.x0, config)
+
+
+def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], None]) -> Prepared:
+    """Read pictures, check that there is something to forget, and make surrogates; nothing is written.
+
+    Raises:
+        EdgeSdkError: a model or picture that cannot be used, a target that is also kept or that the model cannot
+            reproduce, or no admitted surrogate.
+    """
+    similarity = Similarity(sources.similarity)
+    _, _, own = locate(sources.model)
+    denoiser = load_denoiser(sources.model, config.resolution, config.device)
+    need = estimate(own, denoiser.shape, config)
+    notify(f"memory of training: {need}")
+    targets = read(denoiser, sources.forget_data_dir, "forget_data_dir")
+    retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
+    refuse_overlap(targets, retained)
+    check_reproducible(denoiser, targets, retained, config, similarity)
+    made = make_surrogates(
+        denoiser, targets, retained, config, similarity, sources.surrogate_data_dir, sources.mask_data_dir
+    )
+    worst = max(score["to_target"] for one in made.scores for score in one)
+    notify(f"{len(targets)} target(s), {len(retained)} retained; surrogates' similarity to targets at most {worst:.3f}")
+    return Prepared(denoiser, targets, retained, made, need)
+
+
+def check_reproducible(
+    denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity
+) -> None:
+    """Raises EdgeSdkError if a target does not come back from half of the noise, or comes back as someone else."""
+    condition = denoiser.condition(config.prompt)
+    t = int(PROBE_TIMESTEP * denoiser.schedule.num_train_timesteps)
+    noise = torch.from_numpy(normals(config.seed, Stream.NOISE, 2**32 - 1, (PROBE_NOISES, *denoiser.shape)))
+    for i, (pixels, x0) in enumerate(zip(targets.pixels, targets.x0, strict=True)):
+        many = x0.expand(PROBE_NOISES, *x0.shape)
+        found = denoiser.decode(reconstruct(denoiser, denoiser.module, many, noise.to(x0.device), t, condition))
+        own = float(similarity(found.cpu().numpy(), pixels[None]).mean())
+        others = float(similarity(found.cpu().numpy(), retained.pixels).mean(axis=0).max())
+        if own < max(REPRODUCED, others - TOLERANCE):
+            raise EdgeSdkError(
+                f"picture {i + 1} of forget_data_dir is not what the model makes of its noised self (similarity "
+                f"{own:.3f}, of a retained picture {others:.3f}): there is nothing to forget; leave it out"
+            )
+
+
+def unlearn(
+    sources: Sources, output_dir: str | Path, config: UnlearnConfig, resume: bool = False, dry_run: bool = False,
+    patch_only: bool = False, notify: Callable[[str], None] = lambda message: None,
+    progress: Callable[[UnlearnStep], None] = lambda step: None, stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
+    """Forget every picture of a folder; returns what ``unlearn.json`` holds.
+
+    While it is at work, its state is in a hidden folder beside ``output_dir``, which appears whole at the end. Under
+    ``accelerate launch`` every process takes its share of each batch, and the first one writes.
+
+    Raises:
+        EdgeSdkError: see `prepare`; the folder exists or cannot be written; a loss is not finite.
+        Cancelled: ``stop`` said so; the state is saved.
+    """
+    rank, processes = _processes(config.device)
+    folder = Path(output_dir)
+    work = folder.with_name(f".{folder.name}.unlearning")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
+    if not resume and (work / STATE).exists() and not dry_run:
+        raise EdgeSdkError(
+            f"{work} holds an interrupted run; go on with --resume_from_checkpoint latest, or remove it to start anew"
+        )
+    ready = prepare(sources, config, notify if rank == 0 else lambda message: None)
+    if dry_run:
+        return {"estimate": asdict(ready.estimate), "surrogates": ready.surrogates.scores}
+    run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
+    if resume and (work / STATE).exists():
+        run.restore(work / STATE, identity)
+        notify(f"resumed after step {len(run.history)}")
+    if rank:
+        _train(run, config, lambda: None, lambda step: None, stop)
+        return {}
+    with _working_in(work), disk_errors(folder):
+        _train(run, config, lambda: run.save(work / STATE, identity), progress, stop)
+        record = _record(ready, run, config, sources)
+        made = work / "result"
+        shutil.rmtree(made, ignore_errors=True)
+        write_patch(made / "patch", run.trainable)
+        if not patch_only:
+            earlier = _earlier(ready.denoiser.folder)
+            write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
+            record["model_sha256"] = model_files.fingerprint(made / "model")
+        write_json(made / "unlearn.json", record)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(made, folder)
+    return record
+
+
+@contextlib.contextmanager
+def _working_in(work: Path) -> Iterator[None]:
+    """The hidden folder of a run, locked; only a state that a run can go on from is left in it after an error."""
+    with RunLock(work):
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if done or not (work / STATE).exists():
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _train(
+    run: Unlearner, config: UnlearnConfig, save: Callable[[], None], progress: Callable[[UnlearnStep], None],
+    stop: Callable[[], bool],
+) -> None:  # fmt: skip
+    while len(run.history) < config.max_train_steps:
+        progress(run.step())
+        asked = stop()
+        if asked or len(run.history) % config.checkpointing_steps == 0:
+            save()
+        if asked:
+            raise Cancelled(f"stopped after step {len(run.history)}, which is saved")
+
+
+def _processes(device: str) -> tuple[int, int]:
+    """This process's number and how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return state.process_index, state.num_processes
+
+
+def _identity(ready: Prepared, config: UnlearnConfig) -> str:
+    """Of the model, the pictures and the settings, but for the number of steps."""
+    settings = {name: value for name, value in config.to_dict().items() if name not in ("max_train_steps", "device")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(model_files.fingerprint(ready.denoiser.folder).encode())
+    for pixels in (ready.targets.pixels, ready.retained.pixels, ready.surrogates.pixels):
+        digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """The requests that the base model has been through."""
+    try:
+        found = json.loads((folder / "unlearned.json").read_text())["requests"]
+        return found if isinstance(found, list) else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _record(ready: Prepared, run: Unlearner, config: UnlearnConfig, sources: Sources) -> dict[str, Any]:
+    """What was done and measured; a picture is named by a salted hash only."""
+    from importlib.metadata import version
+
+    salt = secrets.token_bytes(16)
+    steps = run.history
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created_by": f"edge-sdk {__version__}",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": Path(sources.model).name,
+        "base_sha256": model_files.fingerprint(ready.denoiser.folder),
+        "salt": salt.hex(),
+        "targets": [salted_hash(pixels, salt) for pixels in ready.targets.pixels],
+        "surrogates": [
+            [{"sha256": salted_hash(pixels, salt), **score} for pixels, score in zip(many, scores, strict=True)]
+            for many, scores in zip(ready.surrogates.pixels, ready.surrogates.scores, strict=True)
+        ],
+        "similarity": Similarity(sources.similarity).name,
+        "retained": len(ready.retained),
+        "config": config.to_dict(),
+        "steps": len(steps),
+        "seconds": sum(step.seconds for step in steps),
+        "share_of_steps_without_rise": sum(step.retain_change <= 0 for step in steps) / len(steps),
+        "share_of_steps_in_conflict": sum(step.cosine < 0 for step in steps) / len(steps),
+        "forget_loss": [steps[0].forget_loss, steps[-1].forget_loss],
+        "retain_loss": [steps[0].retain_loss, steps[-1].retain_loss],
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+    }

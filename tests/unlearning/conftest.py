@@ -1,0 +1,36 @@
+"""Small models that can unlearn, and pictures for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import tiny_models
+
+
+@pytest.fixture(scope="session")
+def ddpm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build_ddpm(tmp_path_factory.mktemp("models") / "ddpm")
+
+
+@pytest.fixture(scope="session")
+def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build_sd3(tmp_path_factory.mktemp("models") / "sd3")
+
+
+@pytest.fixture(scope="session")
+def model_of(ddpm_folder: Path, sd1_folder: Path, sd2_folder: Path, sd3_folder: Path) -> dict[str, Path]:
+    """One folder for each of epsilon on pixels, epsilon and v-prediction on latents, and flow."""
+    return {"ddpm": ddpm_folder, "sd1": sd1_folder, "sd2": sd2_folder, "sd3": sd3_folder}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of random pictures of 16 pixels: "forget" (2), "retain" (6), "given" surrogates (2)."""
+    rng, folders = np.random.default_rng(3), {}
+    for name, count in (("forget", 2), ("retain", 6), ("given", 2)):
+        folders[name] = tmp_path_factory.mktemp(name)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folders[name] / f"{i}.png")
+    return folders

@@ -1,0 +1,122 @@
+"""Audits: figures that mean what they say, limits that decide, pages that show no target unasked."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_sdk.cli.main import main
+from edge_sdk.unlearning import audit, measure, sampling
+from edge_sdk.unlearning.data import read, salted_hash
+from edge_sdk.unlearning.denoiser import load_denoiser
+from edge_sdk.unlearning.measure import Model
+from edge_sdk.unlearning.similarity import Similarity
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that an audit does, on few noises and in few steps."""
+    monkeypatch.setattr(measure, "NOISES", 2)
+    monkeypatch.setattr(sampling, "STEPS", 4)
+    monkeypatch.setattr(audit, "RELEARNING", (1, 2, 4))
+
+
+@pytest.fixture
+def arguments(ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path) -> list[str]:
+    return ["audit", "--before", str(ddpm_folder), "--after", str(ddpm_folder), "--forget_data_dir",
+            str(pictures["forget"]), "--retain_data_dir", str(pictures["retain"]), "--output_dir", str(tmp_path / "a"),
+            "--samples", "8", "--quiet"]  # fmt: skip
+
+
+def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_path: Path) -> None:
+    loose = tmp_path / "limits.json"
+    loose.write_text(json.dumps({"hit_rate": 1, "int8_change": 1, "int4_change": 1, "target_similarity": 1}))
+    assert main([*arguments, "--limits", str(loose)]) == 0
+    record = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert record["passed"] and record["integrity"]["worst_drift"] == pytest.approx(0, abs=1e-5)
+    assert record["integrity"]["retain_loss_rise"] == 0 and record["integrity"]["neighbour_drift"] < 1e-5
+    assert record["forgetting"]["before"] == record["forgetting"]["float"]
+    assert record["attacks"]["relearning_steps"] == [0, 1, 2, 4]
+    page = (tmp_path / "a" / "audit.html").read_text()
+    assert "do not prove" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: list[str], tmp_path: Path) -> None:
+    strict = tmp_path / "limits.json"
+    strict.write_text(json.dumps({"target_similarity": -1}))
+    assert main([*arguments, "--limits", str(strict)]) == 1
+    record = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert not record["passed"] and record["limits"]["target_similarity"] == -1
+
+
+def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Path) -> None:
+    main(arguments)
+    without = (tmp_path / "a" / "audit.html").read_text()
+    arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "b")
+    main([*arguments, "--include_images"])
+    shown = (tmp_path / "b" / "audit.html").read_text()
+    assert without.count("<img") == 1 and shown.count("<img") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "cannot be used"), ('{"drifts": 1}', "unknown limit drifts"), ('{"drift": "x"}', "cannot be used"), 
+     ("[1]", "named")],
+)  # fmt: skip
+def test_bad_limits_are_one_line(
+    arguments: list[str], tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "limits.json").write_text(text)
+    assert main([*arguments, "--limits", str(tmp_path / "limits.json")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_models_of_different_kinds_are_refused(
+    arguments: list[str], sd1_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments[arguments.index("--after") + 1] = str(sd1_folder)
+    assert main(arguments) == 2 and "UNet2DConditionModel" in capsys.readouterr().err
+
+
+def test_no_hit_in_n_samples_bounds_the_rate_by_three_over_n() -> None:
+    assert measure.upper_bound(0, 300) == pytest.approx(3 / 300, rel=0.01)
+    assert measure.upper_bound(5, 100) == pytest.approx(0.1022, abs=2e-4)  # Clopper-Pearson, one-sided
+    assert measure.upper_bound(7, 7) == 1.0
+
+
+def test_a_perfect_denoiser_reconstructs_and_inverts(ddpm_folder: Path, pictures: dict[str, Path]) -> None:
+    """A denoiser that knows one picture only: from every timestep it comes back."""
+    denoiser = load_denoiser(str(ddpm_folder))
+    targets = read(denoiser, pictures["forget"], "forget")
+    a, b = denoiser.schedule.coefficients()
+
+    def knows(z: torch.Tensor, t: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        now = t.long()[0]
+        return ((z - a[now] * targets.x0[:1]) / b[now],)
+
+    model, similarity = Model(denoiser, knows, {}), Similarity()
+    found = measure.reconstructions(model, targets)
+    values = measure.similarities(similarity, found, targets.pixels)
+    assert values[0].min() > 0.999 and values[1].max() < 0.5
+    assert measure.inverted(model, targets).shape == targets.pixels.shape
+    samples = measure.samples(model, 4)
+    assert measure.hits(similarity, samples, targets.pixels[0], targets.pixels[1:]).all()
+    assert measure.drift(similarity, samples, samples).max() < 1e-6
+
+
+def test_the_kernel_distance_is_zero_in_the_mean_for_equal_sets_and_not_for_others() -> None:
+    rng = np.random.default_rng(0)
+
+    def unit(shift: float) -> np.ndarray:
+        values = rng.standard_normal((400, 16)) + shift
+        return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+    assert abs(measure.kernel_distance(unit(0), unit(0))) < 0.02 < measure.kernel_distance(unit(0), unit(0.5))
+
+
+def test_a_salted_hash_needs_the_salt() -> None:
+    pixels = np.zeros((3, 4, 4), np.float32)
+    assert salted_hash(pixels, b"a") == salted_hash(pixels.copy(), b"a") != salted_hash(pixels, b"b")

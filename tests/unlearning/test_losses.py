@@ -1,0 +1,89 @@
+"""The two losses of every family, against their formulas written out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.data import read
+from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
+from edge_sdk.unlearning.losses import Draws, Losses
+
+FAMILIES = ("ddpm", "sd1", "sd2", "sd3")
+
+
+def losses_of(folder: Path, pictures: dict[str, Path], **options: object) -> Losses:
+    denoiser = load_denoiser(str(folder))
+    targets, retained, given = (read(denoiser, pictures[name], name) for name in ("forget", "retain", "given"))
+    return Losses(denoiser, targets.x0, given.x0[:, None], retained.x0, UnlearnConfig(**options))  # type: ignore[arg-type]
+
+
+def drawn(denoiser: Denoiser, images: int, count: int = 6) -> Draws:
+    return Draws.numbered(0, 5, images, denoiser.schedule.num_train_timesteps, denoiser.shape, count)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_surrogate_loss_is_the_denoising_loss_of_the_surrogate_at_the_noised_target(
+    model_of: dict[str, Path], pictures: dict[str, Path], family: str
+) -> None:
+    losses = losses_of(model_of[family], pictures, timestep_weight="uniform")
+    denoiser, draws = losses.denoiser, drawn(losses.denoiser, 2)
+    found = losses.forget(denoiser.module, draws)
+    for i in range(len(draws.t)):
+        t = int(draws.t[i])
+        a, b = (float(values[t]) for values in denoiser.schedule.coefficients())
+        x_f, x_s = losses.targets[draws.image[i]], losses.surrogates[draws.image[i], 0]
+        z = a * x_f + b * draws.noise[i]
+        noise = (z - a * x_s) / b
+        wanted = {"epsilon": noise, "v_prediction": a * noise - b * x_s, "flow": noise - x_s}
+        arguments, named = denoiser.arguments(z[None], draws.t[i : i + 1], losses.condition)
+        predicted = denoiser.module(*arguments, **named)[0][0]
+        loss = (predicted - wanted[denoiser.schedule.prediction_type]).square().mean()
+        torch.testing.assert_close(found[i], loss, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_target_that_is_its_own_surrogate_has_the_retain_loss(
+    model_of: dict[str, Path], pictures: dict[str, Path], family: str
+) -> None:
+    made = losses_of(model_of[family], pictures, timestep_weight="uniform")
+    same = Losses(made.denoiser, made.targets, made.targets[:, None], made.targets, made.config)
+    draws = drawn(made.denoiser, 2)
+    torch.testing.assert_close(same.forget(made.denoiser.module, draws), same.retain(made.denoiser.module, draws))
+
+
+def test_the_base_model_as_a_teacher_costs_nothing_before_training(
+    model_of: dict[str, Path], pictures: dict[str, Path]
+) -> None:
+    losses = losses_of(model_of["ddpm"], pictures, retention="teacher")
+    assert float(losses.retain(losses.denoiser.module, drawn(losses.denoiser, 6)).max()) == 0
+    data = losses_of(model_of["ddpm"], pictures, retention="data")
+    assert float(data.retain(data.denoiser.module, drawn(data.denoiser, 6)).min()) > 0
+
+
+def test_several_surrogates_answer_as_their_likely_mean(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
+    one = losses_of(model_of["ddpm"], pictures, timestep_weight="uniform")
+    twice = one.surrogates.repeat(1, 2, 1, 1, 1)
+    two = Losses(one.denoiser, one.targets, twice, one.retained, one.config)
+    draws = drawn(one.denoiser, 2)
+    torch.testing.assert_close(one.forget(one.denoiser.module, draws), two.forget(one.denoiser.module, draws))
+
+
+def test_responsibility_weights_are_at_most_the_clamped_ones_and_vanish_in_noise(
+    model_of: dict[str, Path], pictures: dict[str, Path]
+) -> None:
+    plain = losses_of(model_of["ddpm"], pictures, timestep_weight="snr")
+    told = losses_of(model_of["ddpm"], pictures, timestep_weight="responsibility", neighbours=4)
+    draws = drawn(plain.denoiser, 2, 32)
+    z = torch.randn(32, *plain.denoiser.shape, generator=torch.Generator().manual_seed(0))
+    a, b = (plain.forget_weights(z, draws), told.forget_weights(z, draws))
+    assert (b <= a + 1e-7).all() and b.sum() < a.sum()
+
+
+def test_timesteps_are_stratified_and_processes_share_them() -> None:
+    whole = Draws.numbered(7, 3, 5, 1000, (3, 4, 4), 8)
+    assert [int(t) // 125 for t in whole.t] == list(range(8))
+    parts = [Draws.numbered(7, 3, 5, 1000, (3, 4, 4), 8, slice(rank, None, 2)) for rank in range(2)]
+    for rank, part in enumerate(parts):
+        assert (part.t == whole.t[rank::2]).all() and (part.noise == whole.noise[rank::2]).all()

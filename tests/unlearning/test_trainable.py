@@ -1,0 +1,124 @@
+"""What is trained: the base untouched, adapters that peft reads, weights rounded as a checkpoint rounds them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from edge_sdk.quantization import integer_layers
+from edge_sdk.quantization.layers import quantize_module
+from edge_sdk.unlearning.denoiser import load_denoiser
+from edge_sdk.unlearning.patch import patched_weights, write_model, write_patch
+from edge_sdk.unlearning.trainable import Trainable, rounded
+
+
+def inputs(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)), torch.tensor([100.0, 700.0])
+
+
+def shaken(trainable: Trainable, by: float = 0.02) -> Trainable:
+    generator = torch.Generator().manual_seed(1)
+    for value in trainable.parameters.values():
+        value.data.add_(by * torch.randn(value.shape, generator=generator))
+    return trainable
+
+
+@pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
+def test_nothing_changes_before_training_and_the_base_never_does(ddpm_folder: Path, rank: int) -> None:
+    denoiser = load_denoiser(str(ddpm_folder))
+    z, t = inputs(denoiser.shape)
+    before = denoiser.module(z, t).sample
+    trainable = Trainable(denoiser.module, rank)
+    torch.testing.assert_close(trainable(z, t).sample, before)
+    shaken(trainable)
+    assert not torch.allclose(trainable(z, t).sample, before)
+    assert (trainable.base(z, t).sample == before).all()
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_rounded_weights_are_those_of_an_integer_checkpoint(sd1_folder: Path, weights: str) -> None:
+    module = load_denoiser(str(sd1_folder)).module
+    wanted = {name: value.clone() for name, value in module.named_parameters()}
+    quantize_module(module, weights, "fused")
+    checked = 0
+    for name, layer in integer_layers(module).items():
+        matrix = layer.matrix.int8().float() * layer.scale[:, None]
+        found = rounded(wanted[f"{name}.weight"], weights)
+        torch.testing.assert_close(layer.as_matrix(found), matrix)
+        checked += 1
+    assert checked > 10
+
+
+def test_a_layer_on_three_colours_is_rounded_to_int8_instead_of_int4() -> None:
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(rounded(weight, "int4"), rounded(weight, "int8"))
+
+
+def test_gradients_pass_straight_through_rounding(ddpm_folder: Path) -> None:
+    denoiser = load_denoiser(str(ddpm_folder))
+    trainable = Trainable(denoiser.module, rounded_as="int4")
+    z, t = inputs(denoiser.shape)
+    assert not torch.allclose(trainable(z, t).sample, denoiser.module(z, t).sample)
+    gradients = torch.autograd.grad(trainable(z, t).sample.square().mean(), list(trainable.parameters.values()),
+                                    allow_unused=True)  # fmt: skip
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    weight = next(g for (name, _), g in zip(trainable.parameters.items(), gradients, strict=True) if "conv_in" in name)
+    assert weight.abs().max() > 0
+
+
+def test_adapters_are_read_by_peft(ddpm_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel  # noqa: F401
+
+    denoiser = load_denoiser(str(ddpm_folder))
+    trainable = shaken(Trainable(denoiser.module, 3))
+    write_patch(tmp_path / "patch", trainable)
+    z, t = inputs(denoiser.shape)
+    wanted = trainable(z, t).sample.detach()
+    theirs = PeftModel.from_pretrained(load_denoiser(str(ddpm_folder)).module, tmp_path / "patch").eval()
+    torch.testing.assert_close(theirs(z, t).sample, wanted, rtol=1e-4, atol=1e-5)
+    size = sum(path.stat().st_size for path in (tmp_path / "patch").iterdir())
+    assert size < 0.8 * (ddpm_folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("rank", [0, 3], ids=["differences", "adapters"])
+def test_a_patch_on_the_base_is_the_merged_model(ddpm_folder: Path, tmp_path: Path, rank: int) -> None:
+    from diffusers import DDPMPipeline
+
+    denoiser = load_denoiser(str(ddpm_folder))
+    trainable = shaken(Trainable(denoiser.module, rank))
+    write_patch(tmp_path / "patch", trainable)
+    write_model(tmp_path / "model", denoiser, trainable.merged(), {"requests": []})
+    again = DDPMPipeline.from_pretrained(tmp_path / "model", use_safetensors=True).unet.state_dict()
+    patched = denoiser.module.state_dict() | patched_weights(tmp_path / "patch", denoiser.module.state_dict())
+    for name, value in again.items():
+        torch.testing.assert_close(patched[name], value)
+    assert json.loads((tmp_path / "model" / "unlearned.json").read_text()) == {"requests": []}
+    assert any(not torch.equal(value, denoiser.module.state_dict()[name]) for name, value in again.items())
+
+
+@pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
+def test_the_memory_estimate_is_near_what_training_takes(ddpm_folder: Path, rank: int) -> None:
+    """Counted on the meta device, against the tensors that a real step keeps."""
+    from edge_sdk.unlearning.config import UnlearnConfig
+    from edge_sdk.unlearning.estimate import estimate
+
+    denoiser = load_denoiser(str(ddpm_folder))
+    config = UnlearnConfig(forget_batch=8, retain_batch=8, lora_rank=rank)
+    found = estimate(json.loads((ddpm_folder / "unet" / "config.json").read_text()), denoiser.shape, config)
+    trainable = Trainable(denoiser.module, rank)
+    kept: dict[int, int] = {}
+    own = {value.data_ptr() for value in (*denoiser.module.parameters(), *trainable.parameters.values())}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    z = torch.randn(8, *denoiser.shape)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = trainable(z, torch.arange(8), return_dict=False)[0]
+    assert output.requires_grad
+    assert 1 <= found.activations / (sum(kept.values()) / 1e6) < 1.7  # shapes alone do not show what attention saves
+    weights = sum(p.numel() for p in denoiser.module.parameters()) * 4 / 1e6
+    assert found.weights == pytest.approx(weights) and found.trained > (0.1 if rank else 6) * weights

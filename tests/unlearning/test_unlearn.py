@@ -1,0 +1,223 @@
+"""Whole runs from the command line, on small random models of every family: results, resuming, processes, mistakes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edge_sdk.cli.main import main
+from edge_sdk.unlearning import unlearn as module
+from edge_sdk.unlearning.denoiser import load_denoiser
+
+FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",
+        "1", "--max_background_change", "1")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models reproduce nothing: the check that they do has a test of its own."""
+    monkeypatch.setattr(module, "check_reproducible", lambda *_: None)
+
+
+@pytest.fixture
+def command(pictures: dict[str, Path], tmp_path: Path) -> Callable[..., list[str]]:
+    def made(model: Path | str, *more: str, output: str = "out", given: bool = True) -> list[str]:
+        out = ["unlearn", "--pretrained_model_name_or_path", str(model), "--forget_data_dir", str(pictures["forget"]),
+               "--retain_data_dir", str(pictures["retain"]), "--output_dir", str(tmp_path / output), *FAST]  # fmt: skip
+        return [*out, *(["--surrogate_data_dir", str(pictures["given"])] if given else []), *more]
+
+    return made
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = [p for p in (folder / "model").rglob("diffusion_pytorch_model.safetensors") if "vae" not in p.parts]
+    return load_file(path)
+
+
+@pytest.mark.parametrize("family", ["ddpm", "sd1", "sd2", "sd3"])
+def test_every_family_unlearns_and_its_model_loads_again(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, family: str
+) -> None:
+    assert main(command(model_of[family])) == 0
+    record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
+    assert record["steps"] == 3 and len(record["targets"]) == 2 and record["retained"] == 6
+    again = load_denoiser(str(tmp_path / "out" / "model"))
+    base = load_denoiser(str(model_of[family]))
+    changed = [n for n, p in again.module.named_parameters() if not torch.equal(p, base.module.get_parameter(n))]
+    assert len(changed) > 5
+    assert (tmp_path / "out" / "patch" / "delta.safetensors").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_repaired_model_is_personalized_quantized_and_exported(
+    model_of: dict[str, Path], command: Callable[..., list[str]], photos: Path, tmp_path: Path
+) -> None:
+    assert main(command(model_of["sd1"], "--lora_rank", "2", "--quantization_aware", "int8")) == 0
+    model = str(tmp_path / "out" / "model")
+    assert (
+        main(["quantize", "--pretrained_model_name_or_path", model, "--output_dir", str(tmp_path / "q"), "--quiet"])
+        == 0
+    )
+    run = ["personalize", "--pretrained_model_name_or_path", str(tmp_path / "q"), "--train_data_dir", str(photos),
+           "--initializer_token", "mug", "--output_dir", str(tmp_path / "run"), "--max_train_steps", "2",
+           "--zo_samples", "1", "--eval_draws", "2", "--no_preview", "--quiet"]  # fmt: skip
+    assert main(run) == 0
+    bundle = ["export", "--pretrained_model_name_or_path", str(tmp_path / "q"), "--output_dir", str(tmp_path / "b")]
+    assert main([*bundle, "--quiet"]) == 0
+
+
+def test_the_old_layout_without_subfolders_works(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    from tests.tiny_models import build_ddpm
+
+    flat = build_ddpm(tmp_path / "flat", flat=True)
+    assert main(command(flat)) == 0
+    assert (tmp_path / "out" / "model" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def test_a_run_that_is_cut_off_goes_on_to_the_same_bytes(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of["ddpm"]
+    assert main(command(model, output="whole")) == 0
+    real, calls = module.Unlearner.step, []
+
+    def broken(self: module.Unlearner) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(module.Unlearner, "step", broken)
+    every = ("--checkpointing_steps", "1")
+    assert main(command(model, *every)) == 130
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(module.Unlearner, "step", real)
+    assert main(command(model, *every)) == 2  # an interrupted run is not thrown away unasked
+    assert main(command(model, *every, "--learning_rate", "1e-4", "--resume_from_checkpoint", "latest")) == 2
+    assert main(command(model, *every, "--resume_from_checkpoint", "latest")) == 0
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "out")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_take_the_steps_of_one(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert main(command(model_of["ddpm"], output="one")) == 0
+    code = (
+        "import sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import unlearn; "
+        "unlearn.check_reproducible = lambda *_: None; sys.exit(main(sys.argv[1:]))"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    flags = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "--num_cpu_threads_per_process", "1"]
+    done = subprocess.run(
+        [*launch, str(script), *command(model_of["ddpm"], output="two")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    base = load_denoiser(str(model_of["ddpm"])).module.state_dict()
+    gap, moved = (sum(float((one[name] - other[name]).square().sum()) for name in one) ** 0.5 for other in (two, base))
+    assert gap < 0.02 * moved  # a gradient that is zero but for rounding takes steps of any sign under Adam
+
+
+def test_a_second_request_knows_of_the_first(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert main(command(model_of["ddpm"], output="first")) == 0
+    assert main(command(tmp_path / "first" / "model", output="second")) == 0
+    requests = json.loads((tmp_path / "second" / "model" / "unlearned.json").read_text())["requests"]
+    assert len(requests) == 2 and requests[0]["salt"] != requests[1]["salt"]
+
+
+def test_no_picture_of_a_target_is_stored(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert main(command(model_of["ddpm"])) == 0
+    assert {p.suffix for p in (tmp_path / "out").rglob("*") if p.is_file()} == {".json", ".safetensors"}
+
+
+def test_a_dry_run_writes_nothing(model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert main(command(model_of["ddpm"], "--dry_run")) == 0
+    assert not [path for path in tmp_path.iterdir() if path.name != "flat"]
+
+
+def one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1, error
+
+
+def test_a_target_that_is_also_kept_is_refused(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    both = shutil.copytree(pictures["retain"], tmp_path / "both")
+    shutil.copy(pictures["forget"] / "1.png", both / "again.png")
+    arguments = command(model_of["ddpm"])
+    arguments[arguments.index("--retain_data_dir") + 1] = str(both)
+    one_line(capsys, arguments, "a target cannot be kept")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
+    model_of: dict[str, Path], command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.undo()
+    one_line(capsys, command(model_of["ddpm"]), "there is nothing to forget")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--surrogate", "edit"], "go together"),
+        (["--max_target_similarity", "-1"], "0 of 1 surrogates are admitted"),
+        (["--learning_rate", "10"], "the loss is not finite"),
+        (["--num_surrogates", "2"], "2 targets with 2 each"),
+        (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
+        (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
+    ],
+    ids=["edit and given", "not admitted", "not finite", "too few surrogates", "no such similarity", "resume"],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_leave_nothing(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    more: list[str], said: str,
+) -> None:  # fmt: skip
+    one_line(capsys, command(model_of["ddpm"], *more), said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_cannot_unlearn_are_named(
+    sdxl_folder: Path, command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_line(capsys, command(sdxl_folder), "which cannot unlearn yet")
+    one_line(capsys, command(tmp_path), "has no unet or transformer")
+
+
+@pytest.mark.parametrize("kind", ["edit", "nearest"])
+def test_surrogates_that_the_model_makes_keep_the_background(
+    model_of: dict[str, Path], pictures: dict[str, Path], kind: str
+) -> None:
+    from edge_sdk.unlearning.config import UnlearnConfig
+    from edge_sdk.unlearning.data import read
+    from edge_sdk.unlearning.similarity import Similarity
+    from edge_sdk.unlearning.surrogate import make_surrogates, portrait_mask
+
+    denoiser = load_denoiser(str(model_of["ddpm"]))
+    targets, retained = (read(denoiser, pictures[name], name) for name in ("forget", "retain"))
+    config = UnlearnConfig(surrogate=kind, num_surrogates=2, max_background_change=1e-6, max_retained_similarity=1.0)
+    made = make_surrogates(denoiser, targets, retained, config, Similarity())
+    assert made.x0.shape == (2, 2, 3, 16, 16)
+    outside = portrait_mask(16) == 0
+    gap = np.abs(made.pixels - targets.pixels[:, None])
+    assert gap[..., outside].max() < 1e-6 and gap[..., ~outside].mean() > 0.1
+    again = make_surrogates(denoiser, targets, retained, config, Similarity())
+    assert (again.pixels == made.pixels).all()
