@@ -11,8 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", metavar="DIR", help="a new folder for the results; with --web for the bundle, "
                         "which is otherwise kept for this once")  # fmt: skip
     parser.add_argument("--web", action="store_true", help="in a browser instead: serve a page on this computer")
-    parser.add_argument("--unlearn", action="store_true", help="instead, forget one picture that the model draws, and "
-                        "open the audit: output_dir/audit/audit.html")  # fmt: skip
     parser.add_argument("--bundle", metavar="DIR", help="with --web: a folder that edge-sdk export wrote")
     parser.add_argument("--port", type=int, metavar="N", help="with --web (default: any that is free)")
     add_resume(parser)
@@ -32,30 +30,7 @@ def run(args: argparse.Namespace) -> int:
             raise EdgeSdkError(f"--{name} is for the page only; add --web")
     if args.output_dir is None:
         raise EdgeSdkError("output_dir is not given; give --output_dir, a new folder for the results, or --web")
-    return forget(args) if args.unlearn else learn(args)
-
-
-def forget(args: argparse.Namespace) -> int:
-    """One picture of the embedded model."""
-    from edge_sdk.cli.audit import say_checks
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries
-    from edge_sdk.cli.main import CANCELLED
-    from edge_sdk.cli.unlearn import shown_by
-
-    quiet_libraries()
-    from edge_sdk.run_folder import Cancelled
-    from edge_sdk.unlearning.demo import SETTINGS, forget_one
-
-    progress = Progress(SETTINGS["max_train_steps"], args.quiet)
-    with gentle_interrupt() as stop:
-        try:
-            record = forget_one(args.output_dir, args.seed or 0, progress.say, shown_by(progress), stop)
-        except Cancelled as cancelled:
-            progress.close()
-            print(f"edge-sdk: {cancelled}")
-            return CANCELLED
-    progress.close()
-    return say_checks(record, f"{args.output_dir}/audit", args.quiet)
+    return learn(args)
 
 
 def learn(args: argparse.Namespace) -> int:

@@ -101,14 +101,12 @@ def load_denoiser(name_or_path: str, resolution: int | None = None, device: str 
     place, kind = folder / part, getattr(diffusers, config["_class_name"])
     model_files.weight_files(place)
     try:
-        module = kind.from_pretrained(place, torch_dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False)
+        module = kind.from_pretrained(place, use_safetensors=True, low_cpu_mem_usage=False).float()
         vae = None
         if part and (folder / "vae").is_dir():
             model_files.weight_files(folder / "vae")
-            vae = diffusers.AutoencoderKL.from_pretrained(
-                folder / "vae", torch_dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False
-            ).requires_grad_(False)
-            vae.to(device)
+            vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
+            vae.float().to(device).requires_grad_(False)
         schedule = _schedule(folder)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise EdgeSdkError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
@@ -167,8 +165,8 @@ def _stable_diffusion(folder: Path, prompt: str) -> Condition:
 
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, unet=None, vae=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        use_safetensors=True, torch_dtype=torch.float32,
-    )  # fmt: skip
+        use_safetensors=True,
+    ).to(torch.float32)  # fmt: skip
     with torch.no_grad():
         return {"encoder_hidden_states": pipeline.encode_prompt(prompt, "cpu", 1, False)[0]}
 
@@ -176,9 +174,8 @@ def _stable_diffusion(folder: Path, prompt: str) -> Condition:
 def _stable_diffusion_3(folder: Path, prompt: str) -> Condition:
     from diffusers import StableDiffusion3Pipeline
 
-    pipeline = StableDiffusion3Pipeline.from_pretrained(
-        folder, transformer=None, vae=None, use_safetensors=True, torch_dtype=torch.float32
-    )
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, transformer=None, vae=None, use_safetensors=True)
+    pipeline.to(torch.float32)
     length = min(T5_TOKENS, getattr(pipeline.tokenizer_3, "model_max_length", T5_TOKENS))
     with torch.no_grad():
         hidden, _, pooled, _ = pipeline.encode_prompt(
