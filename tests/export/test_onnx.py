@@ -127,6 +127,16 @@ def test_no_optimizer_makes_floats_of_the_weights(weights: str, bundle_of: Bundl
     assert sizes.get(onnx.TensorProto.FLOAT, 0) < 0.05 * integers  # timestep features, positions
 
 
+def test_weights_are_unpacked_late_and_no_buffer_waits(bundle_of: Bundles) -> None:
+    """Of two inputs the runtime computes the one that is written later first, which must not be the weights."""
+    folder = bundle_of("sd1", "int8")
+    kinds = [node.op_type for node in onnx.load(folder / "zo_loss.onnx", load_external_data=False).graph.node]
+    count = kinds.count("DequantizeLinear")
+    assert count > 10 and set(kinds[:count]) == {"DequantizeLinear"}
+    options = session(folder / "zo_loss.onnx").get_session_options()
+    assert not options.enable_mem_reuse and not options.enable_cpu_mem_arena
+
+
 def test_int4_convolutions_are_four_bits_wide(bundle_of: Bundles) -> None:
     graph = onnx.load(str(bundle_of("sd2", "int4") / "unet.onnx"), load_external_data=False).graph
     conv = {node.op_type for node in graph.node if "resnets.0.conv1" in " ".join(node.input)}
