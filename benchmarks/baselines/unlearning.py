@@ -11,6 +11,8 @@ import torch
 
 from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Draws, Losses
+from edge_sdk.unlearning.optimizer import clipped
+from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.surgery import agreement
 
 Gradients = list[torch.Tensor]
@@ -36,7 +38,7 @@ class Stepper(Unlearner):
         forget, retain = (self.draws(self.count, retained) for retained in (False, True))
         self.count += 1
         gradient = self._rule(self, forget, retain, self._strength)
-        self.surgeon.apply(gradient, clip(gradient, self.limit))
+        self.surgeon.apply(gradient, clipped(gradient, self.limit))
 
     def gradient(self, value: torch.Tensor) -> Gradients:
         found = torch.autograd.grad(value, self.parameters, allow_unused=True)
@@ -48,8 +50,6 @@ class Stepper(Unlearner):
         return self.losses.error(self.trainable, z, draws.t, answer)
 
     def noised(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
-        from edge_sdk.unlearning.sampling import add_noise
-
         return add_noise(self.losses.denoiser, x0, draws.noise, draws.t)
 
     def retain_gradient(self, draws: Draws) -> Gradients:
@@ -62,11 +62,6 @@ class Stepper(Unlearner):
 
 def norm(gradients: Gradients) -> float:
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
-
-
-def clip(gradients: Gradients, limit: float) -> Gradients:
-    length = norm(gradients)
-    return [g * (limit / length) for g in gradients] if 0 < limit < length else gradients
 
 
 def added(first: Gradients, second: Gradients, weight: float) -> Gradients:

@@ -1,6 +1,5 @@
 """One target, one method, one seed: unlearn in steps, and measure at some of them."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -112,17 +111,17 @@ def run(
     base: Model, case: Case, ruler: Ruler, method: str, strength: float, config: UnlearnConfig, stops: tuple[int, ...]
 ) -> list[dict[str, Any]]:
     """One row a stop. ``method`` is "ours" or one of `RULES`; ``strength`` is what it multiplies its forgetting by."""
-    denoiser = copy.copy(base.denoiser)
     surrogates = case.surrogates
     if method == "ReTrack":
         gaps = torch.cdist(case.target.x0.flatten(1), case.retained.x0.flatten(1))
         surrogates = case.retained.x0[gaps[0].topk(NEIGHBOURS, largest=False).indices][None]
         config = replace(config, timestep_weight="uniform")
-    losses = Losses(denoiser, case.target.x0, surrogates, case.retained.x0, config)
+    if method.startswith(OURS):
+        config = replace(config, unlearn_weight=strength)
+    losses = Losses(base.denoiser, case.target.x0, surrogates, case.retained.x0, config)
     runner: Any
     if method.startswith(OURS):
-        runner = Unlearner(Losses(denoiser, case.target.x0, surrogates, case.retained.x0,
-                                  replace(config, unlearn_weight=strength)))  # fmt: skip
+        runner = Unlearner(losses)
         advance = runner.step
     else:
         runner = Stepper(losses, RULES[method], strength)

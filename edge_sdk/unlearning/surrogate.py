@@ -75,10 +75,11 @@ def make_surrogates(
             f"surrogate_data_dir holds {len(given)} pictures for {len(targets)} targets with {config.num_surrogates} "
             "each; give so many, in the order of the targets' names"
         )
+    known = similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):
         candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config)
-        found = _admitted(denoiser, candidates, targets.pixels[i], retained, masks[i], config, similarity)
+        found = _admitted(candidates, targets.pixels[i], known, masks[i], config, similarity)
         kept.append([pixels for pixels, _ in found])
         scores.append([score for _, score in found])
     pixels = np.stack([np.stack(one) for one in kept])
@@ -95,21 +96,20 @@ def _candidates(
     if given is not None:
         yield from given.pixels[i * config.num_surrogates : (i + 1) * config.num_surrogates]
     elif config.surrogate == "nearest":
-        outside = (((retained.pixels - target) * (1 - mask)) ** 2).mean(axis=(1, 2, 3))
-        inside = (((retained.pixels - target) * mask) ** 2).mean(axis=(1, 2, 3))
-        for j in np.argsort(outside + inside)[: config.surrogate_tries * config.num_surrogates]:
+        gaps = ((retained.pixels - target) ** 2).mean(axis=(1, 2, 3))
+        for j in np.argsort(gaps)[: config.surrogate_tries * config.num_surrogates]:
             yield retained.pixels[j] * mask + target * (1 - mask)
     else:
         for attempt in range(config.surrogate_tries * config.num_surrogates):
-            yield edit(denoiser, targets.x0[i], target, mask, config, config.seed, i, attempt)
+            yield edit(denoiser, targets.x0[i], target, mask, config, i, attempt)
 
 
 def edit(
-    denoiser: Denoiser, x0: torch.Tensor, target: np.ndarray, mask: np.ndarray, config: UnlearnConfig, seed: int,
-    index: int, attempt: int,
+    denoiser: Denoiser, x0: torch.Tensor, target: np.ndarray, mask: np.ndarray, config: UnlearnConfig, index: int,
+    attempt: int,
 ) -> np.ndarray:  # fmt: skip
     """Noise a target x0 (C, h, w) and denoise it with the model under repair, inside a mask (1, H, W): (3, H, W)."""
-    values = normals(seed, Stream.AUGMENTATION, 2**31 + index * 4096 + attempt, (2, *x0.shape))
+    values = normals(config.seed, Stream.AUGMENTATION, 2**31 + index * 4096 + attempt, (2, *x0.shape))
     fresh, kept = torch.from_numpy(values).to(x0.device)
     start = round(config.edit_strength * (denoiser.schedule.num_train_timesteps - 1))
     small = F.adaptive_max_pool2d(torch.from_numpy(mask), denoiser.shape[1:]).to(x0.device)  # (1, h, w)
@@ -123,15 +123,16 @@ def edit(
 
 
 def _admitted(
-    denoiser: Denoiser, candidates: Iterator[np.ndarray], target: np.ndarray, retained: Pictures, mask: np.ndarray,
-    config: UnlearnConfig, similarity: Similarity,
+    candidates: Iterator[np.ndarray], target: np.ndarray, known: np.ndarray, mask: np.ndarray, config: UnlearnConfig,
+    similarity: Similarity,
 ) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
+    """The candidates that keep all limits, ``num_surrogates`` of them; ``known`` are features of retained pictures."""
     found: list[tuple[np.ndarray, dict[str, float]]] = []
     refused: list[dict[str, float]] = []
     for pixels in candidates:
         score = {
             "to_target": float(similarity(pixels[None], target[None])[0, 0]),
-            "to_retained": float(similarity(pixels[None], retained.pixels).max()),
+            "to_retained": float((similarity.features(pixels[None]) @ known.T).max()),
             "background": float(np.sqrt(((pixels - target) ** 2 * (1 - mask)).mean()) / 2),
         }
         if why_not(score, config):
