@@ -41,6 +41,7 @@ class Denoiser:
     shape: tuple[int, int, int]
     vae: nn.Module | None = None
     device: str = "cpu"
+    config: dict[str, Any] = field(default_factory=dict)  # of the module, as its file has it
     _conditions: dict[str, Condition] = field(default_factory=dict)
 
     @property
@@ -119,7 +120,7 @@ def load_denoiser(name_or_path: str, resolution: int | None = None, device: str 
         raise EdgeSdkError(f"{place} does not say its size; give --resolution")
     shape = (module.config.in_channels, side, side)
     return Denoiser(name_or_path, folder, part, module.to(device).eval().requires_grad_(False), schedule, shape, vae,
-                    device)  # fmt: skip
+                    device, config)  # fmt: skip
 
 
 def locate(name_or_path: str) -> tuple[Path, str, dict[str, Any]]:

@@ -49,10 +49,11 @@ def _open(path: Path):  # type: ignore[no-untyped-def]
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        assert len(session.get_inputs()) == 1 and len(session.get_inputs()[0].shape) == 4
+        if [len(given.shape) for given in session.get_inputs()] != [4]:
+            raise ValueError("it must take one picture")
     except Exception as error:  # the runtime's own classes have no common base
         raise EdgeSdkError(
-            f"similarity {path} cannot be used ({' '.join(str(error).split())[:120] or 'it must take one picture'}); "
+            f"similarity {path} cannot be used ({' '.join(str(error).split())[:120]}); "
             "give 'pixels' or an ONNX graph of pictures (N, 3, H, W) to vectors (N, F)"
         ) from error
     return session
