@@ -4,7 +4,7 @@ Each is one function from a step's draws to the gradient that Adam descends. Rul
 they carry over; what was tuned to their models (learning rate, steps, strength) is scanned by the benchmark instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,34 +15,31 @@ from edge_sdk.unlearning.optimizer import clipped
 from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.surgery import agreement
 
-Gradients = list[torch.Tensor]
+Gradients = Sequence[torch.Tensor]
 Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets, of retained pictures, the strength
 
 
 class Stepper(Unlearner):
-    """The product's loop with another rule for the gradient.
+    """The product's loop with another rule for the gradient: no weights over timesteps, no surgery, and retention on
+    pictures' own noise. ``unlearn_weight`` is the strength that a rule multiplies its forgetting by."""
 
-    Args:
-        strength: what a rule multiplies its forgetting by.
-    """
-
-    def __init__(self, losses: Losses, rule: Rule, strength: float) -> None:
-        plain = replace(losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0)
+    def __init__(self, losses: Losses, rule: Rule, caption: str = "") -> None:
+        plain = replace(
+            losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform",
+            surrogate_path=0.0, retention="data",
+        )  # fmt: skip
         super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, plain))
-        self._rule, self._strength, self.limit = rule, strength, losses.config.max_grad_norm
+        self.caption, self._rule = caption, rule
+        self._strength, self._limit = losses.config.unlearn_weight, losses.config.max_grad_norm
         self.saliency: Gradients | None = None
         self.count = 0
 
-    def advance(self) -> None:
-        """One step."""
+    def step(self) -> None:  # type: ignore[override]
+        """Train once; nothing is measured."""
         forget, retain = (self.draws(self.count, retained) for retained in (False, True))
         self.count += 1
         gradient = self._rule(self, forget, retain, self._strength)
-        self.surgeon.apply(gradient, clipped(gradient, self.limit))
-
-    def gradient(self, value: torch.Tensor) -> Gradients:
-        found = torch.autograd.grad(value, self.parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+        self.surgeon.apply(gradient, clipped(gradient, self._limit))
 
     def denoising(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
         """The ordinary loss of pictures x0 (N, C, h, w) on draws, (N,)."""
@@ -53,11 +50,11 @@ class Stepper(Unlearner):
         return add_noise(self.losses.denoiser, x0, draws.noise, draws.t)
 
     def retain_gradient(self, draws: Draws) -> Gradients:
-        return self.gradient(self.losses.retain(self.trainable, draws).mean())
+        return self.gradients(self.losses.retain(self.trainable, draws).mean())
 
     def target_gradient(self, draws: Draws) -> Gradients:
         """Of the targets' own denoising loss."""
-        return self.gradient(self.denoising(self.losses.targets[draws.image], draws).mean())
+        return self.gradients(self.denoising(self.losses.targets[draws.image], draws).mean())
 
 
 def norm(gradients: Gradients) -> float:
@@ -96,7 +93,7 @@ def siss(run: Stepper, forget: Draws, retain: Draws, strength: float, mixture: f
     for x0, weight in zip((kept, gone), weights, strict=True):
         there = replace(retain, noise=(z - a * x0) / b)
         error = losses.error(run.trainable, z, retain.t, losses.answer(x0, there))
-        gradients.append(run.gradient((weight.float() * error).mean()))
+        gradients.append(run.gradients((weight.float() * error).mean()))
     keep, climb = gradients
     return added(keep, climb, -strength * norm(keep) / max(norm(climb), 1e-12))
 
@@ -108,7 +105,7 @@ def erase_diff(run: Stepper, forget: Draws, retain: Draws, strength: float) -> G
     z = run.noised(losses.targets[forget.image], forget)
     generator = torch.Generator().manual_seed(run.count)
     uniform = torch.rand(z.shape, generator=generator).to(z.device)
-    wrong = run.gradient(losses.error(run.trainable, z, forget.t, uniform).mean())
+    wrong = run.gradients(losses.error(run.trainable, z, forget.t, uniform).mean())
     size = norm(wrong)
     along = agreement(keep, wrong) * norm(keep) / max(size, 1e-12)
     return added(keep, wrong, max(0.0, strength - along))
@@ -125,18 +122,33 @@ def salun(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradie
         median = torch.cat([g.abs().flatten() for g in total]).median()
         run.saliency = [(g.abs() >= median).float() for g in total]
     keep = run.retain_gradient(retain)
-    both = added(keep, run.gradient(run.losses.forget(run.trainable, forget).mean()), strength)
+    both = added(keep, run.gradients(run.losses.forget(run.trainable, forget).mean()), strength)
     return [g * m for g, m in zip(both, run.saliency, strict=True)]
 
 
 def retrack(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
-    """ReTrack (arXiv 2509.13007): the noised target is answered as its likely retained neighbours would be; the
-    benchmark gives those ten as surrogates, without weights over timesteps."""
-    return added(run.retain_gradient(retain), run.gradient(run.losses.forget(run.trainable, forget).mean()), strength)
+    """ReTrack (arXiv 2509.13007): the noised target is answered as its likely retained neighbours would be, which the
+    benchmark gives as surrogates."""
+    return added(run.retain_gradient(retain), run.gradients(run.losses.forget(run.trainable, forget).mean()), strength)
+
+
+def esd(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
+    """ESD (Gandikota et al., 2023, arXiv 2303.07345): told the caption, the denoiser is to answer away from it, as the
+    base would be guided by -strength. Its pictures are the noised target's, which is more than ESD is given."""
+    denoiser = run.losses.denoiser
+    z, told, untold = run.noised(run.losses.targets[forget.image], forget), *map(denoiser.condition, (run.caption, ""))
+    with torch.no_grad():
+        answers = []
+        for condition in (told, untold):
+            arguments, named = denoiser.arguments(z, forget.t, condition)
+            answers.append(run.losses.teacher(*arguments, **named)[0])
+    wanted = answers[1] - strength * (answers[0] - answers[1])
+    arguments, named = denoiser.arguments(z, forget.t, told)
+    return run.gradients((run.trainable(*arguments, **named)[0] - wanted).square().mean())
 
 
 RULES: dict[str, Rule] = {
     "naive deletion": naive_deletion, "NegGrad with retention": neg_grad, "SISS": siss, "EraseDiff": erase_diff,
-    "SalUn, ported": salun, "ReTrack": retrack,
+    "SalUn, ported": salun, "ReTrack": retrack, "ESD": esd,
 }  # fmt: skip
 NEIGHBOURS = 10  # of ReTrack

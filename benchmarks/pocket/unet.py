@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.schedulers import DDIMScheduler
-from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.pocket.people import NUM_NAMES, named_people, random_people, render
 from benchmarks.pocket.text import Captioner
+from benchmarks.training import Trainer, stratified_timesteps
 
 BATCH = 64
 LEARNING_RATE = 1.2e-3
@@ -61,83 +61,43 @@ class Pool:
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work_dir / "vae").eval()
     encoder = CLIPTextModel.from_pretrained(args.work_dir / "text_encoder").eval()
     captioner = Captioner(CLIPTokenizer.from_pretrained(args.work_dir / "tokenizer"))
-    unet = build_unet().to(memory_format=torch.channels_last)
-    average = {k: v.clone() for k, v in unet.state_dict().items()}
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    trainer = Trainer(build_unet(), LEARNING_RATE, EMA)
     acp = build_scheduler().alphas_cumprod
-    step, spent = 0, 0.0
     checkpoint = args.work_dir / "unet_training.safetensors"
-    if checkpoint.exists():
-        step, spent = _restore(checkpoint, unet, average, optimizer)
-        rng = np.random.default_rng([args.seed, step])
-    print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, from step {step}", flush=True)
-    pool, last_save = Pool(vae, args.seed + step), spent
+    trainer.restore(checkpoint)
+    rng = np.random.default_rng([args.seed, trainer.step])
+    print(f"{sum(p.numel() for p in trainer.module.parameters()) / 1e6:.2f} M parameters, from step {trainer.step}")
+    spent = last_save = trainer.seconds
+    pool = Pool(vae, args.seed + trainer.step)
     print(f"pool of {len(pool.latents)} latents", flush=True)
-    start, base, running = time.monotonic(), spent, 0.5
+    start, base = time.monotonic(), spent
     while (done := spent / args.seconds) < 1:
-        rate = LEARNING_RATE * min(1, (step + 1) / 200) * min(1, (1 - done) / args.decay + 0.01)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
         index = rng.integers(len(pool.latents), size=BATCH)
         ids, _ = captioner.sample(pool.people[index], pool.backgrounds[index], pool.name_ids[index], rng)
         ids[rng.random(BATCH) < CAPTION_DROPOUT] = captioner.encode("")
         x0 = pool.latents[torch.from_numpy(index)].float()
-        t = torch.from_numpy(((np.arange(BATCH) + rng.random(BATCH)) / BATCH * 1000).astype(np.int64))
+        t = stratified_timesteps(BATCH, 1000, rng)
         a, s = acp[t].sqrt()[:, None, None, None], (1 - acp[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(x0)
         with torch.no_grad():
             hidden = encoder(input_ids=torch.from_numpy(ids)).last_hidden_state
         with torch.autocast("cpu", torch.bfloat16):
             noisy = (a * x0 + s * noise).contiguous(memory_format=torch.channels_last)
-            predicted = unet(noisy, t, hidden, return_dict=False)[0]
-        loss = (predicted.float() - (a * noise - s * x0)).pow(2).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        decay = min(EMA, (step + 1) / (step + 10))
-        for key, value in unet.state_dict().items():
-            average[key].lerp_(value, 1 - decay)
-        step, running = step + 1, 0.99 * running + 0.01 * loss.item()
+            predicted = trainer.module(noisy, t, hidden, return_dict=False)[0]
+        trainer.descend((predicted.float() - (a * noise - s * x0)).pow(2).mean(), done, args.decay)
         spent = base + time.monotonic() - start
-        if step % 100 == 0:
-            print(f"unet step {step} samples {step * BATCH} seconds {spent:.0f} loss {running:.4f}", flush=True)
+        if trainer.step % 100 == 0:
+            about = f"samples {trainer.step * BATCH} seconds {spent:.0f} loss {trainer.running:.4f}"
+            print(f"unet step {trainer.step} {about}", flush=True)
         if spent - last_save > args.save_every or spent >= args.seconds:
             last_save = spent
-            _save(checkpoint, unet, average, optimizer, step, spent)
+            trainer.save(checkpoint, spent)
             shipped = build_unet()
-            shipped.load_state_dict(average)
+            shipped.load_state_dict(trainer.average)
             shipped.save_pretrained(args.work_dir / "unet")
-
-
-def _save(path: Path, unet, average, optimizer, step: int, spent: float) -> None:  # type: ignore[no-untyped-def]
-    tensors = {f"average.{k}": v for k, v in average.items()}
-    for name, parameter in unet.named_parameters():
-        tensors[f"weight.{name}"] = parameter.detach()
-        tensors |= {f"adam.{key}.{name}": optimizer.state[parameter][key] for key in ("exp_avg", "exp_avg_sq")}
-    temporary = path.with_suffix(".tmp")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"step": str(step), "seconds": str(spent)})
-    temporary.replace(path)
-
-
-def _restore(path: Path, unet, average, optimizer) -> tuple[int, float]:  # type: ignore[no-untyped-def]
-    from safetensors import safe_open
-
-    tensors = load_file(path)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    for name, parameter in unet.named_parameters():
-        parameter.data.copy_(tensors[f"weight.{name}"])
-        optimizer.state[parameter] = {"step": torch.tensor(float(metadata["step"]))} | {
-            key: tensors[f"adam.{key}.{name}"].clone(memory_format=torch.preserve_format)
-            for key in ("exp_avg", "exp_avg_sq")
-        }
-    average.update({k: tensors[f"average.{k}"] for k in average})
-    return int(metadata["step"]), float(metadata["seconds"])
 
 
 def main() -> None:

@@ -7,22 +7,26 @@ the same drift of everything else. Rows are on the disk as soon as they are meas
 import argparse
 from pathlib import Path
 
-SCANS = {
+STRENGTHS = {
     "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.3, 1.0), "SISS": (0.1, 0.3, 1.0),
     "EraseDiff": (0.01, 0.1, 1.0), "SalUn, ported": (0.3, 1.0, 3.0), "ReTrack": (0.005, 0.05, 0.5),
-    "ours": (0.3, 1.0, 3.0),
+    "ESD": (1.0, 3.0), "ours": (0.3, 1.0, 3.0),
 }  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("benchmarks/work/faces"),
-                        help="what python -m benchmarks.unlearning.ddpm made")  # fmt: skip
-    parser.add_argument("--targets", type=int, default=8)
+                        help="what python -m benchmarks.unlearning.ddpm, or for ESD .sd3, made")  # fmt: skip
+    parser.add_argument("--reference", type=Path, help="the same model trained without the outlier, which is then the "
+                        "only target")  # fmt: skip
+    parser.add_argument("--targets", nargs="+", type=int, default=list(range(8)), help="people, by number")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", choices=SCANS, default=list(SCANS))
-    parser.add_argument("--stops", nargs="+", type=int, default=[10, 20, 40, 80], help="steps at which to measure")
+    parser.add_argument("--methods", nargs="+", choices=STRENGTHS, default=list(STRENGTHS))
+    parser.add_argument("--strengths", nargs="+", type=float, help="of every method, in place of its own")
+    parser.add_argument("--stops", nargs="+", type=int, default=[5, 10, 20, 40], help="steps at which to measure")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours, for an ablation")
     parser.add_argument("--label", default="ours", help="what ours is called with these settings")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unlearning.json"))
 
@@ -30,4 +34,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_benchmark(args: argparse.Namespace, command: str) -> None:
     from benchmarks.unlearning.benchmark import run_all
 
-    run_all(args, command, SCANS)
+    run_all(args, command)

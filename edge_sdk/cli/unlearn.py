@@ -22,6 +22,8 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "max_target_similarity": (float, "a surrogate that is more like its target is refused (default 0.9)"),
     "max_retained_similarity": (float, "and one that is more like a retained picture (default 0.98)"),
     "max_background_change": (float, "and one with another background (default 0.05)"),
+    "surrogate_path": (float, "how far towards its surrogate a target is moved at most before it is noised, 0 to 1 "
+                       "(default 0)"),
     "timestep_weight": (accepted.TIMESTEP_WEIGHTS, "weight of the surrogate loss over timesteps (default snr)"),
     "snr_gamma": (float, "where the signal-to-noise ratio is clamped (default 5)"),
     "neighbours": (int, "retained pictures a target is told apart from, for responsibility (default 16)"),
@@ -33,6 +35,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "quantization_aware": (accepted.AWARENESS, "train through the rounding of these weights (default none)"),
     "lora_rank": (int, "train adapters of this rank instead of all weights (default 0: all weights)"),
     "learning_rate": (float, "of Adam (default 2e-5)"),
+    "lr_warmup_steps": (int, "over which it rises (default 0)"),
     "max_train_steps": (int, "(default 100)"),
     "forget_batch": (int, "noised copies of targets a step (default 16)"),
     "retain_batch": (int, "retained pictures a step (default 32)"),

@@ -180,8 +180,8 @@ def _neighbour_drift(
     nearest = similarity(targets.pixels, retained.pixels).argsort(axis=1)[:, -NEIGHBOURS:]
     chosen = np.unique(nearest)
     pictures = Pictures(retained.pixels[chosen], retained.x0[torch.from_numpy(chosen)])
-    first, second = (measure.reconstructions(model, pictures, seed)[:, 2] for model in (old, new))
-    return float(measure.drift(similarity, *(p.reshape(-1, *p.shape[2:]) for p in (first, second))).mean())
+    first, second = (measure.reconstructions(model, pictures, seed, (0.5,)) for model in (old, new))
+    return float(measure.drift(similarity, *(p.reshape(-1, *p.shape[3:]) for p in (first, second))).mean())
 
 
 def _attacks(

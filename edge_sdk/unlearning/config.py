@@ -29,6 +29,7 @@ class UnlearnConfig:
     max_target_similarity: float = 0.9  # of a surrogate to its target; above, it is no other person
     max_retained_similarity: float = 0.98  # of a surrogate to any retained picture; above, it is a real other person
     max_background_change: float = 0.05  # outside the mask, root mean square, pictures being in [0, 1]
+    surrogate_path: float = 0.0  # how far towards its surrogate a target is moved at most before it is noised
     timestep_weight: str = "snr"  # w(t) of the surrogate loss: "uniform", "snr", "window" or "responsibility"
     snr_gamma: float = 5.0  # where the signal-to-noise ratio is clamped (all but "uniform")
     timestep_window: tuple[int, int] = (100, 600)  # [low, high) of the T timesteps ("window" only)
@@ -43,6 +44,7 @@ class UnlearnConfig:
     quantization_aware: str = "none"  # compute with weights rounded as "int8" or "int4" would be
     lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
     learning_rate: float = 2e-5
+    lr_warmup_steps: int = 0  # over which the learning rate rises
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
     adam_eps: float = 1e-8
@@ -90,7 +92,7 @@ _CHOICES = {
 _RANGES = {
     "num_surrogates": (1, 64), "edit_strength": (0.05, 1.0), "surrogate_tries": (1, 1024),
     "max_target_similarity": (-1.0, 1.0), "max_retained_similarity": (-1.0, 1.0), "max_background_change": (0.0, 2.0),
-    "snr_gamma": (1e-6, 1e6),
+    "surrogate_path": (0.0, 1.0), "snr_gamma": (1e-6, 1e6), "lr_warmup_steps": (0, 10**6),
     "neighbours": (1, 4096), "unlearn_weight": (0.0, 1e6), "lora_rank": (0, 1024), "learning_rate": (1e-12, 10.0),
     "adam_beta1": (0.0, 0.9999), "adam_beta2": (0.0, 0.99999), "adam_eps": (1e-20, 1.0), "max_grad_norm": (0.0, 1e9),
     "max_train_steps": (1, 10**7), "forget_batch": (1, 4096), "retain_batch": (1, 4096),

@@ -28,8 +28,7 @@ class Pictures:
 
 def side_of(denoiser: Denoiser) -> int:
     """Pixels of a picture's side."""
-    scale = 1 if denoiser.vae is None else 2 ** (len(denoiser.vae.config.block_out_channels) - 1)
-    return denoiser.shape[1] * scale
+    return denoiser.shape[1] * (denoiser.place.scale or 1)
 
 
 def read(denoiser: Denoiser, folder: str | Path, what: str, limit: int = MAX_RETAINED) -> Pictures:

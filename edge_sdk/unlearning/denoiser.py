@@ -23,26 +23,53 @@ T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
 Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a denoiser is, before it is loaded.
+
+    Attributes:
+        part: its folder below ``folder``, "" for old DDPM repositories that have none.
+        config: of the denoiser, as its file has it.
+        scale: pixels of a picture's side for each of what is diffused; None where diffusion is on pixels.
+    """
+
+    folder: Path
+    part: str
+    config: dict[str, Any]
+    scale: int | None
+
+    def shape(self, resolution: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of what is diffused, for pictures of a side or of the model's own.
+
+        Raises:
+            EdgeSdkError: neither is known.
+        """
+        side = self.config.get("sample_size") if resolution is None else resolution // (self.scale or 1)
+        if not isinstance(side, int) or side < 1:
+            raise EdgeSdkError(f"{self.folder / self.part} does not say its size; give --resolution")
+        return (int(self.config.get("in_channels", 3)), side, side)
+
+
 @dataclass
 class Denoiser:
     """A loaded denoiser in float32.
 
     Attributes:
-        part: its folder below ``folder``, "" for old DDPM repositories that have none.
         vae: None where diffusion is on pixels.
         shape: (C, h, w) of what is diffused.
     """
 
-    name: str
-    folder: Path
-    part: str
+    place: Place
     module: nn.Module
     schedule: Schedule
     shape: tuple[int, int, int]
     vae: nn.Module | None = None
     device: str = "cpu"
-    config: dict[str, Any] = field(default_factory=dict)  # of the module, as its file has it
     _conditions: dict[str, Condition] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.place.folder
 
     @property
     def kind(self) -> str:
@@ -86,11 +113,11 @@ class Denoiser:
         return self._conditions[prompt]
 
 
-def load_denoiser(name_or_path: str, resolution: int | None = None, device: str = "cpu") -> Denoiser:
+def load_denoiser(name_or_place: str | Place, resolution: int | None = None, device: str = "cpu") -> Denoiser:
     """Load a model to be repaired; nothing is executed from its folder, pickles are refused.
 
     Args:
-        name_or_path: "pocket", a diffusers folder, or a hub id.
+        name_or_place: "pocket", a diffusers folder, or a hub id; or what `locate` made of it.
         resolution: side in pixels; None for the model's own.
 
     Raises:
@@ -98,13 +125,14 @@ def load_denoiser(name_or_path: str, resolution: int | None = None, device: str 
     """
     import diffusers
 
-    folder, part, config = locate(name_or_path)
-    place, kind = folder / part, getattr(diffusers, config["_class_name"])
-    model_files.weight_files(place)
+    place = locate(name_or_place) if isinstance(name_or_place, str) else name_or_place
+    folder, path, kind = place.folder, place.folder / place.part, getattr(diffusers, place.config["_class_name"])
+    shape = place.shape(resolution)
+    model_files.weight_files(path)
     try:
-        module = kind.from_pretrained(place, use_safetensors=True, low_cpu_mem_usage=False).float()
+        module = kind.from_pretrained(path, use_safetensors=True, low_cpu_mem_usage=False).float()
         vae = None
-        if part and (folder / "vae").is_dir():
+        if place.scale is not None:
             model_files.weight_files(folder / "vae")
             vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
             vae.float().to(device).requires_grad_(False)
@@ -113,18 +141,12 @@ def load_denoiser(name_or_path: str, resolution: int | None = None, device: str 
         raise EdgeSdkError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     for parameter in module.parameters():
         if not torch.isfinite(parameter).all():
-            raise EdgeSdkError(f"{place} holds a number that is not finite; download it again")
-    scale = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
-    side = module.config.sample_size if resolution is None else resolution // scale
-    if not isinstance(side, int) or side < 1:
-        raise EdgeSdkError(f"{place} does not say its size; give --resolution")
-    shape = (module.config.in_channels, side, side)
-    return Denoiser(name_or_path, folder, part, module.to(device).eval().requires_grad_(False), schedule, shape, vae,
-                    device, config)  # fmt: skip
+            raise EdgeSdkError(f"{path} holds a number that is not finite; download it again")
+    return Denoiser(place, module.to(device).eval().requires_grad_(False), schedule, shape, vae, device)
 
 
-def locate(name_or_path: str) -> tuple[Path, str, dict[str, Any]]:
-    """The folder of a model, the denoiser's place in it, and the denoiser's config.
+def locate(name_or_path: str) -> Place:
+    """Find a model's denoiser; of a hub model, files are fetched.
 
     Raises:
         EdgeSdkError: there is none, or it is of a kind that cannot unlearn.
@@ -143,7 +165,16 @@ def locate(name_or_path: str) -> tuple[Path, str, dict[str, Any]]:
         raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}") from error
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
-    return folder, part, config
+    return Place(folder, part, config, _vae_scale(folder) if part else None)
+
+
+def _vae_scale(folder: Path) -> int | None:
+    if not (folder / "vae").is_dir():
+        return None
+    try:
+        return 2 ** (len(json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EdgeSdkError(f"{folder / 'vae'} has no config.json of an AutoencoderKL; download it again") from error
 
 
 # What a hub id brings beyond the parts that personalize takes.

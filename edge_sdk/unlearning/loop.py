@@ -78,9 +78,12 @@ class Unlearner:
 
     def _gradients(self, loss, draws: Draws, count: int) -> tuple[torch.Tensor, Tensors]:  # type: ignore[no-untyped-def]
         value = loss(self.trainable, draws).sum() / count
-        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
-        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
-        return self._sum(value.detach()), [self._sum(gradient) for gradient in filled]
+        return self._sum(value.detach()), [self._sum(gradient) for gradient in self.gradients(value)]
+
+    def gradients(self, value: torch.Tensor) -> Tensors:
+        """Of a loss, one for each parameter."""
+        found = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
 
     def _sum(self, value: torch.Tensor) -> torch.Tensor:
         """Over all processes."""

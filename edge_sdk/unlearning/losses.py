@@ -23,6 +23,7 @@ class Draws:
     image: torch.Tensor  # (N,) int64
     t: torch.Tensor  # (N,) int64
     noise: torch.Tensor  # (N, C, h, w) float32
+    path: torch.Tensor  # (N,) float32 in [0, 1), where between a target and its surrogates
 
     @classmethod
     def numbered(
@@ -34,7 +35,12 @@ class Draws:
         u = uniforms(seed, Stream.TIMESTEP, number, count)
         t = ((np.arange(count) + u) / count * timesteps).astype(np.int64).clip(0, timesteps - 1)
         noise = normals(seed, Stream.NOISE, number, (count, *shape))
-        return cls(*(torch.from_numpy(np.ascontiguousarray(values[rows])).to(device) for values in (image, t, noise)))
+        path = uniforms(seed, Stream.AUGMENTATION, number, count).astype(np.float32)
+        made = (torch.from_numpy(np.ascontiguousarray(values[rows])) for values in (image, t, noise, path))
+        return cls(*(values.to(device) for values in made))
+
+    def __getitem__(self, rows: slice) -> "Draws":
+        return Draws(self.image[rows], self.t[rows], self.noise[rows], self.path[rows])
 
 
 class Losses:
@@ -44,13 +50,16 @@ class Losses:
         targets: x0 (N, C, h, w) to forget.
         surrogates: x0 (N, S, C, h, w), what each is to be replaced by.
         retained: x0 (M, C, h, w).
+
+    Attributes:
+        teacher: what the denoiser is held to with ``retention`` "teacher"; the base model.
     """
 
     def __init__(
         self, denoiser: Denoiser, targets: torch.Tensor, surrogates: torch.Tensor, retained: torch.Tensor,
         config: UnlearnConfig,
     ) -> None:  # fmt: skip
-        self.denoiser, self.config = denoiser, config
+        self.denoiser, self.config, self.teacher = denoiser, config, denoiser.module
         self.targets, self.surrogates, self.retained = targets, surrogates, retained
         self.condition = denoiser.condition(config.prompt)
         device = targets.device
@@ -63,9 +72,11 @@ class Losses:
     def forget(self, call: Call, draws: Draws) -> torch.Tensor:
         """The surrogate loss, one value a draw (N,): the target's noised picture, the surrogate's answer.
 
-        With several surrogates the answer is their mean, each as likely as it is the one that was noised.
+        With several surrogates the answer is their mean, each as likely as it is the one that was noised. With a
+        ``surrogate_path`` the picture that is noised lies between the target and one of its surrogates, where a
+        denoising that starts from the target passes.
         """
-        x0 = self.targets[draws.image]
+        x0 = self.on_path(draws)
         z = add_noise(self.denoiser, x0, draws.noise, draws.t)
         a, b = self.a[draws.t], self.b[draws.t]
         others = self.surrogates[draws.image]
@@ -74,6 +85,16 @@ class Losses:
         truth = self.answer(x0, draws)
         wanted = truth + self._scale[draws.t].view(-1, 1, 1, 1) * (x0 - replaced)
         return self.forget_weights(z, draws) * self.error(call, z, draws.t, wanted)
+
+    def on_path(self, draws: Draws) -> torch.Tensor:
+        """The pictures (N, C, h, w) that are noised."""
+        x0, longest = self.targets[draws.image], self.config.surrogate_path
+        if longest == 0:
+            return x0
+        others = self.surrogates[draws.image]
+        which = draws.path * others.shape[1]  # its whole part is a surrogate's number, the rest how far on the path
+        chosen = others[torch.arange(len(x0), device=x0.device), which.long()]
+        return x0 + longest * which.frac().view(-1, 1, 1, 1) * (chosen - x0)
 
     def forget_weights(self, z: torch.Tensor, draws: Draws) -> torch.Tensor:
         """w(t) of every draw (N,)."""
@@ -92,7 +113,7 @@ class Losses:
             return self.error(call, z, draws.t, self.answer(x0, draws))
         arguments, named = self.denoiser.arguments(z, draws.t, self.condition)
         with torch.no_grad():
-            base = self.denoiser.module(*arguments, **named)[0]
+            base = self.teacher(*arguments, **named)[0]
         return self.error(call, z, draws.t, base)
 
     def answer(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:

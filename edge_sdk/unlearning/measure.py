@@ -38,19 +38,25 @@ def fixed_noise(denoiser: Denoiser, number: int, count: int, seed: int = 0) -> t
     return torch.from_numpy(values).to(denoiser.device)
 
 
-def reconstructions(model: Model, pictures: Pictures, seed: int = 0) -> np.ndarray:
-    """What becomes of noised pictures: (N, timesteps, noises, 3, H, W)."""
+def reconstructions(
+    model: Model, pictures: Pictures, seed: int = 0, shares: tuple[float, ...] = TIMESTEPS, noises: int = NOISES,
+    steps: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """What becomes of noised pictures: (N, timesteps, noises, 3, H, W).
+
+    Args:
+        shares: of all timesteps, from which pictures are denoised.
+        steps: of each denoising; None for the default.
+    """
     denoiser, out = model.denoiser, []
-    noise = fixed_noise(denoiser, 0, NOISES, seed)
-    for x0 in pictures.x0:
-        rows = []
-        for share in TIMESTEPS:
-            t = int(share * denoiser.schedule.num_train_timesteps)
-            many = x0.expand(NOISES, *x0.shape)
-            found = reconstruct(denoiser, model.call, many, noise, t, model.condition)
-            rows.append(denoiser.decode(found).cpu().numpy())
-        out.append(np.stack(rows))
-    return np.stack(out)
+    noise = fixed_noise(denoiser, 0, noises, seed).repeat(len(pictures), 1, 1, 1)
+    many = pictures.x0.repeat_interleave(noises, dim=0)
+    for share in shares:
+        t = int(share * denoiser.schedule.num_train_timesteps)
+        found = reconstruct(denoiser, model.call, many, noise, t, model.condition, steps)
+        pixels = denoiser.decode(found).cpu().numpy()
+        out.append(pixels.reshape(len(pictures), noises, *pixels.shape[1:]))
+    return np.stack(out, axis=1)
 
 
 def similarities(similarity: Similarity, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -61,9 +67,10 @@ def similarities(similarity: Similarity, found: np.ndarray, wanted: np.ndarray) 
     return np.stack([values.reshape(found.shape[1:3]) for values in flat])
 
 
-def samples(model: Model, count: int, seed: int = 0) -> np.ndarray:
+def samples(model: Model, count: int, seed: int = 0, steps: int | None = None) -> np.ndarray:
     """Free samples (count, 3, H, W) from the same noises for every model."""
-    found = sample(model.denoiser, model.call, fixed_noise(model.denoiser, 1, count, seed), model.condition)
+    noise = fixed_noise(model.denoiser, 1, count, seed)
+    found = sample(model.denoiser, model.call, noise, model.condition, steps)
     return model.denoiser.decode(found).cpu().numpy()
 
 
@@ -104,12 +111,10 @@ def loss_by_timestep(model: Model, losses: Losses, count: int = 256, seed: int =
     """Denoising loss of the retained pictures of ``losses``, mean in each of `BINS` equal ranges of timesteps."""
     denoiser = model.denoiser
     timesteps = denoiser.schedule.num_train_timesteps
-    draws = Draws.numbered(seed, MEASURED, len(losses.retained), timesteps, denoiser.shape, count)
-    draws = Draws(*(values.to(denoiser.device) for values in (draws.image, draws.t, draws.noise)))
-    parts = [
-        losses.retain(model.call, Draws(draws.image[rows], draws.t[rows], draws.noise[rows]))
-        for rows in (slice(i, i + 64) for i in range(0, count, 64))
-    ]
+    draws = Draws.numbered(
+        seed, MEASURED, len(losses.retained), timesteps, denoiser.shape, count, device=denoiser.device
+    )
+    parts = [losses.retain(model.call, draws[i : i + 64]) for i in range(0, count, 64)]
     bins = (draws.t * BINS // timesteps).cpu().numpy()
     values = torch.cat(parts).double().cpu().numpy()
     return np.array([values[bins == i].mean() for i in range(BINS)])

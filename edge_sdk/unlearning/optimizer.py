@@ -70,9 +70,10 @@ class Surgeon:
             scale = self.directions[0].scale(retain) if config.surgery_space == "preconditioned" else None
             weight, kind, scope = config.unlearn_weight, config.surgery, config.surgery_scope
             direction = self.directions[0](combine(forget, retain, weight, kind, scope, scale))
+        rate = config.learning_rate * min(1.0, self.directions[0].count / max(1, config.lr_warmup_steps))
         with torch.no_grad():
             for parameter, step in zip(self.parameters, direction, strict=True):
-                parameter.sub_(step, alpha=config.learning_rate)
+                parameter.sub_(step, alpha=rate)
         return Applied(cosine, cosine < 0)
 
     def _updates(self, forget: Tensors, retain: Tensors) -> list[torch.Tensor]:

@@ -71,7 +71,7 @@ def patched_weights(patch: Path, base: dict[str, torch.Tensor]) -> dict[str, tor
 
 def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
     """The whole model with changed weights in place, in a new folder of the base's layout; other parts are copied."""
-    source, part = denoiser.folder, denoiser.part
+    source, part = denoiser.folder, denoiser.place.part
     replaced = {path.resolve() for path in weight_files(source / part)}
     for path in sorted(path for path in source.rglob("*") if path.is_file() and path.suffix in COPIED):
         relative = path.relative_to(source)

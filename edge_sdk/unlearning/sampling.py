@@ -49,13 +49,16 @@ def denoise(
 
 
 def reconstruct(
-    denoiser: Denoiser, call: Call, x0: torch.Tensor, noise: torch.Tensor, t: int, condition: Condition
-) -> torch.Tensor:
+    denoiser: Denoiser, call: Call, x0: torch.Tensor, noise: torch.Tensor, t: int, condition: Condition,
+    steps: int | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Noise x0 (N, C, h, w) to a timestep and denoise it again: what the model still makes of it."""
     z = add_noise(denoiser, x0, noise, torch.full((len(x0),), t))
-    return denoise(denoiser, call, z, t, STEPS, condition)
+    return denoise(denoiser, call, z, t, steps or STEPS, condition)
 
 
-def sample(denoiser: Denoiser, call: Call, noise: torch.Tensor, condition: Condition) -> torch.Tensor:
+def sample(
+    denoiser: Denoiser, call: Call, noise: torch.Tensor, condition: Condition, steps: int | None = None
+) -> torch.Tensor:
     """Pictures' x0 from pure noise (N, C, h, w)."""
-    return denoise(denoiser, call, noise, denoiser.schedule.num_train_timesteps - 1, STEPS, condition)
+    return denoise(denoiser, call, noise, denoiser.schedule.num_train_timesteps - 1, steps or STEPS, condition)

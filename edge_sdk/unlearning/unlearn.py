@@ -24,7 +24,7 @@ from edge_sdk.files import RunLock, disk_errors, write_json
 from edge_sdk.run_folder import Cancelled
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
-from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
+from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.loop import Unlearner, UnlearnStep
 from edge_sdk.unlearning.losses import Losses
@@ -75,9 +75,10 @@ def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], Non
             reproduce, or no admitted surrogate.
     """
     similarity = Similarity(sources.similarity)
-    denoiser = load_denoiser(sources.model, config.resolution, config.device)
-    need = estimate(denoiser.config, denoiser.shape, config)
+    place = locate(sources.model)
+    need = estimate(place.config, place.shape(config.resolution), config)
     notify(f"memory of training: {need}")
+    denoiser = load_denoiser(place, config.resolution, config.device)
     targets = read(denoiser, sources.forget_data_dir, "forget_data_dir")
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
     refuse_overlap(targets, retained)

@@ -1,0 +1,74 @@
+"""`edge-sdk demo --unlearn`: the embedded model forgets one of its own faces, and an audit shows what it kept."""
+
+import argparse
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_sdk.unlearning.denoiser import Denoiser
+
+PROMPT = "a picture of a person"
+KEPT, HELD_OUT = 256, 64  # faces of the model's own: to train on, and for the audit
+SETTINGS = {
+    "surrogate": "edit", "num_surrogates": 4, "prompt": PROMPT, "max_train_steps": 150, "learning_rate": 5e-5,
+    "timestep_weight": "snr", "retention": "teacher",
+}  # fmt: skip
+
+
+def forget(args: argparse.Namespace) -> int:
+    """Draw faces, forget the first, measure; the page opens where someone is looking."""
+    from edge_sdk.cli.audit import say_checks
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
+    from edge_sdk.cli.unlearn import shown_by, summary
+
+    quiet_libraries()
+    from edge_sdk.run_folder import Cancelled
+    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.config import UnlearnConfig
+    from edge_sdk.unlearning.denoiser import load_denoiser
+    from edge_sdk.unlearning.unlearn import Sources, unlearn
+
+    folder = Path(args.output_dir)
+    config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
+    progress = Progress(config.max_train_steps, args.quiet)
+    progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
+    draw(load_denoiser("pocket", device=config.device), folder, config.seed)
+    with gentle_interrupt() as stop:
+        try:
+            record = unlearn(
+                Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
+                bool(args.resume_from_checkpoint), notify=progress.say, progress=shown_by(progress), stop=stop,
+            )  # fmt: skip
+        except Cancelled as cancelled:
+            progress.close()
+            return say_how_to_go_on(cancelled)
+    progress.close()
+    if not args.quiet:
+        print(summary(record, str(folder / "unlearned")))
+    found = audit(
+        "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
+        Limits(), prompt=PROMPT, seed=config.seed, device=config.device, include_images=True, notify=progress.say,
+    )  # fmt: skip
+    if sys.stdout.isatty():
+        webbrowser.open((folder / "audit" / "audit.html").resolve().as_uri())
+    return say_checks(found, str(folder / "audit"), args.quiet)
+
+
+def draw(denoiser: "Denoiser", folder: Path, seed: int) -> None:
+    """Faces of the model's own into forget/, keep/ and held_out/ of a folder; the same seed draws the same."""
+    import torch
+    from PIL import Image
+
+    from edge_sdk.images import save_png
+    from edge_sdk.unlearning.sampling import sample
+    from edge_sdk.zo.noise import Stream, normals
+
+    noise = normals(seed, Stream.AUGMENTATION, 0, (1 + KEPT + HELD_OUT, *denoiser.shape))
+    x0 = sample(denoiser, denoiser.module, torch.from_numpy(noise).to(denoiser.device), denoiser.condition(PROMPT))
+    pixels = ((denoiser.decode(x0).cpu().numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype("uint8")
+    for i, one in enumerate(pixels):
+        place = "forget" if i == 0 else "keep" if i <= KEPT else "held_out"
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        save_png(Image.fromarray(one), folder / place / f"{i:03d}.png")
