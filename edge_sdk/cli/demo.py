@@ -11,6 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", metavar="DIR", help="a new folder for the results; with --web for the bundle, "
                         "which is otherwise kept for this once")  # fmt: skip
     parser.add_argument("--web", action="store_true", help="in a browser instead: serve a page on this computer")
+    parser.add_argument("--unlearn", action="store_true", help="instead: the embedded model forgets one of its own "
+                        "faces, and a page shows what it kept")  # fmt: skip
     parser.add_argument("--bundle", metavar="DIR", help="with --web: a folder that edge-sdk export wrote")
     parser.add_argument("--port", type=int, metavar="N", help="with --web (default: any that is free)")
     add_resume(parser)
@@ -21,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.errors import EdgeSdkError
 
+    if args.web and args.unlearn:
+        raise EdgeSdkError("both web and unlearn are given; give one of them")
     if args.web:
         from edge_sdk.cli.web import serve
 
@@ -30,6 +34,10 @@ def run(args: argparse.Namespace) -> int:
             raise EdgeSdkError(f"--{name} is for the page only; add --web")
     if args.output_dir is None:
         raise EdgeSdkError("output_dir is not given; give --output_dir, a new folder for the results, or --web")
+    if args.unlearn:
+        from edge_sdk.cli.forget import forget
+
+        return forget(args)
     return learn(args)
 
 

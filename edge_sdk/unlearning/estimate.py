@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import T5_TOKENS
@@ -56,6 +57,24 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     return Estimate(FLOAT * weights / 1e6, FLOAT * trained * (3 + moments) / 1e6, saved / 1e6)
 
 
+class _Attention(torch.autograd.Function):
+    """Keeps what fused attention keeps; on the meta device PyTorch would keep all scores as well."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(*query.shape[:-1], value.shape[-1], device=query.device)
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+
+class _FusedAttention(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            given = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            return _Attention.apply(given["query"], given["key"], given["value"])
+        return func(*args, **(kwargs or {}))
+
+
 def _saved_bytes(module: torch.nn.Module, shape: tuple[int, int, int], batch: int) -> int:
     """What autograd keeps of a forward pass, weights aside."""
     own = {p.untyped_storage()._cdata for p in module.parameters()}
@@ -71,7 +90,7 @@ def _saved_bytes(module: torch.nn.Module, shape: tuple[int, int, int], batch: in
     held: list[torch.Tensor] = []
     z, t = torch.empty(batch, *shape, device="meta"), torch.empty(batch, device="meta")
     config = module.config
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with _FusedAttention(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         if type(module).__name__ == "SD3Transformer2DModel":
             hidden = torch.empty(batch, SD3_TOKENS, config.joint_attention_dim, device="meta")
             pooled = torch.empty(batch, config.pooled_projection_dim, device="meta")

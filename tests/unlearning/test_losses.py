@@ -23,17 +23,19 @@ def drawn(denoiser: Denoiser, images: int, count: int = 6) -> Draws:
     return Draws.numbered(0, 5, images, denoiser.schedule.num_train_timesteps, denoiser.shape, count)
 
 
+@pytest.mark.parametrize("path", [0.0, 0.8])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_surrogate_loss_is_the_denoising_loss_of_the_surrogate_at_the_noised_target(
-    model_of: dict[str, Path], pictures: dict[str, Path], family: str
+    model_of: dict[str, Path], pictures: dict[str, Path], family: str, path: float
 ) -> None:
-    losses = losses_of(model_of[family], pictures, timestep_weight="uniform")
+    losses = losses_of(model_of[family], pictures, timestep_weight="uniform", surrogate_path=path)
     denoiser, draws = losses.denoiser, drawn(losses.denoiser, 2)
     found = losses.forget(denoiser.module, draws)
     for i in range(len(draws.t)):
         t = int(draws.t[i])
         a, b = (float(values[t]) for values in denoiser.schedule.coefficients())
         x_f, x_s = losses.targets[draws.image[i]], losses.surrogates[draws.image[i], 0]
+        x_f = x_f + path * draws.path[i] * (x_s - x_f)
         z = a * x_f + b * draws.noise[i]
         noise = (z - a * x_s) / b
         wanted = {"epsilon": noise, "v_prediction": a * noise - b * x_s, "flow": noise - x_s}
@@ -86,4 +88,19 @@ def test_timesteps_are_stratified_and_processes_share_them() -> None:
     assert [int(t) // 125 for t in whole.t] == list(range(8))
     parts = [Draws.numbered(7, 3, 5, 1000, (3, 4, 4), 8, slice(rank, None, 2)) for rank in range(2)]
     for rank, part in enumerate(parts):
-        assert (part.t == whole.t[rank::2]).all() and (part.noise == whole.noise[rank::2]).all()
+        for field in ("image", "t", "noise", "path"):
+            assert torch.equal(getattr(part, field), getattr(whole, field)[rank::2])
+
+
+def test_a_path_leads_to_every_surrogate(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
+    one = losses_of(model_of["ddpm"], pictures, surrogate_path=1.0)
+    surrogates = torch.stack([one.surrogates[:, 0], -one.surrogates[:, 0]], dim=1)
+    two = Losses(one.denoiser, one.targets, surrogates, one.retained, one.config)
+    draws = drawn(one.denoiser, 2, 64)
+    moved, x0 = two.on_path(draws) - two.targets[draws.image], two.targets[draws.image]
+    along = [
+        (moved * (s - x0)).sum((1, 2, 3)) / (s - x0).square().sum((1, 2, 3)) for s in surrogates[draws.image].unbind(1)
+    ]
+    first = draws.path < 0.5
+    torch.testing.assert_close(torch.where(first, *along), (2 * draws.path).frac())
+    assert 16 < int(first.sum()) < 48

@@ -111,3 +111,14 @@ def test_clipping_keeps_the_direction_and_bounds_the_length() -> None:
     short = clipped(gradients, 0.5)
     assert dot(short, short) == pytest.approx(0.25) and agreement(short, gradients) == pytest.approx(1)
     assert dot(clipped(gradients, 0), gradients) == pytest.approx(dot(gradients, gradients))
+
+
+def test_the_first_steps_are_short_where_the_rate_warms_up() -> None:
+    start = [torch.ones(3)]
+    lengths = []
+    for warm in (0, 4):
+        parameters = [p.clone() for p in start]
+        surgeon = Surgeon(parameters, UnlearnConfig(surgery="none", lr_warmup_steps=warm))
+        surgeon.apply([torch.ones(3)], [torch.ones(3)])
+        lengths.append(float((parameters[0] - start[0]).norm()))
+    assert lengths[1] == pytest.approx(lengths[0] / 4, rel=1e-3)
