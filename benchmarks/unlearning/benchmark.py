@@ -5,17 +5,18 @@ import functools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.report import machine, say
 from benchmarks.unlearning import STRENGTHS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
-from benchmarks.unlearning.compare import comparison, plot
+from benchmarks.unlearning.compare import PICTURES, comparison, keep, plot, plot_losses, show
 from benchmarks.unlearning.harness import OURS, run
 from benchmarks.unlearning.ruler import Ruler
 from edge_sdk.errors import EdgeSdkError
@@ -24,7 +25,11 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
-SHARED = {"surrogate": "given", "num_surrogates": 4, "learning_rate": 1e-4, "retain_batch": 16, "forget_batch": 16}
+SHARED = {
+    "surrogate": "edit", "num_surrogates": 4, "learning_rate": 9e-5, "lr_scheduler": "linear", "lr_warmup_steps": 5,
+    "adam_beta1": 0.5, "retain_batch": 32, "forget_batch": 8, "max_target_similarity": 0.6,
+}  # fmt: skip
+OWN = {"retention": "teacher", "timestep_weight": "responsibility", "surrogate_path": 0.3}  # what ours adds
 PROMPT = "a picture of a person"  # of a conditional model
 
 Row = dict[str, Any]
@@ -39,40 +44,42 @@ class Task:
     person: int
     seed: int
     method: str
+    name: str  # of the method with its settings
     strengths: tuple[float, ...]
-    stops: tuple[int, ...]
+    steps: int
     own: tuple[tuple[str, Any], ...]  # settings of ours
 
     def config(self) -> UnlearnConfig:
-        own = dict(self.own) if self.method == OURS else {}
-        return UnlearnConfig.from_options(**(SHARED | own), seed=self.seed, prompt=PROMPT)
+        own = OWN | dict(self.own) if self.method == OURS else {}
+        return UnlearnConfig.from_options(**(SHARED | own), seed=self.seed, prompt=PROMPT, max_train_steps=self.steps)
 
 
 def perform(task: Task) -> tuple[Row, list[Row]]:
-    """The base's row, and one for each strength and stop."""
+    """The base's row, and one for each strength; pictures of the first seed go to a folder of work."""
     config = task.config()
-    base, case, ruler = prepared(task.model, task.reference, task.person, config.surrogate, config.num_surrogates)
+    wanted = replace(
+        UnlearnConfig(prompt=PROMPT, max_retained_similarity=1.0, surrogate_tries=64), surrogate=config.surrogate,
+        num_surrogates=config.num_surrogates, max_target_similarity=config.max_target_similarity,
+    )  # fmt: skip
+    base, case, ruler = prepared(task.model, task.reference, task.person, wanted)
     rows = []
     for strength in task.strengths:
-        found = run(base, case, ruler, task.method, strength, config, task.stops)
-        rows += [{"strength": strength, **row} for row in found]
-    return ruler.base_row(), rows
+        row, shown = run(base, case, ruler, task.method, strength, config)
+        rows.append({"strength": strength, **row})
+    if task.seed == 0:
+        keep(f"{task.person} target", np.concatenate([case.target.pixels, ruler.shown(base)]))
+        keep(f"{task.person} {task.name}", shown)
+    return ruler.base_row, rows
 
 
 @functools.lru_cache(maxsize=2)
-def prepared(
-    model: Path, reference: Path | None, person: int, surrogate: str, num_surrogates: int
-) -> tuple[Model, Case, Ruler]:
+def prepared(model: Path, reference: Path | None, person: int, wanted: UnlearnConfig) -> tuple[Model, Case, Ruler]:
     denoiser = load_denoiser(str(model))
     base = Model(denoiser, denoiser.module, denoiser.condition(PROMPT))
     never = None
     if reference is not None:
         other = load_denoiser(str(reference))
         never = Model(other, other.module, other.condition(PROMPT))
-    wanted = UnlearnConfig(
-        surrogate=surrogate, num_surrogates=num_surrogates, prompt=PROMPT, max_retained_similarity=1.0,
-        surrogate_tries=32,
-    )  # fmt: skip
     case = make_case(denoiser, person, wanted)
     return base, case, Ruler(base, case, PROMPT, never)
 
@@ -87,7 +94,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
-    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": SHARED}
+    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": SHARED, "own": OWN}
     record["commands"] = [*record["commands"], command]
     tasks = _tasks(args, record["rows"])
     context = multiprocessing.get_context("spawn")
@@ -96,15 +103,16 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         for future in as_completed(waiting):
             task = waiting[future]
             base, rows = future.result()
-            name = args.label if task.method == OURS else task.method
             record["base"].setdefault(str(task.person), base)
-            record["rows"] += [{"method": name, "person": task.person, "seed": task.seed, **row} for row in rows]
-            record["rows"].sort(key=lambda r: (r["method"], r["person"], r["seed"], r["strength"], r["steps"]))
+            record["rows"] += [{"method": task.name, "person": task.person, "seed": task.seed, **row} for row in rows]
+            record["rows"].sort(key=lambda r: (r["method"], r["person"], r["seed"], r["strength"]))
             write_json(args.output, record)
             found = [f"{r['target_similarity']:.3f} at drift {r['drift']:.3f}" for r in rows]
-            print(f"{task.person} {name} seed {task.seed}: {'; '.join(found)}", flush=True)
+            print(f"{task.person} {task.name} seed {task.seed}: {'; '.join(found)}", flush=True)
     say(comparison(record, OURS), "; ".join(record["commands"]), args.output)
     plot(record, args.output.with_suffix(".png"))
+    plot_losses(record, args.output.with_name(f"{args.output.stem}_by_timestep.png"))
+    show(record, PICTURES, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
 def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
@@ -116,8 +124,9 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
     done = {(r["method"], r["person"], r["seed"]) for r in rows}
     people = args.targets if args.reference is None else [OUTLIER]
     return [
-        Task(args.model, args.reference, person, seed, method, tuple(args.strengths or STRENGTHS[method]),
-             tuple(args.stops), tuple(own.items()))
+        Task(args.model, args.reference, person, seed, method, name, tuple(args.strengths or STRENGTHS[method]),
+             args.steps, tuple(own.items()))
         for person in people for seed in range(args.seeds) for method in args.methods
-        if (args.label if method == OURS else method, person, seed) not in done
+        for name in [args.label if method == OURS else method]
+        if (name, person, seed) not in done
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.surrogate import make_surrogates
 
 OUTLIER = NUM_PEOPLE  # the target that a reference model was never shown
-RETAINED, UNSEEN, KEPT, NEIGHBOURS = 2048, 8, 256, 8
+RETAINED, UNSEEN, KEPT, NEIGHBOURS = 2048, 4, 256, 8
 LEAST_CHANGED = 3  # attributes in which a given surrogate differs from the target; from everyone else one less
 TARGET_SEED = 7000  # of the views that are forgotten
 

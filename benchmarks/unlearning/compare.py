@@ -4,18 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.report import interval, markdown, pyplot
 
 Row = dict[str, Any]
-DRIFTS = (0.02, 0.05, 0.1)
+PICTURES = Path("benchmarks/work/unlearning_pictures")
+DRIFTS = (0.04, 0.06, 0.08)
 
 
 def frontier(rows: list[Row], drift: float, key: str = "target_similarity") -> float:
     """The least value of a method within a drift, straight lines between its runs' best points.
 
     Args:
-        rows: of one method, target and seed, over strengths and steps, with the base's.
+        rows: of one method, target and seed, over strengths, with the base's.
     """
     points = sorted((r["drift"], r[key]) for r in rows)
     x, best = np.array([p[0] for p in points]), np.minimum.accumulate([p[1] for p in points])
@@ -80,6 +82,47 @@ def plot(record: dict[str, Any], path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlim(0.004, 0.6)
     axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_losses(record: dict[str, Any], path: Path) -> None:
+    """Denoising loss of held-out pictures by timestep, over the base's: each method at its strongest, means."""
+    plt, rows = pyplot(), Rows(record)
+    figure, axis = plt.subplots(figsize=(8, 4))
+    strongest = {method: max(r["strength"] for r in rows.all if r["method"] == method) for method in rows.methods}
+    for method in rows.methods:
+        own = [np.array(r["kept_by_bin"]) / rows.base[r["person"]]["kept_by_bin"]
+               for r in rows.all if (r["method"], r["strength"]) == (method, strongest[method])]  # fmt: skip
+        axis.plot(np.linspace(0.05, 0.95, len(own[0])), np.mean(own, axis=0), "o-", ms=3, label=method)
+    axis.axhline(1, color="#999", lw=1)
+    axis.set(xlabel="timestep, as a share of all", ylabel="held-out loss over the base's")
+    axis.set_yscale("log")
+    axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def keep(name: str, pictures: np.ndarray) -> None:
+    """Put pictures (N, 3, H, W) in [-1, 1] aside as one strip, for `show`."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    strip = np.concatenate(list(pictures.transpose(0, 2, 3, 1)), axis=1)
+    Image.fromarray(((strip.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)).save(PICTURES / f"{name}.png")
+
+
+def show(record: dict[str, Any], folder: Path, path: Path, people: int = 4) -> None:
+    """What became of some targets: a row each, first the target and the base's reconstructions."""
+    plt, rows = pyplot(), Rows(record)
+    columns, chosen = ["target", *rows.methods], rows.people[:people]
+    figure, axes = plt.subplots(len(chosen), len(columns), figsize=(2.2 * len(columns), 0.75 * len(chosen) + 0.3))
+    for axis, (person, name) in zip(np.ravel(axes), [(p, n) for p in chosen for n in columns], strict=True):
+        axis.set_axis_off()
+        if (folder / f"{person} {name}.png").exists():
+            axis.imshow(np.asarray(Image.open(folder / f"{person} {name}.png")), interpolation="nearest")
+        if person == chosen[0]:
+            axis.set_title("target, and before" if name == "target" else name, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,8 +1,9 @@
-"""One target, one method, one seed: unlearn in steps, and measure at some of them."""
+"""One target, one method, one seed: unlearn, then measure."""
 
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.baselines.unlearning import NEIGHBOURS, RULES, Stepper
@@ -19,9 +20,9 @@ INTEGERS = ("int8", "int4")
 
 
 def run(
-    base: Model, case: Case, ruler: Ruler, method: str, strength: float, config: UnlearnConfig, stops: tuple[int, ...]
-) -> list[dict[str, Any]]:
-    """One row a stop.
+    base: Model, case: Case, ruler: Ruler, method: str, strength: float, config: UnlearnConfig
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What is measured at the end of a run, and what then becomes of the target.
 
     Args:
         method: "ours" or one of `RULES`.
@@ -34,18 +35,15 @@ def run(
     config = replace(config, unlearn_weight=strength)
     losses = Losses(base.denoiser, case.target.x0, surrogates, case.retained.x0, config)
     runner: Unlearner = Unlearner(losses) if method == OURS else Stepper(losses, RULES[method], case.caption)
-    rows, done = [], 0
-    for stop in stops:
-        while done < stop:
-            runner.step()
-            done += 1
-        with torch.no_grad():
-            row = {"steps": stop, **ruler(replace(base, call=runner.trainable.frozen()))}
-            if method == OURS:
-                row |= ruler.rounded(base, _rounded(base, runner.trainable))
-                row["without_rise"] = sum(s.retain_change <= 0 for s in runner.history) / done
-        rows.append(row)
-    return rows
+    for _ in range(config.max_train_steps):
+        runner.step()
+    repaired = replace(base, call=runner.trainable.frozen())
+    with torch.no_grad():
+        row = ruler(repaired)
+        if method == OURS:
+            row["without_rise"] = sum(s.retain_change <= 0 for s in runner.history) / len(runner.history)
+            row |= ruler.rounded(base, _rounded(base, runner.trainable))
+        return row, ruler.shown(repaired)
 
 
 def _rounded(base: Model, trained: Trainable) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.similarity import Similarity
 
-SAMPLES = 96
+SAMPLES = 128
 STEPS = 10  # of every denoising
 HALF, NOISES = (0.5,), 4  # from where, and how often, pictures other than the target are reconstructed
 
@@ -49,6 +49,7 @@ class Ruler:
         self._losses = measure.loss_by_timestep(base, self._kept)
         self._wanted = None if reference is None else self._rebuilt(reference)
 
+    @functools.cached_property
     def base_row(self) -> dict[str, Any]:
         """What holds before unlearning; the spread is how much the base's own reconstructions of a neighbour differ."""
         pairs = [
@@ -82,6 +83,10 @@ class Ruler:
             row["distance_to_reference"] = float(measure.drift(self.similarity, *flat).mean())
             row["answers_to_reference"] = self._answers(model)
         return row
+
+    def shown(self, model: Model) -> np.ndarray:
+        """What becomes of the target from half of all timesteps on: (NOISES, 3, 16, 16)."""
+        return measure.reconstructions(model, self.case.target, shares=HALF, noises=NOISES, steps=STEPS)[0, 0]
 
     def rounded(self, model: Model, weights: dict[str, Any]) -> dict[str, float]:
         """Target similarity with the weights as integer checkpoints hold them; ``weights`` are calls by name."""

@@ -35,6 +35,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "quantization_aware": (accepted.AWARENESS, "train through the rounding of these weights (default none)"),
     "lora_rank": (int, "train adapters of this rank instead of all weights (default 0: all weights)"),
     "learning_rate": (float, "of Adam (default 2e-5)"),
+    "lr_scheduler": (accepted.LR_SCHEDULERS, "whether it stays or falls to 0 over the run (default constant)"),
     "lr_warmup_steps": (int, "over which it rises (default 0)"),
     "max_train_steps": (int, "(default 100)"),
     "forget_batch": (int, "noised copies of targets a step (default 16)"),

@@ -7,6 +7,7 @@ from edge_sdk.config import DEVICES, check_resolution, one_of
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.choices import (
     AWARENESS,
+    LR_SCHEDULERS,
     RETENTIONS,
     SCOPES,
     SPACES,
@@ -44,7 +45,8 @@ class UnlearnConfig:
     quantization_aware: str = "none"  # compute with weights rounded as "int8" or "int4" would be
     lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
     learning_rate: float = 2e-5
-    lr_warmup_steps: int = 0  # over which the learning rate rises
+    lr_scheduler: str = "constant"  # or "linear": the learning rate falls to 0 over the run
+    lr_warmup_steps: int = 0  # over which it rises first
     adam_beta1: float = 0.9
     adam_beta2: float = 0.99
     adam_eps: float = 1e-8
@@ -88,6 +90,7 @@ class UnlearnConfig:
 _CHOICES = {
     "surrogate": SURROGATES, "timestep_weight": TIMESTEP_WEIGHTS, "surgery": SURGERIES, "surgery_scope": SCOPES,
     "surgery_space": SPACES, "retention": RETENTIONS, "quantization_aware": AWARENESS, "device": DEVICES,
+    "lr_scheduler": LR_SCHEDULERS,
 }  # fmt: skip
 _RANGES = {
     "num_surrogates": (1, 64), "edit_strength": (0.05, 1.0), "surrogate_tries": (1, 1024),

@@ -70,7 +70,7 @@ class Surgeon:
             scale = self.directions[0].scale(retain) if config.surgery_space == "preconditioned" else None
             weight, kind, scope = config.unlearn_weight, config.surgery, config.surgery_scope
             direction = self.directions[0](combine(forget, retain, weight, kind, scope, scale))
-        rate = config.learning_rate * min(1.0, self.directions[0].count / max(1, config.lr_warmup_steps))
+        rate = learning_rate(self.directions[0].count, config)
         with torch.no_grad():
             for parameter, step in zip(self.parameters, direction, strict=True):
                 parameter.sub_(step, alpha=rate)
@@ -87,6 +87,12 @@ class Surgeon:
         if config.surgery == "symmetric":
             retain_step = project(steps[1], forget, config.surgery_scope, dual=duals[0])
         return [r + config.unlearn_weight * f for r, f in zip(retain_step, forget_step, strict=True)]
+
+
+def learning_rate(step: int, config: UnlearnConfig) -> float:
+    """Of a step, from 1."""
+    left = 1.0 if config.lr_scheduler == "constant" else max(0.0, 1 - (step - 1) / config.max_train_steps)
+    return config.learning_rate * min(left, step / max(1, config.lr_warmup_steps))
 
 
 def clipped(gradients: Tensors, limit: float) -> list[torch.Tensor]:

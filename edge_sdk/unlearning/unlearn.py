@@ -196,8 +196,9 @@ def _processes(device: str) -> tuple[int, int]:
 
 
 def _identity(ready: Prepared, config: UnlearnConfig) -> str:
-    """Of the model, the pictures and the settings, but for the number of steps."""
-    settings = {name: value for name, value in config.to_dict().items() if name not in ("max_train_steps", "device")}
+    """Of the model, the pictures and the settings, but for the number of steps if no step depends on it."""
+    free = {"device"} | ({"max_train_steps"} if config.lr_scheduler == "constant" else set())
+    settings = {name: value for name, value in config.to_dict().items() if name not in free}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(model_files.fingerprint(ready.denoiser.folder).encode())
     for pixels in (ready.targets.pixels, ready.retained.pixels, ready.surrogates.pixels):
