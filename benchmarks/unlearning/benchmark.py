@@ -25,11 +25,7 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
-SHARED = {
-    "surrogate": "edit", "num_surrogates": 4, "learning_rate": 9e-5, "lr_scheduler": "linear", "lr_warmup_steps": 5,
-    "adam_beta1": 0.5, "retain_batch": 32, "forget_batch": 8, "max_target_similarity": 0.6,
-}  # fmt: skip
-OWN = {"retention": "teacher", "timestep_weight": "responsibility", "surrogate_path": 0.3}  # what ours adds
+SHARED = {"learning_rate": 9e-5}  # the rest is the product's default, but for what `Stepper` turns off
 PROMPT = "a picture of a person"  # of a conditional model
 
 Row = dict[str, Any]
@@ -50,7 +46,7 @@ class Task:
     own: tuple[tuple[str, Any], ...]  # settings of ours
 
     def config(self) -> UnlearnConfig:
-        own = OWN | dict(self.own) if self.method == OURS else {}
+        own = dict(self.own) if self.method == OURS else {}
         return UnlearnConfig.from_options(**(SHARED | own), seed=self.seed, prompt=PROMPT, max_train_steps=self.steps)
 
 
@@ -94,7 +90,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
-    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": SHARED, "own": OWN}
+    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": SHARED}
     record["commands"] = [*record["commands"], command]
     tasks = _tasks(args, record["rows"])
     context = multiprocessing.get_context("spawn")
@@ -126,7 +122,7 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
     return [
         Task(args.model, args.reference, person, seed, method, name, tuple(args.strengths or STRENGTHS[method]),
              args.steps, tuple(own.items()))
-        for person in people for seed in range(args.seeds) for method in args.methods
+        for seed in range(args.seeds) for person in people for method in args.methods
         for name in [args.label if method == OURS else method]
         if (name, person, seed) not in done
     ]  # fmt: skip

@@ -95,7 +95,7 @@ def audit(
     """
     from edge_sdk.unlearning.report import page
 
-    config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device)
+    config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device, retention="data")
     similarity, folder = Similarity(similarity_name), Path(output_dir)
     base, repaired = (load_denoiser(name, resolution, device) for name in (before, after))
     if (base.kind, base.shape) != (repaired.kind, repaired.shape):

@@ -24,35 +24,33 @@ class UnlearnConfig:
     """Everything but the model, the pictures and the place of the results."""
 
     surrogate: str = "edit"  # what replaces a target: "edit" (by the model), "nearest" retained picture, or "given"
-    num_surrogates: int = 1  # made for each target; more than one plants no single new attractor
+    num_surrogates: int = 4  # made for each target; more than one plants no single new attractor
     edit_strength: float = 0.7  # how far a target is noised before it is denoised again, as a share of all timesteps
-    surrogate_tries: int = 8  # edits that are made until enough are admitted
-    max_target_similarity: float = 0.9  # of a surrogate to its target; above, it is no other person
+    surrogate_tries: int = 16  # edits that are made until enough are admitted
+    max_target_similarity: float = 0.6  # of a surrogate to its target; above, it is no other person
     max_retained_similarity: float = 0.98  # of a surrogate to any retained picture; above, it is a real other person
     max_background_change: float = 0.05  # outside the mask, root mean square, pictures being in [0, 1]
-    surrogate_path: float = 0.0  # how far towards its surrogate a target is moved at most before it is noised
-    timestep_weight: str = "snr"  # w(t) of the surrogate loss: "uniform", "snr", "window" or "responsibility"
+    surrogate_path: float = 0.3  # how far towards its surrogate a target is moved at most before it is noised
+    timestep_weight: str = "responsibility"  # w(t) of the surrogate loss, or "uniform", "snr", "window"
     snr_gamma: float = 5.0  # where the signal-to-noise ratio is clamped (all but "uniform")
     timestep_window: tuple[int, int] = (100, 600)  # [low, high) of the T timesteps ("window" only)
     neighbours: int = 16  # retained pictures that a target is told apart from ("responsibility" only)
     surgery: str = "one_sided"  # "none", "one_sided" (retention has priority) or "symmetric"
     surgery_scope: str = "global"  # projected over all weights together ("global") or "tensor" by tensor
     surgery_space: str = "update"  # what is projected: the "gradient", it "preconditioned" by Adam, or Adam's "update"
-    retention: str = (
-        "data"  # what retained pictures are held to: their own noise ("data") or the base model ("teacher")
-    )
+    retention: str = "teacher"  # what retained pictures are held to: the base model, or their own noise ("data")
     unlearn_weight: float = 1.0  # of the surrogate loss beside the retain loss
     quantization_aware: str = "none"  # compute with weights rounded as "int8" or "int4" would be
     lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
-    learning_rate: float = 2e-5
-    lr_scheduler: str = "constant"  # or "linear": the learning rate falls to 0 over the run
-    lr_warmup_steps: int = 0  # over which it rises first
-    adam_beta1: float = 0.9
+    learning_rate: float = 5e-5
+    lr_scheduler: str = "linear"  # the learning rate falls to 0 over the run, or is "constant"
+    lr_warmup_steps: int = 5  # over which it rises first
+    adam_beta1: float = 0.5  # retention answers drift the sooner, the less it remembers
     adam_beta2: float = 0.99
     adam_eps: float = 1e-8
     max_grad_norm: float = 1.0  # of each of the two gradients; 0: no limit
     max_train_steps: int = 100
-    forget_batch: int = 16  # noised copies of the targets a step
+    forget_batch: int = 8  # noised copies of the targets a step
     retain_batch: int = 32  # retained pictures a step
     prompt: str = ""  # what a conditional model is told, the same for targets and retained pictures
     resolution: int | None = None  # side in pixels; None: the model's own

@@ -5,7 +5,7 @@ real person be replaced by another.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,13 @@ def make_surrogates(
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
     given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir")
-    if given is not None and len(given) != len(targets) * config.num_surrogates:
-        raise EdgeSdkError(
-            f"surrogate_data_dir holds {len(given)} pictures for {len(targets)} targets with {config.num_surrogates} "
-            "each; give so many, in the order of the targets' names"
-        )
+    if given is not None:
+        if len(given) % len(targets):
+            raise EdgeSdkError(
+                f"surrogate_data_dir holds {len(given)} pictures for {len(targets)} targets; give as many for each, in "
+                "the order of the targets' names"
+            )
+        config = replace(config, num_surrogates=len(given) // len(targets))
     known = similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):

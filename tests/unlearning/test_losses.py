@@ -49,7 +49,7 @@ def test_the_surrogate_loss_is_the_denoising_loss_of_the_surrogate_at_the_noised
 def test_a_target_that_is_its_own_surrogate_has_the_retain_loss(
     model_of: dict[str, Path], pictures: dict[str, Path], family: str
 ) -> None:
-    made = losses_of(model_of[family], pictures, timestep_weight="uniform")
+    made = losses_of(model_of[family], pictures, timestep_weight="uniform", retention="data")
     same = Losses(made.denoiser, made.targets, made.targets[:, None], made.targets, made.config)
     draws = drawn(made.denoiser, 2)
     torch.testing.assert_close(same.forget(made.denoiser.module, draws), same.retain(made.denoiser.module, draws))
@@ -65,7 +65,7 @@ def test_the_base_model_as_a_teacher_costs_nothing_before_training(
 
 
 def test_several_surrogates_answer_as_their_likely_mean(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
-    one = losses_of(model_of["ddpm"], pictures, timestep_weight="uniform")
+    one = losses_of(model_of["ddpm"], pictures, timestep_weight="uniform", surrogate_path=0.0)
     twice = one.surrogates.repeat(1, 2, 1, 1, 1)
     two = Losses(one.denoiser, one.targets, twice, one.retained, one.config)
     draws = drawn(one.denoiser, 2)

@@ -7,6 +7,8 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.optimizer import Surgeon, clipped
 from edge_sdk.unlearning.surgery import agreement, combine, project
 
+STEADY = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
+
 
 def tensors(*seeds: int) -> list[list[torch.Tensor]]:
     made = []
@@ -73,7 +75,7 @@ def test_steps_of_adam_do_not_work_against_retention_in_the_space_of_updates(sco
     """Gradients that differ a hundredfold from weight to weight: there surgery on gradients fails under Adam."""
     scales = [torch.logspace(-2, 2, 12).view(3, 4), torch.logspace(2, -2, 5)]
     config = UnlearnConfig(
-        surgery_scope=scope, surgery_space="update", max_grad_norm=0, learning_rate=1.0, adam_beta1=0.0
+        surgery_scope=scope, surgery_space="update", max_grad_norm=0, learning_rate=1.0, adam_beta1=0.0, **STEADY
     )
     parameters = [torch.zeros(3, 4), torch.zeros(5)]
     surgeon = Surgeon(parameters, config)
@@ -92,7 +94,15 @@ def test_steps_of_adam_do_not_work_against_retention_in_the_space_of_updates(sco
 
 def test_adam_is_that_of_pytorch() -> None:
     gradients = tensors(*range(5))
-    config = UnlearnConfig(surgery="none", max_grad_norm=0, unlearn_weight=0.0, learning_rate=0.01, adam_beta2=0.9)
+    config = UnlearnConfig(
+        surgery="none",
+        max_grad_norm=0,
+        unlearn_weight=0.0,
+        learning_rate=0.01,
+        adam_beta1=0.9,
+        adam_beta2=0.9,
+        **STEADY,
+    )
     own = [torch.ones(3, 4), torch.ones(5)]
     surgeon = Surgeon(own, config)
     theirs = [torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Parameter(torch.ones(5))]
@@ -113,12 +123,17 @@ def test_clipping_keeps_the_direction_and_bounds_the_length() -> None:
     assert dot(clipped(gradients, 0), gradients) == pytest.approx(dot(gradients, gradients))
 
 
-def test_the_first_steps_are_short_where_the_rate_warms_up() -> None:
-    start = [torch.ones(3)]
-    lengths = []
-    for warm in (0, 4):
-        parameters = [p.clone() for p in start]
-        surgeon = Surgeon(parameters, UnlearnConfig(surgery="none", lr_warmup_steps=warm))
-        surgeon.apply([torch.ones(3)], [torch.ones(3)])
-        lengths.append(float((parameters[0] - start[0]).norm()))
-    assert lengths[1] == pytest.approx(lengths[0] / 4, rel=1e-3)
+def test_the_rate_warms_up_and_falls() -> None:
+    """Adam's steps on a gradient that stays the same are as long as the rate."""
+
+    def lengths(**options: object) -> list[float]:
+        parameter, out = torch.zeros(1), []
+        surgeon = Surgeon([parameter], UnlearnConfig(surgery="none", learning_rate=1.0, max_train_steps=4, **options))
+        for _ in range(4):
+            before = float(parameter)
+            surgeon.apply([torch.ones(1)], [torch.ones(1)])
+            out.append(before - float(parameter))
+        return out
+
+    assert lengths(lr_scheduler="constant", lr_warmup_steps=2) == pytest.approx([0.5, 1, 1, 1])
+    assert lengths(lr_scheduler="linear", lr_warmup_steps=0) == pytest.approx([1, 0.75, 0.5, 0.25])

@@ -180,12 +180,11 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
     [
         (["--surrogate", "edit"], "go together"),
         (["--max_target_similarity", "-1"], "0 of 1 surrogates are admitted"),
-        (["--learning_rate", "10"], "the loss is not finite"),
-        (["--num_surrogates", "2"], "2 targets with 2 each"),
+        (["--learning_rate", "10", "--lr_warmup_steps", "0"], "the loss is not finite"),
         (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
         (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
     ],
-    ids=["edit and given", "not admitted", "not finite", "too few surrogates", "no such similarity", "resume"],
+    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume"],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_leave_nothing(
     model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -193,6 +192,20 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:  # fmt: skip
     one_line(capsys, command(model_of["ddpm"], *more), said)
     assert not (tmp_path / "out").exists()
+
+
+def test_surrogates_are_as_many_for_each_target(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    more = shutil.copytree(pictures["given"], tmp_path / "more")
+    arguments = [str(more) if entry == str(pictures["given"]) else entry for entry in command(model_of["ddpm"])]
+    shutil.copy(pictures["retain"] / "0.png", more / "2.png")
+    one_line(capsys, arguments, "3 pictures for 2 targets")
+    shutil.copy(pictures["retain"] / "1.png", more / "3.png")
+    assert main(arguments) == 0
+    record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
+    assert [len(many) for many in record["surrogates"]] == [2, 2]
 
 
 def test_models_that_cannot_unlearn_are_named(
