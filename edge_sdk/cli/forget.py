@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 PROMPT = "a picture of a person"
 KEPT, HELD_OUT = 256, 64  # faces of the model's own: to train on, and for the audit
-SETTINGS = {
-    "surrogate": "edit", "num_surrogates": 4, "prompt": PROMPT, "max_train_steps": 150, "learning_rate": 5e-5,
-    "timestep_weight": "snr", "retention": "teacher",
-}  # fmt: skip
+SAMPLES = 256  # free samples of each model
+SETTINGS = {"prompt": PROMPT, "max_train_steps": 80, "learning_rate": 3e-5, "unlearn_weight": 3.0}
 
 
 def forget(args: argparse.Namespace) -> int:
@@ -49,7 +47,8 @@ def forget(args: argparse.Namespace) -> int:
         print(summary(record, str(folder / "unlearned")))
     found = audit(
         "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
-        Limits(), prompt=PROMPT, seed=config.seed, device=config.device, include_images=True, notify=progress.say,
+        Limits(), count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
+        notify=progress.say,
     )  # fmt: skip
     if sys.stdout.isatty():
         webbrowser.open((folder / "audit" / "audit.html").resolve().as_uri())

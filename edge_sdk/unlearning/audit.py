@@ -74,7 +74,7 @@ class Pictured:
     """What the page shows beside the figures: arrays of pictures (N, 3, H, W)."""
 
     samples: dict[str, np.ndarray]  # "before", "after"
-    reconstructions: dict[str, np.ndarray]  # by "before" and form, one a target
+    reconstructions: dict[str, np.ndarray]  # by "before" and form, a few of each target: (N, few, 3, H, W)
     targets: np.ndarray
 
 
@@ -159,7 +159,7 @@ def measured(
     }  # fmt: skip
     notify("recovery attacks")
     found["attacks"] = _attacks(old, new, targets, similarity, config)
-    return found, Pictured(drawn, {form: values[:, 2, 0] for form, values in rebuilt.items()}, targets.pixels)
+    return found, Pictured(drawn, {form: values[:, 2, :4] for form, values in rebuilt.items()}, targets.pixels)
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -188,12 +188,12 @@ def _attacks(
     old: Model, new: Model, targets: Pictures, similarity: Similarity, config: UnlearnConfig
 ) -> dict[str, Any]:
     """Inversion, and showing the target again, beside a picture that no model has seen: the target mirrored."""
-    inversion = {
-        name: float(np.diag(similarity(measure.inverted(model, targets), targets.pixels)).mean())
-        for name, model in (("before", old), ("after", new))
-    }
     mirrored = np.ascontiguousarray(targets.pixels[..., ::-1])
     control = Pictures(mirrored, new.denoiser.encode(torch.from_numpy(mirrored).to(new.denoiser.device)))
+    inversion = {
+        name: float(np.diag(similarity(measure.inverted(model, pictures), pictures.pixels)).mean())
+        for name, model, pictures in (("before", old, targets), ("after", new, targets), ("control", new, control))
+    }
     relearning: dict[str, list[float]] = {}
     for name, pictures in (("target", targets), ("control", control)):
         relearning[name] = [

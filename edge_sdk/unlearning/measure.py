@@ -143,7 +143,10 @@ def inverted(model: Model, pictures: Pictures) -> np.ndarray:
 
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     """KID (Binkowski et al., 2018) between sets of feature vectors of length 1, (N, F) and (M, F): the unbiased squared
-    MMD of the kernel (cosine + 1)^3. It is not comparable with KID on Inception features."""
+    MMD of the kernel (cosine + 1)^3. It is not comparable with KID on Inception features.
+
+    Of sets of one size pairs of the same row are left out: they may come from the same noise.
+    """
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return (x.astype(np.float64) @ y.T.astype(np.float64) + 1) ** 3
@@ -152,4 +155,8 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
         values = kernel(x, x)
         return float((values.sum() - np.trace(values)) / (len(x) * (len(x) - 1)))
 
-    return within(first) + within(second) - 2 * float(kernel(first, second).mean())
+    between = kernel(first, second)
+    if len(first) == len(second):
+        count = len(first)
+        return within(first) + within(second) - 2 * float((between.sum() - np.trace(between)) / (count * (count - 1)))
+    return within(first) + within(second) - 2 * float(between.mean())

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from edge_sdk.unlearning.audit import Pictured
 
 SHOWN = 24  # samples of each model
-TILE = 64  # pixels, least side of a picture
+TILE = 64  # pixels, of a picture
+FORMS = {"before": "before", "float": "after", "int8": "after, int8", "int4": "after, int4"}
 NAMES = {
     "target_similarity": "target similarity, worst target",
     "hit_rate": "free samples most like a target, upper 95 % bound",
@@ -48,7 +49,7 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         "<h2>Forgetting</h2><p>Similarity of a target to what becomes of it when it is noised to a share of all "
         "timesteps and denoised again, mean over noises and targets.</p>",
         _table(["weights", *(f"from {share:g} T" for share in (0.1, 0.25, 0.5, 0.75))], [
-            [{"before": "before", "float": "after"}.get(form, f"after, {form}"), *values["by_timestep"]]
+            [FORMS[form], *values["by_timestep"]]
             for form, values in forgetting.items()
         ]),
         "<p>Free samples that are more like a target than like any retained picture: "
@@ -58,23 +59,34 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
                  "free samples from the same noises: before (upper half) and after"),
         f"<p>Kernel distance of the two sets in these features: {integrity['kernel_distance']:.2g}.</p>",
         chart(integrity["loss_by_timestep"], "denoising loss of retained pictures by timestep, in tenths"),
-        "<h2>Recovery attacks</h2><p>Inversion (the model's own address of a target, denoised again): "
-        f"similarity {attacks['inversion']['before']:.3f} before, {attacks['inversion']['after']:.3f} after. "
-        "Relearning: the target, or for control a picture that no model has seen (the target mirrored), is shown for "
-        "some steps. Only a target that comes back faster than the control is evidence of what is left.</p>",
+        "<h2>Recovery attacks</h2><p>Inversion (the model's own address of a picture, denoised again): similarity "
+        f"{attacks['inversion']['before']:.3f} before, {attacks['inversion']['after']:.3f} after, and "
+        f"{attacks['inversion']['control']:.3f} for a control that no model has seen, the target mirrored. Relearning: "
+        "the target or the control is shown for some steps. Only what a target gives away and the control does not is "
+        "evidence of what is left.</p>",
         _table(["steps", *map(str, attacks["relearning_steps"])],
                [[name, *values] for name, values in attacks["relearning"].items()]),
     ]  # fmt: skip
     if include_images:
-        rows = [shown.targets, *shown.reconstructions.values()]
-        caption = "targets; from half of all timesteps on: " + ", ".join(shown.reconstructions)
-        parts.insert(6, _picture(grid(rows), caption))
+        parts.insert(6, _targets(shown))
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of unlearning</title>'
         f"<style>{_STYLE}</style>"
         f"<body>{body}</body></html>\n"
     )
+
+
+def _targets(shown: "Pictured") -> str:
+    """A table with a row for each target: it, and what becomes of it."""
+    few = {"target": shown.targets[:, None], **shown.reconstructions}
+    head = "".join(f"<th>{html.escape(FORMS.get(form, form))}</th>" for form in few)
+    rows = [
+        "<tr>" + "".join(f"<td>{_image(grid([many[i]], 2), TILE)}</td>" for many in few.values()) + "</tr>"
+        for i in range(len(shown.targets))
+    ]
+    caption = "targets, and what becomes of them from half of all timesteps on, with four noises"
+    return f"<figure><table><tr>{head}</tr>{''.join(rows)}</table><figcaption>{caption}</figcaption></figure>"
 
 
 def grid(rows: Sequence[np.ndarray], columns: int = 12) -> np.ndarray:
@@ -110,16 +122,20 @@ def chart(lines: dict[str, list[float]], caption: str) -> str:
 
 
 def _picture(pixels: np.ndarray, caption: str) -> str:
-    """(3, H, W) in [-1, 1] as an image inside the page."""
+    """(3, H, W) in [-1, 1] as a figure."""
+    return f"<figure>{_image(pixels, TILE * 12)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _image(pixels: np.ndarray, width: int) -> str:
+    """(3, H, W) in [-1, 1] as an image inside the page, enlarged in whole steps to about a width."""
     array = ((pixels.transpose(1, 2, 0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
     image = Image.fromarray(array)
-    times = max(1, TILE * 12 // image.width)
+    times = max(1, width // image.width)
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
-    image_tag = f'<img src="data:image/png;base64,{data}" alt="">'
-    return f"<figure>{image_tag}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    return f'<img src="data:image/png;base64,{data}" alt="">'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

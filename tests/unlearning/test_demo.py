@@ -1,0 +1,33 @@
+"""The demo that forgets a face, at a small size: the true model, few faces, few steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.cli import forget
+from edge_sdk.cli.main import main
+from edge_sdk.unlearning import audit, sampling
+
+
+def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("KEPT", 6), ("HELD_OUT", 4), ("SAMPLES", 4)):
+        monkeypatch.setattr(forget, name, value)
+    monkeypatch.setattr(forget, "SETTINGS", forget.SETTINGS | {"max_train_steps": 2, "num_surrogates": 1})
+    monkeypatch.setattr(sampling, "STEPS", 3)
+    monkeypatch.setattr(audit, "RELEARNING", (1,))
+    assert (
+        main(["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]) == 1
+    )  # four samples prove little
+    counts = {name: len(list((tmp_path / "out" / name).glob("*.png"))) for name in ("forget", "keep", "held_out")}
+    assert counts == {"forget": 1, "keep": 6, "held_out": 4}
+    record = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())
+    missed = {check["name"] for check in record["checks"] if not check["passed"]}
+    assert "hit_rate" in missed and "drift" not in missed
+    assert record["forgetting"]["before"]["by_timestep"][0] > 0.9  # the model knows its own face
+    assert "<img" in (tmp_path / "out" / "audit" / "audit.html").read_text()
+
+
+def test_a_page_and_forgetting_exclude_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["demo", "--unlearn", "--web", "--output_dir", str(tmp_path)]) == 2
+    assert "give one of them" in capsys.readouterr().err
