@@ -47,7 +47,11 @@ class Task:
 
     def config(self) -> UnlearnConfig:
         own = dict(self.own) if self.method == OURS else {}
-        return UnlearnConfig.from_options(**(SHARED | own), seed=self.seed, prompt=PROMPT, max_train_steps=self.steps)
+        return self.settings(self.steps, seed=self.seed, **own)
+
+    @staticmethod
+    def settings(steps: int, **own: Any) -> UnlearnConfig:
+        return UnlearnConfig.from_options(**({"prompt": PROMPT, "max_train_steps": steps} | SHARED | own))
 
 
 def perform(task: Task) -> tuple[Row, list[Row]]:
@@ -87,10 +91,12 @@ def run_all(args: argparse.Namespace, command: str) -> None:
             raise EdgeSdkError(
                 f"there is no folder {folder}; make it with python -m benchmarks.unlearning.ddpm or .sd3"
             )
+    if "ESD" in args.methods and not (args.model / "text_encoder").is_dir():
+        raise EdgeSdkError(f"ESD forgets what a caption says, and {args.model} reads none; leave it out of --methods")
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
-    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": SHARED}
+    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": Task.settings(args.steps).to_dict()}
     record["commands"] = [*record["commands"], command]
     tasks = _tasks(args, record["rows"])
     context = multiprocessing.get_context("spawn")

@@ -33,18 +33,19 @@ class Rows:
         self.methods = list(dict.fromkeys(r["method"] for r in self.all))
         self.people = sorted({r["person"] for r in self.all})
 
-    def seeds(self, method: str, person: int) -> list[int]:
-        return sorted({r["seed"] for r in self.all if (r["method"], r["person"]) == (method, person)})
+    def at(self, method: str, drift: float) -> dict[tuple[int, int], float]:
+        """Target similarity within a drift, by person and seed."""
+        runs: dict[tuple[int, int], list[Row]] = {}
+        for row in self.all:
+            if row["method"] == method:
+                runs.setdefault((row["person"], row["seed"]), []).append(row)
+        return {key: frontier([{**self.base[key[0]], "drift": 0.0}, *own], drift) for key, own in sorted(runs.items())}
 
-    def at(self, method: str, drift: float) -> np.ndarray:
-        """Target similarity within a drift, (people, seeds)."""
-        out = []
-        for person in self.people:
-            own = [r for r in self.all if (r["method"], r["person"]) == (method, person)]
-            start = {**self.base[person], "drift": 0.0}
-            out.append([frontier([start, *(r for r in own if r["seed"] == seed)], drift)
-                        for seed in self.seeds(method, person)])  # fmt: skip
-        return np.array(out)
+
+def by_person(values: dict[tuple[int, int], float]) -> list[list[float]]:
+    """All seeds' values of each person."""
+    people = sorted({person for person, _ in values})
+    return [[value for (person, _), value in values.items() if person == one] for one in people]
 
 
 def comparison(record: dict[str, Any], ours: str) -> str:
@@ -53,14 +54,14 @@ def comparison(record: dict[str, Any], ours: str) -> str:
     for method in rows.methods:
         cells = [method]
         for drift in DRIFTS:
-            found = interval(rows.at(method, drift).mean(axis=1))
+            found = interval(np.array([np.mean(seeds) for seeds in by_person(rows.at(method, drift))]))
             cells.append(f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]")
         beside = ""
         if method != ours and ours in rows.methods:
             mine, other = rows.at(ours, DRIFTS[1]), rows.at(method, DRIFTS[1])
-            gaps = mine[:, : other.shape[1]] - other[:, : mine.shape[1]]
-            found, wins = interval(gaps.mean(axis=1)), int((gaps.max(axis=1) < 0).sum())
-            beside = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}], {wins} of {len(rows.people)}"
+            gaps = by_person({key: mine[key] - other[key] for key in mine if key in other})
+            found, wins = interval(np.array([np.mean(seeds) for seeds in gaps])), sum(max(seeds) < 0 for seeds in gaps)
+            beside = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}], {wins} of {len(gaps)}"
         lines.append([*cells, beside])
     head = ["method", *(f"target similarity at drift {d:g}" for d in DRIFTS),
             f"{ours} beside it at {DRIFTS[1]:g}; targets on which every seed is lower"]  # fmt: skip
@@ -76,7 +77,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     for method in rows.methods:
         own = [r for r in rows.all if r["method"] == method]
         drawn = axis.plot([r["drift"] for r in own], [r["target_similarity"] for r in own], "o", ms=2, alpha=0.3)
-        mean = [rows.at(method, drift).mean() for drift in drifts]
+        mean = [np.mean(list(rows.at(method, drift).values())) for drift in drifts]
         axis.plot(drifts, mean, color=drawn[0].get_color(), label=method)
     axis.set(xlabel="drift of free samples of everyone else", ylabel="similarity of reconstructions to the target")
     axis.set_xscale("log")
