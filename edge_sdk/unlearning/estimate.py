@@ -28,7 +28,7 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"about {self.total:.0f} MB: {self.weights:.0f} of weights, {self.trained:.0f} of what is trained, its "
+            f"at least {self.total:.0f} MB: {self.weights:.0f} of weights, {self.trained:.0f} of what is trained, its "
             f"gradients and Adam, {self.activations:.0f} of activations"
         )
 
