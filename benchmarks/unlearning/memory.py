@@ -3,8 +3,8 @@
     python -m benchmarks.unlearning.memory
 
 Shapes are counted on the meta device, as `edge-sdk unlearn` does before it loads a model. The last row shows how far
-such an estimate can be trusted: it is of the DDPM of this benchmark, and measured as well. What a backward pass holds for
-a moment, and what the allocator keeps, comes on top.
+such an estimate can be trusted: it is of the benchmark's DDPM, and measured as well. What a backward pass holds for a
+moment, and what the allocator keeps, comes on top.
 """
 
 from datetime import date
