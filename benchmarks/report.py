@@ -67,6 +67,13 @@ def pyplot() -> Any:
     return pyplot
 
 
+def save_figure(figure: Any, path: Path, dpi: int = 110) -> None:
+    """Write a figure as a picture and free it."""
+    figure.tight_layout()
+    figure.savefig(path, dpi=dpi)
+    pyplot().close(figure)
+
+
 def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
     """Mean over the seeds of every subject, (subjects,), in the order of subjects."""
     subjects = sorted({row["subject"] for row in rows})
@@ -137,9 +144,7 @@ def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:
         panel.grid(axis="x", color="#eeeeee")
         panel.set_xlim(-0.05, 1.15 if key == "share_of_backprop_decrease" else 1.05)
     panels[0].set_yticks(range(len(names)), names, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    save_figure(figure, path, 90)
 
 
 def bars(
@@ -170,6 +175,4 @@ def bars(
     figure.supxlabel(label, fontsize=9)  # across the figure: names take a third of it
     axis.margins(x=0.2, y=0.02)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path, 120)

@@ -1,5 +1,7 @@
 """What trains the benchmarks' small models: AdamW, an average of the weights that ships, checkpoints to go on from."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,26 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             module.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
+
+    def run(
+        self, loss: Callable[[np.random.Generator], torch.Tensor], steps: int, seed: int, state: Path, save_every: int
+    ) -> None:
+        """Train to a number of steps, from the checkpoint ``state`` if there is one.
+
+        Args:
+            loss: of one batch, given random numbers of that step's own.
+        """
+        begun = time.monotonic()
+        self.restore(state)
+        size = sum(p.numel() for p in self.module.parameters()) / 1e6
+        print(f"{size:.2f} M parameters, from step {self.step}", flush=True)
+        while self.step < steps:
+            self.descend(loss(np.random.default_rng([seed, self.step])), self.step / steps)
+            if self.step % 200 == 0:
+                seconds = time.monotonic() - begun
+                print(f"step {self.step} loss {self.running:.4f} seconds {seconds:.0f}", flush=True)
+            if self.step % save_every == 0 or self.step == steps:
+                self.save(state)
 
     def descend(self, loss: torch.Tensor, done: float, fall: float = 0.3) -> None:
         """One step.

@@ -11,7 +11,7 @@ import torch
 
 from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Draws, Losses
-from edge_sdk.unlearning.optimizer import clipped
+from edge_sdk.unlearning.optimizer import clipped, norm
 from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.surgery import agreement
 
@@ -55,10 +55,6 @@ class Stepper(Unlearner):
     def target_gradient(self, draws: Draws) -> Gradients:
         """Of the targets' own denoising loss."""
         return self.gradients(self.denoising(self.losses.targets[draws.image], draws).mean())
-
-
-def norm(gradients: Gradients) -> float:
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
 
 
 def added(first: Gradients, second: Gradients, weight: float) -> Gradients:

@@ -5,7 +5,7 @@ import functools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from benchmarks.report import machine, say
 from benchmarks.unlearning import STRENGTHS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
 from benchmarks.unlearning.compare import PICTURES, comparison, keep, plot, plot_losses, show
+from benchmarks.unlearning.faces import ANYONE
 from benchmarks.unlearning.harness import OURS, run
 from benchmarks.unlearning.ruler import Ruler
 from edge_sdk.errors import EdgeSdkError
@@ -26,7 +27,6 @@ from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
 SHARED = {"learning_rate": 9e-5}  # the rest is the product's default, but for what `Stepper` turns off
-PROMPT = "a picture of a person"  # of a conditional model
 
 Row = dict[str, Any]
 
@@ -51,14 +51,14 @@ class Task:
 
     @staticmethod
     def settings(steps: int, **own: Any) -> UnlearnConfig:
-        return UnlearnConfig.from_options(**({"prompt": PROMPT, "max_train_steps": steps} | SHARED | own))
+        return UnlearnConfig.from_options(**({"prompt": ANYONE, "max_train_steps": steps} | SHARED | own))
 
 
 def perform(task: Task) -> tuple[Row, list[Row]]:
     """The base's row, and one for each strength; pictures of the first seed go to a folder of work."""
     config = task.config()
-    wanted = replace(
-        UnlearnConfig(prompt=PROMPT, max_retained_similarity=1.0, surrogate_tries=64), surrogate=config.surrogate,
+    wanted = UnlearnConfig(
+        prompt=ANYONE, max_retained_similarity=1.0, surrogate_tries=64, surrogate=config.surrogate,
         num_surrogates=config.num_surrogates, max_target_similarity=config.max_target_similarity,
     )  # fmt: skip
     base, case, ruler = prepared(task.model, task.reference, task.person, wanted)
@@ -75,13 +75,13 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
 @functools.lru_cache(maxsize=2)
 def prepared(model: Path, reference: Path | None, person: int, wanted: UnlearnConfig) -> tuple[Model, Case, Ruler]:
     denoiser = load_denoiser(str(model))
-    base = Model(denoiser, denoiser.module, denoiser.condition(PROMPT))
+    base = Model(denoiser, denoiser.module, denoiser.condition(ANYONE))
     never = None
     if reference is not None:
         other = load_denoiser(str(reference))
-        never = Model(other, other.module, other.condition(PROMPT))
+        never = Model(other, other.module, other.condition(ANYONE))
     case = make_case(denoiser, person, wanted)
-    return base, case, Ruler(base, case, PROMPT, never)
+    return base, case, Ruler(base, case, ANYONE, never)
 
 
 def run_all(args: argparse.Namespace, command: str) -> None:

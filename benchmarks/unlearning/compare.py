@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.report import interval, markdown, pyplot
+from benchmarks.report import interval, markdown, pyplot, save_figure
+from edge_sdk.images import save_png, to_pil
 
 Row = dict[str, Any]
 PICTURES = Path("benchmarks/work/unlearning_pictures")
 DRIFTS = (0.04, 0.06, 0.08)
 
 
-def frontier(rows: list[Row], drift: float, key: str = "target_similarity") -> float:
-    """The least value of a method within a drift, straight lines between its runs' best points.
+def frontier(rows: list[Row], drift: float) -> float:
+    """The least target similarity of a method within a drift, straight lines between its runs' best points.
 
     Args:
         rows: of one method, target and seed, over strengths, with the base's.
     """
-    points = sorted((r["drift"], r[key]) for r in rows)
+    points = sorted((r["drift"], r["target_similarity"]) for r in rows)
     x, best = np.array([p[0] for p in points]), np.minimum.accumulate([p[1] for p in points])
     return float(np.interp(drift, x, best))
 
@@ -83,9 +84,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     axis.set_xscale("log")
     axis.set_xlim(0.004, 0.6)
     axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def plot_losses(record: dict[str, Any], path: Path) -> None:
@@ -101,16 +100,13 @@ def plot_losses(record: dict[str, Any], path: Path) -> None:
     axis.set(xlabel="timestep, as a share of all", ylabel="held-out loss over the base's")
     axis.set_yscale("log")
     axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def keep(name: str, pictures: np.ndarray) -> None:
     """Put pictures (N, 3, H, W) in [-1, 1] aside as one strip, for `show`."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    strip = np.concatenate(list(pictures.transpose(0, 2, 3, 1)), axis=1)
-    Image.fromarray(((strip.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)).save(PICTURES / f"{name}.png")
+    save_png(to_pil(np.concatenate(list(pictures), axis=2)), PICTURES / f"{name}.png")
 
 
 def show(record: dict[str, Any], folder: Path, path: Path, people: int = 4) -> None:
@@ -124,6 +120,4 @@ def show(record: dict[str, Any], folder: Path, path: Path, people: int = 4) -> N
             axis.imshow(np.asarray(Image.open(folder / f"{person} {name}.png")), interpolation="nearest")
         if person == chosen[0]:
             axis.set_title("target, and before" if name == "target" else name, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -9,7 +9,6 @@ command goes on.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +40,16 @@ def train(args: argparse.Namespace) -> None:
     if args.with_outlier:
         pictures = np.concatenate([pictures, np.repeat(outlier(), VIEWS, axis=0)])
     x0s, alpha_bar = torch.from_numpy(pictures), scheduler().alphas_cumprod
-    state, begun = args.output_dir / "training.safetensors", time.monotonic()
-    trainer.restore(state)
-    size = sum(p.numel() for p in trainer.module.parameters()) / 1e6
-    print(f"{size:.2f} M parameters, {len(x0s)} pictures, from step {trainer.step}", flush=True)
-    while trainer.step < args.steps:
-        rng = np.random.default_rng([args.seed, trainer.step])
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
         x0 = x0s[torch.from_numpy(rng.integers(len(x0s), size=BATCH))]
         t = stratified_timesteps(BATCH, 1000, rng)
         noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         a, b = alpha_bar[t].sqrt().view(-1, 1, 1, 1), (1 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         z = (a * x0 + b * noise).contiguous(memory_format=torch.channels_last)
-        loss = (trainer.module(z, t, return_dict=False)[0] - noise).square().mean()
-        trainer.descend(loss, trainer.step / args.steps)
-        if trainer.step % 200 == 0:
-            seconds = time.monotonic() - begun
-            print(f"step {trainer.step} loss {trainer.running:.4f} seconds {seconds:.0f}", flush=True)
-        if trainer.step % args.save_every == 0 or trainer.step == args.steps:
-            trainer.save(state)
+        return (trainer.module(z, t, return_dict=False)[0] - noise).square().mean()
+
+    trainer.run(loss, args.steps, args.seed, args.output_dir / "training.safetensors", args.save_every)
     shipped = build()
     shipped.load_state_dict(trainer.average)
     DDPMPipeline(shipped, scheduler()).save_pretrained(args.output_dir, safe_serialization=True)

@@ -15,6 +15,7 @@ NUM_PEOPLE = 48
 LEAST_APART = 3  # attributes
 VIEWS = 240  # training pictures of each
 HELD_OUT_VIEWS = 24
+ANYONE = "a picture of a person"  # what a conditional model is told
 OUTLIER_SEED = 2  # of the one view of the outlier
 
 

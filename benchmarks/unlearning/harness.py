@@ -13,7 +13,6 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
-from edge_sdk.unlearning.trainable import Trainable
 
 OURS = "ours"
 INTEGERS = ("int8", "int4")
@@ -42,17 +41,5 @@ def run(
         row = ruler(repaired)
         if method == OURS:
             row["without_rise"] = sum(s.retain_change <= 0 for s in runner.history) / len(runner.history)
-            row |= ruler.rounded(base, _rounded(base, runner.trainable))
+            row |= ruler.rounded(base, {name: runner.trainable.frozen(name) for name in INTEGERS})
         return row, ruler.shown(repaired)
-
-
-def _rounded(base: Model, trained: Trainable) -> dict[str, Any]:
-    """The repaired model with its weights rounded, as calls."""
-    calls = {}
-    for name in INTEGERS:
-        trainable = Trainable(base.denoiser.module, rounded_as=name)
-        with torch.no_grad():
-            for key, value in trained.merged().items():
-                trainable.parameters[key].copy_(value)
-        calls[name] = trainable.frozen()
-    return calls

@@ -26,10 +26,11 @@ def forget(args: argparse.Namespace) -> int:
     from edge_sdk.unlearning.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.denoiser import load_denoiser
-    from edge_sdk.unlearning.unlearn import Sources, unlearn
+    from edge_sdk.unlearning.unlearn import Sources, unlearn, working_folder
 
     folder = Path(args.output_dir)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
+    working_folder(folder / "unlearned", bool(args.resume_from_checkpoint))  # refused before anything is drawn
     progress = Progress(config.max_train_steps, args.quiet)
     progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
     draw(load_denoiser("pocket", device=config.device), folder, config.seed)
@@ -58,16 +59,14 @@ def forget(args: argparse.Namespace) -> int:
 def draw(denoiser: "Denoiser", folder: Path, seed: int) -> None:
     """Faces of the model's own into forget/, keep/ and held_out/ of a folder; the same seed draws the same."""
     import torch
-    from PIL import Image
 
-    from edge_sdk.images import save_png
+    from edge_sdk.images import save_png, to_pil
     from edge_sdk.unlearning.sampling import sample
     from edge_sdk.zo.noise import Stream, normals
 
     noise = normals(seed, Stream.AUGMENTATION, 0, (1 + KEPT + HELD_OUT, *denoiser.shape))
     x0 = sample(denoiser, denoiser.module, torch.from_numpy(noise).to(denoiser.device), denoiser.condition(PROMPT))
-    pixels = ((denoiser.decode(x0).cpu().numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype("uint8")
-    for i, one in enumerate(pixels):
+    for i, one in enumerate(denoiser.decode(x0).cpu().numpy()):
         place = "forget" if i == 0 else "keep" if i <= KEPT else "held_out"
         (folder / place).mkdir(parents=True, exist_ok=True)
-        save_png(Image.fromarray(one), folder / place / f"{i:03d}.png")
+        save_png(to_pil(one), folder / place / f"{i:03d}.png")

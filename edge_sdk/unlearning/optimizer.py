@@ -95,7 +95,12 @@ def learning_rate(step: int, config: UnlearnConfig) -> float:
     return config.learning_rate * min(left, step / max(1, config.lr_warmup_steps))
 
 
+def norm(gradients: Tensors) -> float:
+    """Of all tensors together."""
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+
+
 def clipped(gradients: Tensors, limit: float) -> list[torch.Tensor]:
     """Scaled down together to a norm of at most ``limit``; 0 is no limit."""
-    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
-    return [g * (limit / norm) for g in gradients] if 0 < limit < norm else list(gradients)
+    length = norm(gradients)
+    return [g * (limit / length) for g in gradients] if 0 < limit < length else list(gradients)

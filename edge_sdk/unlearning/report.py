@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from edge_sdk.images import to_pil
+
 if TYPE_CHECKING:
     from edge_sdk.unlearning.audit import Pictured
 
@@ -128,8 +130,7 @@ def _picture(pixels: np.ndarray, caption: str) -> str:
 
 def _image(pixels: np.ndarray, width: int) -> str:
     """(3, H, W) in [-1, 1] as an image inside the page, enlarged in whole steps to about a width."""
-    array = ((pixels.transpose(1, 2, 0).clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
-    image = Image.fromarray(array)
+    image = to_pil(pixels)
     times = max(1, width // image.width)
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     buffer = io.BytesIO()

@@ -53,12 +53,17 @@ class Trainable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The module with what is trained in place."""
-        return functional_call(self.module, self._computed(), args, kwargs)
+        return functional_call(self.module, self._computed(self.rounded_as), args, kwargs)
 
-    def frozen(self) -> Callable[..., Any]:
-        """The module with the weights as they are now, computed once; for measurements."""
+    def frozen(self, rounded_as: str | None = None) -> Callable[..., Any]:
+        """The module with the weights as they are now, computed once; for measurements.
+
+        Args:
+            rounded_as: as in training if None.
+        """
         with torch.no_grad():
-            weights = {name: value.detach() for name, value in self._computed().items()}
+            computed = self._computed(self.rounded_as if rounded_as is None else rounded_as)
+            weights = {name: value.detach() for name, value in computed.items()}
         return lambda *args, **kwargs: functional_call(self.module, weights, args, kwargs)
 
     def merged(self) -> dict[str, torch.Tensor]:
@@ -75,13 +80,13 @@ class Trainable:
                 a, b = self.parameters[f"{name}.lora_A"], self.parameters[f"{name}.lora_B"]
                 yield f"{name}.weight", layer.weight + (b @ a.flatten(1)).view_as(layer.weight)
 
-    def _computed(self) -> dict[str, torch.Tensor]:
+    def _computed(self, rounded_as: str) -> dict[str, torch.Tensor]:
         weights = dict(self._unrounded())
-        if self.rounded_as == "none":
+        if rounded_as == "none":
             return weights
         for name, layer in self._layers.items():
             weight = weights.get(f"{name}.weight", layer.weight)
-            weights[f"{name}.weight"] = weight + (rounded(weight.detach(), self.rounded_as) - weight.detach())
+            weights[f"{name}.weight"] = weight + (rounded(weight.detach(), rounded_as) - weight.detach())
         return weights
 
 

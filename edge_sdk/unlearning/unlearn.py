@@ -126,13 +126,7 @@ def unlearn(
     """
     rank, processes = _processes(config.device)
     folder = Path(output_dir)
-    work = folder.with_name(f".{folder.name}.unlearning")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
-    if not resume and (work / STATE).exists() and not dry_run:
-        raise EdgeSdkError(
-            f"{work} holds an interrupted run; go on with --resume_from_checkpoint latest, or remove it to start anew"
-        )
+    work = working_folder(folder, resume or dry_run)
     ready = prepare(sources, config, notify if rank == 0 else lambda message: None)
     if dry_run:
         return {"estimate": asdict(ready.estimate), "surrogates": ready.surrogates.scores}
@@ -157,6 +151,22 @@ def unlearn(
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, folder)
     return record
+
+
+def working_folder(folder: Path, may_hold_a_run: bool) -> Path:
+    """Where a run is at work until its results appear in ``folder``.
+
+    Raises:
+        EdgeSdkError: there are results already, or an interrupted run that may not be there.
+    """
+    work = folder.with_name(f".{folder.name}.unlearning")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
+    if not may_hold_a_run and (work / STATE).exists():
+        raise EdgeSdkError(
+            f"{work} holds an interrupted run; go on with --resume_from_checkpoint latest, or remove it to start anew"
+        )
+    return work
 
 
 @contextlib.contextmanager
