@@ -24,7 +24,16 @@ from edge_sdk.files import write_json
 from edge_sdk.personalize import Prepared
 from edge_sdk.quantization import IntConv2d, kernels
 from edge_sdk.quantization import layers as integer
-from edge_sdk.zo import State, calibrate_mu, evaluate_rows, held_out_draws, lengths_below, normals, run
+from edge_sdk.zo import (
+    State,
+    calibrate_mu,
+    evaluate_rows,
+    held_out_draws,
+    lengths_below,
+    normals,
+    random_directions,
+    run,
+)
 
 DIRECTIONS = 24
 MUS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -98,7 +107,8 @@ def true_slopes(made: Prepared, token: np.ndarray, e: np.ndarray, draws: list[An
 def measure(made: Prepared, token: np.ndarray, batch: int) -> dict[str, Any]:
     """The floor without gradients, and the agreement with autograd."""
     zo = made.zo
-    floor = calibrate_mu(made.objective, token, zo, lengths_below(zo.zo_mu), 0, DIRECTIONS, batch)
+    random = random_directions(0, DIRECTIONS, token.shape)
+    floor = calibrate_mu(made.objective, token, zo, lengths_below(zo.zo_mu), 0, random, batch)
     e = normals(1, 0, 0, (DIRECTIONS, *token.shape))
     draws = held_out_draws(made.objective, 1, DIRECTIONS, (0, 1000))
     slopes, curve = true_slopes(made, token, e, draws), {}

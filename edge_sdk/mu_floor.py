@@ -10,18 +10,24 @@ from dataclasses import replace
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below
+from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below, random_directions
 
 DIRECTIONS = (2, 16)  # a first look, and a second one where the first leaves a doubt: 12 forwards, or 108
 CLEAR = 8.0  # a first floor that is so many times below mu leaves none
 
 
 def measure(
-    objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int
-) -> MuFloor:
-    """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation."""
+    objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int,
+    basis: np.ndarray | None = None,
+) -> MuFloor:  # fmt: skip
+    """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
+
+    Args:
+        basis: (n, K, D), the directions of Gauss-Newton; by default they are random.
+    """
     forwards, lengths = 0, lengths_below(fast(vocabulary_std).zo_mu)
-    for directions in DIRECTIONS:
+    for count in DIRECTIONS:
+        directions = random_directions(seed, count, embedding.shape) if basis is None else basis[:count]
         floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)
         forwards += floor.forwards
         if floor.mu_min * CLEAR <= zo.zo_mu:

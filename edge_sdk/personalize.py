@@ -22,7 +22,7 @@ from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
-from edge_sdk.prepared import Personalizable, Prepared, initializer, pocket_notices, prompt_ids, settings
+from edge_sdk.prepared import Personalizable, Prepared, basis, initializer, pocket_notices, prompt_ids, settings
 from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
 
 
@@ -40,6 +40,9 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     text.check_placeholder(config.placeholder_token)
     initial = text.initial_embedding(initializer(model, config), config.num_vectors)
     ids = prompt_ids(model, text, photos, config)
+    vocabulary_std, schedule = text.vocabulary_std(), model.load_schedule()
+    zo = settings(config, vocabulary_std, schedule.num_train_timesteps)
+    along = basis(zo, text.principal_directions, config.num_vectors)
 
     vae = model.load("vae")
     latents = encode_images(vae, photos.pixels)
@@ -47,12 +50,8 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     del vae
     release()
     sizes = picture_sizes(photos.sizes, photos.pixels.shape[2:])
-    objective = StableDiffusionObjective(
-        text, model.load("unet"), model.load_schedule(), latents, ids, config.num_vectors, sizes
-    )
+    objective = StableDiffusionObjective(text, model.load("unet"), schedule, latents, ids, config.num_vectors, sizes)
     release()
-    vocabulary_std = text.vocabulary_std()
-    zo = settings(config, vocabulary_std, objective.num_train_timesteps)
     fingerprints = {
         "model": model.fingerprint(),
         "weights": f"{model.weights} {model.execution} {model.residency} {model.device}",
@@ -69,6 +68,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
         vocabulary_std,
         photos,
         fingerprints,
+        along,
         notices,
     )
 
@@ -118,7 +118,8 @@ class Personalizer:
             mu_floor.refuse_below(preset, mu_min, how)
         prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
-        return self.resume(State.start(prepared.zo, self.config.seed, prepared.initial / prepared.scale, mu_min))
+        start = prepared.initial / prepared.scale
+        return self.resume(State.start(prepared.zo, self.config.seed, start, mu_min, prepared.basis))
 
     def prepare(self, photos: str | Path | Photos, config: PersonalizeConfig) -> Prepared:
         """All of `fit` up to the first forward pass of the denoiser."""
@@ -139,6 +140,7 @@ class Personalizer:
             prepared.vocabulary_std,
             config.seed,
             config.max_batch,
+            prepared.basis,
         )
 
     def resume(self, state: State) -> Iterator[Step]:

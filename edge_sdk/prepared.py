@@ -1,6 +1,6 @@
 """What a run needs of a model, whatever executes it: PyTorch (`models.Model`) or ONNX Runtime (`BundleModel`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from edge_sdk.diffusion.prompts import caption_prompt
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
-from edge_sdk.zo import ZoConfig
+from edge_sdk.zo import ZoConfig, directions
 from edge_sdk.zo.loop import Bound
 
 POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
@@ -31,6 +31,7 @@ class Prepared:
     vocabulary_std: float  # per dimension of the variable over the vocabulary
     photos: Photos
     fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
+    basis: np.ndarray | None  # (n, K, D) float32, the directions of Gauss-Newton in the optimizer's variable, else None
     notices: list[str]  # what the user should know before it starts
 
 
@@ -140,6 +141,23 @@ def settings(config: PersonalizeConfig, vocabulary_std: float, num_train_timeste
     if high > num_train_timesteps:
         raise EdgeSdkError(f"timestep_range is {low} {high}; this model has timesteps below {num_train_timesteps}")
     return zo
+
+
+def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_vectors: int) -> np.ndarray | None:
+    """The directions of Gauss-Newton, (n, K, D) float32; None for Adam.
+
+    Args:
+        principal_directions: of a text side; gives (R, D) for R.
+
+    Raises:
+        EdgeSdkError: there are fewer than ``zo_samples``.
+    """
+    if zo.optimizer != "gauss_newton":
+        return None
+    try:
+        return directions(principal_directions(-(-zo.zo_samples // num_vectors)), zo.zo_samples, num_vectors)
+    except ValueError as error:
+        raise EdgeSdkError(str(error)) from error
 
 
 def pocket_notices(reproduced: np.ndarray, photos: Photos) -> list[str]:

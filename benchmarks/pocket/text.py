@@ -62,11 +62,12 @@ def build_tokenizer(folder: Path, length: int = LENGTH) -> CLIPTokenizer:
     return clip
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
     return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=LENGTH, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id, hidden_act="gelu", projection_dim=128,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=2,
+        num_attention_heads=width // 32, max_position_embeddings=LENGTH, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, hidden_act="gelu",
+        projection_dim=width,
     ))  # fmt: skip
 
 
@@ -112,22 +113,24 @@ class Captioner:
 
 
 def hidden_at_eos(encoder: CLIPTextModel, ids: torch.Tensor) -> torch.Tensor:
-    hidden = encoder(input_ids=ids).last_hidden_state  # (N, T, 128)
+    hidden = encoder(input_ids=ids).last_hidden_state  # (N, T, D)
     return hidden[torch.arange(len(ids)), (ids == ids[0, -1]).int().argmax(1)]
 
 
-def train(tokenizer: CLIPTokenizer, steps: int, seed: int = 0) -> tuple[CLIPTextModel, torch.nn.ModuleList]:
+def train(
+    tokenizer: CLIPTokenizer, steps: int, seed: int = 0, width: int = 128, batch: int = BATCH
+) -> tuple[CLIPTextModel, torch.nn.ModuleList]:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder, captioner = build_text_encoder(tokenizer), Captioner(tokenizer)
-    probes = torch.nn.ModuleList(torch.nn.Linear(128, size + 1) for size in (*SIZES, len(BACKGROUNDS)))
+    encoder, captioner = build_text_encoder(tokenizer, width), Captioner(tokenizer)
+    probes = torch.nn.ModuleList(torch.nn.Linear(width, size + 1) for size in (*SIZES, len(BACKGROUNDS)))
     optimizer = torch.optim.AdamW([*encoder.parameters(), *probes.parameters()], lr=2e-3, weight_decay=0.02)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, step / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-        name_ids = np.where(rng.random(BATCH) < 0.6, rng.integers(NUM_NAMES, size=BATCH), -1)
-        people = np.where(name_ids[:, None] >= 0, named_people()[name_ids], random_people(BATCH, rng))
-        ids, labels = captioner.sample(people, rng.integers(len(BACKGROUNDS), size=BATCH), name_ids, rng)
+        name_ids = np.where(rng.random(batch) < 0.6, rng.integers(NUM_NAMES, size=batch), -1)
+        people = np.where(name_ids[:, None] >= 0, named_people()[name_ids], random_people(batch, rng))
+        ids, labels = captioner.sample(people, rng.integers(len(BACKGROUNDS), size=batch), name_ids, rng)
         with torch.autocast("cpu", torch.bfloat16):
             state = hidden_at_eos(encoder, torch.from_numpy(ids)).float()
         labels = torch.from_numpy(labels)

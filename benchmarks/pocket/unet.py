@@ -8,6 +8,7 @@ Stopping the process loses at most ``--save_every`` seconds: the same command go
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,19 +45,25 @@ def build_scheduler() -> DDIMScheduler:
 
 
 class Pool:
-    """Latents of drawn people: 2048 named ones in 16 views each, and anonymous ones."""
+    """Latents of drawn people: 2048 named ones in 16 views each, and anonymous ones.
 
-    def __init__(self, vae: AutoencoderKL, seed: int) -> None:
+    Args:
+        pictures: makes what the VAE takes of drawings (N, 3, 16, 16).
+    """
+
+    def __init__(
+        self, vae: AutoencoderKL, seed: int, pictures: Callable[[np.ndarray], torch.Tensor] = torch.from_numpy
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.name_ids = np.concatenate([np.repeat(np.arange(NUM_NAMES), VIEWS_PER_NAME), np.full(ANONYMOUS, -1)])
         self.people = np.concatenate([named_people()[self.name_ids[self.name_ids >= 0]], random_people(ANONYMOUS, rng)])
         latents, backgrounds = [], []
         for start in range(0, len(self.people), 2048):
-            pictures = render(self.people[start : start + 2048], rng)
-            backgrounds.append(pictures.background)
+            drawn = render(self.people[start : start + 2048], rng)
+            backgrounds.append(drawn.background)
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                latents.append(vae.encode(torch.from_numpy(pictures.pixels)).latent_dist.mean.half())
-        self.latents, self.backgrounds = torch.cat(latents), np.concatenate(backgrounds)  # (N, 8, 8, 8)
+                latents.append(vae.encode(pictures(drawn.pixels)).latent_dist.mean.half())
+        self.latents, self.backgrounds = torch.cat(latents), np.concatenate(backgrounds)  # (N, C, h, w)
 
 
 def train(args: argparse.Namespace) -> None:

@@ -91,8 +91,17 @@ class StableDiffusionObjective:
         with torch.inference_mode():
             return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().cpu().numpy()
 
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
+        """The same, not yet squared: predicted minus wanted, (B, C h w) float32."""
+        with torch.inference_mode():
+            return self.errors(torch.from_numpy(np.array(embeddings, np.float32)), draws).flatten(1).cpu().numpy()
+
     def loss(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
+        return self.errors(embeddings, draws).pow(2).mean(dim=(1, 2, 3))
+
+    def errors(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
+        """Predicted minus wanted, (B, C, h, w) float32."""
         device = self.latents.mean.device
         image = torch.tensor([d.image for d in draws])
         t = torch.tensor([d.timestep for d in draws])
@@ -106,5 +115,4 @@ class StableDiffusionObjective:
         sizes = None if self.sizes is None else self.sizes[image]  # (B, 6)
         condition = self.text.condition(ids, embeddings * torch.as_tensor(self.text.scale), sizes)
         predicted = self.unet(noised(x0, noise, a, b), time, *condition)
-        wanted = target(self.prediction_type, x0, noise, a, b)
-        return (predicted.float() - wanted).pow(2).mean(dim=(1, 2, 3))
+        return predicted.float() - target(self.prediction_type, x0, noise, a, b)

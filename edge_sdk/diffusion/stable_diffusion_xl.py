@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from edge_sdk.diffusion.text import Condition, TextEncoder
+from edge_sdk.diffusion.text import Condition, TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
 
 
@@ -111,6 +111,12 @@ class TextEncoderPair:
     @cached_property
     def _std(self) -> float:
         return self.first.vocabulary_std()
+
+    def principal_directions(self, count: int) -> np.ndarray:
+        """Of the optimizer's variable, (count, D1 + D2) float32; a word has a row in both tables, side by side."""
+        pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
+        ratio = float(self.scale[-1])
+        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), count)
 
     def norm_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Least and largest norms of the parts of the optimizer's variable, see `TextEncoder.norm_range`."""

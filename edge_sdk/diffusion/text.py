@@ -1,6 +1,6 @@
 """The text side: prompts with a placeholder as token ids, and a CLIP text encoder that takes learned vectors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,7 @@ class Text(Protocol):
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
+    def principal_directions(self, count: int) -> np.ndarray: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
@@ -117,11 +118,15 @@ class TextEncoder(ClipTokenizer):
     def vocabulary_std(self) -> float:
         """Standard deviation of the table's rows, per dimension, mean over dimensions."""
         total, squares = np.zeros(self.width), np.zeros(self.width)
-        for rows in self._rows():
+        for rows in self.rows_of_table():
             total += rows.sum(axis=0)
             squares += (rows**2).sum(axis=0)
         variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
         return float(np.sqrt(variance).mean())
+
+    def principal_directions(self, count: int) -> np.ndarray:
+        """Of the table's rows, (count, D) float32, see the function of that name."""
+        return principal_directions(self.rows_of_table(), count)
 
     def norm_range(self) -> tuple[float, float]:
         """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
@@ -129,9 +134,32 @@ class TextEncoder(ClipTokenizer):
         Rows outside are mostly unused tokens. The widening leaves a learned vector room to be unlike any word:
         backpropagation ends there too.
         """
-        norms = np.concatenate([np.linalg.norm(rows, axis=1) for rows in self._rows()])
+        norms = np.concatenate([np.linalg.norm(rows, axis=1) for rows in self.rows_of_table()])
         low, high = np.quantile(norms, [0.001, 0.999])
         return float(low / 2), float(high * 2)
 
-    def _rows(self) -> Iterator[np.ndarray]:
+    def rows_of_table(self) -> Iterator[np.ndarray]:
+        """The table in pieces (n, D) float64."""
         return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))
+
+
+def principal_directions(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Directions in which a vocabulary's words differ most, the most first.
+
+    Args:
+        rows: the table in pieces (n, D) float64.
+        count: of directions; fewer come back where D is smaller.
+
+    Returns:
+        (count, D) float32, orthogonal. A direction's length is the words' standard deviation along it, in units of the
+        table's own (per dimension, mean over dimensions); its largest coordinate is positive.
+    """
+    n, total, products = 0, np.zeros(()), np.zeros(())
+    for piece in rows:
+        n, total, products = n + len(piece), total + piece.sum(axis=0), products + piece.T @ piece
+    covariance = (products - np.outer(total, total) / n) / (n - 1)
+    variance, directions = np.linalg.eigh(covariance)  # of columns, the shortest first
+    largest = np.abs(directions).argmax(axis=0)
+    directions *= np.sign(directions[largest, np.arange(len(directions))])
+    lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
+    return (directions * lengths).T[::-1][:count].astype(np.float32)

@@ -1,10 +1,11 @@
 """Zeroth-order optimization of a token: numpy only, the part that a phone port mirrors file by file."""
 
-from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below
+from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below, random_directions
 from edge_sdk.zo.checkpoint import CheckpointError, latest_checkpoint, load_state, save_checkpoint, save_state
 from edge_sdk.zo.config import PAPER, ZoConfig, fast
-from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_rows, held_out_draws
+from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_residuals, evaluate_rows, held_out_draws
 from edge_sdk.zo.estimator import Estimate, estimate
+from edge_sdk.zo.gauss_newton import GaussNewton, directions, linearize
 from edge_sdk.zo.loop import NonFiniteLossError, State, Step, run
 from edge_sdk.zo.noise import Stream, integers, normals, uniforms
 from edge_sdk.zo.optimizer import Adam
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointError",
     "Draw",
     "Estimate",
+    "GaussNewton",
     "MuFloor",
     "NonFiniteLossError",
     "Objective",
@@ -25,18 +27,22 @@ __all__ = [
     "Subspace",
     "ZoConfig",
     "calibrate_mu",
+    "directions",
     "draw",
     "estimate",
     "evaluate",
+    "evaluate_residuals",
     "evaluate_rows",
     "fast",
     "held_out_draws",
     "integers",
     "latest_checkpoint",
     "lengths_below",
+    "linearize",
     "load_state",
     "low_variance_directions",
     "normals",
+    "random_directions",
     "run",
     "save_checkpoint",
     "save_state",

@@ -37,12 +37,12 @@ def calibrate_mu(
     config: ZoConfig,
     lengths: Sequence[float],
     seed: int,
-    directions: int = 16,
+    directions: np.ndarray,
     max_batch: int = 16,
 ) -> MuFloor:
-    """Measure the floor of mu at an embedding (K, D) float32, for any objective: 2 directions len(lengths) forwards.
+    """Measure the floor of mu at an embedding (K, D) float32, for any objective: 2 count len(lengths) forwards.
 
-    Central differences are taken over every length, along random directions, each on a draw of its own that training
+    Central differences are taken over every length, along every direction, each on a draw of its own that training
     never uses. No gradient is needed for a reference: with a shorter mu curvature's error falls by the square and
     rounding's grows, so where two neighbouring lengths agree best (the plateau) the longer one is the true slope.
     Noise is read off the two shortest lengths: what their half differences H(mu) = [L(+) - L(-)] / 2 differ by beyond
@@ -51,18 +51,18 @@ def calibrate_mu(
     Args:
         config: for its timesteps and its kind of difference; a forward difference has twice the noise of a central one.
         lengths: at least 2 values of mu, longest first; see `lengths_below`.
+        directions: (count, K, D) float32, like those that training perturbs along; see `random_directions`.
 
     Returns:
         mu_min is where the difference's rounding noise is a tenth of the slope.
     """
     mu = np.asarray(lengths, np.float64)
-    e = normals(seed, Stream.PERTURBATION, HELD_OUT_STEP, (directions, *embedding.shape))
-    draws = held_out_draws(objective, seed, directions, config.timestep_range)
+    draws = held_out_draws(objective, seed, len(directions), config.timestep_range)
     steps = np.multiply.outer(mu, (1, -1)).astype(np.float32)  # (lengths, 2): both sides are neighbours in a batch
-    rows = embedding + steps[:, :, None, None] * e[:, None, None]  # (directions, lengths, 2, K, D)
+    rows = embedding + steps[:, :, None, None] * directions[:, None, None]  # (directions, lengths, 2, K, D)
     drawn = [d for d in draws for _ in range(steps.size)]
     losses = evaluate_rows(objective, rows.reshape(-1, *embedding.shape), drawn, max_batch)
-    plus, minus = losses.reshape(directions, len(mu), 2).transpose(2, 1, 0)  # (lengths, directions) each
+    plus, minus = losses.reshape(len(directions), len(mu), 2).transpose(2, 1, 0)  # (lengths, directions) each
     half = (plus - minus) / 2
     slopes = half / mu[:, None]
 
@@ -76,6 +76,11 @@ def calibrate_mu(
         mu_min = _two_digits_up(float(np.float64(factor * noise) / (TOLERANCE * slope)))
         errors = tuple(float(_rms(row - reference) / np.float64(slope)) for row in slopes)
     return MuFloor(mu_min, noise, slope, tuple(map(float, mu)), errors, len(losses))
+
+
+def random_directions(seed: int, count: int, shape: tuple[int, int]) -> np.ndarray:
+    """Directions of the kind that `estimate` takes, (count, K, D) float32, none of which training sees."""
+    return normals(seed, Stream.PERTURBATION, HELD_OUT_STEP, (count, *shape))
 
 
 def lengths_below(longest: float) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.loop import State
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 STATE_FILE = "state.safetensors"
 KEEP = 2  # generations
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
@@ -36,7 +36,7 @@ def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
     Raises:
         OSError: the file could not be written; an older file of that name is then still whole.
     """
-    counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count]
+    counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count]
     tensors = {
         "embedding": state.embedding,
         "adam_m": state.adam.m,
@@ -44,6 +44,9 @@ def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
         "average_sum": state.average_sum,
         "subspace_history": state.subspace.history,
         "subspace_removed": state.subspace.removed,
+        "newton_basis": state.newton.basis,
+        "newton_slope": state.newton.slope,
+        "newton_curvature": state.newton.curvature,
         "counts": np.array(counts, np.int64),
         "seconds": np.array([state.seconds]),
     }
@@ -72,13 +75,17 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
             )
         config = ZoConfig.from_dict(json.loads(metadata["config"]))
         made_with = json.loads(metadata["fingerprints"])
-        state = State.start(config, int(metadata["seed"]), tensors["embedding"], float(metadata.get("mu_min", "nan")))
+        basis, mu_min = tensors["newton_basis"], float(metadata.get("mu_min", "nan"))
+        state = State.start(config, int(metadata["seed"]), tensors["embedding"], mu_min, basis)
         shape, size = state.embedding.shape, state.embedding.size
         expected = {
             "adam_m": (shape, "F64"), "adam_v": (shape, "F64"), "average_sum": (shape, "F64"),
-            "counts": ((5,), "I64"), "seconds": ((1,), "F64"),
+            "counts": ((6,), "I64"), "seconds": ((1,), "F64"),
             "subspace_history": ((len(tensors["subspace_history"]), size), "F32"),
             "subspace_removed": ((len(tensors["subspace_removed"]), size), "F32"),
+            "newton_basis": ((len(basis), *shape), "F32"),
+            "newton_slope": (state.newton.slope.shape, "F64"),
+            "newton_curvature": (state.newton.curvature.shape, "F64"),
         }  # fmt: skip
         for name, (wanted, dtype) in expected.items():
             if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
@@ -96,7 +103,9 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     state.adam.m, state.adam.v = tensors["adam_m"], tensors["adam_v"]
     state.average_sum = tensors["average_sum"]
     state.subspace.history, state.subspace.removed = tensors["subspace_history"], tensors["subspace_removed"]
-    state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count = map(int, tensors["counts"])
+    state.newton.slope, state.newton.curvature = tensors["newton_slope"], tensors["newton_curvature"]
+    counts = map(int, tensors["counts"])
+    state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count = counts
     state.seconds = float(tensors["seconds"][0])
     return state
 

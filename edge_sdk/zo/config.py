@@ -14,6 +14,7 @@ class ZoConfig:
         ValueError: one line, for a value out of range.
     """
 
+    optimizer: str = "adam"  # "adam" on an estimated gradient, or "gauss_newton" on differences of the residuals
     max_train_steps: int = 30_000  # updates of the embedding
     learning_rate: float = 5e-3  # Adam's step size
     lr_schedule: str = "constant"  # "constant", or "cosine": falls to a tenth over max_train_steps
@@ -29,6 +30,9 @@ class ZoConfig:
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_eps: float = 1e-3  # not 1e-8: it keeps noise from being blown up to full steps
+    damping: float = 0.1  # Gauss-Newton: added to the matrix's diagonal, as a share of the mean of that
+    memory: float = 1.0  # Gauss-Newton: step k weighs k**memory
+    trust_radius: float = 3.0  # Gauss-Newton: the longest step, in the directions' coefficients
     average_from: float = 1.0  # the result is the mean token from this share of the steps on; 1: the last token
     max_bad_steps: int = 10  # non-finite losses in a row before giving up
 
@@ -36,6 +40,7 @@ class ZoConfig:
         low, high = self.timestep_range
         object.__setattr__(self, "timestep_range", (int(low), int(high)))
         checks = [
+            ("optimizer", self.optimizer, self.optimizer in ("adam", "gauss_newton"), "adam or gauss_newton"),
             ("max_train_steps", self.max_train_steps, self.max_train_steps >= 1, "at least 1"),
             ("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10"),
             ("lr_schedule", self.lr_schedule, self.lr_schedule in ("constant", "cosine"), "constant or cosine"),
@@ -51,6 +56,9 @@ class ZoConfig:
             ("adam_beta1", self.adam_beta1, 0 <= self.adam_beta1 < 1, "from 0 to below 1"),
             ("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1"),
             ("adam_eps", self.adam_eps, self.adam_eps > 0, "above 0"),
+            ("damping", self.damping, 0 < self.damping <= 1000, "above 0 and at most 1000"),
+            ("memory", self.memory, 0 <= self.memory <= 100, "from 0 to 100"),
+            ("trust_radius", self.trust_radius, 0 < self.trust_radius < float("inf"), "above 0"),
             ("average_from", self.average_from, 0 <= self.average_from <= 1, "from 0 to 1"),
             ("max_bad_steps", self.max_bad_steps, self.max_bad_steps >= 1, "at least 1"),
         ]  # fmt: skip
@@ -62,6 +70,8 @@ class ZoConfig:
     def forwards_per_step(self) -> int:
         """Single-row evaluations of the model a step."""
         rows = self.zo_samples * self.train_batch_size
+        if self.optimizer == "gauss_newton":
+            return rows + self.train_batch_size
         if self.zo_difference == "forward" and self.zo_draws == "shared":
             return rows + self.train_batch_size
         return 2 * rows
@@ -84,21 +94,18 @@ PAPER = ZoConfig()
 
 
 def fast(vocabulary_std: float) -> ZoConfig:
-    """Our best for 4,000 forward passes: many cheap steps, an average over the tail, and no projection.
+    """Our best: Gauss-Newton steps in the vocabulary's principal directions, see `edge_sdk.zo.gauss_newton`.
 
     Args:
-        vocabulary_std: standard deviation per dimension of the model's token embeddings. Step size and perturbation
-            are shares of it, because its scale differs from model to model (0.027 in the embedded one, 0.014 in
-            Stable Diffusion 1.x) and Adam's steps do not depend on the loss's scale.
+        vocabulary_std: standard deviation per dimension of the model's token embeddings. Lengths are shares of it,
+            because its scale differs from model to model (0.027 in the embedded one, 0.014 in Stable Diffusion 1.x).
     """
     return ZoConfig(
-        max_train_steps=1333,
-        learning_rate=0.45 * vocabulary_std,
-        lr_schedule="cosine",
-        zo_samples=2,
+        optimizer="gauss_newton",
+        max_train_steps=40,
+        zo_samples=32,
         zo_mu=0.4 * vocabulary_std,
+        trust_radius=3 * vocabulary_std,
         subspace_buffer=0,
         timestep_range=(0, 1000),
-        adam_eps=1e-8,
-        average_from=0.7,
     )

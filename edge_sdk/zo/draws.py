@@ -36,6 +36,10 @@ class Objective(Protocol):
         """embeddings (B, K, D) float32 and B draws -> (B,) float64, row b depending on nothing but row b."""
         ...
 
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """What the losses are the mean squares of: predicted minus wanted, (B, C h w) float32."""
+        ...
+
 
 def draw(objective: Objective, seed: int, step: int, count: int, timestep_range: tuple[int, int]) -> list[Draw]:
     """The ``count`` draws of one step.
@@ -77,3 +81,13 @@ def evaluate_rows(objective: Objective, embeddings: np.ndarray, draws: Sequence[
     chunks = range(0, len(draws), max_batch)
     parts = [objective.losses(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks]
     return np.concatenate(parts).astype(np.float64)
+
+
+def evaluate_residuals(
+    objective: Objective, embeddings: np.ndarray, draws: Sequence[Draw], max_batch: int
+) -> np.ndarray:
+    """Residuals of embedding b on draw b, (B, C h w) float32, in calls of at most ``max_batch`` rows."""
+    chunks = range(0, len(draws), max_batch)
+    return np.concatenate(
+        [objective.residuals(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks]
+    )

@@ -8,7 +8,8 @@ import numpy as np
 
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.draws import Objective
-from edge_sdk.zo.estimator import estimate
+from edge_sdk.zo.estimator import Estimate, estimate
+from edge_sdk.zo.gauss_newton import GaussNewton, Linearization, linearize
 from edge_sdk.zo.optimizer import Adam
 from edge_sdk.zo.subspace import Subspace
 
@@ -28,6 +29,7 @@ class State:
     embedding: np.ndarray  # (K, D) float32, the master token
     adam: Adam
     subspace: Subspace
+    newton: GaussNewton
     average_sum: np.ndarray  # (K, D) float64, over the tail
     average_count: int = 0
     step: int = 0
@@ -37,11 +39,26 @@ class State:
     mu_min: float = float("nan")  # the floor of mu that was measured before the run; NaN if none was
 
     @classmethod
-    def start(cls, config: ZoConfig, seed: int, embedding: np.ndarray, mu_min: float = float("nan")) -> "State":
-        """A fresh run from an initial token (K, D)."""
+    def start(
+        cls, config: ZoConfig, seed: int, embedding: np.ndarray, mu_min: float = float("nan"),
+        basis: np.ndarray | None = None,
+    ) -> "State":  # fmt: skip
+        """A fresh run from an initial token (K, D).
+
+        Args:
+            basis: (n, K, D) float32, the directions of ``gauss_newton``.
+        """
         token = np.array(embedding, np.float32)
-        subspace = Subspace(token.size, config.subspace_buffer, config.subspace_threshold)
-        return cls(config, seed, token, Adam(config, token.shape), subspace, np.zeros(token.shape), mu_min=mu_min)
+        directions = np.zeros((0, *token.shape), np.float32)
+        if config.optimizer == "gauss_newton":
+            if basis is None or basis.shape != (config.zo_samples, *token.shape):
+                raise ValueError(f"gauss_newton needs {config.zo_samples} directions of shape {token.shape}")
+            directions = basis
+        return cls(
+            config, seed, token, Adam(config, token.shape),
+            Subspace(token.size, config.subspace_buffer, config.subspace_threshold), GaussNewton(config, directions),
+            np.zeros(token.shape), mu_min=mu_min,
+        )  # fmt: skip
 
     @property
     def result(self) -> np.ndarray:
@@ -61,7 +78,7 @@ class Step:
     forwards: int = 0  # single-row evaluations since the start of the run
     seconds: float = 0.0  # time since the start of the run, resumed parts included
     eta_s: float = 0.0  # expected seconds to the last step
-    grad_norm: float = 0.0  # after the projection
+    grad_norm: float = 0.0  # after the projection, or in the directions of Gauss-Newton
     removed: int = 0  # directions projected out
     skipped: bool = False  # a loss was not finite: the token did not change
     clamped: bool = False  # the norm was brought back into the vocabulary's range
@@ -90,15 +107,12 @@ def run(
     while state.step < config.max_train_steps:
         started = clock()
         removed = len(state.subspace.removed)
-        measured = estimate(objective, state.embedding, config, state.seed, state.step, removed, max_batch)
-        gradient = state.subspace.project(measured.gradient)
-        skipped, clamped = not np.isfinite(measured.losses).all(), False
+        measured = _measure(objective, state, max_batch)
+        skipped, clamped, slope = not np.isfinite(measured.losses).all(), False, float("nan")
         if skipped:
             state.bad_steps += 1
         else:
-            token = state.adam.update(state.embedding, gradient, state.step)
-            state.embedding, clamped = clamp_norms(token, norm_range, parts)
-            state.subspace.push(state.embedding)
+            slope, clamped = _advance(state, measured, norm_range, parts)
             state.bad_steps = 0
             if state.step + 1 > config.average_from * config.max_train_steps:
                 state.average_sum = state.average_sum + state.embedding
@@ -112,12 +126,38 @@ def run(
             step=state.step, loss=float("nan") if skipped else measured.loss, embedding=state.result.copy(),
             forwards=state.forwards, seconds=state.seconds,
             eta_s=(config.max_train_steps - state.step) * float(np.median(pace)),
-            grad_norm=float(np.linalg.norm(gradient)), removed=removed, skipped=skipped, clamped=clamped,
+            grad_norm=slope, removed=removed, skipped=skipped, clamped=clamped,
         )  # fmt: skip
         if state.bad_steps >= config.max_bad_steps:
             raise NonFiniteLossError(
                 f"the loss was not finite {state.bad_steps} steps in a row, up to step {state.step}"
             )
+
+
+def _measure(objective: Objective, state: State, max_batch: int) -> Estimate | Linearization:
+    if state.config.optimizer == "gauss_newton":
+        return linearize(
+            objective, state.embedding, state.newton.basis, state.config, state.seed, state.step, max_batch
+        )
+    removed = len(state.subspace.removed)
+    return estimate(objective, state.embedding, state.config, state.seed, state.step, removed, max_batch)
+
+
+def _advance(
+    state: State, measured: Estimate | Linearization, norm_range: tuple[Bound, Bound], parts: Sequence[int]
+) -> tuple[float, bool]:
+    """Take a step; the norm of the gradient it was taken on, and whether the token's norm was brought back."""
+    before = state.embedding
+    if isinstance(measured, Linearization):
+        gradient, token = measured.slope, state.newton.update(before, measured)
+    else:
+        gradient = state.subspace.project(measured.gradient)
+        token = state.adam.update(before, gradient, state.step)
+    state.embedding, clamped = clamp_norms(token, norm_range, parts)
+    if isinstance(measured, Linearization):
+        state.newton.carry(before, state.embedding)
+    state.subspace.push(state.embedding)
+    return float(np.linalg.norm(gradient)), clamped
 
 
 def clamp_norms(

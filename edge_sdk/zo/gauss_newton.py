@@ -1,0 +1,104 @@
+"""Gauss-Newton from forward passes alone: differences of what the model predicts, not only of its loss.
+
+A loss that is a mean of squares of residuals r(theta) (predicted minus wanted) shows more in a forward pass than one
+number. A forward difference of r along direction e_i is a column of the Jacobian, J e_i, and n of them on the same
+draw give, in the span of the directions, the gradient 2 mean(r J e_i) and the Gauss-Newton matrix
+2 mean(J e_i J e_j) (Nocedal and Wright, "Numerical Optimization", section 10.3). Draws are combined as a recursive
+least-squares fit does: the quadratic model of every draw is kept, its slope carried along with each step. A step
+minimizes the sum, damped (Levenberg, Marquardt) and bounded in length.
+
+The directions are fixed: the principal directions of the vocabulary, scaled by their standard deviations. A word is
+what the text encoder can read, and most of the loss's slope lies where words differ.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sdk.zo.config import ZoConfig
+from edge_sdk.zo.draws import Objective, draw, evaluate_residuals
+
+
+def directions(principal: np.ndarray, count: int, num_vectors: int) -> np.ndarray:
+    """The first ``count`` directions for a token of K vectors, (count, K, D) float32.
+
+    Direction j moves vector j mod K along principal direction j div K.
+
+    Args:
+        principal: (R, D) float32, orthogonal rows.
+
+    Raises:
+        ValueError: ``count`` is larger than K R.
+    """
+    if count > num_vectors * len(principal):
+        raise ValueError(f"zo_samples is {count}; there are {num_vectors * len(principal)} directions to choose from")
+    out = np.zeros((count, num_vectors, principal.shape[1]), np.float32)
+    for j in range(count):
+        out[j, j % num_vectors] = principal[j // num_vectors]
+    return out
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """The loss of one step's draws near the token, as a quadratic of the directions' coefficients."""
+
+    slope: np.ndarray  # (n,) float64
+    curvature: np.ndarray  # (n, n) float64
+    losses: np.ndarray  # of every row that was evaluated, float64; the first ``batch`` are those of the token itself
+    loss: float  # mean over the draws, of the token itself
+    forwards: int
+
+
+def linearize(
+    objective: Objective, theta: np.ndarray, basis: np.ndarray, config: ZoConfig, seed: int, step: int, max_batch: int
+) -> Linearization:
+    """Measure the residuals at a token and a little way along every direction.
+
+    Args:
+        theta: (K, D) float32.
+        basis: (n, K, D) float32, the directions, orthogonal; a perturbation is ``zo_mu`` times one.
+    """
+    n, batch, mu = len(basis), config.train_batch_size, np.float32(config.zo_mu)
+    drawn = draw(objective, seed, step, batch, config.timestep_range)
+    slope, curvature, losses, base = np.zeros(n), np.zeros((n, n)), [], []
+    for one in drawn:
+        rows = np.concatenate([theta[None], theta + mu * basis])
+        residuals = evaluate_residuals(objective, rows, [one] * (n + 1), max_batch).astype(np.float64)  # (n + 1, M)
+        jacobian = (residuals[1:] - residuals[0]) / float(mu)
+        share = 2 / (residuals.shape[1] * batch)
+        slope += share * jacobian @ residuals[0]
+        curvature += share * jacobian @ jacobian.T
+        losses.append((residuals**2).mean(axis=1))
+        base.append(losses[-1][0])
+    return Linearization(slope, curvature, np.concatenate(losses), float(np.mean(base)), (n + 1) * batch)
+
+
+class GaussNewton:
+    """The sum of all draws' quadratic models at the current token; later draws weigh more (``memory``)."""
+
+    def __init__(self, config: ZoConfig, basis: np.ndarray) -> None:
+        self.config, self.basis = config, basis  # (n, K, D) float32, orthogonal
+        n = len(basis)
+        self.slope, self.curvature = np.zeros(n), np.zeros((n, n))  # float64
+        self.count = 0  # linearizations so far
+
+    def update(self, theta: np.ndarray, found: Linearization) -> np.ndarray:
+        """Take up one step's linearization; the next token, float32."""
+        c = self.config
+        self.count += 1
+        weight = float(self.count) ** c.memory
+        self.slope = self.slope + weight * found.slope
+        self.curvature = self.curvature + weight * found.curvature
+        size = len(self.slope)
+        damping = c.damping * np.trace(self.curvature) / size
+        if not damping > 0:  # the token makes no difference to these draws
+            return theta
+        move = -np.linalg.solve(self.curvature + damping * np.eye(size), self.slope)
+        move *= min(1.0, c.trust_radius / max(float(np.linalg.norm(move)), 1e-300))
+        return (theta.astype(np.float64) + np.tensordot(move, self.basis.astype(np.float64), axes=1)).astype(np.float32)
+
+    def carry(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Move the models' origin from one token to another, which differ by a combination of the directions."""
+        flat = self.basis.reshape(len(self.basis), -1).astype(np.float64)
+        difference = (after.astype(np.float64) - before.astype(np.float64)).reshape(-1)
+        self.slope = self.slope + self.curvature @ (flat @ difference / (flat**2).sum(axis=1))
