@@ -14,6 +14,7 @@ from edge_sdk.zo import (
     NonFiniteLossError,
     State,
     ZoConfig,
+    directions,
     fast,
     latest_checkpoint,
     run,
@@ -22,7 +23,7 @@ from edge_sdk.zo import (
 from edge_sdk.zo.loop import clamp_norms
 from edge_sdk.zo.optimizer import learning_rate
 from tests.golden import make_golden
-from tests.zo.objectives import Quadratic
+from tests.zo.objectives import LeastSquares, Quadratic
 
 CONFIG = ZoConfig(
     max_train_steps=30, learning_rate=0.05, zo_samples=3, zo_mu=1e-2, subspace_buffer=8, subspace_threshold=0.05,
@@ -31,18 +32,39 @@ CONFIG = ZoConfig(
 START = np.full((2, 3), 2.0, np.float32)
 
 
-def trajectory(state: State, objective: Quadratic | None = None) -> list[bytes]:
+def trajectory(state: State, objective: Quadratic | LeastSquares | None = None) -> list[bytes]:
     return [step.embedding.tobytes() for step in run(objective or Quadratic((2, 3), tilt=0.3), state)]
 
 
-@pytest.mark.parametrize("preset", [PAPER, fast(0.03)], ids=["paper", "fast"])
-def test_it_descends_on_a_quadratic(preset: ZoConfig) -> None:
-    objective = Quadratic((1, 8))
-    settings = replace(preset, max_train_steps=600, learning_rate=0.02)
-    state = State.start(settings, 0, np.zeros((1, 8), np.float32))
+@pytest.mark.parametrize(
+    ("settings", "objective"),
+    [
+        (replace(PAPER, max_train_steps=600, learning_rate=0.02), Quadratic((1, 8))),
+        (replace(fast(0.3), zo_samples=8), LeastSquares((1, 8))),
+    ],
+    ids=["paper", "fast"],
+)
+def test_a_preset_descends(settings: ZoConfig, objective: Quadratic | LeastSquares) -> None:
+    basis = directions(np.eye(8, dtype=np.float32), 8, 1)
+    state = State.start(settings, 0, np.zeros((1, 8), np.float32), basis=basis)
     first = np.linalg.norm(objective.gradient(state.embedding))
     list(run(objective, state))
     assert np.linalg.norm(objective.gradient(state.result)) < 0.3 * first
+
+
+def test_a_resumed_gauss_newton_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    def start() -> State:
+        config = replace(fast(0.3), zo_samples=6, max_train_steps=9)
+        return State.start(config, 5, START, basis=directions(np.eye(3, dtype=np.float32), 6, 2))
+
+    objective = LeastSquares((2, 3), noise=0.5)
+    whole = trajectory(start(), objective)
+    state = start()
+    steps = run(objective, state)
+    first = [next(steps).embedding.tobytes() for _ in range(4)]
+    save_checkpoint(tmp_path, state, {})
+    resumed, _, _ = latest_checkpoint(tmp_path, {})
+    assert first + trajectory(resumed, objective) == whole
 
 
 @pytest.mark.parametrize("cut", [1, 7, 8, 9, 14, 15, 16, 29], ids=lambda n: f"after{n}")
