@@ -16,17 +16,26 @@ from edge_sdk.zo import Draw, Objective
 class View:
     """Some images of a shared objective, as an objective of their own."""
 
-    def __init__(self, shared: Objective, first: int, count: int, evaluate: Callable | None = None) -> None:
+    def __init__(self, shared: Objective, first: int, count: int, together: "Lockstep | None" = None) -> None:
+        """``together``: joins the evaluations with those of other runs."""
         self.first, self.num_images = first, count
         self.num_prompts, self.num_train_timesteps = shared.num_prompts, shared.num_train_timesteps
         self.latents_shape, self.embedding_shape = shared.latents_shape, shared.embedding_shape
-        self._evaluate = evaluate or shared.losses
+        self._evaluate = together or shared
 
     def to_global(self, draw: Draw) -> Draw:
         return replace(draw, image=draw.image + self.first)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        return self._evaluate(embeddings, [self.to_global(d) for d in draws])
+        return self._evaluate.losses(embeddings, self._all_global(draws))
+
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return self._evaluate.residuals(embeddings, self._all_global(draws))
+
+    def _all_global(self, draws: Sequence[Draw]) -> list[Draw]:
+        """Rows that share a draw still do."""
+        moved = {id(d): self.to_global(d) for d in draws}
+        return [moved[id(d)] for d in draws]
 
 
 class Lockstep:
@@ -38,11 +47,19 @@ class Lockstep:
         self._waiting: dict[int, tuple[np.ndarray, Sequence[Draw]]] = {}
         self._answers: dict[int, np.ndarray] = {}
         self._failure: BaseException | None = None
+        self._what = "losses"
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return self._ask("losses", embeddings, draws)
+
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return self._ask("residuals", embeddings, draws)
+
+    def _ask(self, what: str, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """All runs ask for the same at a time: they are of one configuration."""
         me = threading.get_ident()
         with self._changed:
-            self._waiting[me] = (embeddings, draws)
+            self._what, self._waiting[me] = what, (embeddings, draws)
             self._evaluate_if_complete()
             while me not in self._answers and self._failure is None:
                 self._changed.wait()
@@ -59,7 +76,10 @@ class Lockstep:
         try:
             chunks = range(0, len(draws), self.max_batch)
             out = np.concatenate(
-                [self.objective.losses(rows[i : i + self.max_batch], draws[i : i + self.max_batch]) for i in chunks]
+                [
+                    getattr(self.objective, self._what)(rows[i : i + self.max_batch], draws[i : i + self.max_batch])
+                    for i in chunks
+                ]
             )
         except BaseException as error:
             self._failure = error

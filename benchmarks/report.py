@@ -16,12 +16,6 @@ PACKAGES = ("torch", "diffusers", "transformers", "optimum-quanto", "peft", "tor
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
 OURS, OTHER = "#d62728", "#4c6a92"
 RESAMPLES = 2000
-COLUMNS = {
-    "share_of_backprop_decrease": "share of backprop's loss decrease",
-    "attributes": "attributes right",
-    "picked_of_12": "picked of 12",
-    "background": "background right",
-}
 
 
 def machine() -> dict[str, str]:
@@ -86,65 +80,6 @@ def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[st
     below = np.ones_like(values) if divide_by is None else divide_by
     low, high = np.quantile(values[picks].sum(1) / below[picks].sum(1), [0.025, 0.975])
     return {"mean": float(values.sum() / below.sum()), "low": float(low), "high": float(high)}
-
-
-def summarize(results: dict[str, dict[str, Any]]) -> None:
-    """Add intervals to every configuration, paired by subject where two configurations are compared.
-
-    The loss decrease of a configuration is that from the initializer word on the same weights.
-    """
-    best = results.get("backprop-float")
-    for name, result in results.items():
-        rows = result["runs"]
-        summary = {k: interval(by_subject(rows, k)) for k in ("loss", "attributes", "picked_of_12", "background")}
-        start = results.get("initializer-" + name.split("-", 1)[1])
-        if start is not None:
-            decrease = by_subject(start["runs"], "loss") - by_subject(rows, "loss")
-            summary["decrease"] = interval(decrease)
-            if best is not None:
-                full = by_subject(results["initializer-float"]["runs"], "loss") - by_subject(best["runs"], "loss")
-                summary["share_of_backprop_decrease"] = interval(decrease, full)
-        result["summary"] = summary
-
-
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """A Markdown table: mean [95 % interval]."""
-    head = ["configuration", "forwards", "seconds", "loss, unseen", *COLUMNS.values()]
-    rows = []
-    for name, result in results.items():
-        clock = spread_cell(spread(result["seconds"]), 0) if result["seconds"] else ""
-        cells = [_cell(result["summary"].get("loss"), 4)]
-        cells += [_cell(result["summary"].get(key), 3) for key in COLUMNS]
-        rows.append([name, str(result["forwards"]), clock, *cells])
-    return markdown(head, rows)
-
-
-def _cell(value: Row | None, digits: int) -> str:
-    if value is None:
-        return ""
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
-def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:
-    """A panel a measure, a line a configuration: mean, 95 % interval, and chance as a dashed line."""
-    plt = pyplot()
-    names = list(results)[::-1]
-    figure, panels = plt.subplots(1, len(COLUMNS), figsize=(13, 1.2 + 0.32 * len(names)), sharey=True)
-    colors = {"initializer": "#9a9a9a", "backprop": "#222222", "fast": "#d8262c", "paper": "#2b5fd9"}
-    for panel, (key, title) in zip(panels, COLUMNS.items(), strict=True):
-        for y, name in enumerate(names):
-            value = results[name]["summary"].get(key)
-            if value is None:
-                continue
-            panel.plot([value["low"], value["high"]], [y, y], color=colors[name.split("-")[0]], lw=2)
-            panel.plot(value["mean"], y, "o", color=colors[name.split("-")[0]])
-        if key in chance:
-            panel.axvline(chance[key], color="#bbbbbb", ls="--", lw=1)
-        panel.set_title(title, fontsize=10)
-        panel.grid(axis="x", color="#eeeeee")
-        panel.set_xlim(-0.05, 1.15 if key == "share_of_backprop_decrease" else 1.05)
-    panels[0].set_yticks(range(len(names)), names, fontsize=9)
-    save_figure(figure, path, 90)
 
 
 def bars(

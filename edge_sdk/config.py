@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.stopping import LONGEST
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
 SCHEMA_VERSION = 1
@@ -33,7 +34,8 @@ class PersonalizeConfig:
     preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
     max_batch: int = 16  # rows per call of the denoiser; the result does not depend on it beyond rounding
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
-    checkpointing_steps: int = 50  # steps between checkpoints
+    checkpointing_steps: int | None = None  # steps between checkpoints; None: about 150 forward passes
+    stop_when_flat: bool = False  # end once the held-out loss is flat, at the latest after ``max_train_steps``
     seed: int = 0  # of every random number
     zo_options: dict[str, Any] = field(default_factory=dict)  # settings of `ZoConfig` that replace the preset's
 
@@ -47,7 +49,7 @@ class PersonalizeConfig:
         _within("num_vectors", self.num_vectors, 1, 64)
         _within("max_batch", self.max_batch, 1, 4096)
         _within("eval_draws", self.eval_draws, 1, 65_536)
-        _within("checkpointing_steps", self.checkpointing_steps, 1, 10**9)
+        _within("checkpointing_steps", 1 if self.checkpointing_steps is None else self.checkpointing_steps, 1, 10**9)
         if not 0 <= self.seed < 2**64:
             raise EdgeSdkError(f"seed is {self.seed}; it must be at least 0 and below 2**64")
         check_resolution(self.resolution)
@@ -76,6 +78,8 @@ class PersonalizeConfig:
     def from_options(cls, **options: Any) -> "PersonalizeConfig":
         """Build from flat options, those of `ZoConfig` included; None means the preset's or the default value.
 
+        ``max_train_steps`` may be "auto": `stop_when_flat`, within three times the preset's number of steps.
+
         Raises:
             EdgeSdkError: for an unknown option or a value out of range.
         """
@@ -84,6 +88,9 @@ class PersonalizeConfig:
         given = {k: v for k, v in options.items() if v is not None}
         if unknown := sorted(set(given) - own - zo_names):
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
+        if given.get("max_train_steps") == "auto":
+            preset = cls(**{k: v for k, v in given.items() if k == "preset"})
+            given |= {"stop_when_flat": True, "max_train_steps": LONGEST * preset.max_train_steps}
         zo_options = {k: v for k, v in given.items() if k in zo_names}
         return cls(**{k: v for k, v in given.items() if k in own}, zo_options=zo_options)
 

@@ -20,6 +20,7 @@ from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb
 from edge_sdk.models import Model
 from edge_sdk.personalize import Personalizer
 from edge_sdk.prepared import Personalizable, Prepared, open_model_or_bundle
+from edge_sdk.stopping import SAVE, Flat, steps_of
 from edge_sdk.zo import (
     CheckpointError,
     NonFiniteLossError,
@@ -120,6 +121,9 @@ def run_personalization(
         before = time.monotonic()
         loss_initial = personalizer.held_out_loss(prepared.initial)
         reserve = 1.5 * (time.monotonic() - before) + 1.0  # seconds the final measurement will take
+        reached = loss_initial if not resumed else personalizer.held_out_loss()
+        flat = Flat(personalizer.held_out_loss, loss_initial, reached, prepared.zo)
+        saving = config.checkpointing_steps or steps_of(SAVE, prepared.zo)
         anon.sample()
         clamped = False
         try:
@@ -133,12 +137,16 @@ def run_personalization(
                 late = time_budget_s is not None and time.monotonic() - started + reserve > time_budget_s
                 last = step.step == prepared.zo.max_train_steps
                 stopped = stop() and not last
-                if step.step % config.checkpointing_steps == 0 or late or last or stopped:
+                done = config.stop_when_flat and not (late or last or stopped) and flat(step.step)
+                if step.step % saving == 0 or late or last or stopped or done:
                     _save(folder, state, prepared)
                 if stopped:
                     raise Cancelled(f"stopped after step {step.step}, saved")
                 if late:
                     notify(f"the time budget ends the run after step {step.step}")
+                    break
+                if done:
+                    notify(f"the loss on draws that training never uses is flat; the run ends after step {step.step}")
                     break
             loss_final = personalizer.held_out_loss()
             if not math.isfinite(loss_final):

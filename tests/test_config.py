@@ -63,7 +63,7 @@ def test_the_fast_preset_scales_with_the_vocabulary() -> None:
     config = PersonalizeConfig()
     assert config.preset == "fast" and config.zo(0.027) == fast(0.027)
     small, large = config.zo(0.01), config.zo(0.04)
-    assert large.learning_rate == pytest.approx(4 * small.learning_rate)
+    assert large.trust_radius == pytest.approx(4 * small.trust_radius)
     assert large.zo_mu == pytest.approx(4 * small.zo_mu)
     assert large.max_train_steps == small.max_train_steps == config.max_train_steps
 

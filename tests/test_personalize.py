@@ -14,7 +14,7 @@ from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.images import load_photos
 from edge_sdk.zo import State, Step, load_state, save_state
 
-QUICK = {"initializer_token": "dog", "max_train_steps": 8, "average_from": 0.5, "eval_draws": 4}
+QUICK = {"initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 4}
 EXECUTIONS = [("int8", "integer"), ("int8", "fused"), ("int4", "integer"), ("int4", "fused"), ("none", "integer")]
 
 
@@ -69,7 +69,7 @@ def test_a_closed_run_resumes_to_the_same_bytes(
 
 def test_resume_starts_over_from_a_fresh_state(tiny: Personalizer, whole: list[bytes], photos: Path) -> None:
     taken(tiny.fit(photos, **QUICK), 2)
-    fresh = State.start(tiny.fitted().zo, 0, tiny.fitted().initial)
+    fresh = State.start(tiny.fitted().zo, 0, tiny.fitted().initial, basis=tiny.fitted().basis)
     assert taken(tiny.resume(fresh), 8) == whole
 
 

@@ -23,7 +23,7 @@ from edge_sdk.zo import Step, ZoConfig, latest_checkpoint
 from tests import tiny_models
 
 QUICK = {
-    "initializer_token": "dog", "max_train_steps": 8, "average_from": 0.5, "eval_draws": 2, "checkpointing_steps": 2,
+    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2, "checkpointing_steps": 2,
     "preview": False,
 }  # fmt: skip
 RECORD = {
@@ -104,8 +104,8 @@ def test_the_learned_file_holds_one_float32_tensor_and_strings(learn: Callable[.
 
 
 def test_the_two_losses_are_of_the_first_and_the_last_token(learn: Callable[..., Any], tmp_path: Path) -> None:
-    still = learn(tmp_path / "still", learning_rate=1e-12)
-    moved = learn(tmp_path / "moved", learning_rate=0.1)
+    still = learn(tmp_path / "still", trust_radius=1e-12)
+    moved = learn(tmp_path / "moved")
     assert still["loss_final"] == pytest.approx(still["loss_initial"], rel=1e-6)
     assert moved["loss_initial"] == still["loss_initial"] != pytest.approx(moved["loss_final"], rel=1e-4)
 
@@ -255,13 +255,13 @@ def test_a_full_disk_keeps_the_older_checkpoint_and_the_run_can_go_on(
 def test_losses_that_are_not_finite_keep_the_last_good_token(
     steps: int, learn: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy, good = StableDiffusionObjective.losses, list[np.ndarray]()
+    healthy, good = StableDiffusionObjective.errors, list[np.ndarray]()
 
-    def losses(self: StableDiffusionObjective, *arguments: Any) -> np.ndarray:
+    def errors(self: StableDiffusionObjective, *arguments: Any) -> Any:
         values = healthy(self, *arguments)
         return values * np.nan if len(good) >= 3 else values
 
-    monkeypatch.setattr(StableDiffusionObjective, "losses", losses)
+    monkeypatch.setattr(StableDiffusionObjective, "errors", errors)
     with pytest.raises(EdgeSdkError, match=rf"^[^\n]*not finite[^\n]*{LEARNED}[^\n]*$"):
         learn(max_train_steps=steps, average_from=1.0, on_step=lambda step: good.append(step.embedding))
     assert (load_embedding(tmp_path / "run" / LEARNED).vectors == good[2]).all()

@@ -5,7 +5,7 @@ runs go side by side: their tokens share nothing but the calls of the denoiser.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class BackpropConfig:
 
 def train(
     objective: StableDiffusionObjective, views: Sequence[Objective], initial: np.ndarray, seeds: Sequence[int],
-    config: BackpropConfig,
+    config: BackpropConfig, kept: Collection[int] = (),
 ) -> np.ndarray:  # fmt: skip
     """Train one token per view.
 
@@ -33,13 +33,14 @@ def train(
         objective: the model with float layers that all views look at.
         views: per run, what draws are made from; `to_global` maps a draw to the objective's images.
         initial: (K, D) float32.
+        kept: steps, counted from 1, after which the tokens are kept; by default the last.
 
     Returns:
-        (runs, K, D) float32.
+        (kept, runs, K, D) float32.
     """
     tokens = torch.from_numpy(np.repeat(initial[None], len(views), axis=0)).requires_grad_()
     optimizer = torch.optim.Adam([tokens], lr=config.learning_rate)
-    batch = config.train_batch_size
+    batch, out = config.train_batch_size, []
     for step in range(config.max_train_steps):
         for group in optimizer.param_groups:
             share = step / config.max_train_steps
@@ -55,4 +56,6 @@ def train(
             embeddings = tokens[start : rows.stop].repeat_interleave(batch, dim=0)
             (objective.loss(embeddings, draws).sum() / batch).backward()
         optimizer.step()
-    return tokens.detach().numpy()
+        if step + 1 in (kept or (config.max_train_steps,)):
+            out.append(tokens.detach().numpy().copy())
+    return np.stack(out)

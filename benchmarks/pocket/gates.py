@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from diffusers.models import AutoencoderKL
 
-from benchmarks import quality
 from benchmarks.pocket import classifier as ruler
 from benchmarks.pocket import prompts
 from benchmarks.pocket.people import held_out_people
 from benchmarks.pocket.vae import held_out_pictures, psnr
+from benchmarks.quality.configurations import CONFIGURATIONS
+from benchmarks.quality.learn import Bench, Subjects, learn
+from benchmarks.quality.measure import chance, pictures
 from benchmarks.report import machine
-from edge_sdk.models import open_model
 
 
 def vae_gate(model: str, picture: Path) -> tuple[bool, dict]:
@@ -55,20 +56,18 @@ def prompt_gate(model: str, classifier: ruler.Classifier, picture: Path) -> tupl
 
 def inversion_gate(model: str, classifier: ruler.Classifier, picture: Path) -> tuple[bool, dict]:
     """(iv) Backpropagation learns held-out people: attributes 80 %, picked of 12 80 %, background 90 %."""
-    config = next(c for c in quality.configurations() if c.name == "backprop-float")
-    subjects = quality.Subjects(held_out_people())
-    opened = open_model(model, "none")
-    objective, initial, norms = quality.build(opened, subjects)
+    subjects = Subjects(held_out_people())
+    bench = Bench.build(model, "none", "integer", subjects)
     runs = [(subject, 0) for subject in range(len(subjects.people))]
-    tokens = quality.learn(config, objective, initial, norms, runs)
-    rows, drawn = quality.measure(opened, objective, tokens, runs, subjects, classifier)
+    tokens, _ = learn(CONFIGURATIONS["backprop-float"], bench, runs)
+    rows, drawn = pictures(bench, tokens[-1], runs, subjects, classifier)
     report = {
         key: round(float(np.mean([r[key] for r in rows])), 3) for key in ("attributes", "picked_of_12", "background")
     }
     photos = torch.from_numpy(subjects.pixels).view(len(runs), -1, 3, 16, 16)
-    prompts.grid([(f"subject {i}", torch.cat([photos[i, :4], drawn[i]])) for i in range(0, 24, 2)], picture)
+    prompts.grid([(f"subject {i}", torch.cat([photos[i, :4], drawn[i : i + 1]])) for i in range(0, 24, 2)], picture)
     passed = report["attributes"] >= 0.8 and report["picked_of_12"] >= 0.8 and report["background"] >= 0.9
-    report |= {"subjects": len(runs), "chance_attributes": round(quality.chance(subjects.people), 3)}
+    report |= {"subjects": len(runs), "chance_attributes": round(chance(subjects.people), 3)}
     return passed, {**report, "chance_picked_of_12": round(1 / 12, 3), "chance_background": 0.125}
 
 

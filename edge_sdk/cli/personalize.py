@@ -13,17 +13,16 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "num_vectors": (int, "vectors per token (default 1)"),
     "resolution": (int, "side in pixels, a multiple of 8 (default: the model's own)"),
     "preset": (("fast", "paper"), "zeroth-order settings to start from (default fast)"),
-    "max_train_steps": (int, "updates of the token"),
-    "learning_rate": (float, "step size of Adam"),
+    "learning_rate": (float, "step size of Adam (preset paper)"),
     "train_batch_size": (int, "draws each direction is measured on"),
-    "zo_samples": (int, "random directions a step (n)"),
+    "zo_samples": (int, "directions a step (n)"),
     "zo_mu": (float, "length of the perturbation (mu)"),
     "zo_difference": (("forward", "central"), "one-sided or two-sided difference"),
     "subspace_buffer": (int, "token values per subspace (tau); 0 switches the projection off"),
     "subspace_threshold": (float, "share of variance that is projected out (nu)"),
     "max_batch": (int, "rows per call of the denoiser (default 16)"),
     "eval_draws": (int, "draws for the loss before and after (default 32)"),
-    "checkpointing_steps": (int, "steps between checkpoints (default 50)"),
+    "checkpointing_steps": (int, "steps between checkpoints (default: about 150 forward passes)"),
 }
 
 
@@ -40,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _OPTIONS.items():
         chosen = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": kind.__name__.upper()}
         parser.add_argument(f"--{name}", help=text, **chosen)
+    parser.add_argument("--max_train_steps", type=_steps, metavar="INT", help="updates of the token; auto: until the "
+                        "loss on held-out draws is flat")  # fmt: skip
     parser.add_argument("--timestep_range", nargs=2, type=int, metavar=("LO", "HI"), help="timesteps LO <= t < HI")
     parser.add_argument(
         "--use_captions", action="store_true", help="take each photo's prompt from the .txt file beside it"
@@ -57,9 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser)
 
 
+def _steps(value: str) -> int | str:
+    """A number of steps, or auto."""
+    if value != "auto" and not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is neither a number of steps nor auto")
+    return value if value == "auto" else int(value)
+
+
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, for `PersonalizeConfig.from_options`."""
-    options = {name: getattr(args, name) for name in _OPTIONS}
+    options = {name: getattr(args, name) for name in (*_OPTIONS, "max_train_steps")}
     options |= {name: getattr(args, name) for name in ("weights", "execution", "residency", "device", "seed")}
     options["timestep_range"] = tuple(args.timestep_range) if args.timestep_range else None
     options["use_captions"] = args.use_captions or None

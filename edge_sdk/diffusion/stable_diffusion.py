@@ -103,16 +103,21 @@ class StableDiffusionObjective:
     def errors(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
         """Predicted minus wanted, (B, C, h, w) float32."""
         device = self.latents.mean.device
-        image = torch.tensor([d.image for d in draws])
-        t = torch.tensor([d.timestep for d in draws])
-        noise = torch.from_numpy(np.stack([d.noise for d in draws])).to(device)  # (B, C, h, w)
-        latent_noise = torch.from_numpy(np.stack([d.latent_noise for d in draws])).to(device)
-        prompts = self.ids[image] if self.ids.dim() == 3 else self.ids.expand(len(draws), -1, -1)
-        ids = prompts[torch.arange(len(draws)), torch.tensor([d.prompt for d in draws])]  # (B, T)
+        firsts = [b for b, d in enumerate(draws) if b == 0 or d is not draws[b - 1]]  # neighbours share a draw
+        lengths = torch.tensor([*firsts[1:], len(draws)]) - torch.tensor(firsts)
+        rows = torch.repeat_interleave(torch.arange(len(firsts)), lengths)  # (B,), the draw of each
+        own = [draws[b] for b in firsts]
+        image = torch.tensor([d.image for d in own])  # (G,)
+        t = torch.tensor([d.timestep for d in own])
+        noise = torch.from_numpy(np.stack([d.noise for d in own])).to(device)  # (G, C, h, w)
+        latent_noise = torch.from_numpy(np.stack([d.latent_noise for d in own])).to(device)
+        prompts = self.ids[image] if self.ids.dim() == 3 else self.ids.expand(len(own), -1, -1)
+        ids = prompts[torch.arange(len(own)), torch.tensor([d.prompt for d in own])]  # (G, T)
 
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
-        a, b, time = self.coefficients[:, t].to(device)  # (B,) each
-        sizes = None if self.sizes is None else self.sizes[image]  # (B, 6)
-        condition = self.text.condition(ids, embeddings * torch.as_tensor(self.text.scale), sizes)
-        predicted = self.unet(noised(x0, noise, a, b), time, *condition)
-        return predicted.float() - target(self.prediction_type, x0, noise, a, b)
+        a, b, time = self.coefficients[:, t].to(device)  # (G,) each
+        sizes = None if self.sizes is None else self.sizes[image][rows]  # (B, 6)
+        condition = self.text.condition(ids[rows], embeddings * torch.as_tensor(self.text.scale), sizes)
+        shared = None if len(own) == len(draws) else rows.to(device)
+        predicted = self.unet(noised(x0, noise, a, b), time, *condition, rows=shared)
+        return predicted.float() - target(self.prediction_type, x0, noise, a, b)[rows]

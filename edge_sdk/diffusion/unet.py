@@ -165,9 +165,9 @@ class _TransformerBlock(nn.Module):
         self.norm2, self.attn2 = nn.LayerNorm(channels), _Attention(channels, context, heads)
         self.norm3, self.ff = nn.LayerNorm(channels), _FeedForward(channels)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """x (B, S, C), which may be changed, looks at itself and at the context (B, T, D); -> (B, S, C)."""
-        x = self.attn1(self.norm1, x)
+    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """x (B or G, S, C), which may be changed, looks at itself and at the context (B, T, D); -> (B, S, C)."""
+        x = _spread(self.attn1(self.norm1, x), rows, len(context))
         x = self.attn2(self.norm2, x, context)
         return self.ff(self.norm3, x)
 
@@ -183,7 +183,7 @@ class _Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList(blocks)
         self.proj_out = make()
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
         size = x.shape[2:]
         hidden = self.norm(x)
         if not self.linear:
@@ -192,11 +192,11 @@ class _Transformer(nn.Module):
         if self.linear:
             hidden = self.proj_in(hidden)
         for block in self.transformer_blocks:
-            hidden = block(hidden, context)
+            hidden = block(hidden, context, rows)
         if self.linear:
             hidden = self.proj_out(hidden)
         hidden = hidden.transpose(1, 2).unflatten(2, size)
-        return (hidden if self.linear else self.proj_out(hidden)).add_(x)
+        return (hidden if self.linear else self.proj_out(hidden)).add_(_spread(x, rows, len(context)))
 
 
 class _Resampler(nn.Module):
@@ -215,8 +215,8 @@ class _Block(nn.Module):
             made = [_Transformer(config, outer, heads, depth) for _, outer in sizes]
             self.attentions = nn.ModuleList(made)
 
-    def attend(self, i: int, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        return self.attentions[i](x, context) if hasattr(self, "attentions") else x
+    def attend(self, i: int, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        return self.attentions[i](x, context, rows) if hasattr(self, "attentions") else x
 
 
 class _TimeEmbedding(nn.Module):
@@ -226,6 +226,11 @@ class _TimeEmbedding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear_2(F.silu(self.linear_1(x)))
+
+
+def _spread(x: torch.Tensor, rows: torch.Tensor | None, count: int) -> torch.Tensor:
+    """x (B, ...), or what it is for each of ``count`` rows if it is still one for each sample, (G, ...)."""
+    return x if rows is None or len(x) == count else x[rows]
 
 
 def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
@@ -277,34 +282,40 @@ class UNet(nn.Module):
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
-        added: tuple[torch.Tensor, torch.Tensor] | None = None,
+        added: tuple[torch.Tensor, torch.Tensor] | None = None, rows: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """One forward pass.
+        """One forward pass. What comes before the text is first looked at is computed once a sample.
 
         Args:
-            sample: (B, C, h, w) float32 noised latents.
-            timestep: scalar or (B,).
+            sample: (G, C, h, w) float32 noised latents.
+            timestep: scalar or (G,).
             context: (B, T, D) float32 text states.
             added: SDXL only, pooled text (B, P) and sizes (B, 6).
+            rows: (B,) int64, which sample each row of the context goes with; by default its own, with G = B.
         """
         sample = sample.contiguous(memory_format=torch.channels_last)
+        if added is not None and rows is not None:  # what SDXL adds is the text's, so nothing comes before it
+            sample, timestep, rows = sample[rows], timestep.expand(len(sample))[rows], None
         time = self._time(timestep.expand(len(sample)), added)
+        count = len(context)
         x = self.conv_in(sample)
         skips: list[torch.Tensor] = []  # but for conv_in's, which is used last: it costs little to make again
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
-                x = block.resnets[i](x, time)
-                x = block.attend(i, x, context)
+                x = block.resnets[i](x, _spread(time, rows, len(x)))
+                x = block.attend(i, x, context, rows)
                 skips.append(x)
             if hasattr(block, "downsamplers"):
                 x = block.downsamplers[0].conv(x)
                 skips.append(x)
-        x = self.mid_block.resnets[0](x, time)
-        x = self.mid_block.resnets[1](self.mid_block.attentions[0](x, context), time)
+        time = _spread(time, rows, count)
+        x = self.mid_block.resnets[0](_spread(x, rows, count), time)
+        x = self.mid_block.resnets[1](self.mid_block.attend(0, x, context, rows), time)
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = block.resnets[i](x, time, skips.pop() if skips else self.conv_in(sample))
-                x = block.attend(i, x, context)
+                skip = skips.pop() if skips else self.conv_in(sample)
+                x = block.resnets[i](x, time, _spread(skip, rows, count))
+                x = block.attend(i, x, context, rows)
             if hasattr(block, "upsamplers"):
                 x = F.interpolate(x, size=skips[-1].shape[2:], mode="nearest")
                 x = block.upsamplers[0].conv(x)

@@ -15,7 +15,7 @@ def test_a_small_quality_benchmark_writes_its_record(tmp_path: Path, capsys: pyt
     few = ["--subjects", 12, "--seeds", 1, "--configs", "initializer-int8-integer"]
     assert call("benchmark", "quality", *few, "--output", tmp_path / "quality.json") == 0
     record = json.loads((tmp_path / "quality.json").read_text())
-    assert list(record["results"]) == ["initializer-int8-integer"] and (record["subjects"], record["seeds"]) == (12, 1)
+    assert list(record["results"]) == ["initializer-int8-integer"] and record["subjects"] == 12
     assert "initializer-int8-integer" in capsys.readouterr().out
 
 

@@ -1,0 +1,125 @@
+"""The ways to get a token that the quality benchmark compares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.baselines.backprop import BackpropConfig
+from edge_sdk.zo import PAPER, ZoConfig, fast
+
+Directions = Callable[[np.ndarray], np.ndarray]  # principal directions (R, D) -> others (R, D)
+BUDGET = 1320  # forward passes of `fast`
+EXECUTIONS = {"float": ("none", "integer"), "int8-integer": ("int8", "integer"), "int8-fused": ("int8", "fused"),
+              "int4-integer": ("int4", "integer")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """One way to get a token; with neither ``zo`` nor ``backprop`` it is the initializer's.
+
+    Attributes:
+        zo: settings, given the vocabulary's standard deviation.
+        directions: what Gauss-Newton has in place of the principal directions.
+        coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
+    """
+
+    weights: str = "none"
+    execution: str = "integer"
+    zo: Callable[[float], ZoConfig] | None = None
+    backprop: BackpropConfig | None = None
+    directions: Directions = field(default=lambda principal: principal)
+    coordinates: int = 0
+
+    def forwards(self, std: float) -> int:
+        """Single-row forward passes; for backpropagation each also has a backward pass."""
+        if self.zo is not None:
+            zo = self.zo(std)
+            return zo.max_train_steps * zo.forwards_per_step
+        return self.backprop.max_train_steps * self.backprop.train_batch_size if self.backprop else 0
+
+
+def _fast(**changes: Any) -> Callable[[float], ZoConfig]:
+    """`fast` with changes, at its number of forward passes if these change how many a step takes."""
+
+    def made(std: float) -> ZoConfig:
+        settings = replace(fast(std), **changes)
+        return replace(settings, max_train_steps=changes.get("max_train_steps", BUDGET // settings.forwards_per_step))
+
+    return made
+
+
+def _fast_in_std(**shares: float) -> Callable[[float], ZoConfig]:
+    """`fast` with lengths given as shares of the vocabulary's standard deviation."""
+    return lambda std: replace(fast(std), **{name: share * std for name, share in shares.items()})
+
+
+def _adam(std: float, steps: int = BUDGET // 3, unit: float | None = None) -> ZoConfig:
+    """The preset that `fast` was before: many steps of two random directions, and the mean of the last third.
+
+    Args:
+        unit: what lengths are shares of, by default the vocabulary's standard deviation.
+    """
+    scale = std if unit is None else unit
+    return ZoConfig(
+        max_train_steps=steps, learning_rate=0.45 * scale, lr_schedule="cosine", zo_mu=0.4 * scale, subspace_buffer=0,
+        timestep_range=(0, 1000), adam_eps=1e-8, average_from=0.7,
+    )  # fmt: skip
+
+
+def _paper(steps: int, **changes: Any) -> Callable[[float], ZoConfig]:
+    return lambda std: replace(PAPER, max_train_steps=steps, **changes)
+
+
+def _random(principal: np.ndarray) -> np.ndarray:
+    """As many orthogonal directions, drawn at random, all of the principal ones' mean length."""
+    drawn = np.random.default_rng(0).standard_normal((principal.shape[1], len(principal)))
+    return (np.linalg.qr(drawn)[0].T * np.sqrt((principal**2).sum(axis=1).mean())).astype(np.float32)
+
+
+def _same_length(principal: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(principal, axis=1, keepdims=True)
+    return (principal / lengths * np.sqrt((lengths**2).mean())).astype(np.float32)
+
+
+def _main() -> dict[str, Config]:
+    out = {f"initializer-{name}": Config(w, e) for name, (w, e) in EXECUTIONS.items()}
+    out["backprop-float"] = Config(backprop=BackpropConfig())
+    out |= {f"fast-{name}": Config(w, e, fast) for name, (w, e) in EXECUTIONS.items()}
+    return out | {f"paper-{name}": Config(w, e, _paper(BUDGET // 3)) for name, (w, e) in EXECUTIONS.items()}
+
+
+MAIN = _main()
+LONG = {
+    "fast-float 120 steps": Config(zo=_fast(max_train_steps=120)),
+    "adam-float 4000 forwards": Config(zo=lambda std: _adam(std, 1333)),
+    "paper-float 10000 steps": Config(zo=_paper(10_000)),
+    "paper-int8-integer 10000 steps": Config("int8", zo=_paper(10_000)),
+    "paper-int8-integer 30000 steps": Config("int8", zo=_paper(30_000)),
+}
+PAPER_CHANGES: dict[str, dict[str, Any]] = {
+    "3000 steps": {}, "no subspace": {"subspace_buffer": 0}, "all timesteps": {"timestep_range": (0, 1000)},
+    "neither": {"subspace_buffer": 0, "timestep_range": (0, 1000)}, "n 1": {"zo_samples": 1}, "n 4": {"zo_samples": 4},
+    "tau 32": {"subspace_buffer": 32}, "tau 512": {"subspace_buffer": 512}, "nu 0.1": {"subspace_threshold": 0.1},
+}  # fmt: skip
+ABLATIONS = {
+    "fast-float, adam": Config(zo=_adam),
+    "fast-float, adam in 32 coordinates": Config(zo=lambda std: _adam(std, unit=std), coordinates=32),
+    "fast-float, random directions": Config(zo=fast, directions=_random),
+    "fast-float, directions of one length": Config(zo=fast, directions=_same_length),
+    **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
+    **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0)},
+    **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
+    **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},
+    **{f"fast-float, trust {r}": Config(zo=_fast_in_std(trust_radius=r)) for r in (1.0, 2.0, 6.0)},
+    **{f"fast-float, batch {b}": Config(zo=_fast(train_batch_size=b)) for b in (2, 4)},
+    "fast-float, timesteps 500-900": Config(zo=_fast(timestep_range=(500, 900))),
+    "fast-float, timesteps 100-900": Config(zo=_fast(timestep_range=(100, 900))),
+    **{f"paper-float, {name}": Config(zo=_paper(3000, **changes)) for name, changes in PAPER_CHANGES.items()},
+}  # fmt: skip
+TUNING = {
+    f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
+    for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))
+}
+CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING
