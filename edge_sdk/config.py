@@ -9,6 +9,7 @@ from edge_sdk.zo import PAPER, ZoConfig, fast
 
 SCHEMA_VERSION = 1
 PRESETS = ("fast", "paper")
+MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
 WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
 RESIDENCIES = ("resident", "mapped", "streamed")
@@ -32,7 +33,9 @@ class PersonalizeConfig:
     residency: str = "resident"  # where an integer checkpoint's weights are: "resident", "mapped" or "streamed"
     device: str = "cpu"  # where the model runs: "cpu" or "cuda"; random numbers are the same on both
     preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
-    max_batch: int = 16  # rows per call of the denoiser; the result does not depend on it beyond rounding
+    max_batch: int | None = (
+        None  # rows per call of the denoiser, by rounding alone part of the result; None: see `rows`
+    )
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
     checkpointing_steps: int | None = None  # steps between checkpoints; None: about 150 forward passes
     stop_when_flat: bool = False  # end once the held-out loss is flat, at the latest after ``max_train_steps``
@@ -47,7 +50,7 @@ class PersonalizeConfig:
         one_of("device", self.device, DEVICES)
         one_of("preset", self.preset, PRESETS)
         _within("num_vectors", self.num_vectors, 1, 64)
-        _within("max_batch", self.max_batch, 1, 4096)
+        _within("max_batch", 1 if self.max_batch is None else self.max_batch, 1, 4096)
         _within("eval_draws", self.eval_draws, 1, 65_536)
         _within("checkpointing_steps", 1 if self.checkpointing_steps is None else self.checkpointing_steps, 1, 10**9)
         if not 0 <= self.seed < 2**64:
@@ -68,6 +71,10 @@ class PersonalizeConfig:
             return replace(preset, **self.zo_options)
         except ValueError as error:
             raise EdgeSdkError(str(error)) from error
+
+    def rows(self, latents_shape: tuple[int, int, int]) -> int:
+        """Rows per call for latents (C, h, w): where they are large, more at once cost memory and save little time."""
+        return self.max_batch or max(1, min(MOST_ROWS, ROW_LATENTS // (latents_shape[1] * latents_shape[2])))
 
     @property
     def max_train_steps(self) -> int:

@@ -139,7 +139,7 @@ class Personalizer:
             prepared.zo,
             prepared.vocabulary_std,
             config.seed,
-            config.max_batch,
+            config.rows(prepared.objective.latents_shape),
             prepared.basis,
         )
 
@@ -147,7 +147,7 @@ class Personalizer:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
         p = self.fitted()
-        steps = run(p.objective, state, p.norm_range, self.config.max_batch, parts=p.widths)
+        steps = run(p.objective, state, p.norm_range, self.config.rows(p.objective.latents_shape), parts=p.widths)
         return (replace(step, embedding=step.embedding * p.scale) for step in steps)
 
     def held_out_loss(self, vectors: np.ndarray | None = None) -> float:
@@ -155,7 +155,8 @@ class Personalizer:
         prepared, config = self.fitted(), self.config
         draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, prepared.zo.timestep_range)
         chosen = self.embedding.vectors if vectors is None else vectors
-        return float(evaluate(prepared.objective, chosen / prepared.scale, draws, config.max_batch).mean())
+        rows = config.rows(prepared.objective.latents_shape)
+        return float(evaluate(prepared.objective, chosen / prepared.scale, draws, rows).mean())
 
     @property
     def embedding(self) -> LearnedEmbedding:

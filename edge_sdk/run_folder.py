@@ -168,6 +168,7 @@ def run_personalization(
             "device": opened.device,
             "preset": config.preset,
             "steps": state.step,
+            "max_batch": config.rows(prepared.objective.latents_shape),
             "unet_forwards": state.forwards,
             "seconds": round(state.seconds, 3),
             "peak_rss_mb": round(peak_rss_mb(), 1),

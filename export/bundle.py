@@ -31,7 +31,8 @@ from edge_sdk.zo import PAPER
 from export.golden import Reference, golden_cases, measured_mu_min
 from export.weights import weights_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
+PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": "torch", "coreml": "coreml"}  # and the extra that brings what writing one needs
 PRECISIONS = ("mixed", "float32")
 
@@ -73,14 +74,17 @@ def export(
             shutil.copytree(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
-        write_json(new / "golden.json", {"schema_version": SCHEMA_VERSION, "cases": golden_cases(reference, bounds)})
+        write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})
         manifest = _manifest(opened, reference, format) | {"graphs": graphs}
         manifest |= {"execution": writer.EXECUTION, "runtime": writer.RUNTIME}
         manifest |= {name: value for name, value in settings.items() if name == "precision"}
         manifest["embedding"] = _embedding(reference.text, tables)
+        reference.principal.astype("<f4").tofile(new / PRINCIPAL)
+        count, width = reference.principal.shape
+        manifest["principal_directions"] = {"file": PRINCIPAL, "count": count, "width": width}
         release()
         notify("measuring the smallest mu that the graph resolves")
-        manifest["mu_min"] = measured_mu_min(reference, writer.loss(new / graphs["zo_loss"]["file"]))
+        manifest["mu_min"] = measured_mu_min(reference, writer.function(new / graphs["zo_loss"]["file"]))
         manifest["files"] = _files(new)
         write_json(new / "manifest.json", manifest)
     return manifest
@@ -203,7 +207,7 @@ def _embedding(text: Text, tables: list[dict[str, Any]]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-ROLES = {".onnx": "graph", ".mlmodel": "graph", ".bin": "weights"}
+ROLES = {".onnx": "graph", ".mlmodel": "graph", ".bin": "weights", ".f32": "directions"}
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

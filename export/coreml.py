@@ -66,10 +66,9 @@ def write(
     return described, [table.place() for table in tables]
 
 
-def loss(package: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """A `zo_loss` package as a function, run by the interpreter: inputs -> (1,)."""
-    opened = Interpreter(package)
-    return lambda inputs: opened.run(inputs)["loss"]
+def function(package: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A package as a function, run by the interpreter: inputs by name to outputs by name."""
+    return Interpreter(package).run
 
 
 def save(program: Program, package: Path) -> None:

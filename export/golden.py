@@ -15,13 +15,14 @@ from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 from edge_sdk.models import Model
-from edge_sdk.zo import Adam, Draw, Stream, ZoConfig, fast
+from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
 from export.cases import listed, value_of
 from export.graphs import Networks
 
-Run = Callable[[dict[str, np.ndarray]], np.ndarray]  # inputs of `zo_loss` -> losses
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
 Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime
 LISTED = 1024  # values of an output that are listed
+DIRECTIONS = 64  # principal directions of a vocabulary, or as many as a vector is wide
 PLACEHOLDER = "<subject>"
 
 
@@ -70,6 +71,11 @@ class Reference:
         """The vocabulary's standard deviation; it takes a look at the whole table."""
         return self.text.vocabulary_std()
 
+    @cached_property
+    def principal(self) -> np.ndarray:
+        """The vocabulary's principal directions in the optimizer's variable, (R, D) float32; another look."""
+        return self.text.principal_directions(DIRECTIONS)
+
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""
         return value_of(self.random(step, (self.vectors, self.text.width), self.std))
@@ -107,9 +113,10 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     cases = [_case("text_encoder", only_text, hidden)]
     objective = reference.objective()
     for t in timesteps:
-        loss = objective.losses(variable[None], [reference.draw(t)])
+        residual = objective.residuals(variable[None], [reference.draw(t)]).reshape(1, *networks.latents)
+        loss = (residual.astype(np.float64) ** 2).mean(axis=(1, 2, 3))
         draw = {"latents": latents, "noise": noise, "timestep": listed(np.array([t]))}
-        cases.append(_case("zo_loss", prompt | draw, {"loss": loss.astype(np.float32)}))
+        cases.append(_case("zo_loss", prompt | draw, {"loss": loss, "residual": residual}))
     t = timesteps[1]
     time = networks.schedule.times()[[t]]
     predicted = objective.unet(torch.from_numpy(value_of(noise)), time, *told)
@@ -126,8 +133,7 @@ def _step_case(
     noise: dict[str, Any], timestep: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A step of the host's loop: a wide central difference, one direction projected out, Adam's third update."""
-    config: ZoConfig = fast(reference.std)
-    token = value_of(prompt["learned"])
+    config, token = PAPER, value_of(prompt["learned"])
     shape = token.shape
     u, removed = value_of(reference.random(3, shape)), value_of(reference.random(4, (1, token.size)))
     removed /= np.linalg.norm(removed)
@@ -159,7 +165,7 @@ class GraphObjective:
     """A `zo_loss` graph as an objective on the reference's latents and prompt.
 
     Args:
-        run: inputs by name -> loss (1,).
+        run: the graph, for one row.
     """
 
     num_images = num_prompts = 1
@@ -177,8 +183,13 @@ class GraphObjective:
         self.embedding_shape = (reference.vectors, reference.text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        rows = [self._run(self.inputs(row, one)) for row, one in zip(embeddings, draws, strict=True)]
-        return np.concatenate(rows).astype(np.float64)
+        return np.concatenate(self._rows("loss", embeddings, draws)).astype(np.float64)
+
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        return np.concatenate(self._rows("residual", embeddings, draws)).reshape(len(draws), -1)
+
+    def _rows(self, output: str, embeddings: np.ndarray, draws: Sequence[Draw]) -> list[np.ndarray]:
+        return [self._run(self.inputs(row, one))[output] for row, one in zip(embeddings, draws, strict=True)]
 
     def inputs(self, embedding: np.ndarray, drawn: Draw) -> dict[str, np.ndarray]:
         """What the graph is given for an embedding (K, D) of the optimizer on a draw."""
@@ -187,7 +198,9 @@ class GraphObjective:
 
 
 def measured_mu_min(reference: Reference, loss: Run) -> float:
-    """The smallest mu that a `zo_loss` graph resolves, by `edge_sdk.zo.calibrate_mu`."""
-    objective = GraphObjective(reference, loss)
-    floor = mu_floor.measure(objective, reference.variable(2), fast(reference.std), reference.std, reference.seed, 1)
-    return floor.mu_min
+    """The smallest mu that a `zo_loss` graph resolves along the principal directions, by `edge_sdk.zo.calibrate_mu`."""
+    objective, zo = GraphObjective(reference, loss), fast(reference.std)
+    count = min(zo.zo_samples, reference.vectors * len(reference.principal))
+    basis = directions(reference.principal, count, reference.vectors)
+    token = reference.variable(2)
+    return mu_floor.measure(objective, token, zo, reference.std, reference.seed, 1, basis).mu_min

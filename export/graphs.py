@@ -117,12 +117,14 @@ class Networks:
         return len(self.text) > 1
 
     def zo_loss(self) -> Graph:
-        """loss (B,) of B draws with one embedding."""
+        """loss (B,) of B draws with one embedding, and residual (B, C, h, w), of which it is the mean square."""
 
         def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
-            return (self._loss(ops, x, self._condition(ops, x, x["learned"])),)
+            residual = self._residual(ops, x, self._condition(ops, x, x["learned"]))
+            return _mean_square(ops, residual), residual
 
-        return Graph(self.prompt | self.draw, {"loss": (("B",), "float32")}, build)
+        outputs: Tensors = {"loss": (("B",), "float32"), "residual": (("B", *self.latents), "float32")}
+        return Graph(self.prompt | self.draw, outputs, build)
 
     def zo_step(self) -> Graph:
         """One whole step: two losses on the same draw, projection of the gradient, Adam.
@@ -151,7 +153,8 @@ class Networks:
             told = tuple(ops.concat([a, b], 0) for a, b in zip(*sides, strict=True))
             rows = [name for name in inputs if name in self.draw or name == "sizes"]
             twice = {name: ops.concat([x[name], x[name]], 0) for name in rows}
-            loss = ops.mean(ops.reshape(self._loss(ops, twice, told), (2, -1)), (1,))  # (2,)
+            losses = _mean_square(ops, self._residual(ops, twice, told))  # (2 B,)
+            loss = ops.mean(ops.reshape(losses, (2, -1)), (1,))  # (2,)
             above, below = ops.split(loss, [1, 1], 0)
             slope = ops.div(ops.sub(above, below), ops.add(x["mu_plus"], x["mu_minus"]))
             flat = ops.reshape(ops.mul(slope, x["direction"]), (1, -1))  # (1, K D)
@@ -244,8 +247,8 @@ class Networks:
         added = (told[1], x["sizes"]) if self.is_xl else None
         return network.unet(ops, self.unet, sample, self.latents[1:], time, told[0], added)
 
-    def _loss(self, ops: Ops, x: dict[str, Value], told: tuple[Value, ...]) -> Value:
-        """(B,), see `edge_sdk.diffusion.prediction`."""
+    def _residual(self, ops: Ops, x: dict[str, Value], told: tuple[Value, ...]) -> Value:
+        """Predicted minus wanted, (B, C, h, w); see `edge_sdk.diffusion.prediction`."""
         a, b = (ops.rows_of(table, x["timestep"]) for table in self.coefficients)
         x0, noise, kind = x["latents"], x["noise"], self.schedule.prediction_type
         predicted = self._predicted(ops, x, ops.add(ops.mul(a, x0), ops.mul(b, noise)), told)
@@ -254,5 +257,9 @@ class Networks:
             wanted = ops.sub(noise, x0)
         elif kind == "v_prediction":
             wanted = ops.sub(ops.mul(a, noise), ops.mul(b, x0))
-        error = ops.sub(predicted, wanted)
-        return ops.mean(ops.mul(error, error), (1, 2, 3))
+        return ops.sub(predicted, wanted)
+
+
+def _mean_square(ops: Ops, residual: Value) -> Value:
+    """(B,) losses."""
+    return ops.mean(ops.mul(residual, residual), (1, 2, 3))

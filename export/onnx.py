@@ -72,10 +72,11 @@ def write(
     return described, [table.place() for table in tables]
 
 
-def loss(graph: Path) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """A `zo_loss` graph as a function: inputs -> (B,)."""
+def function(graph: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A graph as a function: inputs by name to outputs by name."""
     opened = session(graph)
-    return lambda inputs: opened.run(None, inputs)[0]
+    names = [output.name for output in opened.get_outputs()]
+    return lambda inputs: dict(zip(names, opened.run(None, inputs), strict=True))
 
 
 def session(graph: Path) -> onnxruntime.InferenceSession:

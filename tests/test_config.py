@@ -104,3 +104,9 @@ def test_the_settings_survive_json(options: dict[str, Any]) -> None:
     again = PersonalizeConfig.from_options(**read.pop("zo_options"), **read)
     assert again.zo(0.02) == config.zo(0.02)
     assert again.to_dict() | {"zo_options": {}} == config.to_dict() | {"zo_options": {}}
+
+
+@pytest.mark.parametrize(("side", "expected"), [(8, 16), (16, 16), (32, 8), (64, 2), (96, 1), (128, 1)])
+def test_rows_a_call_fall_with_the_size_of_latents(side: int, expected: int) -> None:
+    assert PersonalizeConfig().rows((4, side, side)) == expected
+    assert PersonalizeConfig(max_batch=5).rows((4, side, side)) == 5

@@ -20,7 +20,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "zo_difference": (("forward", "central"), "one-sided or two-sided difference"),
     "subspace_buffer": (int, "token values per subspace (tau); 0 switches the projection off"),
     "subspace_threshold": (float, "share of variance that is projected out (nu)"),
-    "max_batch": (int, "rows per call of the denoiser (default 16)"),
+    "max_batch": (int, "rows per call of the denoiser (default 1 to 16, by the size of the latents)"),
     "eval_draws": (int, "draws for the loss before and after (default 32)"),
     "checkpointing_steps": (int, "steps between checkpoints (default: about 150 forward passes)"),
 }

@@ -124,14 +124,25 @@ class Bundle:
         rows = np.memmap(self.folder / table["file"], np.dtype(table["dtype"]), **where)
         return np.array(rows[word], np.float32)
 
+    def principal_directions(self, count: int) -> np.ndarray:
+        """The first ``count`` of the vocabulary, (count, D) float32, or as many as there are.
+
+        They are of the optimizer's variable; see `edge_sdk.diffusion.text.principal_directions`.
+        """
+        entry = self.manifest["principal_directions"]
+        rows = min(count, entry["count"])
+        values = np.fromfile(self.folder / entry["file"], "<f4", rows * entry["width"])
+        return values.reshape(rows, -1).astype(np.float32)
+
     # what is checked
     def _check_paths(self) -> None:
         """Every path is relative and below the folder, and whatever is opened by name is a listed file."""
         files = self.manifest["files"]
         graphs = {graph["file"] for graph in self.manifest["graphs"].values()}
-        tables = {one["table"]["file"] for one in self.manifest["embedding"]}
+        principal = self.manifest["principal_directions"]
+        data = {principal["file"], *(one["table"]["file"] for one in self.manifest["embedding"])}
         folders = {one["folder"] for one in self.manifest["tokens"]}
-        for path in sorted({*files, *graphs, *tables, *folders}):
+        for path in sorted({*files, *graphs, *data, *folders}):
             bad = "\\" in path or ":" in path or "\0" in path or any(p in ("", ".", "..") for p in path.split("/"))
             if bad or path == MANIFEST:
                 raise EdgeSdkError(
@@ -140,13 +151,19 @@ class Bundle:
                 )
         of_folders = {path.rpartition("/")[0] for path in files}
         packages = {path for path in graphs if any(file.startswith(f"{path}/") for file in files)}  # of Core ML
-        for path in sorted((graphs - packages - {*files}) | (tables - {*files}) | (folders - of_folders)):
+        for path in sorted((graphs - packages - {*files}) | (data - {*files}) | (folders - of_folders)):
             raise EdgeSdkError(f"{self.folder / MANIFEST} uses {path} but does not list it among its files; {AGAIN}")
         for one in self.manifest["embedding"]:
             table = one["table"]
             end = table["offset"] + np.dtype(table["dtype"]).itemsize * one["vocab_size"] * one["width"]
             if end > files[table["file"]]["bytes"]:
                 raise EdgeSdkError(f"{self.folder / MANIFEST}: a table goes beyond the end of {table['file']}; {AGAIN}")
+        held, wanted = files[principal["file"]]["bytes"], 4 * principal["count"] * principal["width"]
+        if held != wanted:
+            raise EdgeSdkError(
+                f"{self.folder / MANIFEST}: {principal['file']} has {held} bytes and {principal['count']} directions "
+                f"of {principal['width']} numbers take {wanted}; {AGAIN}"
+            )
 
     def _check_files(self) -> None:
         listed = self.manifest["files"]

@@ -6,7 +6,7 @@ from typing import Any
 from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS
 from edge_sdk.errors import EdgeSdkError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FORMATS = ("onnx", "coreml")
 FAMILIES = ("pocket", "stable-diffusion", "stable-diffusion-xl")
 AGAIN = "make the bundle again with edge-sdk export"
@@ -30,6 +30,7 @@ _ENTRIES: dict[str, Any] = {
         }
     ],
     "vocabulary_std": float,
+    "principal_directions": {"file": str, "count": int, "width": int},
     "initializer_token": str | None,
     "prompts": {str: [{"text": str, "before": [[int]], "after": [[int]]}]},
     "tokens": [{"bos": int, "eos": int, "pad": int, "length": int, "folder": str}],
@@ -86,12 +87,15 @@ def _check(value: Any, kind: Any, name: str) -> None:
 
 
 def _check_sizes(manifest: dict[str, Any]) -> None:
-    m, scheduler = manifest, manifest["scheduler"]
+    m, scheduler, principal = manifest, manifest["scheduler"], manifest["principal_directions"]
     steps = scheduler["num_train_timesteps"]
     conditions = {
         "resolution must be above 0": m["resolution"] > 0,
         "latents must be three sizes": len(m["latents"]) == 3 and min(m["latents"]) > 0,
         "vocabulary_std must be above 0": m["vocabulary_std"] > 0,
+        "principal_directions.count must be above 0, and width the sum of embedding's widths": (
+            principal["count"] > 0 and principal["width"] == sum(one["width"] for one in m["embedding"])
+        ),
         "scheduler.a and scheduler.b must have num_train_timesteps values": (
             steps > 0 and len(scheduler["a"]) == len(scheduler["b"]) == steps
         ),

@@ -12,7 +12,7 @@ from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
 from edge_sdk.memory import bound_heap
-from edge_sdk.prepared import Prepared, initializer, pocket_notices, prompt_ids, settings
+from edge_sdk.prepared import Prepared, basis, initializer, pocket_notices, prompt_ids, settings
 from edge_sdk.runtime import generate
 from edge_sdk.runtime.bundle import Bundle
 from edge_sdk.runtime.objective import OnnxObjective, encode_images
@@ -104,6 +104,7 @@ class BundleModel:
         ids = prompt_ids(self, text, photos, config)
         vocabulary_std = bundle.manifest["vocabulary_std"]
         zo = settings(config, vocabulary_std, bundle.num_train_timesteps)
+        along = basis(zo, bundle.principal_directions, config.num_vectors)
 
         latents, notices = encode_images(bundle, photos.pixels), []
         if self.is_pocket:
@@ -120,7 +121,7 @@ class BundleModel:
         }
         return Prepared(
             objective, zo, initial, bundle.widths, bundle.scale, bundle.norm_range, vocabulary_std, photos,
-            fingerprints, notices,
+            fingerprints, along, notices,
         )  # fmt: skip
 
     def draw(

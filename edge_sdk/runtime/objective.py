@@ -1,6 +1,6 @@
 """A bundle's graph ``zo_loss`` as an objective: the denoising loss of a learned embedding on a draw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -56,17 +56,24 @@ class OnnxObjective:
 
         An embedding is the optimizer's variable: the bundle's scale times it are the vectors.
         """
-        alike = groupby(range(len(draws)), key=lambda b: embeddings[b].tobytes())
-        calls = [list(rows) for _, rows in alike]
-        losses = [self._losses(embeddings[rows[0]], [draws[b] for b in rows]) for rows in calls]
-        return np.concatenate(losses).astype(np.float64)
+        return np.concatenate([loss for loss, _ in self._calls(embeddings, draws)]).astype(np.float64)
 
-    def _losses(self, embedding: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        """(K, D) on B draws -> (B,) float32."""
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """What the losses are the mean squares of: predicted minus wanted, (B, C h w) float32."""
+        return np.concatenate([residual for _, residual in self._calls(embeddings, draws)]).reshape(len(draws), -1)
+
+    def _calls(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> Iterator[list[np.ndarray]]:
+        """What the graph gives, a call after the other."""
+        for _, alike in groupby(range(len(draws)), key=lambda b: embeddings[b].tobytes()):
+            rows = list(alike)
+            yield self._call(embeddings[rows[0]], [draws[b] for b in rows])
+
+    def _call(self, embedding: np.ndarray, draws: Sequence[Draw]) -> list[np.ndarray]:
+        """(K, D) on B draws -> loss (B,) and residual (B, C, h, w), float32."""
         image = [d.image for d in draws]
         x0 = self.latents.mean[image] + self.latents.std[image] * np.stack([d.latent_noise for d in draws])
         prompts = [self.ids[d.image, d.prompt] if self.ids.ndim == 3 else self.ids[d.prompt] for d in draws]
-        (loss,) = self.loss(
+        return self.loss(
             input_ids=np.stack(prompts),
             learned=(embedding * self.scale).astype(np.float32),
             latents=x0,
@@ -74,4 +81,3 @@ class OnnxObjective:
             timestep=np.array([d.timestep for d in draws], np.int64),
             **({} if self.sizes is None else {"sizes": self.sizes[image]}),
         )
-        return loss

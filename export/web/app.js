@@ -4,6 +4,7 @@ import { Curve } from './curve.js';
 
 const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
+const SMOOTHING = 0.8; // how much of the loss so far a step keeps, of 40 steps on a draw each
 
 // More than one thread need a server that isolates the page: ?threads=2.
 const threads = Number(new URLSearchParams(location.search).get('threads') ?? 1);
@@ -92,7 +93,7 @@ const heard = {
   step({ step, total, loss, forwards, eta, skipped }) {
     $('progress').hidden = false;
     say('Learning');
-    if (!skipped) smoothed = Number.isNaN(smoothed) ? loss : 0.95 * smoothed + 0.05 * loss;
+    if (!skipped) smoothed = Number.isNaN(smoothed) ? loss : SMOOTHING * smoothed + (1 - SMOOTHING) * loss;
     [$('bar').max, $('bar').value] = [total, step];
     $('step').textContent = `${step} of ${total}`;
     $('loss').textContent = smoothed.toFixed(4);

@@ -1,6 +1,6 @@
 /** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
 
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** A bundle that cannot be used; one line. */
 export class BundleError extends Error {}
@@ -26,7 +26,7 @@ export async function openBundle(read, ort) {
   const manifest = parsed(await read('manifest.json'), 'manifest.json');
   if (manifest?.schema_version !== SCHEMA_VERSION) {
     throw new BundleError(
-      `manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}`,
+      `manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}; make the bundle again`,
     );
   }
   if (manifest.format !== 'onnx')
@@ -95,6 +95,22 @@ export class Bundle {
     const files = Object.entries(this.manifest.files).filter(([, { role }]) => role === 'weights');
     this.#weights ??= Promise.all(files.map(async ([path]) => ({ path, data: await this.bytes(path) })));
     return this.#weights;
+  }
+
+  /**
+   * The vocabulary's principal directions, of the optimizer's variable: Float32Array of D, the longest first.
+   * @throws {BundleError} the manifest names none, or the file is not theirs
+   */
+  async principalDirections() {
+    if (!this.manifest.principal_directions)
+      throw new BundleError('manifest.json names no principal directions; make the bundle again');
+    const { file, count, width } = this.manifest.principal_directions,
+      data = await this.bytes(file);
+    if (data.byteLength !== 4 * count * width) {
+      throw new BundleError(`${file} does not hold ${count} directions of ${width} numbers; make the bundle again`);
+    }
+    const values = new Float32Array(data.slice().buffer);
+    return Array.from({ length: count }, (_, i) => values.subarray(i * width, (i + 1) * width));
   }
 
   /** Open a graph by its name. */

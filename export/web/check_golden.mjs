@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { directions } from './zo/gauss_newton.js';
 import { State, run } from './zo/loop.js';
 import { integers, normals, philox4x32 } from './zo/noise.js';
 
@@ -32,6 +33,24 @@ class Quadratic {
   }
 }
 
+/** The least squares of Gauss-Newton's runs: their definition is in the file. */
+class LeastSquares {
+  constructor({ matrix, target, noise, bend, images, prompts, latents_shape: latentsShape }) {
+    Object.assign(this, { matrix, target: target.flat(), noise, bend, latentsShape });
+    Object.assign(this, { numImages: images, numPrompts: prompts, embeddingShape: [target.length, target[0].length] });
+  }
+
+  async residuals(embeddings, draws) {
+    return embeddings.map((theta, b) => {
+      const gap = Array.from(theta, (x, i) => x - this.target[i]);
+      return this.matrix.map(
+        (row, m) =>
+          row.reduce((sum, x, i) => sum + x * (gap[i] + this.bend * gap[i] ** 2), 0) + this.noise * draws[b].noise[m],
+      );
+    });
+  }
+}
+
 const noise = read('noise.json'),
   trajectory = read('trajectory.json');
 const differing = (wanted, found) => wanted.filter((value, i) => value !== found[i]).length;
@@ -41,6 +60,7 @@ const report = {
   normals_not_equal: 0,
   normals_worst_steps: 0,
   trajectory_worst: 0,
+  newton_worst: 0,
   vectors: 0,
 };
 for (const { counter, key, output } of noise.philox4x32_10)
@@ -66,4 +86,25 @@ for await (const { step } of run(objective, state, free)) {
   }
 }
 report.vectors = noise.philox4x32_10.length + noise.integers.length + noise.normals.length + tokens.length;
+for (const one of trajectory.gauss_newton.runs) {
+  const problem = new LeastSquares(one),
+    [count, width] = problem.embeddingShape;
+  const basis = directions(
+    one.principal.map((row) => Float32Array.from(row)),
+    one.config.zo_samples,
+    count,
+  );
+  const state = new State(one.config, BigInt(one.seed), new Float32Array(count * width), basis);
+  const bounds = { normRange: one.norm_range.map((bound) => [bound]), parts: [width], maxBatch: 4 };
+  const compared = (found, wanted) => {
+    for (const [i, value] of wanted.entries())
+      report.newton_worst = Math.max(report.newton_worst, Math.abs(found[i] - value));
+  };
+  for await (const { step, loss, clamped } of run(problem, state, bounds)) {
+    compared(state.embedding, one.tokens[step - 1].flat());
+    compared([loss, clamped], [one.losses[step - 1], one.clamped[step - 1]]);
+    report.vectors += 1;
+  }
+  compared(state.result, one.result.flat());
+}
 console.log(JSON.stringify(report));

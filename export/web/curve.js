@@ -66,7 +66,7 @@ export class Curve {
     pen.globalAlpha = 0.5;
     pen.fillStyle = accent;
     for (const [i, [loss]] of this.points.entries()) {
-      if (Number.isFinite(loss)) pen.fillRect(x(i + 1) - 1, y(loss) - 1, 2, 2);
+      if (Number.isFinite(loss)) pen.fillRect(x(i + 1) - 2, y(loss) - 2, 4, 4);
     }
     pen.globalAlpha = 1;
     [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = [accent, 2, 'round'];

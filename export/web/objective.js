@@ -41,11 +41,21 @@ export class BundleObjective {
     this.embeddingShape = [count, text.width];
   }
 
-  /**
-   * Embeddings (the optimizer's variable) on draws, all in one call: the graph takes one list of vectors, so each row's
-   * ids name vectors of its own.
-   */
+  /** Losses of embeddings (the optimizer's variable) on draws. */
   async losses(embeddings, draws) {
+    const { loss } = await this.#run(embeddings, draws);
+    return Array.from(loss.data);
+  }
+
+  /** What the losses are the mean squares of: predicted minus wanted, a Float32Array of C h w each. */
+  async residuals(embeddings, draws) {
+    const { residual } = await this.#run(embeddings, draws),
+      size = residual.data.length / draws.length;
+    return draws.map((_, b) => residual.data.subarray(b * size, (b + 1) * size));
+  }
+
+  /** All in one call: the graph takes one list of vectors, so each row's ids name vectors of its own. */
+  #run(embeddings, draws) {
     const { text, count, manifest } = this,
       rows = draws.length;
     const distinct = [...new Set(embeddings)],
@@ -62,7 +72,7 @@ export class BundleObjective {
     const shape = [rows, ...manifest.latents],
       side = manifest.resolution;
     const sizes = draws.flatMap(({ image }) => [...this.sizes[image], 0, 0, side, side]);
-    const { loss } = await this.graph.run({
+    return this.graph.run({
       input_ids: { data: ids.map(BigInt), shape: [rows, ids.length / rows] },
       learned: { data: learned, shape: [distinct.length * count, text.width] },
       sizes: { data: sizes, shape: [rows, 6] },
@@ -70,6 +80,5 @@ export class BundleObjective {
       noise: { data: stacked(draws.map(({ noise }) => noise)), shape },
       timestep: { data: draws.map(({ timestep }) => BigInt(timestep)), shape: [rows] },
     });
-    return Array.from(loss.data);
   }
 }

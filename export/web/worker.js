@@ -14,13 +14,14 @@ import { learnedEmbeds } from './safetensors.js';
 import { Text } from './text.js';
 import { fast } from './zo/config.js';
 import { evaluateRows, heldOutDraws } from './zo/draws.js';
+import { directions } from './zo/gauss_newton.js';
 import { State, run } from './zo/loop.js';
 
 const EVAL_DRAWS = 16,
   MAX_BATCH = 16;
 
 ort.env.logLevel = 'error';
-let bundle, text, learned; // learned: {placeholder, vectors} of the last run
+let bundle, text, principal, learned; // learned: {placeholder, vectors} of the last run
 let cancelled = false;
 
 /** Let waiting messages in; false if one of them was a cancel. */
@@ -37,6 +38,7 @@ async function open({ base, threads }) {
   ort.env.wasm.numThreads = threads;
   bundle = await openBundle(fetched(base), ort);
   text = await Text.of(bundle);
+  principal = await bundle.principalDirections();
   await bundle.weights();
   const { model, weights, resolution, prompts, initializer_token: initializer, files } = bundle.manifest;
   const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
@@ -80,7 +82,9 @@ function settings(steps) {
 
 async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
   text.checkPlaceholder(placeholder);
-  const initial = await text.initial(bundle, initializer, count);
+  const initial = await text.initial(bundle, initializer, count),
+    zo = settings(steps);
+  const basis = directions(principal, zo.zo_samples, count);
   const photos = await readPhotos(files);
   say('Encoding the photos');
   const latents = await encode(bundle, photos);
@@ -97,12 +101,12 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
     photos.map(({ size }) => size),
     count,
   );
-  const zo = settings(steps),
-    { scale } = text;
+  const { scale } = text;
   const state = new State(
     zo,
     seed,
     initial.map((value, i) => value / scale[i % text.width]),
+    basis,
   );
   const draws = heldOutDraws(objective, seed, EVAL_DRAWS, zo.timestep_range);
   const heldOut = async () => {

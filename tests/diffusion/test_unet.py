@@ -83,3 +83,18 @@ def test_in_pieces_it_computes_the_same(family: str, differentiated: bool, monke
 def test_another_network_is_refused_in_one_line(change: dict[str, Any]) -> None:
     with pytest.raises(EdgeSdkError, match=r"^the unet's config has [^\n]*; supported (is|are) [^\n]*$"):
         UNetConfig.from_dict(dict(build_unet().config) | change)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "deep", "pocket"])
+def test_what_precedes_the_text_is_computed_once_a_sample(family: str) -> None:
+    model, rows = own(stock(family)), torch.tensor([0, 0, 0, 1, 1])
+    config: Any = stock(family).config
+    sample, context = torch.randn(2, config.in_channels, 8, 8), torch.randn(5, 9, config.cross_attention_dim)
+    t, added = torch.tensor([999, 3]), (torch.randn(5, 24), torch.rand(5, 6)) if family == "sdxl" else None
+    seen: list[int] = []
+    model.down_blocks[0].resnets[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    with torch.inference_mode():
+        apart = model(sample[rows], t[rows], context, added)
+        together = model(sample, t, context, added, rows)
+    assert seen == [5, 5 if family == "sdxl" else 2]  # what SDXL adds to the timestep is the text's
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5 * float(apart.abs().max()))

@@ -5,13 +5,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_sdk.cli.main import main
+from edge_sdk.models import open_model
 from export.bundle import export
 from tests.export import bundles
 
 Bundles = Callable[[str, str], Path]
+KEYS = ("count", "width")
 
 
 def test_the_manifest_names_every_file_and_its_hash(bundle_of: Bundles) -> None:
@@ -19,17 +22,34 @@ def test_the_manifest_names_every_file_and_its_hash(bundle_of: Bundles) -> None:
     files = json.loads((folder / "manifest.json").read_text())["files"]
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert set(files) == there - {"manifest.json"}
-    assert {entry["role"] for entry in files.values()} == {"graph", "weights", "tokenizer", "golden"}
+    assert {entry["role"] for entry in files.values()} == {"graph", "weights", "tokenizer", "golden", "directions"}
 
 
 def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     manifest = json.loads((bundle_of("pocket", "int8") / "manifest.json").read_text())
-    assert manifest["schema_version"] == 1 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
+    assert manifest["schema_version"] == 2 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
     assert manifest["latents"] == [8, 8, 8] and len(manifest["scheduler"]["a"]) == 1000
     assert 0 < manifest["mu_min"] < manifest["vocabulary_std"]
+    assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 64, "width": 128}
+    outputs = {"loss": {"shape": ["B"], "dtype": "float32"}, "residual": {"shape": ["B", 8, 8, 8], "dtype": "float32"}}
+    assert manifest["graphs"]["zo_loss"]["outputs"] == outputs and next(iter(outputs)) == "loss"
     (prompt,), (tokens,) = manifest["prompts"]["pocket"], manifest["tokens"]
     assert prompt["text"] == "a picture of {}" and len(prompt["before"][0]) == 3 and prompt["after"] == [[]]
     assert tokens["length"] == manifest["graphs"]["zo_loss"]["inputs"]["input_ids"]["shape"][1]
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_directions_are_the_vocabularys_in_the_optimizers_variable(family: str, bundle_of: Bundles) -> None:
+    folder = bundle_of(family, "int8")
+    count, width = (json.loads((folder / "manifest.json").read_text())["principal_directions"][k] for k in KEYS)
+    found = np.fromfile(folder / "principal_directions.f32", "<f4").reshape(count, width)
+    text = open_model(str(folder.parent / family)).load_text()
+    wanted = text.principal_directions(64)
+    assert found.shape == wanted.shape == ((32, 32) if family == "sd1" else (64, 80))
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())  # tables may be in half precision
+    lengths = np.linalg.norm(found, axis=1)
+    assert (np.diff(lengths) <= 0).all() and lengths[-1] > 0
+    np.testing.assert_allclose(found @ found.T, np.diag(lengths**2), atol=1e-5)
 
 
 def test_a_rebuilt_bundle_is_the_same_to_the_byte(bundle_of: Bundles, tmp_path: Path) -> None:

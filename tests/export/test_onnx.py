@@ -15,7 +15,7 @@ from edge_sdk.models import open_model
 from edge_sdk.runtime.bundle import Bundle
 from export.cases import value_of
 from export.golden import GraphObjective, Reference
-from export.onnx import RUNTIME, session
+from export.onnx import RUNTIME, function, session
 from export.verify import golden_cases
 from export.verify import onnxruntime as onnxruntime_of
 from export.weight_file import PAGE
@@ -49,7 +49,7 @@ def test_every_graph_computes_what_pytorch_does(family: str, weights: str, bundl
 def test_the_loss_is_of_what_the_model_predicts(family: str, weights: str, kind: str, bundle_of: Bundles) -> None:
     bundle = bundle_of(family, weights)
     assert json.loads((bundle / "manifest.json").read_text())["prediction_type"] == kind
-    loss, unet = session(bundle / "zo_loss.onnx"), session(bundle / "unet.onnx")
+    zo_loss, unet = session(bundle / "zo_loss.onnx"), session(bundle / "unet.onnx")
     text = session(bundle / "text_encoder.onnx")
     case = next(c for c in json.loads((bundle / "golden.json").read_text())["cases"] if c["graph"] == "zo_loss")
     inputs = {name: value_of(tensor) for name, tensor in case["inputs"].items()}
@@ -59,7 +59,9 @@ def test_the_loss_is_of_what_the_model_predicts(family: str, weights: str, kind:
     (hidden,) = text.run(None, {name: inputs[name] for name in ("input_ids", "learned")})
     (predicted,) = unet.run(None, {"sample": a * x0 + b * noise, "timestep": inputs["timestep"], "hidden": hidden})
     wanted = {"epsilon": noise, "v_prediction": a * noise - b * x0, "flow": noise - x0}[kind]
-    assert loss.run(None, inputs)[0] == pytest.approx(np.mean((predicted - wanted) ** 2), rel=1e-5)
+    loss, residual = zo_loss.run(None, inputs)
+    assert loss == pytest.approx(np.mean((predicted - wanted) ** 2), rel=1e-5)
+    np.testing.assert_allclose(residual, predicted - wanted, atol=1e-5 * np.abs(predicted - wanted).max())
 
 
 def test_a_row_of_the_batch_depends_on_nothing_but_itself(bundle_of: Bundles) -> None:
@@ -69,8 +71,9 @@ def test_a_row_of_the_batch_depends_on_nothing_but_itself(bundle_of: Bundles) ->
     together = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     together["learned"] = rows[0]["learned"]
     opened = session(bundle / "zo_loss.onnx")
-    alone = np.concatenate([opened.run(None, row)[0] for row in rows])
-    np.testing.assert_allclose(opened.run(None, together)[0], alone, rtol=1e-6)
+    alone = [np.concatenate(parts) for parts in zip(*(opened.run(None, row) for row in rows), strict=True)]
+    for found, wanted in zip(opened.run(None, together), alone, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=2e-6 * np.abs(wanted).max())
 
 
 def test_several_vectors_a_token_each_matter(bundle_of: Bundles) -> None:
@@ -169,9 +172,5 @@ def test_a_loaded_session_holds_no_copy_of_the_weights(bundle_of: Bundles) -> No
 def test_the_step_graph_takes_the_steps_of_the_host_loop(bundle_of: Bundles) -> None:
     bundle = bundle_of("sd1", "int8")
     reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0)
-    loss, step = session(bundle / "zo_loss.onnx"), session(bundle / "zo_step.onnx")
-    names = [output.name for output in step.get_outputs()]
-    bundles.check_steps(
-        GraphObjective(reference, lambda inputs: loss.run(None, inputs)[0]), reference.variable(2),
-        lambda inputs: dict(zip(names, step.run(None, inputs), strict=True)), steps=8, removed_rows=3,
-    )  # fmt: skip
+    loss, step = function(bundle / "zo_loss.onnx"), function(bundle / "zo_step.onnx")
+    bundles.check_steps(GraphObjective(reference, loss), reference.variable(2), step, steps=8, removed_rows=3)

@@ -16,6 +16,7 @@ from edge_sdk import EdgeSdkError
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
 from edge_sdk.pocket import MODEL
+from edge_sdk.runtime.bundle import Bundle
 from edge_sdk.tokenizer import load_tokenizer
 from edge_sdk.zo import ZoConfig, fast
 from edge_sdk.zo.subspace import low_variance_directions
@@ -50,10 +51,10 @@ def test_the_optimizer_in_javascript_has_the_shared_golden_vectors() -> None:
     done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["vectors"] == 30
+    assert found["vectors"] == 54
     assert found["philox"] == found["integers"] == 0
     assert found["normals_worst_steps"] <= 1
-    assert found["trajectory_worst"] < 1e-6
+    assert found["trajectory_worst"] < 1e-6 and found["newton_worst"] < 1e-6
 
 
 @needs_node
@@ -92,6 +93,53 @@ def test_a_central_run_with_draws_per_direction_is_pythons() -> None:
     found = javascript(program, {"config": config.to_dict(), "curvature": curvature, "target": target})
     np.testing.assert_allclose(found["losses"], losses, rtol=1e-6)
     np.testing.assert_allclose(found["result"], state.result[0], atol=1e-6)
+
+
+@needs_node
+def test_a_run_without_enough_directions_does_not_start() -> None:
+    program = """
+    import { fast } from './zo/config.js';
+    import { directions } from './zo/gauss_newton.js';
+    import { State } from './zo/loop.js';
+    const answer = [], principal = Array.from({ length: 3 }, () => new Float32Array(4));
+    for (const start of [() => directions(principal, 7, 2), () => new State(fast(0.02), 0, new Float32Array(4))]) {
+      try { answer.push(start()); } catch (error) { answer.push(error.message); }
+    }
+    """
+    assert javascript(program) == [
+        "zo_samples is 7; there are 6 directions to choose from", "gauss_newton needs 32 directions; it has 0",
+    ]  # fmt: skip
+
+
+@needs_node
+@pytest.mark.parametrize("damage", ["none", "cut", "not named"])
+def test_directions_of_a_bundle_are_pythons(damage: str, copy_of: Path) -> None:
+    path, manifest = copy_of / "principal_directions.f32", copy_of / "manifest.json"
+    wanted = Bundle.open(copy_of).principal_directions(64)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-4])
+        said(copy_of, path.name)
+    if damage == "not named":
+        entries = json.loads(manifest.read_text())
+        del entries["principal_directions"]
+        manifest.write_text(json.dumps(entries))
+    program = """
+    import { openBundle } from './bundle.js';
+    const bundle = await openBundle(async (path) => new Uint8Array(readFileSync(`${given}/${path}`)), null);
+    const answer = await bundle.principalDirections().then(
+      (rows) => rows.map((row) => Array.from(row)), (error) => error.message);
+    """
+    found = javascript(program, str(copy_of))
+    if damage == "none":
+        assert wanted.shape == (32, 32) and np.array_equal(found, wanted)
+    else:
+        assert (
+            found
+            == {
+                "cut": "principal_directions.f32 does not hold 32 directions of 32 numbers; make the bundle again",
+                "not named": "manifest.json names no principal directions; make the bundle again",
+            }[damage]
+        )
 
 
 @needs_node
@@ -225,7 +273,7 @@ def cut(bundle: Path) -> None:
 
 
 def newer(bundle: Path) -> None:
-    manifest = json.loads((bundle / "manifest.json").read_text()) | {"schema_version": 2}
+    manifest = json.loads((bundle / "manifest.json").read_text()) | {"schema_version": 3}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -244,7 +292,7 @@ def linked(bundle: Path) -> None:
 @needs_runtime
 @pytest.mark.parametrize(
     ("broken", "named"),
-    [(flipped, "sha256"), (cut, "bytes"), (newer, "schema version 2"), (outside, "../golden.json"), (linked, "link")],
+    [(flipped, "sha256"), (cut, "bytes"), (newer, "schema version 3"), (outside, "../golden.json"), (linked, "link")],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_bad_bundle_is_refused_in_one_line(broken: Callable, named: str, copy_of: Path) -> None:

@@ -22,7 +22,7 @@ from edge_sdk.pocket import MODEL, PHOTOS
 from export import chromium
 from export.web_server import missing, serving
 
-STEPS = 10
+STEPS, ROWS = 10, 33  # of a short run; single-row evaluations a step
 Bundles = Callable[[str, str], Path]
 pytestmark = [
     pytest.mark.skipif(chromium.executable() is None, reason="chromium is not installed"),
@@ -137,7 +137,7 @@ def test_losses_are_pytorchs_step_by_step(run: SimpleNamespace, python: SimpleNa
     np.testing.assert_allclose(losses[0], python.losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses, python.losses, rtol=1e-4)
     assert len(set(np.round(losses, 4))) > STEPS / 2
-    assert run.step[-1]["forwards"] == 3 * STEPS and run.texts["forwards"] == str(3 * STEPS)
+    assert run.step[-1]["forwards"] == ROWS * STEPS and run.texts["forwards"] == str(ROWS * STEPS)
 
 
 def test_the_downloaded_file_is_the_token_and_no_photo(run: SimpleNamespace, python: SimpleNamespace) -> None:
@@ -194,7 +194,7 @@ def test_everything_that_can_be_used_has_a_name(run: SimpleNamespace) -> None:
 def test_what_the_page_says(run: SimpleNamespace) -> None:
     assert run.texts["skipped"] == "5 photos, as the model sees them"
     assert "pixel-art people" in run.texts["model"]
-    assert f"{STEPS} steps and {3 * STEPS} forward passes" in run.texts["summary"]
+    assert f"{STEPS} steps and {ROWS * STEPS} forward passes" in run.texts["summary"]
     (learned,) = run.learned
     assert learned["after"] < learned["before"]
 
@@ -219,12 +219,12 @@ def test_stop_keeps_what_was_learned(bundle_of: Bundles, tmp_path: Path) -> None
         assert [p["kind"] for p in demo.heard("picture")] == ["before"] * 4
 
 
-@pytest.mark.parametrize("what", ["weights.bin", "manifest.json"])
+@pytest.mark.parametrize("what", ["weights.bin", "manifest.json", "principal_directions.f32"])
 def test_a_bundle_that_went_bad_is_said_in_one_line(what: str, bundle_of: Bundles, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(bundle_of("pocket", "int8"), tmp_path / "bundle"))
     with serving(bundle) as url, chromium.opened() as page:
         data = bytearray((bundle / what).read_bytes())
-        data[len(data) // 2] ^= 1 if what == "weights.bin" else 0xFF
+        data[len(data) // 2] ^= 0xFF if what == "manifest.json" else 1
         (bundle / what).write_bytes(data)
         demo = Demo(page, url, tmp_path)
         demo.wait_for("error", 60)

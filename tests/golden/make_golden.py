@@ -6,13 +6,14 @@ The Philox answers are those published with Random123 and are typed in, not comp
 """
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.zo import State, ZoConfig, run
+from edge_sdk.zo import State, ZoConfig, directions, run
 from edge_sdk.zo.noise import Stream, integers, normals
-from tests.zo.objectives import Quadratic
+from tests.zo.objectives import LeastSquares, Quadratic
 
 HERE = Path(__file__).parent
 PHILOX = [
@@ -27,6 +28,49 @@ TRAJECTORY = ZoConfig(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class NewtonCase:
+    """A run of Gauss-Newton on least squares."""
+
+    config: ZoConfig
+    shape: tuple[int, int]  # K, D
+    principal: np.ndarray  # (R, D) float32, orthogonal
+    bend: float
+    norm_range: tuple[float, float] = (0.0, 1e6)
+
+    def start(self) -> tuple[LeastSquares, State]:
+        zo, token = self.config, np.zeros(self.shape, np.float32)
+        basis = directions(self.principal, zo.zo_samples, self.shape[0])
+        return LeastSquares(self.shape, noise=0.5, bend=self.bend), State.start(zo, 7, token, basis=basis)
+
+
+NEWTON = ZoConfig(
+    optimizer="gauss_newton", max_train_steps=12, zo_samples=6, zo_mu=0.05, trust_radius=0.8, subspace_buffer=0,
+    timestep_range=(0, 1000),
+)  # fmt: skip
+TURNED = np.array([[2, 2, 1], [-1, 0.5, 1], [0.25, -0.5, 0.5]], np.float32)  # orthogonal rows of lengths 3, 1.5, 0.75
+NEWTON_CASES = [
+    NewtonCase(NEWTON, (1, 6), np.diag(np.float32([2, 1.5, 1, 1, 0.5, 0.25])), bend=0.0),
+    NewtonCase(
+        replace(NEWTON, zo_samples=5, train_batch_size=2, memory=0.5, average_from=0.5), (2, 3), TURNED, bend=0.1,
+        norm_range=(0.9, 2.25),
+    ),
+]  # fmt: skip
+
+
+def newton_trajectory(case: NewtonCase) -> dict:
+    """A dozen steps; the second case reaches the bounds of the norm and takes only some of the directions."""
+    objective, state = case.start()
+    steps = [(step, state.embedding.tolist()) for step in run(objective, state, case.norm_range, max_batch=4)]
+    return {
+        "matrix": objective.matrix.tolist(), "target": objective.target.tolist(), "noise": objective.noise,
+        "bend": objective.bend, "seed": state.seed, "images": 5, "prompts": 3, "latents_shape": [2, 2, 2],
+        "principal": case.principal.tolist(), "norm_range": case.norm_range, "config": case.config.to_dict(),
+        "tokens": [token for _, token in steps], "losses": [step.loss for step, _ in steps],
+        "clamped": [step.clamped for step, _ in steps], "result": state.result.tolist(),
+    }  # fmt: skip
+
+
 def trajectory() -> dict:
     """Twenty steps on a quadratic, across two renewals of the subspace."""
     objective = Quadratic((1, 6), tilt=0.1)
@@ -36,6 +80,11 @@ def trajectory() -> dict:
         "definition": "loss = sum_i c_i (theta_i - target_i)^2 / 2 + mean(noise) + tilt * noise[0] * sum_i theta_i",
         "curvature": objective.curvature.tolist(), "target": objective.target.tolist(), "tilt": 0.1, "seed": 7,
         "images": 5, "prompts": 3, "latents_shape": [2, 2, 2], "config": TRAJECTORY.to_dict(), "tokens": tokens,
+        "gauss_newton": {
+            "definition": "residual = matrix gap + bend matrix gap^2 + noise * the draw's, gap = theta - target; "
+            "loss = mean(residual^2); theta starts at 0; the norm of each vector is kept in norm_range",
+            "runs": [newton_trajectory(case) for case in NEWTON_CASES],
+        },
     }  # fmt: skip
 
 

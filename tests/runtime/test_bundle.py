@@ -21,6 +21,7 @@ from edge_sdk.runtime.session import open_session
 from edge_sdk.runtime.text import BundleText
 
 Break = Callable[[Path], None]
+DIRECTIONS = "principal_directions.f32"
 
 
 def edited(change: Callable[[dict[str, Any]], Any]) -> Break:
@@ -51,10 +52,10 @@ def listed(name: str, **more: Any) -> Break:
     return edited(lambda m: m["files"].update({name: {"role": "graph", "bytes": 1, "sha256": "0" * 64, **more}}))
 
 
-def flipped(folder: Path) -> None:
-    data = bytearray((folder / "weights.bin").read_bytes())
+def flipped(folder: Path, name: str = "weights.bin") -> None:
+    data = bytearray((folder / name).read_bytes())
     data[-1] ^= 1
-    (folder / "weights.bin").write_bytes(data)
+    (folder / name).write_bytes(data)
 
 
 def linked_file(folder: Path) -> None:
@@ -81,7 +82,8 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "not UTF-8": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe{}x"), "cannot be read as JSON"),
     "deep": (lambda f: (f / "manifest.json").write_text("[" * 100_000), "cannot be read as JSON"),
     "a list": (lambda f: (f / "manifest.json").write_text("[]"), "schema version None"),
-    "newer": (entry("schema_version", 2), "has schema version 2; this program reads 1"),
+    "newer": (entry("schema_version", 3), "has schema version 3; this program reads 2"),
+    "older": (entry("schema_version", 1), "has schema version 1; .*; make the bundle again with edge-sdk export"),
     "version true": (entry("schema_version", True), "has schema version True"),
     "no version": (edited(lambda m: m.pop("schema_version")), "has schema version None"),
     "key missing": (edited(lambda m: m.pop("vocabulary_std")), "vocabulary_std is missing"),
@@ -102,6 +104,18 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "norms turned around": (entry("embedding.0.norm_range", [2.0, 1.0]), "norm_range must be a least and a largest"),
     "table of another shape": (entry("embedding.0.table.shape", [400, 31]), "table.shape must be vocab_size, width"),
     "table past the end": (entry("embedding.0.table.offset", 10**9), "a table goes beyond the end of weights.bin"),
+    "no directions": (edited(lambda m: m.pop("principal_directions")), "principal_directions is missing"),
+    "directions of no file": (edited(lambda m: m["principal_directions"].pop("file")), "directions.file is missing"),
+    "none of the directions": (entry("principal_directions.count", 0), "principal_directions.count must be above 0"),
+    "directions of another width": (entry("principal_directions.width", 31), "width the sum of embedding's widths"),
+    "more directions than are there": (
+        entry("principal_directions.count", 33), "f32 has 4096 bytes and 33 directions of 32 numbers take 4224"
+    ),
+    "directions outside": (entry("principal_directions.file", "../x.f32"), r"names the path '\.\./x.f32'"),
+    "directions not listed": (entry("principal_directions.file", "x.f32"), "uses x.f32 but does not list it"),
+    "directions missing": (lambda f: (f / DIRECTIONS).unlink(), "f32 is missing, which manifest.json lists; copy"),
+    "directions cut short": (lambda f: os.truncate(f / DIRECTIONS, 100), "f32 has 100 bytes and .* says 4096; copy"),
+    "one bit of directions": (lambda f: flipped(f, DIRECTIONS), "f32 is not the file that manifest.json lists"),
     "absolute path": (listed("/etc/passwd"), "names the path '/etc/passwd'; paths are relative"),
     "parent": (listed("../manifest.json"), r"names the path '\.\./manifest.json'"),
     "parent inside": (listed("a/../../b"), r"names the path 'a/\.\./\.\./b'"),

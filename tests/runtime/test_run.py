@@ -22,12 +22,14 @@ from tests.test_architecture import HEAVY, ROOT, WITHOUT
 
 Bundles = Callable[[str, str], Path]
 QUICK: dict[str, Any] = {
-    "initializer_token": "dog", "max_train_steps": 8, "average_from": 0.5, "eval_draws": 2, "checkpointing_steps": 2,
-    "preview": False,
+    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2,
+    "checkpointing_steps": 2, "preview": False,
 }  # fmt: skip
 LEARNED = "learned_embeds.safetensors"
 TORCH = tuple(name for name in HEAVY if name != "onnxruntime")
-WAY = 1e-3  # how far the tokens of both runtimes may be apart, as a share of the way that they went
+# How far the tokens of both runtimes may be apart, as a share of the way that they went: seen 3e-4 and 3e-3, since a
+# solved step answers more to the rounding of activations than a step of Adam.
+WAY = {"paper": 1e-3, "fast": 1e-2}
 
 
 @pytest.fixture
@@ -41,15 +43,19 @@ def learn(bundle_of: Bundles, photos: Path, tmp_path: Path) -> Callable[..., dic
 @pytest.mark.parametrize(
     ("family", "weights"), [("pocket", "int8"), ("sd2", "int4"), ("sdxl", "int8")], ids=lambda value: value
 )
-def test_the_token_is_that_of_pytorch(family: str, weights: str, pair_of: Pairs, photos: Path) -> None:
+@pytest.mark.parametrize("preset", WAY)
+def test_the_token_is_that_of_pytorch(preset: str, family: str, weights: str, pair_of: Pairs, photos: Path) -> None:
     own, wanted = pair_of(family, weights)
     source = pocket.PHOTOS if family == "pocket" else photos
-    options = {"max_train_steps": 20, "preset": "paper", "zo_mu": 0.01, "initializer_token": "person"}
+    steps = {"paper": 20, "fast": 6}[preset]
+    options: dict[str, Any] = {"max_train_steps": steps, "initializer_token": "person"}
+    options |= {"preset": preset, "zo_mu": 0.01} if preset == "paper" else {}  # fast is the default
     for personalizer in (own, wanted):
-        assert len(list(personalizer.fit(source, **options))) == 20
+        assert len(list(personalizer.fit(source, **options))) == steps
+        assert personalizer.embedding.metadata["preset"] == preset
     way = np.linalg.norm(wanted.embedding.vectors - wanted.fitted().initial)
     assert way > 0
-    assert np.linalg.norm(own.embedding.vectors - wanted.embedding.vectors) < WAY * way
+    assert np.linalg.norm(own.embedding.vectors - wanted.embedding.vectors) < WAY[preset] * way
     assert own.held_out_loss() == pytest.approx(wanted.held_out_loss(), rel=1e-4)
     assert own.embedding.metadata["model_sha256"] == wanted.embedding.metadata["model_sha256"]
     assert own.embedding.metadata["execution"] == "dequantized"
@@ -57,9 +63,9 @@ def test_the_token_is_that_of_pytorch(family: str, weights: str, pair_of: Pairs,
 
 def test_a_short_run_lowers_the_held_out_loss(bundle_of: Bundles) -> None:
     personalizer = Personalizer.from_bundle(bundle_of("pocket", "int8"))
-    steps = personalizer.fit(pocket.PHOTOS, max_train_steps=50)
+    steps = personalizer.fit(pocket.PHOTOS, max_train_steps=8)
     before = personalizer.held_out_loss()
-    assert len(list(steps)) == 50 and personalizer.held_out_loss() < 0.75 * before
+    assert len(list(steps)) == 8 and personalizer.held_out_loss() < 0.75 * before
 
 
 def test_a_run_leaves_the_files_of_the_contract(learn: Callable[..., Any], bundle_of: Bundles, tmp_path: Path) -> None:

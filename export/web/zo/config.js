@@ -1,6 +1,7 @@
 /** Settings of the zeroth-order optimizer and its presets: the twin of edge_sdk/zo/config.py, names as there. */
 
 export const PAPER = Object.freeze({
+  optimizer: 'adam', // or 'gauss_newton'
   max_train_steps: 30000,
   learning_rate: 5e-3,
   lr_schedule: 'constant', // or 'cosine'
@@ -16,21 +17,23 @@ export const PAPER = Object.freeze({
   adam_beta1: 0.9,
   adam_beta2: 0.999,
   adam_eps: 1e-3,
+  damping: 0.1,
+  memory: 1.0,
+  trust_radius: 3.0,
   average_from: 1.0,
   max_bad_steps: 10,
 });
 
-/** The preset for a vocabulary of this standard deviation per dimension. */
+/** The preset for a vocabulary of this standard deviation per dimension: Gauss-Newton steps, see gauss_newton.js. */
 export function fast(vocabularyStd) {
   return {
     ...PAPER,
-    max_train_steps: 1333,
-    learning_rate: 0.45 * vocabularyStd,
-    lr_schedule: 'cosine',
+    optimizer: 'gauss_newton',
+    max_train_steps: 40,
+    zo_samples: 32,
     zo_mu: 0.4 * vocabularyStd,
+    trust_radius: 3 * vocabularyStd,
     subspace_buffer: 0,
     timestep_range: [0, 1000],
-    adam_eps: 1e-8,
-    average_from: 0.7,
   };
 }

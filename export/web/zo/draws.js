@@ -2,7 +2,8 @@
  * What the optimizer sees of a model, and how draws are drawn: the twin of edge_sdk/zo/draws.py.
  *
  * An objective has numImages, numPrompts, latentsShape [C, h, w], embeddingShape [K, D] and
- * `async losses(embeddings, draws)`: B embeddings (Float32Array of K D) on B draws -> B numbers.
+ * `async losses(embeddings, draws)`: B embeddings (Float32Array of K D) on B draws -> B numbers, and
+ * `async residuals(embeddings, draws)`, which the losses are the mean squares of -> B Float32Array of C h w.
  * A draw is {image, prompt, timestep, noise, latentNoise}, the last two Float32Array of C h w.
  */
 
@@ -34,10 +35,19 @@ export function heldOutDraws(objective, seed, count, [low, high]) {
 }
 
 /** Loss of embedding b on draw b, in calls of at most `maxBatch` rows: an array of numbers. */
-export async function evaluateRows(objective, embeddings, draws, maxBatch) {
+export function evaluateRows(objective, embeddings, draws, maxBatch) {
+  return inCalls((...rows) => objective.losses(...rows), embeddings, draws, maxBatch);
+}
+
+/** Residuals of embedding b on draw b, in calls of at most `maxBatch` rows: an array of Float32Array. */
+export function evaluateResiduals(objective, embeddings, draws, maxBatch) {
+  return inCalls((...rows) => objective.residuals(...rows), embeddings, draws, maxBatch);
+}
+
+async function inCalls(call, embeddings, draws, maxBatch) {
   const out = [];
   for (let i = 0; i < draws.length; i += maxBatch) {
-    out.push(...(await objective.losses(embeddings.slice(i, i + maxBatch), draws.slice(i, i + maxBatch))));
+    out.push(...(await call(embeddings.slice(i, i + maxBatch), draws.slice(i, i + maxBatch))));
   }
   return out;
 }

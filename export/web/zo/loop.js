@@ -1,6 +1,7 @@
 /** The whole method: perturb, measure, estimate, denoise, step; the twin of edge_sdk/zo/loop.py. */
 
 import { estimate } from './estimator.js';
+import { GaussNewton, linearize } from './gauss_newton.js';
 import { Adam } from './optimizer.js';
 import { Subspace } from './subspace.js';
 
@@ -8,13 +9,20 @@ export class NonFiniteLossError extends Error {}
 
 /** All that a run is; changed only when a step is complete. */
 export class State {
-  /** @param embedding the initial token, K D numbers */
-  constructor(config, seed, embedding) {
+  /**
+   * @param embedding the initial token, K D numbers
+   * @param basis the directions of gauss_newton.js, n Float32Array of K D
+   */
+  constructor(config, seed, embedding, basis = []) {
+    if (config.optimizer === 'gauss_newton' && basis.length !== config.zo_samples) {
+      throw new Error(`gauss_newton needs ${config.zo_samples} directions; it has ${basis.length}`);
+    }
     this.config = config;
     this.seed = seed;
     this.embedding = Float32Array.from(embedding);
     this.adam = new Adam(config, embedding.length);
     this.subspace = new Subspace(config.subspace_buffer, config.subspace_threshold);
+    this.newton = new GaussNewton(config, basis);
     this.averageSum = new Float64Array(embedding.length);
     this.averageCount = 0;
     this.step = 0;
@@ -47,16 +55,13 @@ export async function* run(
   while (state.step < config.max_train_steps) {
     const started = clock(),
       removed = state.subspace.removed.length;
-    const measured = await estimate(objective, state.embedding, config, state.seed, state.step, removed, maxBatch);
-    const gradient = state.subspace.project(measured.gradient);
+    const measured = await measure(objective, state, maxBatch);
     const skipped = !measured.losses.every(Number.isFinite);
     let clamped = false;
     if (skipped) {
       state.badSteps += 1;
     } else {
-      const token = state.adam.update(state.embedding, gradient, state.step);
-      [state.embedding, clamped] = clampNorms(token, normRange, parts);
-      state.subspace.push(state.embedding);
+      clamped = advance(state, measured, normRange, parts);
       state.badSteps = 0;
       if (state.step + 1 > config.average_from * config.max_train_steps) {
         state.averageSum = state.averageSum.map((sum, i) => sum + state.embedding[i]);
@@ -85,6 +90,28 @@ export async function* run(
       );
     }
   }
+}
+
+function measure(objective, state, maxBatch) {
+  const { config, embedding, seed, step } = state;
+  if (config.optimizer === 'gauss_newton') {
+    return linearize(objective, embedding, state.newton.basis, config, seed, step, maxBatch);
+  }
+  return estimate(objective, embedding, config, seed, step, state.subspace.removed.length, maxBatch);
+}
+
+/** Take a step; says whether the token's norm was brought back. */
+function advance(state, measured, normRange, parts) {
+  const before = state.embedding,
+    newton = state.config.optimizer === 'gauss_newton';
+  const token = newton
+    ? state.newton.update(before, measured)
+    : state.adam.update(before, state.subspace.project(measured.gradient), state.step);
+  const [embedding, clamped] = clampNorms(token, normRange, parts);
+  state.embedding = embedding;
+  if (newton) state.newton.carry(before, embedding);
+  state.subspace.push(embedding);
+  return clamped;
 }
 
 /** Rescale every part of a vector whose norm is out of range; says whether one was. */
