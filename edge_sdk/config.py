@@ -33,9 +33,7 @@ class PersonalizeConfig:
     residency: str = "resident"  # where an integer checkpoint's weights are: "resident", "mapped" or "streamed"
     device: str = "cpu"  # where the model runs: "cpu" or "cuda"; random numbers are the same on both
     preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
-    max_batch: int | None = (
-        None  # rows per call of the denoiser, by rounding alone part of the result; None: see `rows`
-    )
+    max_batch: int | None = None  # rows per call of the denoiser, None: see `rows`; changes results by rounding only
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
     checkpointing_steps: int | None = None  # steps between checkpoints; None: about 150 forward passes
     stop_when_flat: bool = False  # end once the held-out loss is flat, at the latest after ``max_train_steps``

@@ -23,8 +23,8 @@ from edge_sdk.zo import Step, ZoConfig, latest_checkpoint
 from tests import tiny_models
 
 QUICK = {
-    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2, "checkpointing_steps": 2,
-    "preview": False,
+    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2,
+    "checkpointing_steps": 2, "preview": False,
 }  # fmt: skip
 RECORD = {
     "schema_version": int, "command": str, "model": str, "weights": str, "execution": str, "preset": str,
