@@ -23,7 +23,7 @@ def measure(
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
 
     Args:
-        basis: (n, K, D), the directions of Gauss-Newton; by default they are random.
+        basis: (R, K, D), the directions of Gauss-Newton; by default they are random.
     """
     forwards, lengths = 0, lengths_below(fast(vocabulary_std).zo_mu)
     for count in DIRECTIONS:

@@ -31,7 +31,7 @@ class Prepared:
     vocabulary_std: float  # per dimension of the variable over the vocabulary
     photos: Photos
     fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
-    basis: np.ndarray | None  # (n, K, D) float32, the directions of Gauss-Newton in the optimizer's variable, else None
+    basis: np.ndarray | None  # (R K, K, D) float32, the directions of Gauss-Newton, else None
     notices: list[str]  # what the user should know before it starts
 
 
@@ -144,10 +144,10 @@ def settings(config: PersonalizeConfig, vocabulary_std: float, num_train_timeste
 
 
 def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_vectors: int) -> np.ndarray | None:
-    """The directions of Gauss-Newton, (n, K, D) float32; None for Adam.
+    """The directions of Gauss-Newton, (R K, K, D) float32; None for Adam.
 
     Args:
-        principal_directions: of a text side; gives (R, D) for R.
+        principal_directions: of a text side; gives (R, D), with R at least what it is told where there are so many.
 
     Raises:
         EdgeSdkError: there are fewer than ``zo_samples``.
@@ -155,7 +155,7 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
     if zo.optimizer != "gauss_newton":
         return None
     try:
-        return directions(principal_directions(-(-zo.zo_samples // num_vectors)), zo.zo_samples, num_vectors)
+        return directions(principal_directions(zo.zo_samples), zo.zo_samples, num_vectors)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
 

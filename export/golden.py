@@ -22,7 +22,6 @@ from export.graphs import Networks
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
 Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime
 LISTED = 1024  # values of an output that are listed
-DIRECTIONS = 64  # principal directions of a vocabulary, or as many as a vector is wide
 PLACEHOLDER = "<subject>"
 
 
@@ -74,7 +73,7 @@ class Reference:
     @cached_property
     def principal(self) -> np.ndarray:
         """The vocabulary's principal directions in the optimizer's variable, (R, D) float32; another look."""
-        return self.text.principal_directions(DIRECTIONS)
+        return self.text.principal_directions(fast(1.0).zo_samples)
 
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""
@@ -200,7 +199,6 @@ class GraphObjective:
 def measured_mu_min(reference: Reference, loss: Run) -> float:
     """The smallest mu that a `zo_loss` graph resolves along the principal directions, by `edge_sdk.zo.calibrate_mu`."""
     objective, zo = GraphObjective(reference, loss), fast(reference.std)
-    count = min(zo.zo_samples, reference.vectors * len(reference.principal))
-    basis = directions(reference.principal, count, reference.vectors)
+    basis = directions(reference.principal, 1, reference.vectors)
     token = reference.variable(2)
     return mu_floor.measure(objective, token, zo, reference.std, reference.seed, 1, basis).mu_min

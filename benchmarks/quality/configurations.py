@@ -22,6 +22,7 @@ class Config:
     Attributes:
         zo: settings, given the vocabulary's standard deviation.
         directions: what Gauss-Newton has in place of the principal directions.
+        searched: how many principal directions Gauss-Newton chooses each step's from; 0: no more than a step takes.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
     """
 
@@ -30,6 +31,7 @@ class Config:
     zo: Callable[[float], ZoConfig] | None = None
     backprop: BackpropConfig | None = None
     directions: Directions = field(default=lambda principal: principal)
+    searched: int = 0
     coordinates: int = 0
 
     def forwards(self, std: float) -> int:
@@ -109,6 +111,7 @@ ABLATIONS = {
     "fast-float, random directions": Config(zo=fast, directions=_random),
     "fast-float, directions of one length": Config(zo=fast, directions=_same_length),
     **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
+    **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
     **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0)},
     **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},

@@ -51,7 +51,7 @@ class Bench:
         objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
         return cls(
             model, objective, text.initial_embedding("person", 1), text.norm_range(), text.vocabulary_std(),
-            text.principal_directions(64),
+            text.principal_directions(128),
         )  # fmt: skip
 
 
@@ -79,7 +79,8 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
     zo = zo or config.zo(bench.std)
     basis = None
     if zo.optimizer == "gauss_newton":
-        basis = directions(config.directions(bench.principal[: zo.zo_samples]), zo.zo_samples, 1)
+        searched = config.searched or zo.zo_samples
+        basis = directions(config.directions(bench.principal[:searched]), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
 

@@ -124,15 +124,13 @@ class Bundle:
         rows = np.memmap(self.folder / table["file"], np.dtype(table["dtype"]), **where)
         return np.array(rows[word], np.float32)
 
-    def principal_directions(self, count: int) -> np.ndarray:
-        """The first ``count`` of the vocabulary, (count, D) float32, or as many as there are.
+    def principal_directions(self) -> np.ndarray:
+        """Those of the vocabulary, (R, D) float32, in the optimizer's variable.
 
-        They are of the optimizer's variable; see `edge_sdk.diffusion.text.principal_directions`.
+        See `edge_sdk.diffusion.text.principal_directions`; there are enough for a step of the preset `fast`.
         """
         entry = self.manifest["principal_directions"]
-        rows = min(count, entry["count"])
-        values = np.fromfile(self.folder / entry["file"], "<f4", rows * entry["width"])
-        return values.reshape(rows, -1).astype(np.float32)
+        return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1).astype(np.float32)
 
     # what is checked
     def _check_paths(self) -> None:

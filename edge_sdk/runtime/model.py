@@ -104,7 +104,7 @@ class BundleModel:
         ids = prompt_ids(self, text, photos, config)
         vocabulary_std = bundle.manifest["vocabulary_std"]
         zo = settings(config, vocabulary_std, bundle.num_train_timesteps)
-        along = basis(zo, bundle.principal_directions, config.num_vectors)
+        along = basis(zo, lambda _: bundle.principal_directions(), config.num_vectors)
 
         latents, notices = encode_images(bundle, photos.pixels), []
         if self.is_pocket:

@@ -47,6 +47,7 @@ def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
         "newton_basis": state.newton.basis,
         "newton_slope": state.newton.slope,
         "newton_curvature": state.newton.curvature,
+        "newton_seen": state.newton.seen,
         "counts": np.array(counts, np.int64),
         "seconds": np.array([state.seconds]),
     }
@@ -85,7 +86,7 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
             "subspace_removed": ((len(tensors["subspace_removed"]), size), "F32"),
             "newton_basis": ((len(basis), *shape), "F32"),
             "newton_slope": (state.newton.slope.shape, "F64"),
-            "newton_curvature": (state.newton.curvature.shape, "F64"),
+            "newton_curvature": (state.newton.curvature.shape, "F64"), "newton_seen": (state.newton.seen.shape, "I64"),
         }  # fmt: skip
         for name, (wanted, dtype) in expected.items():
             if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
@@ -104,6 +105,7 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     state.average_sum = tensors["average_sum"]
     state.subspace.history, state.subspace.removed = tensors["subspace_history"], tensors["subspace_removed"]
     state.newton.slope, state.newton.curvature = tensors["newton_slope"], tensors["newton_curvature"]
+    state.newton.seen = tensors["newton_seen"]
     counts = map(int, tensors["counts"])
     state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count = counts
     state.seconds = float(tensors["seconds"][0])

@@ -18,7 +18,7 @@ class ZoConfig:
     max_train_steps: int = 30_000  # updates of the embedding
     learning_rate: float = 5e-3  # Adam's step size
     lr_schedule: str = "constant"  # "constant", or "cosine": falls to a tenth over max_train_steps
-    zo_samples: int = 2  # n, random directions a step
+    zo_samples: int = 2  # n, directions a step
     zo_mu: float = 1e-3  # mu, length of a perturbation per standard normal coordinate
     zo_difference: str = "forward"  # "forward" (one shared base loss) or "central"
     zo_draws: str = "shared"  # "shared": all directions see the same draws; "per_direction": each has its own

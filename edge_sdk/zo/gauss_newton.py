@@ -19,19 +19,21 @@ from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.draws import Objective, draw, evaluate_residuals
 
 
-def directions(principal: np.ndarray, count: int, num_vectors: int) -> np.ndarray:
-    """The first ``count`` directions for a token of K vectors, (count, K, D) float32.
+def directions(principal: np.ndarray, least: int, num_vectors: int) -> np.ndarray:
+    """The directions for a token of K vectors, (R K, K, D) float32.
 
     Direction j moves vector j mod K along principal direction j div K.
 
     Args:
         principal: (R, D) float32, orthogonal rows.
+        least: how many a step takes.
 
     Raises:
-        ValueError: ``count`` is larger than K R.
+        ValueError: ``least`` is larger than R K.
     """
-    if count > num_vectors * len(principal):
-        raise ValueError(f"zo_samples is {count}; there are {num_vectors * len(principal)} directions to choose from")
+    count = num_vectors * len(principal)
+    if least > count:
+        raise ValueError(f"zo_samples is {least}; there are {count} directions to choose from")
     out = np.zeros((count, num_vectors, principal.shape[1]), np.float32)
     for j in range(count):
         out[j, j % num_vectors] = principal[j // num_vectors]
@@ -74,28 +76,48 @@ def linearize(
 
 
 class GaussNewton:
-    """The sum of all draws' quadratic models at the current token; later draws weigh more (``memory``)."""
+    """The sum of all draws' quadratic models at the current token; later draws weigh more (``memory``).
+
+    Where there are more directions than a step takes, a step is one of block coordinate descent: half of its directions
+    are those that promise the largest decrease, the others those that were not looked at for the longest time. A draw's
+    model knows nothing of the directions that it was not asked for.
+    """
 
     def __init__(self, config: ZoConfig, basis: np.ndarray) -> None:
-        self.config, self.basis = config, basis  # (n, K, D) float32, orthogonal
+        self.config, self.basis = config, basis  # (R, K, D) float32, orthogonal
         n = len(basis)
         self.slope, self.curvature = np.zeros(n), np.zeros((n, n))  # float64
+        self.seen = np.zeros(n, np.int64)  # the linearization that each direction was last in, from 1
         self.count = 0  # linearizations so far
 
+    def choose(self) -> np.ndarray:
+        """The directions of the next step, (n,) int64, ascending; all of them where there are no more than n."""
+        n = self.config.zo_samples
+        kept = np.zeros(0, np.int64)
+        if self.seen.all():
+            diagonal = self.curvature.diagonal()
+            gain = self.slope**2 / np.maximum(diagonal + self.config.damping * diagonal.mean(), 1e-300)
+            kept = np.argsort(-gain, kind="stable")[: n // 2]
+        waiting = np.argsort(self.seen, kind="stable")
+        return np.sort(np.concatenate([kept, waiting[~np.isin(waiting, kept)]])[:n])
+
     def update(self, theta: np.ndarray, found: Linearization) -> np.ndarray:
-        """Take up one step's linearization; the next token, float32."""
-        c = self.config
+        """Take up the linearization in the directions of `choose`; the next token, float32."""
+        c, chosen = self.config, self.choose()
+        block = np.ix_(chosen, chosen)
         self.count += 1
         weight = float(self.count) ** c.memory
-        self.slope = self.slope + weight * found.slope
-        self.curvature = self.curvature + weight * found.curvature
-        size = len(self.slope)
-        damping = c.damping * np.trace(self.curvature) / size
+        self.slope[chosen] += weight * found.slope
+        self.curvature[block] += weight * found.curvature
+        self.seen[chosen] = self.count
+        size, matrix = len(chosen), self.curvature[block]
+        damping = c.damping * np.trace(matrix) / size
         if not damping > 0:  # the token makes no difference to these draws
             return theta
-        move = -np.linalg.solve(self.curvature + damping * np.eye(size), self.slope)
+        move = -np.linalg.solve(matrix + damping * np.eye(size), self.slope[chosen])
         move *= min(1.0, c.trust_radius / max(float(np.linalg.norm(move)), 1e-300))
-        return (theta.astype(np.float64) + np.tensordot(move, self.basis.astype(np.float64), axes=1)).astype(np.float32)
+        moved = np.tensordot(move, self.basis[chosen].astype(np.float64), axes=1)
+        return (theta.astype(np.float64) + moved).astype(np.float32)
 
     def carry(self, before: np.ndarray, after: np.ndarray) -> None:
         """Move the models' origin from one token to another, which differ by a combination of the directions."""

@@ -46,13 +46,13 @@ class State:
         """A fresh run from an initial token (K, D).
 
         Args:
-            basis: (n, K, D) float32, the directions of ``gauss_newton``.
+            basis: (R, K, D) float32, the directions of ``gauss_newton``, at least ``zo_samples`` of them.
         """
         token = np.array(embedding, np.float32)
         directions = np.zeros((0, *token.shape), np.float32)
         if config.optimizer == "gauss_newton":
-            if basis is None or basis.shape != (config.zo_samples, *token.shape):
-                raise ValueError(f"gauss_newton needs {config.zo_samples} directions of shape {token.shape}")
+            if basis is None or basis.shape[1:] != token.shape or len(basis) < config.zo_samples:
+                raise ValueError(f"gauss_newton needs {config.zo_samples} directions of shape {token.shape} or more")
             directions = basis
         return cls(
             config, seed, token, Adam(config, token.shape),
@@ -136,9 +136,8 @@ def run(
 
 def _measure(objective: Objective, state: State, max_batch: int) -> Estimate | Linearization:
     if state.config.optimizer == "gauss_newton":
-        return linearize(
-            objective, state.embedding, state.newton.basis, state.config, state.seed, state.step, max_batch
-        )
+        chosen = state.newton.basis[state.newton.choose()]
+        return linearize(objective, state.embedding, chosen, state.config, state.seed, state.step, max_batch)
     removed = len(state.subspace.removed)
     return estimate(objective, state.embedding, state.config, state.seed, state.step, removed, max_batch)
 

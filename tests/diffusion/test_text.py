@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.diffusion.text import TextEncoder
+from edge_sdk.diffusion.text import TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET, open_model
 
@@ -158,3 +158,33 @@ def test_statistics_of_the_table(text: TextEncoder) -> None:
     low, high = text.norm_range()
     norms = np.linalg.norm(table, axis=1)
     assert 0 < low < norms.min() * 1.01 and high > norms.max() * 0.99
+
+
+def table_of(spikes: int, width: int = 40, words: int = 1500, seed: int = 0) -> np.ndarray:
+    """Noise of standard deviation 0.02, and a few directions in which words differ more."""
+    rng = np.random.default_rng(seed)
+    directions = np.linalg.qr(rng.standard_normal((width, spikes)))[0].T
+    lengths = np.linspace(0.12, 0.05, spikes)
+    signal = rng.standard_normal((words, spikes)) * lengths @ directions
+    return 0.02 * rng.standard_normal((words, width)) + signal + 0.3
+
+
+@pytest.mark.parametrize("spikes", [3, 10])
+def test_principal_directions_are_those_that_stand_out_from_noise(spikes: int) -> None:
+    table = table_of(spikes)
+    found = principal_directions(np.array_split(table, 7), 1)
+    assert found.shape == (spikes, 40) and found.dtype == np.float32
+    covariance = np.cov(table.T)
+    for direction, one in zip(found, np.linalg.norm(found, axis=1), strict=True):
+        unit = direction / one
+        assert np.allclose(covariance @ unit, (unit @ covariance @ unit) * unit, atol=1e-6)
+        assert one * np.sqrt(covariance.diagonal()).mean() == pytest.approx(np.sqrt(unit @ covariance @ unit), rel=1e-4)
+        assert direction[np.abs(direction).argmax()] > 0
+    assert (np.diff(np.linalg.norm(found, axis=1)) < 0).all()
+    assert np.allclose(found @ found.T, np.diag(np.linalg.norm(found, axis=1) ** 2), atol=1e-4)
+
+
+def test_as_many_directions_as_asked_for_are_found_in_noise_too() -> None:
+    table = table_of(3)
+    assert len(principal_directions([table], 8)) == 8 and len(principal_directions([table], 99)) == 40
+    assert np.array_equal(principal_directions([table], 8)[:3], principal_directions([table], 1))

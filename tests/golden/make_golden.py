@@ -48,18 +48,20 @@ NEWTON = ZoConfig(
     optimizer="gauss_newton", max_train_steps=12, zo_samples=6, zo_mu=0.05, trust_radius=0.8, subspace_buffer=0,
     timestep_range=(0, 1000),
 )  # fmt: skip
+STRAIGHT = np.diag(np.float32([2, 1.5, 1, 1, 0.5, 0.25]))
 TURNED = np.array([[2, 2, 1], [-1, 0.5, 1], [0.25, -0.5, 0.5]], np.float32)  # orthogonal rows of lengths 3, 1.5, 0.75
 NEWTON_CASES = [
-    NewtonCase(NEWTON, (1, 6), np.diag(np.float32([2, 1.5, 1, 1, 0.5, 0.25])), bend=0.0),
+    NewtonCase(NEWTON, (1, 6), STRAIGHT, bend=0.0),
     NewtonCase(
         replace(NEWTON, zo_samples=5, train_batch_size=2, memory=0.5, average_from=0.5), (2, 3), TURNED, bend=0.1,
         norm_range=(0.9, 2.25),
     ),
+    NewtonCase(replace(NEWTON, zo_samples=3, max_train_steps=15), (1, 6), STRAIGHT, bend=0.0),
 ]  # fmt: skip
 
 
 def newton_trajectory(case: NewtonCase) -> dict:
-    """A dozen steps; the second case reaches the bounds of the norm and takes only some of the directions."""
+    """A dozen steps; the second case reaches the bounds of the norm; in the last a step takes some directions."""
     objective, state = case.start()
     steps = [(step, state.embedding.tolist()) for step in run(objective, state, case.norm_range, max_batch=4)]
     return {

@@ -12,7 +12,9 @@ from tests.golden.make_golden import NEWTON_CASES, newton_trajectory
 GOLDEN = json.loads((Path(make_golden.__file__).parent / "trajectory.json").read_text())["gauss_newton"]["runs"]
 
 
-@pytest.mark.parametrize("number", range(len(NEWTON_CASES)), ids=["one vector", "two vectors in bounds"])
+@pytest.mark.parametrize(
+    "number", range(len(NEWTON_CASES)), ids=["one vector", "two vectors in bounds", "some directions a step"]
+)
 def test_the_golden_run_is_reproduced(number: int) -> None:
     found, golden = newton_trajectory(NEWTON_CASES[number]), GOLDEN[number]
     assert found["config"] == golden["config"] and found["clamped"] == golden["clamped"]
@@ -22,7 +24,7 @@ def test_the_golden_run_is_reproduced(number: int) -> None:
 
 
 def test_the_runs_show_all_that_a_twin_can_get_wrong() -> None:
-    one, two = GOLDEN
+    one, two, three = GOLDEN
     assert len(one["tokens"]) == len(two["tokens"]) == 12
     assert not any(one["clamped"]) and 0 < sum(two["clamped"]) < 12  # models are carried back, and are not
     assert np.shape(one["tokens"][0]) == (1, 6) and np.shape(two["tokens"][0]) == (2, 3)
@@ -32,3 +34,5 @@ def test_the_runs_show_all_that_a_twin_can_get_wrong() -> None:
     moves = np.diff([np.zeros((1, 6)), *one["tokens"]], axis=0)[:, 0] @ principal.T / (principal**2).sum(axis=1)
     lengths = np.linalg.norm(moves, axis=1)
     assert lengths[0] == pytest.approx(one["config"]["trust_radius"]) and lengths[-1] < 0.5 * lengths[0]
+    changed = [tuple(np.flatnonzero(move)) for move in np.diff([np.zeros((1, 6)), *three["tokens"]], axis=0)[:, 0]]
+    assert changed[:2] == [(0, 1, 2), (3, 4, 5)] and len(set(changed[2:])) > 2  # in turn, then by what they promise

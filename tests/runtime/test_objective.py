@@ -64,7 +64,7 @@ def test_directions_are_those_of_pytorch(
     family: str, weights: str, num_vectors: int, pair_of: Pairs, photos: Path
 ) -> None:
     own, wanted = (prepared(p, photos, num_vectors=num_vectors) for p in pair_of(family, weights))
-    assert own.basis.shape == (own.zo.zo_samples, *own.initial.shape) and own.basis.dtype == np.float32
+    assert own.basis.shape == (num_vectors * own.zo.zo_samples, *own.initial.shape) and own.basis.dtype == np.float32
     np.testing.assert_allclose(own.basis, wanted.basis, atol=1e-3 * np.abs(wanted.basis).max())
 
 
@@ -73,7 +73,7 @@ def test_directions_are_read_only_where_they_are_needed(bundle_of: Callable[[str
     assert prepared(personalizer, photos, preset="paper").basis is None
     with pytest.raises(EdgeSdkError, match=r"^zo_samples is 33; there are 32 directions to choose from$"):
         prepared(personalizer, photos, zo_samples=33)
-    assert prepared(personalizer, photos, zo_samples=33, num_vectors=2).basis.shape == (33, 2, 32)
+    assert prepared(personalizer, photos, zo_samples=33, num_vectors=2).basis.shape == (64, 2, 32)
 
 
 def test_neighbouring_rows_with_one_embedding_are_one_call(

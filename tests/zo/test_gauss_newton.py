@@ -108,12 +108,31 @@ def test_a_token_without_effect_stays() -> None:
 def test_directions_take_turns_with_the_vectors_of_a_token() -> None:
     principal = np.diag([3.0, 2.0, 1.0]).astype(np.float32)
     found = directions(principal, 5, 2)
-    assert found.shape == (5, 2, 3)
+    assert found.shape == (6, 2, 3)
     assert [(*np.argwhere(d)[0], d.max()) for d in found] == [
-        (0, 0, 3), (1, 0, 3), (0, 1, 2), (1, 1, 2), (0, 2, 1),
+        (0, 0, 3), (1, 0, 3), (0, 1, 2), (1, 1, 2), (0, 2, 1), (1, 2, 1),
     ]  # fmt: skip
     with pytest.raises(ValueError, match="zo_samples is 7; there are 6 directions"):
         directions(principal, 7, 2)
+
+
+def test_with_more_directions_than_a_step_takes_all_get_their_turn_and_half_of_a_step_is_the_best() -> None:
+    objective, config = LeastSquares(), replace(CONFIG, zo_samples=2, max_train_steps=60)
+    state, taken = State.start(config, 0, START, basis=EVERY), []
+    steps = run(objective, state)
+    for _ in range(60):
+        if (state.newton.seen > 0).all():
+            model = state.newton
+            gain = model.slope**2 / (model.curvature.diagonal() + 1e-4 * model.curvature.diagonal().mean())
+            assert int(gain.argmax()) in model.choose()
+        taken.append(tuple(state.newton.choose()))
+        next(steps)
+    assert taken[:3] == [(0, 1), (2, 3), (4, 5)]  # the longest first
+    assert {i for pair in taken[3:12] for i in pair} == set(range(6))
+    assert {len(rows) for rows, _ in objective.calls} == {3}
+    tokens, draws = np.stack([START, state.embedding]), [objective.calls[0][1][0]] * 2
+    first, final = objective.losses(tokens, draws)
+    assert final < 1e-3 * first
 
 
 def test_it_does_not_start_without_directions() -> None:

@@ -12,14 +12,14 @@ const dot = (x, y) => {
 };
 
 /**
- * The first `count` directions for a token of K vectors: direction j moves vector j mod K along principal direction
- * j div K.
+ * The directions for a token of K vectors: direction j moves vector j mod K along principal direction j div K.
  * @param principal R Float32Array of D, orthogonal
- * @returns {Float32Array[]} of K D
+ * @param least how many a step takes
+ * @returns {Float32Array[]} R K of K D
  */
-export function directions(principal, count, numVectors) {
-  const most = numVectors * principal.length;
-  if (count > most) throw new Error(`zo_samples is ${count}; there are ${most} directions to choose from`);
+export function directions(principal, least, numVectors) {
+  const count = numVectors * principal.length;
+  if (least > count) throw new Error(`zo_samples is ${least}; there are ${count} directions to choose from`);
   return Array.from({ length: count }, (_, j) => {
     const width = principal[0].length,
       out = new Float32Array(numVectors * width);
@@ -60,31 +60,53 @@ export async function linearize(objective, theta, basis, config, seed, step, max
   return { slope, curvature, losses, loss: base, forwards: (n + 1) * batch };
 }
 
-/** The sum of all draws' quadratic models at the current token; later draws weigh more (`memory`). */
+/**
+ * The sum of all draws' quadratic models at the current token; later draws weigh more (`memory`). Where there are more
+ * directions than a step takes, half of a step's are those that promise most, the others those that waited longest.
+ */
 export class GaussNewton {
-  /** @param basis n Float32Array of K D, orthogonal */
+  /** @param basis R Float32Array of K D, orthogonal */
   constructor(config, basis) {
     this.config = config;
     this.basis = basis;
     this.slope = new Float64Array(basis.length);
     this.curvature = basis.map(() => new Float64Array(basis.length));
+    this.seen = basis.map(() => 0); // the linearization that each direction was last in, from 1
     this.count = 0; // linearizations so far
   }
 
-  /** Take up one step's linearization; the next token, Float32Array. */
+  /** The directions of the next step, ascending. */
+  choose() {
+    const { zo_samples: n, damping: share } = this.config,
+      all = this.basis.map((_, i) => i);
+    let kept = [];
+    if (this.seen.every((count) => count > 0)) {
+      const least = (share * all.reduce((trace, i) => trace + this.curvature[i][i], 0)) / all.length;
+      const gain = all.map((i) => this.slope[i] ** 2 / Math.max(this.curvature[i][i] + least, 1e-300));
+      kept = all.toSorted((i, j) => gain[j] - gain[i]).slice(0, n >> 1);
+    }
+    const waiting = all.toSorted((i, j) => this.seen[i] - this.seen[j]).filter((i) => !kept.includes(i));
+    return [...kept, ...waiting].slice(0, n).sort((i, j) => i - j);
+  }
+
+  /** Take up the linearization in the directions of `choose`; the next token, Float32Array. */
   update(theta, found) {
     const { damping: share, memory, trust_radius: radius } = this.config,
-      n = this.basis.length;
+      chosen = this.choose(),
+      n = chosen.length;
     this.count += 1;
     const weight = this.count ** memory;
-    this.slope = this.slope.map((value, i) => value + weight * found.slope[i]);
-    this.curvature = this.curvature.map((row, i) => row.map((value, j) => value + weight * found.curvature[i][j]));
-    const damping = (share * this.curvature.reduce((trace, row, i) => trace + row[i], 0)) / n;
+    chosen.forEach((i, a) => {
+      this.slope[i] += weight * found.slope[a];
+      chosen.forEach((j, b) => (this.curvature[i][j] += weight * found.curvature[a][b]));
+      this.seen[i] = this.count;
+    });
+    const damping = (share * chosen.reduce((trace, i) => trace + this.curvature[i][i], 0)) / n;
     if (!(damping > 0)) return theta; // the token makes no difference to these draws
-    const damped = this.curvature.map((row, i) => row.map((value, j) => value + (i === j ? damping : 0)));
-    const move = solved(damped, this.slope).map((value) => -value);
+    const damped = chosen.map((i) => Float64Array.from(chosen, (j) => this.curvature[i][j] + (i === j ? damping : 0)));
+    const move = solved(damped, Float64Array.from(chosen, (i) => this.slope[i])).map((value) => -value);
     const shrink = Math.min(1, radius / Math.max(Math.sqrt(dot(move, move)), 1e-300));
-    return theta.map((value, k) => this.basis.reduce((sum, e, i) => sum + shrink * move[i] * e[k], value));
+    return theta.map((value, k) => chosen.reduce((sum, i, a) => sum + shrink * move[a] * this.basis[i][k], value));
   }
 
   /** Move the models' origin from one token to another, which differ by a combination of the directions. */

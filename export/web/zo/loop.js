@@ -11,11 +11,11 @@ export class NonFiniteLossError extends Error {}
 export class State {
   /**
    * @param embedding the initial token, K D numbers
-   * @param basis the directions of gauss_newton.js, n Float32Array of K D
+   * @param basis the directions of gauss_newton.js, at least zo_samples Float32Array of K D
    */
   constructor(config, seed, embedding, basis = []) {
-    if (config.optimizer === 'gauss_newton' && basis.length !== config.zo_samples) {
-      throw new Error(`gauss_newton needs ${config.zo_samples} directions; it has ${basis.length}`);
+    if (config.optimizer === 'gauss_newton' && basis.length < config.zo_samples) {
+      throw new Error(`gauss_newton needs ${config.zo_samples} directions or more; it has ${basis.length}`);
     }
     this.config = config;
     this.seed = seed;
@@ -95,7 +95,8 @@ export async function* run(
 function measure(objective, state, maxBatch) {
   const { config, embedding, seed, step } = state;
   if (config.optimizer === 'gauss_newton') {
-    return linearize(objective, embedding, state.newton.basis, config, seed, step, maxBatch);
+    const chosen = state.newton.choose().map((i) => state.newton.basis[i]);
+    return linearize(objective, embedding, chosen, config, seed, step, maxBatch);
   }
   return estimate(objective, embedding, config, seed, step, state.subspace.removed.length, maxBatch);
 }
