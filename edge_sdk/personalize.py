@@ -118,6 +118,9 @@ class Personalizer:
             mu_floor.refuse_below(preset, mu_min, how)
         prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
+        if idle := preset.without_effect(self.config.zo_options):
+            prepared.notices.append(f"{', '.join(idle)}: without effect on optimizer {preset.optimizer}, of preset "
+                                    f"{self.config.preset}; leave it out or choose the other --preset")  # fmt: skip
         start = prepared.initial / prepared.scale
         return self.resume(State.start(prepared.zo, self.config.seed, start, mu_min, prepared.basis))
 

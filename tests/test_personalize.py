@@ -34,7 +34,7 @@ def whole(sd1_folder: Path, photos: Path) -> list[bytes]:
 
 def test_a_short_run_lowers_the_held_out_loss_on_int8() -> None:
     personalizer = Personalizer.from_pretrained("pocket")
-    steps = personalizer.fit(pocket.PHOTOS, max_train_steps=50)
+    steps = personalizer.fit(pocket.PHOTOS, max_train_steps=10)
     assert (personalizer.model.weights, personalizer.model.execution) == ("int8", "integer")
     before = personalizer.held_out_loss()
     for _ in steps:
@@ -53,6 +53,16 @@ def test_fit_prepares_at_once_and_then_yields_one_step_at_a_time(tiny: Personali
         assert (tiny.embedding.vectors == step.embedding).all()
         assert tiny.embedding.metadata["steps"] == str(number)
     assert next(steps, None) is None
+
+
+@pytest.mark.parametrize(("preset", "idle"), [("fast", "learning_rate, zo_difference"), ("paper", "damping")])
+def test_settings_of_the_other_optimizer_are_named(preset: str, idle: str, tiny: Personalizer, photos: Path) -> None:
+    options = {"learning_rate": 0.01, "zo_difference": "central", "damping": 0.2, "zo_mu": 0.1}
+    tiny.fit(photos, **QUICK | options, preset=preset)
+    (said,) = [notice for notice in tiny.fitted().notices if "without effect" in notice]
+    assert said.startswith(f"{idle}: ") and f"preset {preset};" in said
+    tiny.fit(photos, **QUICK)
+    assert not [notice for notice in tiny.fitted().notices if "without effect" in notice]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 7], ids=lambda n: f"after{n}")

@@ -1,9 +1,13 @@
 """Settings of the zeroth-order optimizer, and the two presets."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 SCHEMA_VERSION = 1
+OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
+           "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
+OF_GAUSS_NEWTON = {"damping", "memory", "trust_radius"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class ZoConfig:
         if self.zo_difference == "forward" and self.zo_draws == "shared":
             return rows + self.train_batch_size
         return 2 * rows
+
+    def without_effect(self, names: Collection[str]) -> list[str]:
+        """Those of some settings that this optimizer does not look at, sorted."""
+        return sorted(set(names) & (OF_ADAM if self.optimizer == "gauss_newton" else OF_GAUSS_NEWTON))
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "timestep_range": list(self.timestep_range)}
