@@ -101,7 +101,7 @@ LONG = {
     "paper-int8-integer 30000 steps": Config("int8", zo=_paper(30_000)),
 }
 PAPER_CHANGES: dict[str, dict[str, Any]] = {
-    "3000 steps": {}, "no subspace": {"subspace_buffer": 0}, "all timesteps": {"timestep_range": (0, 1000)},
+    "1320 steps": {}, "no subspace": {"subspace_buffer": 0}, "all timesteps": {"timestep_range": (0, 1000)},
     "neither": {"subspace_buffer": 0, "timestep_range": (0, 1000)}, "n 1": {"zo_samples": 1}, "n 4": {"zo_samples": 4},
     "tau 32": {"subspace_buffer": 32}, "tau 512": {"subspace_buffer": 512}, "nu 0.1": {"subspace_threshold": 0.1},
 }  # fmt: skip
@@ -119,7 +119,7 @@ ABLATIONS = {
     **{f"fast-float, batch {b}": Config(zo=_fast(train_batch_size=b)) for b in (2, 4)},
     "fast-float, timesteps 500-900": Config(zo=_fast(timestep_range=(500, 900))),
     "fast-float, timesteps 100-900": Config(zo=_fast(timestep_range=(100, 900))),
-    **{f"paper-float, {name}": Config(zo=_paper(3000, **changes)) for name, changes in PAPER_CHANGES.items()},
+    **{f"paper-float, {name}": Config(zo=_paper(1320, **changes)) for name, changes in PAPER_CHANGES.items()},
 }  # fmt: skip
 TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
