@@ -79,7 +79,7 @@ def test_an_integer_checkpoint_holds_both_text_sides(checkpoint_of: Checkpoints,
 
 def test_both_parts_of_a_token_move_by_steps_of_their_own_scale(sdxl_folder: Path, photos: Path) -> None:
     personalizer = Personalizer.from_pretrained(str(sdxl_folder))
-    options = {"initializer_token": "dog", "max_train_steps": 3, "average_from": 1.0, "adam_eps": 1e-30}
+    options = {"initializer_token": "dog", "preset": "paper", "max_train_steps": 3, "adam_eps": 1e-30}
     last = list(personalizer.fit(photos, lr_schedule="constant", **options))[-1]
     prepared, learned = personalizer.fitted(), personalizer.embedding
     assert learned.widths == WIDTHS_XL and (learned.vectors == last.embedding).all()
