@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.pocket import text, vae
 from benchmarks.pocket.people import random_people, render
-from benchmarks.pocket.unet import CAPTION_DROPOUT, Pool, build_scheduler
+from benchmarks.pocket.unet import CAPTION_DROPOUT, Pool, build_scheduler, v_loss
 from benchmarks.training import Trainer, stratified_timesteps
 
 WIDTH, SIDE = 768, 32  # of a token, of a picture
@@ -80,14 +80,10 @@ def train_unet(
         ids, _ = captioner.sample(pool.people[index], pool.backgrounds[index], pool.name_ids[index], rng)
         ids[rng.random(BATCH) < CAPTION_DROPOUT] = captioner.encode("")
         x0, t = pool.latents[torch.from_numpy(index)].float(), stratified_timesteps(BATCH, len(acp), rng)
-        a, s = (table[t].sqrt()[:, None, None, None] for table in (acp, 1 - acp))
         noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                hidden = encoder(input_ids=torch.from_numpy(ids)).last_hidden_state
-            noisy = (a * x0 + s * noise).contiguous(memory_format=torch.channels_last)
-            predicted = trainer.module(noisy, t, hidden, return_dict=False)[0]
-        return (predicted.float() - (a * noise - s * x0)).pow(2).mean()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            hidden = encoder(input_ids=torch.from_numpy(ids)).last_hidden_state
+        return v_loss(trainer.module, acp, x0, t, noise, hidden)
 
     trainer.run(loss, args.steps, args.seed, args.output_dir / "training.safetensors", args.save_every)
     trainer.module.load_state_dict(trainer.average)

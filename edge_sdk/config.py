@@ -48,9 +48,9 @@ class PersonalizeConfig:
         one_of("device", self.device, DEVICES)
         one_of("preset", self.preset, PRESETS)
         _within("num_vectors", self.num_vectors, 1, 64)
-        _within("max_batch", 1 if self.max_batch is None else self.max_batch, 1, 4096)
+        _within("max_batch", self.max_batch, 1, 4096)
         _within("eval_draws", self.eval_draws, 1, 65_536)
-        _within("checkpointing_steps", 1 if self.checkpointing_steps is None else self.checkpointing_steps, 1, 10**9)
+        _within("checkpointing_steps", self.checkpointing_steps, 1, 10**9)
         if not 0 <= self.seed < 2**64:
             raise EdgeSdkError(f"seed is {self.seed}; it must be at least 0 and below 2**64")
         check_resolution(self.resolution)
@@ -94,7 +94,7 @@ class PersonalizeConfig:
         if unknown := sorted(set(given) - own - zo_names):
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
         if given.get("max_train_steps") == "auto":
-            preset = cls(**{k: v for k, v in given.items() if k == "preset"})
+            preset = cls(preset=given.get("preset", cls.preset))
             given |= {"stop_when_flat": True, "max_train_steps": LONGEST * preset.max_train_steps}
         zo_options = {k: v for k, v in given.items() if k in zo_names}
         return cls(**{k: v for k, v in given.items() if k in own}, zo_options=zo_options)
@@ -121,6 +121,6 @@ def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
         raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted)}")
 
 
-def _within(name: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
+def _within(name: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
         raise EdgeSdkError(f"{name} is {value}; it must be at least {least} and at most {most}")

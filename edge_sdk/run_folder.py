@@ -121,8 +121,10 @@ def run_personalization(
         before = time.monotonic()
         loss_initial = personalizer.held_out_loss(prepared.initial)
         reserve = 1.5 * (time.monotonic() - before) + 1.0  # seconds the final measurement will take
-        reached = loss_initial if not resumed else personalizer.held_out_loss()
-        flat = Flat(personalizer.held_out_loss, loss_initial, reached, prepared.zo)
+        flat = None
+        if config.stop_when_flat:
+            reached = personalizer.held_out_loss() if resumed else loss_initial
+            flat = Flat(personalizer.held_out_loss, loss_initial, reached, prepared.zo)
         saving = config.checkpointing_steps or steps_of(SAVE, prepared.zo)
         anon.sample()
         clamped = False
@@ -137,7 +139,7 @@ def run_personalization(
                 late = time_budget_s is not None and time.monotonic() - started + reserve > time_budget_s
                 last = step.step == prepared.zo.max_train_steps
                 stopped = stop() and not last
-                done = config.stop_when_flat and not (late or last or stopped) and flat(step.step)
+                done = flat is not None and not (late or last or stopped) and flat(step.step)
                 if step.step % saving == 0 or late or last or stopped or done:
                     _save(folder, state, prepared)
                 if stopped:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.schedulers import DDIMScheduler
+from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.pocket.people import NUM_NAMES, named_people, random_people, render
@@ -66,6 +67,17 @@ class Pool:
         self.latents, self.backgrounds = torch.cat(latents), np.concatenate(backgrounds)  # (N, C, h, w)
 
 
+def v_loss(
+    unet: nn.Module, acp: torch.Tensor, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared error of the predicted velocity, in bfloat16 autocast."""
+    a, s = acp[t].sqrt()[:, None, None, None], (1 - acp[t]).sqrt()[:, None, None, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        noisy = (a * x0 + s * noise).contiguous(memory_format=torch.channels_last)
+        predicted = unet(noisy, t, hidden, return_dict=False)[0]
+    return (predicted.float() - (a * noise - s * x0)).pow(2).mean()
+
+
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     vae = AutoencoderKL.from_pretrained(args.work_dir / "vae").eval()
@@ -87,14 +99,10 @@ def train(args: argparse.Namespace) -> None:
         ids[rng.random(BATCH) < CAPTION_DROPOUT] = captioner.encode("")
         x0 = pool.latents[torch.from_numpy(index)].float()
         t = stratified_timesteps(BATCH, 1000, rng)
-        a, s = acp[t].sqrt()[:, None, None, None], (1 - acp[t]).sqrt()[:, None, None, None]
         noise = torch.randn_like(x0)
         with torch.no_grad():
             hidden = encoder(input_ids=torch.from_numpy(ids)).last_hidden_state
-        with torch.autocast("cpu", torch.bfloat16):
-            noisy = (a * x0 + s * noise).contiguous(memory_format=torch.channels_last)
-            predicted = trainer.module(noisy, t, hidden, return_dict=False)[0]
-        trainer.descend((predicted.float() - (a * noise - s * x0)).pow(2).mean(), done, args.decay)
+        trainer.descend(v_loss(trainer.module, acp, x0, t, noise, hidden), done, args.decay)
         spent = base + time.monotonic() - start
         if trainer.step % 100 == 0:
             about = f"samples {trainer.step * BATCH} seconds {spent:.0f} loss {trainer.running:.4f}"

@@ -22,11 +22,12 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
     The loss decrease of a configuration is that from the initializer word on the same weights.
     """
     best = results.get("backprop-float")
-    for name, result in results.items():
+    starts = {(r["weights"], r["execution"]): r for name, r in results.items() if name.startswith("initializer-")}
+    for result in results.values():
         rows = result["runs"]
         measured = [k for k in ("loss", "attributes", "picked_of_12", "background") if k in rows[0]]
         summary = {k: interval(by_subject(rows, k)) for k in measured}
-        start = results.get("initializer-" + name.split("-", 1)[1].split(",")[0].split(" ")[0])
+        start = starts.get((result["weights"], result["execution"]))
         if start is not None:
             decrease = by_subject(start["runs"], "loss") - by_subject(rows, "loss")
             summary["decrease"] = interval(decrease)

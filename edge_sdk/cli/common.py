@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -90,8 +91,8 @@ class Progress:
         if step.skipped:
             self.say(f"step {step.step}: the loss was not finite, the step was left out")
         else:
-            fresh = 1.0 if self._loss != self._loss else min(1.0, max(0.05, 8 / self.total))  # draws differ a lot
-            self._loss = fresh * step.loss + (1 - fresh) * (self._loss if fresh < 1 else 0.0)
+            before = step.loss if math.isnan(self._loss) else self._loss
+            self._loss = before + min(1.0, max(0.05, 8 / self.total)) * (step.loss - before)  # draws differ a lot
         self.show(step.step, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
 
     def show(self, number: int, measured: str, eta_s: float) -> None:

@@ -1,6 +1,6 @@
 """What the optimizer sees of a model: a function from (embedding, draw) to a loss, and how draws are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,16 +78,19 @@ def evaluate(objective: Objective, embedding: np.ndarray, draws: Sequence[Draw],
 
 def evaluate_rows(objective: Objective, embeddings: np.ndarray, draws: Sequence[Draw], max_batch: int) -> np.ndarray:
     """Loss of embedding b on draw b, (B,) float64, in calls of at most ``max_batch`` rows."""
-    chunks = range(0, len(draws), max_batch)
-    parts = [objective.losses(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks]
-    return np.concatenate(parts).astype(np.float64)
+    return _in_calls(objective.losses, embeddings, draws, max_batch).astype(np.float64)
 
 
 def evaluate_residuals(
     objective: Objective, embeddings: np.ndarray, draws: Sequence[Draw], max_batch: int
 ) -> np.ndarray:
     """Residuals of embedding b on draw b, (B, C h w) float32, in calls of at most ``max_batch`` rows."""
+    return _in_calls(objective.residuals, embeddings, draws, max_batch)
+
+
+def _in_calls(
+    call: Callable[[np.ndarray, Sequence[Draw]], np.ndarray], embeddings: np.ndarray, draws: Sequence[Draw],
+    max_batch: int,
+) -> np.ndarray:  # fmt: skip
     chunks = range(0, len(draws), max_batch)
-    return np.concatenate(
-        [objective.residuals(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks]
-    )
+    return np.concatenate([call(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks])

@@ -46,7 +46,7 @@ class Linearization:
 
     slope: np.ndarray  # (n,) float64
     curvature: np.ndarray  # (n, n) float64
-    losses: np.ndarray  # of every row that was evaluated, float64; the first ``batch`` are those of the token itself
+    losses: np.ndarray  # of every row that was evaluated, float64; of each draw the token itself comes first
     loss: float  # mean over the draws, of the token itself
     forwards: int
 
