@@ -7,6 +7,7 @@ token. Every estimate takes 33 forward passes. Means over subjects and steps, wi
 """
 
 import argparse
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -20,6 +21,7 @@ from benchmarks.lockstep import View
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.learn import REFERENCES, VIEWS, Bench, Subjects
 from benchmarks.report import machine, markdown, say
+from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.files import write_json
 from edge_sdk.zo import State, ZoConfig, directions, draw, estimate, fast, linearize, run
 
@@ -37,6 +39,14 @@ def true_gradient(bench: Bench, view: View, token: np.ndarray, seed: int, count:
     return out / count
 
 
+def at_half(objective: StableDiffusionObjective) -> StableDiffusionObjective:
+    """The same of latents averaged two by two, as a run that begins with small latents would have it."""
+    small = Latents(*(torch.nn.functional.avg_pool2d(x, 2) for x in (objective.latents.mean, objective.latents.std)))
+    made = copy.copy(objective)
+    made.latents, made.latents_shape = small, tuple(small.mean.shape[1:])
+    return made
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
 
@@ -52,8 +62,11 @@ def measure(floats: Bench, integers: Bench, subject: int, learned: bool) -> dict
             pass
         token = state.result
     truth = true_gradient(floats, view, token, subject, DRAWS)
+    half = replace(floats, objective=at_half(floats.objective))
+    small = true_gradient(half, View(half.objective, subject * VIEWS, REFERENCES), token, subject, DRAWS)
     unit = floats.principal / np.linalg.norm(floats.principal, axis=1, keepdims=True)
     out = {f"share in {n} directions": float(((unit[:n] @ truth) ** 2).sum() / (truth @ truth)) for n in COUNTS}
+    out["cosine, true gradient at half the resolution"] = cosine(small, truth)
     isotropic = ZoConfig(zo_samples=32, zo_mu=0.4 * std, timestep_range=(0, 1000))
 
     def in_basis(bench: Bench, config: ZoConfig, step: int) -> np.ndarray:

@@ -7,13 +7,15 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from edge_sdk.errors import EdgeSdkError
 
 _STATUS, _MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MADV_DONTNEED = 4  # of mman.h
-HEAP_BLOCK = 1 << 20  # bytes
+HEAP_BLOCK = 1 << 18  # bytes
+_TRACING = "torch._meta_registrations"
 
 
 def status_mb(key: str) -> float | None:
@@ -61,6 +63,16 @@ def bound_heap() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, HEAP_BLOCK)
         libc.mallopt(_M_TRIM_THRESHOLD, HEAP_BLOCK)
+
+
+def leave_out_tracing() -> None:
+    """Let PyTorch be imported without its Python rules for tracing programs, 17 MB; for a process of our own only.
+
+    `import torch` ends with a module that registers them, and nothing here that runs a model traces one. Exporting
+    and estimates on the meta device need them. Where PyTorch is imported already this changes nothing.
+    """
+    if "torch" not in sys.modules:
+        sys.modules[_TRACING] = ModuleType(_TRACING)
 
 
 def require_cuda() -> None:

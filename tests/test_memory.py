@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.memory import code, release
+from edge_sdk.memory import code, leave_out_tracing, release
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the mappings that Linux shows")
 PAGES = 4 * mmap.PAGESIZE
@@ -46,3 +46,31 @@ def test_code_that_was_written_to_is_kept(tmp_path: Path) -> None:
     assert first in starts and second not in starts
     release()
     assert ctypes.string_at(second, 7) == b"patched" and ctypes.string_at(first, PAGES) == b"\x01" * PAGES
+
+
+def test_without_the_rules_for_tracing_a_run_is_the_same_and_smaller() -> None:
+    program = """
+import sys
+from edge_sdk.memory import leave_out_tracing, status_mb
+if sys.argv[1] == "without":
+    leave_out_tracing()
+import torch
+imported = status_mb("RssAnon")
+from edge_sdk import Personalizer, pocket
+steps = list(Personalizer.from_pretrained("pocket").fit(pocket.PHOTOS, max_train_steps=1))
+print(imported, steps[0].embedding.tobytes().hex())
+"""
+    outputs = []
+    for how in ("with", "without"):
+        done = subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True)
+        outputs.append(done.stdout.split())
+    (more, token), (less, same) = outputs
+    assert float(more) - float(less) > 10 and token == same
+
+
+def test_where_pytorch_is_imported_already_tracing_stays() -> None:
+    import torch._meta_registrations
+
+    leave_out_tracing()
+    assert sys.modules["torch._meta_registrations"] is torch._meta_registrations
+    assert hasattr(torch._meta_registrations, "register_meta")

@@ -23,7 +23,9 @@ class Config:
         zo: settings, given the vocabulary's standard deviation.
         directions: what Gauss-Newton has in place of the principal directions.
         searched: how many principal directions Gauss-Newton chooses each step's from; 0: no more than a step takes.
+        nearest: Gauss-Newton's directions are the principal ones of so many words, those nearest the initializer.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
+        timesteps: a run's own, see `learn.TIMESTEPS`; "" is independent ones.
     """
 
     weights: str = "none"
@@ -32,7 +34,9 @@ class Config:
     backprop: BackpropConfig | None = None
     directions: Directions = field(default=lambda principal: principal)
     searched: int = 0
+    nearest: int = 0
     coordinates: int = 0
+    timesteps: str = ""
 
     def forwards(self, std: float) -> int:
         """Single-row forward passes; for backpropagation each also has a backward pass."""
@@ -112,7 +116,10 @@ ABLATIONS = {
     "fast-float, directions of one length": Config(zo=fast, directions=_same_length),
     **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
     **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
-    **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0)},
+    "fast-float, directions of the 200 nearest words": Config(zo=fast, nearest=200),
+    **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
+    "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
+    **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
     **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},
     **{f"fast-float, trust {r}": Config(zo=_fast_in_std(trust_radius=r)) for r in (1.0, 2.0, 6.0)},

@@ -11,8 +11,10 @@ from benchmarks.baselines.backprop import train as backprop
 from benchmarks.lockstep import Lockstep, View
 from benchmarks.pocket.people import SIZE, render
 from benchmarks.quality.configurations import Config
+from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
+from edge_sdk.diffusion.text import principal_directions
 from edge_sdk.models import Model, open_model
 from edge_sdk.zo import Draw, Objective, State, ZoConfig, directions, run
 
@@ -79,10 +81,19 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
     zo = zo or config.zo(bench.std)
     basis = None
     if zo.optimizer == "gauss_newton":
-        searched = config.searched or zo.zo_samples
-        basis = directions(config.directions(bench.principal[:searched]), zo.zo_samples, 1)
+        principal = bench.principal[: config.searched or zo.zo_samples]
+        if config.nearest:
+            principal = _of_nearest(bench, config.nearest)[: zo.zo_samples]
+        basis = directions(config.directions(principal), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
+
+
+def _of_nearest(bench: Bench, count: int) -> np.ndarray:
+    """Principal directions of the words nearest the initializer, the lengths in units of all words' deviation."""
+    words = np.concatenate(list(bench.objective.text.rows_of_table()))
+    nearest = words[np.argsort(np.linalg.norm(words - bench.initial, axis=1))[:count]]
+    return principal_directions([nearest], bench.principal.shape[0]) * (nearest.std(axis=0).mean() / bench.std)
 
 
 def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray, list[int]]:
@@ -97,10 +108,14 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
         return np.repeat(bench.initial[None], len(runs), axis=0)[None], [0]
     zo = config.zo(bench.std)
     together, kept = Lockstep(bench.objective, len(runs)), _steps(zo.max_train_steps)
+    four = [View(bench.objective, subject * VIEWS, REFERENCES) for subject in range(4)]
+    plan = PLANS[config.timesteps](four, bench.initial, bench.principal, zo) if config.timesteps else None
 
     def job(first: int, seed: int) -> Callable[[], np.ndarray]:
         def work() -> np.ndarray:
             view = View(bench.objective, first, REFERENCES, together)
+            if plan is not None:
+                view = Replanned(view, plan)  # type: ignore[assignment]
             objective = Coordinates(view, bench.initial, bench.principal[: config.coordinates])
             state, norms = start(config, bench, seed), (0.0, np.inf) if config.coordinates else bench.norms
             seen = run(objective if config.coordinates else view, state, norms, max_batch=4096)

@@ -81,10 +81,12 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
     from edge_sdk.cli.main import DONE
     from edge_sdk.config import PersonalizeConfig
+    from edge_sdk.memory import leave_out_tracing
 
     options = options_of(args)
     progress = Progress(PersonalizeConfig.from_options(**options).max_train_steps, args.quiet)
     quiet_libraries()
+    leave_out_tracing()
     from edge_sdk.run_folder import Cancelled, run_personalization
 
     with gentle_interrupt() as stop:
