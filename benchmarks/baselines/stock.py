@@ -45,13 +45,14 @@ def denoiser(folder: str, dtype: str = "float32", quantizer: str = "") -> Any:
     return _frozen(unet, quantizer)
 
 
-def text_encoder(folder: str, dtype: str = "float32", quantizer: str = "") -> Any:
-    """The text encoder, frozen."""
+def text_encoder(folder: str, dtype: str = "float32", quantizer: str = "", second: bool = False) -> Any:
+    """The text encoder, or SDXL's second one, frozen."""
     import torch
-    from transformers import CLIPTextModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    kind = getattr(torch, dtype)
-    return _frozen(CLIPTextModel.from_pretrained(f"{folder}/text_encoder", dtype=kind, use_safetensors=True), quantizer)
+    kind, path = getattr(torch, dtype), f"{folder}/text_encoder{'_2' * second}"
+    made = CLIPTextModelWithProjection if second else CLIPTextModel
+    return _frozen(made.from_pretrained(path, dtype=kind, use_safetensors=True), quantizer)
 
 
 def _frozen(module: Any, quantizer: str) -> Any:
@@ -90,7 +91,9 @@ def training(
     import torch
 
     phase("import")
-    unet, text = (make(folder, dtype, quantizer).to(device) for make in (denoiser, text_encoder))
+    unet, texts = denoiser(folder, dtype, quantizer).to(device), [text_encoder(folder, dtype, quantizer).to(device)]
+    if is_xl := unet.config.addition_embed_type == "text_time":
+        texts.append(text_encoder(folder, dtype, quantizer, second=True).to(device))
     if method == "lora":
         from peft import LoraConfig
 
@@ -99,20 +102,31 @@ def training(
         unet.to(memory_format=torch.channels_last)
     if checkpointing:
         unet.train().enable_gradient_checkpointing()
-        text.train().gradient_checkpointing_enable()
-    token = torch.zeros(1, text.config.hidden_size, device=device, requires_grad=method == "backprop")
-    ids = torch.arange(text.config.max_position_embeddings, device=device)[None]
+        for text in texts:
+            text.train().gradient_checkpointing_enable()
+    widths = [text.config.hidden_size for text in texts]
+    token = torch.zeros(1, sum(widths), device=device, requires_grad=method == "backprop")
+    ids = torch.arange(texts[0].config.max_position_embeddings, device=device)[None]
     side = unet.config.sample_size
+    sizes = torch.tensor([[8.0 * side, 8.0 * side, 0, 0, 8.0 * side, 8.0 * side]], device=device).to(unet.dtype)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 4, side, side, generator=generator).to(device, unet.dtype)
     timestep = torch.tensor([500], device=device)
-    text.get_input_embeddings().register_forward_hook(
-        lambda _m, _i, out: torch.cat([out[:, :4], token.to(out.dtype)[None], out[:, 5:]], dim=1)
-    )
+    for k, text in enumerate(texts):
+        text.get_input_embeddings().register_forward_hook(
+            lambda _m, _i, out, k=k: torch.cat(
+                [out[:, :4], token.split(widths, 1)[k].to(out.dtype)[None], out[:, 5:]], 1
+            )
+        )
 
     def loss() -> Any:
-        hidden = text(input_ids=ids).last_hidden_state
-        return (unet(noise, timestep, hidden).sample.float() - noise.float()).pow(2).mean()
+        if is_xl:
+            seen = [text(input_ids=ids, output_hidden_states=True) for text in texts]
+            hidden = torch.cat([out.hidden_states[-2] for out in seen], dim=-1)
+            more = {"added_cond_kwargs": {"text_embeds": seen[1].text_embeds, "time_ids": sizes}}
+        else:
+            hidden, more = texts[0](input_ids=ids).last_hidden_state, {}
+        return (unet(noise, timestep, hidden, **more).sample.float() - noise.float()).pow(2).mean()
 
     def difference() -> None:
         with torch.no_grad():  # quanto's int4 tensors do not run in inference mode

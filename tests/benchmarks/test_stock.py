@@ -32,6 +32,13 @@ def test_backpropagation_changes_the_token(sd1_folder: Path, checkpointing: bool
     assert token.shape == (1, 32) and token.abs().max() > 9e-4  # Adam's first step is its learning rate
 
 
+def test_sdxl_learns_the_vectors_of_both_text_encoders(sdxl_folder: Path) -> None:
+    case = made(sdxl_folder, "backprop")
+    case.step()
+    (token,) = case.learned
+    assert token.shape == (1, 32 + 48) and (token.abs() > 9e-4).all()
+
+
 def test_checkpointing_changes_memory_not_the_gradient(sd1_folder: Path) -> None:
     plain, saved = made(sd1_folder, "backprop"), made(sd1_folder, "backprop", checkpointing=True)
     plain.step(), saved.step()
