@@ -12,7 +12,10 @@ import numpy as np
 from edge_sdk.files import write_bytes
 
 Row = dict[str, float]  # one run: subject, seed and what was measured
-PACKAGES = ("torch", "diffusers", "transformers", "optimum-quanto", "peft", "torchao", "numpy")
+PACKAGES = (
+    "torch", "diffusers", "transformers", "optimum-quanto", "peft", "torchao", "numpy", "onnxruntime", "coremltools",
+)  # fmt: skip
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")  # that change times
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
 OURS, OTHER = "#d62728", "#4c6a92"
 RESAMPLES = 2000
@@ -20,11 +23,12 @@ RESAMPLES = 2000
 
 def machine() -> dict[str, str]:
     """Processor, versions, and the settings of the environment that change times."""
-    cpus = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpus = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return {
         "cpu": f"{len(cpus)} x {cpus[0]}",
+        "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
         "python": platform.python_version(),
         **{found.name: found.version for found in distributions() if found.name in PACKAGES},
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},

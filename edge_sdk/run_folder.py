@@ -67,7 +67,8 @@ def run_personalization(
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
-        time_budget_s: wall-clock seconds for everything but the preview; the run ends early with what it has.
+        time_budget_s: wall-clock seconds for everything but the preview; the run ends before a step that would be too
+            long, with what it has, but not before the first.
         memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
             out where it does not fit. See `edge_sdk.budget.choose`.
         preview: draw before and after beside the photos, as ``preview.png``. It holds small copies of the photos.
@@ -127,16 +128,17 @@ def run_personalization(
             flat = Flat(personalizer.held_out_loss, loss_initial, reached, prepared.zo)
         saving = config.checkpointing_steps or steps_of(SAVE, prepared.zo)
         anon.sample()
-        clamped = False
+        clamped, marked = False, time.monotonic()
         try:
             for step in steps:
+                took, marked = time.monotonic() - marked, time.monotonic()
                 anon.sample()
                 log(step)
                 on_step(step)
                 if step.clamped and not clamped:
                     clamped = True
                     notify(f"step {step.step}: the token reached the vocabulary's largest norm and is kept there")
-                late = time_budget_s is not None and time.monotonic() - started + reserve > time_budget_s
+                late = time_budget_s is not None and marked - started + took + reserve > time_budget_s
                 last = step.step == prepared.zo.max_train_steps
                 stopped = stop() and not last
                 done = flat is not None and not (late or last or stopped) and flat(step.step)

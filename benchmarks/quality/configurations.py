@@ -25,7 +25,7 @@ class Config:
         searched: how many principal directions Gauss-Newton chooses each step's from; 0: no more than a step takes.
         nearest: Gauss-Newton's directions are the principal ones of so many words, those nearest the initializer.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
-        timesteps: a run's own, see `learn.TIMESTEPS`; "" is independent ones.
+        timesteps: how they are chosen, one of `timesteps.PLANS`; "": independently.
     """
 
     weights: str = "none"

@@ -19,7 +19,10 @@ def stratified(*_: object) -> Plan:
 
 
 def important(objectives: Sequence[Objective], initial: np.ndarray, principal: np.ndarray, zo: ZoConfig) -> Plan:
-    """Timesteps as often as these objectives are steep there at the initializer, and weighted back."""
+    """Timesteps as often as these objectives are steep there at the initializer, and weighted back.
+
+    What it takes to find that out is not counted as forward passes: a provider could ship it with the model.
+    """
     basis, steep = directions(principal[: zo.zo_samples], zo.zo_samples, 1), np.zeros(BINS)
     count = objectives[0].num_train_timesteps
     for i in range(BINS):
@@ -41,7 +44,10 @@ PLANS: dict[str, Callable[..., Plan]] = {"stratified": stratified, "important": 
 
 
 class Replanned:
-    """An objective whose draws get the timesteps and weights of a plan, in the order in which they are asked for."""
+    """An objective whose draws get the timesteps and weights of a plan, in the order in which they are asked for.
+
+    All rows of a draw must be in one call, as they are where ``max_batch`` is at least a step's rows.
+    """
 
     def __init__(self, inner: Objective, plan: Plan) -> None:
         self.inner, self.plan, self.uniforms = inner, plan, list[float]()

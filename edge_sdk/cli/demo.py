@@ -49,8 +49,10 @@ def learn(args: argparse.Namespace) -> int:
     from edge_sdk.cli.main import DONE
     from edge_sdk.cli.personalize import summary
     from edge_sdk.config import PersonalizeConfig
+    from edge_sdk.memory import leave_out_tracing
 
     quiet_libraries()
+    leave_out_tracing()
     import edge_sdk.pocket
     from edge_sdk.generate import generate
     from edge_sdk.images import contact_sheet, save_png

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,8 @@ def library() -> ctypes.CDLL | None:
         loaded = ctypes.CDLL(str(path))
         return loaded if _is_right(loaded) else None
     except (OSError, subprocess.SubprocessError) as error:
-        logging.getLogger(__name__).info("integer products are not compiled: %s", error)
+        level = logging.WARNING if shutil.which(os.environ.get("CXX", "c++")) else logging.INFO
+        logging.getLogger(__name__).log(level, "integer products are not compiled, so a run is slower: %s", error)
         return None
 
 
@@ -130,10 +132,14 @@ def _fingerprint() -> str:
 
 
 def _build_apart(path: Path) -> None:
-    """Build in a process of its own: what a compiler driver imports stays out of this one's memory."""
+    """Build in a process of its own: what a compiler driver imports stays out of this one's memory.
+
+    It finds the ``ninja`` that is installed beside this Python, whose environment need not be activated.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "edge_sdk.quantization.native", str(path)]
-    subprocess.run(command, check=True, timeout=BUILD_SECONDS, capture_output=True)
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    subprocess.run(command, check=True, timeout=BUILD_SECONDS, capture_output=True, env=os.environ | {"PATH": places})
 
 
 def _build(path: Path) -> None:

@@ -32,6 +32,15 @@ def test_they_are_used_where_there_is_a_compiler() -> None:
     assert native.library() is not None
 
 
+def test_the_build_finds_what_is_installed_beside_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's loader looks for ninja on the PATH, and nobody has to activate a virtual environment."""
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(native.subprocess, "run", lambda *_, env, **__: seen.append(env))
+    monkeypatch.setenv("PATH", "/usr/bin")
+    native._build_apart(tmp_path / "cache" / "integer.so")
+    assert seen[0]["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+
+
 LINEAR = [(1, 1, 1), (5, 33, 7), (6, 16, 2), (7, 17, 3), (130, 320, 65), (3, 5_000, 9), (2, 11_520, 4)]
 
 
