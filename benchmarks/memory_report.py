@@ -138,7 +138,7 @@ def bundle_table(results: dict[str, Any]) -> str:
 
 
 def _ratio(measured: dict[str, float], wanted: dict[str, float], other: str) -> str:
-    return f"{measured[other]:.1f}x" + (f" (wanted {wanted[other]:g}x)" if other in wanted else "")
+    return f"{measured[other]:.{2 if measured[other] < 10 else 1}f}x" + (f" (wanted {wanted[other]:g}x)" if other in wanted else "")
 
 
 def _label(name: str, summary: dict[str, Any]) -> str:
