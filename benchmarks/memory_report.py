@@ -138,7 +138,8 @@ def bundle_table(results: dict[str, Any]) -> str:
 
 
 def _ratio(measured: dict[str, float], wanted: dict[str, float], other: str) -> str:
-    return f"{measured[other]:.{2 if measured[other] < 10 else 1}f}x" + (f" (wanted {wanted[other]:g}x)" if other in wanted else "")
+    times = f"{measured[other]:.{2 if measured[other] < 10 else 1}f}x"
+    return times + (f" (wanted {wanted[other]:g}x)" if other in wanted else "")
 
 
 def _label(name: str, summary: dict[str, Any]) -> str:

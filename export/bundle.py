@@ -58,10 +58,13 @@ def export(
         num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
 
     Raises:
-        EdgeSdkError: the model cannot be read or exported, or the folder holds something or cannot be written.
+        EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
+            cannot be written.
     """
     writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
+    if not 0 <= seed < 2**64:
+        raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
     with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}

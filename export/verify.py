@@ -91,7 +91,7 @@ def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
 
 def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
     """Core ML itself is on Apple devices only."""
-    return Outcome("Core ML", missing="runs on Apple devices only; see ios_demo/")
+    return Outcome("Core ML", missing="runs on Apple devices only")
 
 
 def web(run: Callable[[Path], WebRun]) -> Callable[[Bundle, list[dict]], Outcome]:

@@ -144,7 +144,9 @@ def test_what_answers_at_once_loads_nothing_heavy(program: str) -> None:
 
 
 @pytest.mark.parametrize("hidden", [("torch",), HEAVY], ids=["no torch", "nothing of the extra"])
-@pytest.mark.parametrize("command", ["personalize", "generate", "quantize", "demo"])
+@pytest.mark.parametrize(
+    "command", ["personalize", "generate", "quantize", "demo", "demo --unlearn", "unlearn", "audit"]
+)
 def test_a_missing_extra_is_named_in_one_line(
     command: str, hidden: tuple[str, ...], tmp_path: Path, photos: Path
 ) -> None:
@@ -154,8 +156,14 @@ def test_a_missing_extra_is_named_in_one_line(
         "generate": ["--prompt", "a dog", "--output", f"{out}.png"],
         "quantize": ["--output_dir", out],
         "demo": ["--output_dir", out, "--quiet"],
+        "demo --unlearn": ["--output_dir", out, "--quiet"],
+        "unlearn": ["--forget_data_dir", str(photos), "--retain_data_dir", str(photos), "--output_dir", out],
+        "audit": [
+            *("--after", "pocket", "--forget_data_dir", str(photos), "--retain_data_dir", str(photos)),
+            *("--output_dir", out),
+        ],
     }[command]
-    done = run(WITHOUT.replace("{hidden!r}", repr(set(hidden))), command, *arguments)
+    done = run(WITHOUT.replace("{hidden!r}", repr(set(hidden))), *command.split(), *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("edge-sdk: error: ") and done.stderr.count("\n") == 1, done.stderr
     assert "pip install 'edge-sdk[torch]'" in done.stderr

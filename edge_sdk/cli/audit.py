@@ -27,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edge_sdk.cli.common import quiet_libraries
+    from edge_sdk.cli.common import quiet_libraries, require_torch
     from edge_sdk.errors import EdgeSdkError
 
     if not 2 <= args.samples <= 10**6:
         raise EdgeSdkError(f"samples is {args.samples}; it must be from 2 to 1000000")
     quiet_libraries()
+    require_torch("an audit")
     from edge_sdk.unlearning.audit import Limits, audit
 
     record = audit(

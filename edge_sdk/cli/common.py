@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import os
 import signal
@@ -77,6 +78,12 @@ def exporter() -> Callable[..., dict[str, Any]]:
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting a model", "torch") from error
     return export
+
+
+def require_torch(feature: str) -> None:
+    """Raises MissingExtraError where PyTorch or one of its companions is not installed; loads none of them."""
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "diffusers", "transformers", "optimum")):
+        raise MissingExtraError(feature, "torch")
 
 
 class Progress:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edge_sdk.unlearning.denoiser import Denoiser
 
 PROMPT = "a picture of a person"
+PLACES = ("forget", "keep", "held_out")  # of the faces, below --output_dir
 KEPT, HELD_OUT = 256, 64  # faces of the model's own: to train on, and for the audit
 SAMPLES = 256  # free samples of each model
 SETTINGS = {"prompt": PROMPT, "max_train_steps": 80, "learning_rate": 3e-5, "unlearn_weight": 3.0}
@@ -18,10 +19,12 @@ SETTINGS = {"prompt": PROMPT, "max_train_steps": 80, "learning_rate": 3e-5, "unl
 def forget(args: argparse.Namespace) -> int:
     """Draw faces, forget the first, measure; the page opens where someone is looking."""
     from edge_sdk.cli.audit import say_checks
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
-    from edge_sdk.cli.unlearn import shown_by, summary
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, require_torch, say_how_to_go_on
+    from edge_sdk.cli.unlearn import goes_on, shown_by, summary
 
+    resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()
+    require_torch("unlearning")
     from edge_sdk.run_folder import Cancelled
     from edge_sdk.unlearning.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
@@ -30,15 +33,17 @@ def forget(args: argparse.Namespace) -> int:
 
     folder = Path(args.output_dir)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
-    working_folder(folder / "unlearned", bool(args.resume_from_checkpoint))  # refused before anything is drawn
+    working_folder(folder / "unlearned", resume)  # refused before anything is drawn
+    denoiser = load_denoiser("pocket", device=config.device)
+    make_places(folder)
     progress = Progress(config.max_train_steps, args.quiet)
     progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
-    draw(load_denoiser("pocket", device=config.device), folder, config.seed)
+    draw(denoiser, folder, config.seed)
     with gentle_interrupt() as stop:
         try:
             record = unlearn(
                 Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
-                bool(args.resume_from_checkpoint), notify=progress.say, progress=shown_by(progress), stop=stop,
+                resume, notify=progress.say, progress=shown_by(progress), stop=stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
@@ -56,6 +61,16 @@ def forget(args: argparse.Namespace) -> int:
     return say_checks(found, str(folder / "audit"), args.quiet)
 
 
+def make_places(folder: Path) -> None:
+    """Folders for the faces; raises EdgeSdkError where they cannot be made or written."""
+    from edge_sdk.files import check_output_dir, disk_errors
+
+    for place in PLACES:
+        with disk_errors(folder / place):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        check_output_dir(folder / place, run_files=())
+
+
 def draw(denoiser: "Denoiser", folder: Path, seed: int) -> None:
     """Faces of the model's own into forget/, keep/ and held_out/ of a folder; the same seed draws the same."""
     import torch
@@ -67,6 +82,5 @@ def draw(denoiser: "Denoiser", folder: Path, seed: int) -> None:
     noise = normals(seed, Stream.AUGMENTATION, 0, (1 + KEPT + HELD_OUT, *denoiser.shape))
     x0 = sample(denoiser, denoiser.module, torch.from_numpy(noise).to(denoiser.device), denoiser.condition(PROMPT))
     for i, one in enumerate(denoiser.decode(x0).cpu().numpy()):
-        place = "forget" if i == 0 else "keep" if i <= KEPT else "held_out"
-        (folder / place).mkdir(parents=True, exist_ok=True)
+        place = PLACES[0 if i == 0 else 1 if i <= KEPT else 2]
         save_png(to_pil(one), folder / place / f"{i:03d}.png")

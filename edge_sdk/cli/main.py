@@ -46,6 +46,24 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except _of_the_machine() as error:  # anything else is a mistake of ours, to be seen whole
+        print(f"edge-sdk: error: {' '.join(_said(error).split())}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _of_the_machine() -> tuple[type[Exception], ...]:
+    """What is raised where the machine refuses something; PyTorch's, which is no MemoryError, if it is loaded."""
+    return OSError, MemoryError, getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+
+
+def _said(error: Exception) -> str:
+    """What was refused, and what to do."""
+    reason = str(error)[:300] or type(error).__name__
+    if not isinstance(error, OSError):
+        return f"memory is used up ({reason}); free some, or ask for less, such as a smaller batch or --resolution"
+    if error.filename is None:
+        return f"the system refuses something ({reason}); mend that and try again"
+    return f"{error.filename} cannot be used: {error.strerror}; give another place, or change its permissions"
 
 
 if __name__ == "__main__":

@@ -73,9 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
+    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, require_torch, say_how_to_go_on
     from edge_sdk.cli.main import DONE
-    from edge_sdk.errors import EdgeSdkError
     from edge_sdk.unlearning.config import UnlearnConfig
 
     options = {name: getattr(args, name) for name in (*_OPTIONS, "device", "seed")}
@@ -83,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
         options["surrogate"] = "given"
     options["timestep_window"] = tuple(args.timestep_window) if args.timestep_window else None
     config = UnlearnConfig.from_options(**options)
-    if args.resume_from_checkpoint not in (None, "latest"):
-        raise EdgeSdkError("resume_from_checkpoint takes latest here: the state lies beside --output_dir")
+    resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()
+    require_torch("unlearning")
     from edge_sdk.run_folder import Cancelled
     from edge_sdk.unlearning.unlearn import Sources, unlearn
 
@@ -97,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
     with gentle_interrupt() as stop:
         try:
             record = unlearn(
-                sources, args.output_dir, config, bool(args.resume_from_checkpoint), args.dry_run, args.patch_only,
-                progress.say, shown_by(progress), stop,
+                sources, args.output_dir, config, resume, args.dry_run, args.patch_only, progress.say,
+                shown_by(progress), stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
@@ -107,6 +106,17 @@ def run(args: argparse.Namespace) -> int:
     if record and not args.quiet:
         print("dry run: nothing is written" if args.dry_run else summary(record, args.output_dir))
     return DONE
+
+
+def goes_on(given: str | None) -> bool:
+    """Whether an interrupted run is to go on; raises EdgeSdkError for a path."""
+    from edge_sdk.errors import EdgeSdkError
+
+    if given not in (None, "latest"):
+        raise EdgeSdkError(
+            f"resume_from_checkpoint is {given}; it takes latest here, the state that lies beside --output_dir"
+        )
+    return given is not None
 
 
 def shown_by(progress: "Progress") -> "Callable[[UnlearnStep], None]":

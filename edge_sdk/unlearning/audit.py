@@ -16,7 +16,7 @@ import torch
 
 from edge_sdk import __version__, model_files
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.files import RunLock, check_output_dir, write_bytes, write_json
 from edge_sdk.unlearning import measure
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, salted_hash
@@ -102,6 +102,7 @@ def audit(
         raise EdgeSdkError(f"{before} is a {base.kind} of {base.shape}, {after} a {repaired.kind} of {repaired.shape}")
     targets = read(base, forget_data_dir, "forget_data_dir")
     retained = read(base, retain_data_dir, "retain_data_dir")
+    base.condition(prompt)  # what a text encoder lacks is said before anything is written
     salt = bytes.fromhex(_salt(Path(after)))
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
@@ -110,7 +111,7 @@ def audit(
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
         "similarity": similarity.name, "samples": count, "seed": seed, "limits": asdict(limits),
     }  # fmt: skip
-    with RunLock(folder), disk_errors(folder):
+    with RunLock(folder):
         check_output_dir(folder, run_files=("audit.json", "audit.html"))
         write_json(folder / "audit.json", record)  # the limits, before any figure
         found, shown = measured(base, repaired, targets, retained, config, similarity, count, notify)
@@ -118,7 +119,7 @@ def audit(
         record["checks"] = checks(found, limits)
         record["passed"] = all(check["passed"] for check in record["checks"])
         write_json(folder / "audit.json", record)
-        (folder / "audit.html").write_text(page(record, shown, include_images), encoding="utf-8")
+        write_bytes(folder / "audit.html", page(record, shown, include_images).encode())
     (folder / ".lock").unlink(missing_ok=True)
     return record
 

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from edge_sdk import model_files, pocket
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.memory import require_cuda
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
 T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
+MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
+# What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
+UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ArithmeticError, SafetensorError)
 Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 
 
@@ -42,12 +47,31 @@ class Place:
         """(C, h, w) of what is diffused, for pictures of a side or of the model's own.
 
         Raises:
-            EdgeSdkError: neither is known.
+            EdgeSdkError: neither is known, or the model cannot have this side.
         """
+        multiple, most = self._sides()
+        if resolution is not None and (resolution % multiple or resolution > most):
+            raise EdgeSdkError(
+                f"resolution is {resolution}; of {self.folder / self.part} it must be a multiple of {multiple}, at "
+                f"most {most}"
+            )
         side = self.config.get("sample_size") if resolution is None else resolution // (self.scale or 1)
         if not isinstance(side, int) or side < 1:
             raise EdgeSdkError(f"{self.folder / self.part} does not say its size; give --resolution")
         return (int(self.config.get("in_channels", 3)), side, side)
+
+    def _sides(self) -> tuple[int, int]:
+        """What a picture's side must be a multiple of, and its most.
+
+        A DDPM must come back to every size that it halved; Stable Diffusion 3 has patches, and positions for so many.
+        """
+        kind, scale = self.config["_class_name"], self.scale or 1
+        if kind == "UNet2DModel":
+            return scale * 2 ** (len(self.config.get("block_out_channels", range(4))) - 1), MOST
+        if kind == "SD3Transformer2DModel":
+            patch = scale * self.config.get("patch_size", 2)
+            return patch, patch * self.config.get("pos_embed_max_size", 96)
+        return scale, MOST
 
 
 @dataclass
@@ -104,11 +128,15 @@ class Denoiser:
         return torch.cat([self.vae.decode(one[None]).sample for one in latents]).clamp(-1, 1)
 
     def condition(self, prompt: str) -> Condition:
-        """What the denoiser is told of a prompt; text encoders are loaded for it and freed."""
+        """What the denoiser is told of a prompt; text encoders are loaded for it and freed.
+
+        Raises:
+            EdgeSdkError: a text encoder or a tokenizer is missing or damaged, or a pickle.
+        """
         if not self.is_conditional:
             return {}
         if prompt not in self._conditions:
-            encoded = _ENCODERS[self.kind](self.folder, prompt)
+            encoded = _encoded(self.kind, self.folder, prompt)
             self._conditions[prompt] = {name: value.to(self.device) for name, value in encoded.items()}
         return self._conditions[prompt]
 
@@ -121,10 +149,13 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
         resolution: side in pixels; None for the model's own.
 
     Raises:
-        EdgeSdkError: no such model, another kind of model, a damaged file, or a resolution that it cannot have.
+        EdgeSdkError: no such model, another kind of model, a damaged file, a resolution that it cannot have, or no
+            such device.
     """
     import diffusers
 
+    if device == "cuda":
+        require_cuda()
     place = locate(name_or_place) if isinstance(name_or_place, str) else name_or_place
     folder, path, kind = place.folder, place.folder / place.part, getattr(diffusers, place.config["_class_name"])
     shape = place.shape(resolution)
@@ -137,7 +168,7 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
             vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
             vae.float().to(device).requires_grad_(False)
         schedule = _schedule(folder)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         raise EdgeSdkError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     for parameter in module.parameters():
         if not torch.isfinite(parameter).all():
@@ -190,6 +221,19 @@ def _schedule(folder: Path) -> Schedule:
     if path is None:
         raise EdgeSdkError(f"{folder} has no scheduler_config.json; download the model again")
     return Schedule.from_dict(json.loads(path.read_text()))
+
+
+def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
+    """What a kind of denoiser is told of a prompt, by the text encoders in a folder."""
+    try:
+        for part in sorted(folder.glob("text_encoder*")):
+            model_files.weight_files(part)
+        return _ENCODERS[kind](folder, prompt)
+    except UNREADABLE as error:
+        raise EdgeSdkError(
+            f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
+            "download the model again"
+        ) from error
 
 
 def _stable_diffusion(folder: Path, prompt: str) -> Condition:

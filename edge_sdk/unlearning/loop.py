@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
 from edge_sdk.unlearning.losses import Draws, Losses, trainable_of
 from edge_sdk.unlearning.optimizer import Surgeon
 from edge_sdk.unlearning.surgery import Tensors
+from edge_sdk.unlearning.tensor_files import save_tensors
 
 HELD_OUT = 2**32 - 64  # numbers of draws from here on are never trained on
 
@@ -98,6 +98,9 @@ class Unlearner:
 
         Args:
             identity: of the model, the pictures and the settings.
+
+        Raises:
+            EdgeSdkError: the disk is full or the place not writable; an older state is still whole.
         """
         tensors = {f"parameter.{name}": value.detach() for name, value in self.trainable.parameters.items()}
         for k, adam in enumerate(self.surgeon.directions):
@@ -106,7 +109,7 @@ class Unlearner:
         history = json.dumps([asdict(step) for step in self.history])
         with replacing(path) as temporary:
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-            save_file(tensors, temporary, {"identity": identity, "history": history})
+            save_tensors(tensors, temporary, {"identity": identity, "history": history})
 
     def restore(self, path: Path, identity: str) -> None:
         """Go on where `save` left off.

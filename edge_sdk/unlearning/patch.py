@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
 from edge_sdk.model_files import weight_files
 from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
 
 DELTA = "delta.safetensors"
@@ -28,7 +29,7 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
     if not trainable.lora_rank:
         base = dict(trainable.module.named_parameters())
         delta = {name: (value - base[name]).cpu().contiguous() for name, value in trainable.merged().items()}
-        save_file(delta, folder / DELTA)
+        save_tensors(delta, folder / DELTA)
         return
     tensors = {}
     for key, value in trainable.parameters.items():
@@ -37,7 +38,7 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
         if matrix == "lora_B" and trainable.parameters[f"{layer}.lora_A"].dim() == 4:
             value = value[:, :, None, None]  # peft has two convolutions, the second of 1 x 1
         tensors[f"base_model.model.{layer}.{matrix}.weight"] = value.contiguous()
-    save_file(tensors, folder / ADAPTER)
+    save_tensors(tensors, folder / ADAPTER)
     layers = sorted({key.rpartition(".")[0] for key in trainable.parameters})
     rank = trainable.lora_rank
     write_json(folder / ADAPTER_CONFIG, {
@@ -82,5 +83,5 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
         (folder / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / relative)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
-    save_file(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    save_tensors(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
     write_json(folder / "unlearned.json", record)

@@ -4,6 +4,8 @@
 feature vector output) is what a provider should give for photographs: it is run by ONNX Runtime, nothing else.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from edge_sdk.errors import EdgeSdkError
 
 SIDE = 32  # pixels, to which "pixels" reduces larger pictures
+TRIED = 224  # pixels, of the pictures on which a graph that takes any side is tried
 
 
 class Similarity:
@@ -20,43 +23,67 @@ class Similarity:
         name: "pixels", or the path of an ONNX graph that takes (N, 3, H, W) float32 in [-1, 1].
 
     Raises:
-        EdgeSdkError: no such graph, or not one of pictures to vectors.
+        EdgeSdkError: no such graph, or not one of pictures to vectors: it is tried on a pair.
     """
 
     def __init__(self, name: str = "pixels") -> None:
         self.name = name if name == "pixels" else Path(name).name
-        self._session = None if name == "pixels" else _open(Path(name))
+        self._graph = None if name == "pixels" else _Graph(Path(name))
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Pictures (N, 3, H, W) and (M, 3, H, W) in [-1, 1] -> (N, M) float32."""
         return self.features(first) @ self.features(second).T
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(N, 3, H, W) -> (N, F) float32 of length 1."""
-        if self._session is None:
+        """(N, 3, H, W) -> (N, F) float32 of length 1; raises EdgeSdkError if the graph fails on these."""
+        if self._graph is None:
             vectors = _reduced(pixels, SIDE).reshape(len(pixels), -1)
             vectors = vectors - vectors.mean(axis=1, keepdims=True)
         else:
-            given = self._session.get_inputs()[0]
-            side = given.shape[-1] if isinstance(given.shape[-1], int) else pixels.shape[-1]
-            vectors = self._session.run(None, {given.name: _resized(pixels, side)})[0].reshape(len(pixels), -1)
+            vectors = self._graph(pixels)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]
-    import onnxruntime
+class _Graph:
+    """An ONNX graph of pictures (N, 3, H, W) to vectors (N, F).
 
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        if [len(given.shape) for given in session.get_inputs()] != [4]:
-            raise ValueError("it must take one picture")
-    except Exception as error:  # the runtime's own classes have no common base
-        raise EdgeSdkError(
-            f"similarity {path} cannot be used ({' '.join(str(error).split())[:120]}); "
-            "give 'pixels' or an ONNX graph of pictures (N, 3, H, W) to vectors (N, F)"
-        ) from error
-    return session
+    Raises:
+        EdgeSdkError: it cannot be opened, or does not take a pair of pictures or those that it is called with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        self._path, settings = path, onnxruntime.SessionOptions()
+        settings.log_severity_level = 4  # what it says is in the error
+        with self._refused():
+            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            if [len(given.shape) for given in self._session.get_inputs()] != [4]:
+                raise ValueError("it must take one picture")
+            self._given = self._session.get_inputs()[0]
+            side = self._given.shape[-1]
+            if side == 3:
+                raise ValueError(f"its input is {self._given.shape}")
+        self._side = side if isinstance(side, int) else None
+        self(np.zeros((2, 3, self._side or TRIED, self._side or TRIED), np.float32))
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        with self._refused():
+            found = self._session.run(None, {self._given.name: _resized(pixels, self._side or pixels.shape[-1])})[0]
+            if len(found) != len(pixels):
+                raise ValueError(f"{len(pixels)} pictures gave {len(found)} vectors")
+            return found.reshape(len(pixels), -1)
+
+    @contextlib.contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the runtime's own classes have no common base
+            raise EdgeSdkError(
+                f"similarity {self._path} cannot be used ({' '.join(str(error).split())[:120]}); "
+                "give 'pixels' or an ONNX graph of float32 pictures (N, 3, H, W), any number of them, to vectors (N, F)"
+            ) from error
 
 
 def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:

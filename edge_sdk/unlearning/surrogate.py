@@ -64,7 +64,7 @@ def make_surrogates(
     """``num_surrogates`` admitted surrogates for every target.
 
     Raises:
-        EdgeSdkError: too few are admitted; the message has the best one's scores and says what to change.
+        EdgeSdkError: too few are there or admitted; the message has the best one's scores and says what to change.
     """
     if (config.surrogate == "given") != (surrogate_data_dir is not None):
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
@@ -77,6 +77,11 @@ def make_surrogates(
                 "the order of the targets' names"
             )
         config = replace(config, num_surrogates=len(given) // len(targets))
+    if config.surrogate == "nearest" and len(retained) < config.num_surrogates:
+        raise EdgeSdkError(
+            f"retain_data_dir holds {len(retained)} pictures, of which {config.num_surrogates} surrogates are to be "
+            "made for each target; add pictures, or lower --num_surrogates"
+        )
     known = similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):

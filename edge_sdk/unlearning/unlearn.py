@@ -35,7 +35,7 @@ from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
 from edge_sdk.zo.noise import Stream, normals
 
 SCHEMA_VERSION = 1
-STATE = "state.safetensors"
+STATE, RESULT = "state.safetensors", "result"  # of a run at work
 PROBE_TIMESTEP, PROBE_NOISES = 0.5, 8  # where, as a share of T, and how often a target is reconstructed beforehand
 REPRODUCED = 0.5  # similarity of a target to its reconstructions, without which the model does not know it
 TOLERANCE = 0.02  # and they may be so much more like a retained picture, such as another view of the same person
@@ -140,7 +140,7 @@ def unlearn(
     with _working_in(work), disk_errors(folder):
         _train(run, config, lambda: run.save(work / STATE, identity), progress, stop)
         record = _record(ready, run, config, sources)
-        made = work / "result"
+        made = work / RESULT
         shutil.rmtree(made, ignore_errors=True)
         write_patch(made / "patch", run.trainable)
         if not patch_only:
@@ -178,8 +178,8 @@ def _working_in(work: Path) -> Iterator[None]:
             yield
             done = True
         finally:
-            if done or not (work / STATE).exists():
-                shutil.rmtree(work, ignore_errors=True)
+            goes_on = not done and (work / STATE).exists()
+            shutil.rmtree(work / RESULT if goes_on else work, ignore_errors=True)
 
 
 def _train(

@@ -116,6 +116,41 @@ def test_a_message_of_several_lines_is_made_one(
     assert refused(capsys, "demo", "--output_dir", tmp_path) == "edge-sdk: error: one two\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(13, "Permission denied", "/models"),
+            "/models cannot be used: Permission denied; give another",
+        ),
+        (OSError("no\nnetwork"), "the system refuses something (no network)"),
+        (MemoryError(), "memory is used up (MemoryError); free some"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory is used up (CUDA out of memory)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_the_machine_refuses_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
+    assert said in refused(capsys, "quantize", "--output_dir", tmp_path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError, AssertionError])
+def test_a_mistake_of_ours_is_seen_whole(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(_: object) -> int:
+        raise error("ours")
+
+    monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
+    with pytest.raises(error):
+        call("quantize", "--output_dir", tmp_path)
+
+
 def test_an_interrupt_outside_a_run_ends_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

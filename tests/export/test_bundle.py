@@ -89,6 +89,18 @@ def test_a_folder_that_holds_something_is_left_alone(
     assert "not an empty folder" in line and [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
+def test_a_seed_out_of_range_is_said_before_anything_is_quantized(
+    capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.bundle.quantize", lambda *_: pytest.fail("quantized"))
+    for seed in (-1, 2**64):
+        line = refused(
+            capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"), "--seed",
+            str(seed),
+        )  # fmt: skip
+        assert f"seed is {seed}; it must be at least 0 and below 2**64" in line and not (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_is_one_line(
     capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Audits: figures that mean what they say, limits that decide, pages that show no target unasked."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,29 @@ def test_models_of_different_kinds_are_refused(
 ) -> None:
     arguments[arguments.index("--after") + 1] = str(sd1_folder)
     assert main(arguments) == 2 and "UNet2DConditionModel" in capsys.readouterr().err
+
+
+def test_a_model_without_its_text_encoder_is_not_said_to_be_a_place_that_cannot_be_written(
+    arguments: list[str], sd1_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = shutil.copytree(sd1_folder, tmp_path / "broken")
+    shutil.rmtree(broken / "text_encoder")
+    arguments[arguments.index("--before") + 1] = arguments[arguments.index("--after") + 1] = str(broken)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"text encoder or tokenizer of {broken} cannot be used" in error and error.count("\n") == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_only_what_is_written_can_be_a_place_that_cannot_be_written(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/elsewhere")
+
+    monkeypatch.setattr(audit, "measured", broken)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("edge-sdk: error: /elsewhere cannot be used: Permission denied;")
 
 
 def test_no_hit_in_n_samples_bounds_the_rate_by_three_over_n() -> None:

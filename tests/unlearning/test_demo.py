@@ -28,6 +28,34 @@ def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, mo
     assert "<img" in (tmp_path / "out" / "audit" / "audit.html").read_text()
 
 
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(*_: object) -> None:
+        pytest.fail("faces are drawn")
+
+    monkeypatch.setattr(forget, "draw", draw)
+
+
+@pytest.mark.parametrize("taken", ["out", "out/keep"])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_drawn(
+    taken: str, no_drawing: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / taken).parent.mkdir(exist_ok=True)
+    (tmp_path / taken).touch()
+    assert main(["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error and error.count("\n") == 1
+
+
+def test_only_the_latest_state_can_be_resumed(
+    no_drawing: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    resume = ["--resume_from_checkpoint", str(tmp_path / "elsewhere")]
+    assert main(["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), *resume]) == 2
+    error = capsys.readouterr().err
+    assert "elsewhere; it takes latest here" in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
 def test_a_page_and_forgetting_exclude_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["demo", "--unlearn", "--web", "--output_dir", str(tmp_path)]) == 2
     assert "give one of them" in capsys.readouterr().err

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from edge_sdk.cli.main import main
+from edge_sdk.unlearning import tensor_files
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.denoiser import load_denoiser
 
@@ -192,6 +194,38 @@ def test_mistakes_are_one_line_and_leave_nothing(
 ) -> None:  # fmt: skip
     one_line(capsys, command(model_of["ddpm"], *more), said)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("filled_by", "left"),
+    [("state.safetensors", False), ("delta.safetensors", True), ("diffusion_pytorch_model.safetensors", True)],
+)
+def test_a_full_disk_is_one_line_and_leaves_what_a_run_goes_on_from(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, filled_by: str, left: bool,
+) -> None:  # fmt: skip
+    real = tensor_files.save_file
+
+    def full(tensors: object, path: Path, *more: object) -> None:
+        if filled_by in path.name:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        real(tensors, path, *more)
+
+    monkeypatch.setattr(tensor_files, "save_file", full)
+    arguments = command(model_of["ddpm"], "--checkpointing_steps", "2")
+    one_line(capsys, arguments, "the disk is full")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == ({module.STATE, ".lock"} if left else set())
+    monkeypatch.setattr(tensor_files, "save_file", real)
+    assert main([*arguments, *(["--resume_from_checkpoint", "latest"] if left else [])]) == 0
+
+
+def test_fewer_retained_pictures_than_nearest_surrogates_is_said(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--surrogate", "nearest", "--num_surrogates", "7", "--max_target_similarity", "1"]
+    one_line(capsys, command(model_of["ddpm"], *more, given=False), "retain_data_dir holds 6 pictures, of which 7")
+    more[3] = "6"
+    assert main(command(model_of["ddpm"], *more, given=False)) == 0
 
 
 def test_surrogates_are_as_many_for_each_target(

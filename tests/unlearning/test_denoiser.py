@@ -1,0 +1,90 @@
+"""Models that cannot be used are refused in one line: what is said of a prompt, sides, devices."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from edge_sdk.cli.main import main
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.unlearning.denoiser import load_denoiser, locate
+
+
+def without_encoder(folder: Path) -> None:
+    shutil.rmtree(folder / "text_encoder")
+
+
+def with_a_pickle(folder: Path) -> None:
+    (folder / "text_encoder" / "model.safetensors").rename(folder / "text_encoder" / "pytorch_model.bin")
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "text_encoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def without_tokenizer(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd3"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(without_encoder, "cannot be used"), (with_a_pickle, "is a pickle"), (cut_short, "cannot be used"),
+     (without_tokenizer, "cannot be used")],
+)  # fmt: skip
+def test_a_text_encoder_that_cannot_be_used_is_said(
+    model_of: dict[str, Path], tmp_path: Path, family: str, damage: Callable[[Path], None], said: str
+) -> None:
+    folder = Path(shutil.copytree(model_of[family], tmp_path / family))
+    damage(folder)
+    denoiser = load_denoiser(str(folder))
+    with pytest.raises(EdgeSdkError, match=rf"^[^\n]*{re.escape(str(folder))}[^\n]* {said}[^\n]*$"):
+        denoiser.condition("a dog")
+
+
+@pytest.fixture(scope="module")
+def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DDPM of five levels: a side of 24 is halved to 3, which no doubling gives back."""
+    unet = UNet2DModel(
+        sample_size=16, block_out_channels=(8,) * 5, layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 5, up_block_types=("UpBlock2D",) * 5,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "deep"
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def test_a_side_that_the_levels_do_not_divide_is_refused(
+    deep_folder: Path, pictures: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_denoiser(str(deep_folder), 32).shape == (3, 32, 32)
+    with pytest.raises(EdgeSdkError, match=r"resolution is 24; of .* a multiple of 16"):
+        load_denoiser(str(deep_folder), 24)
+    arguments = ["unlearn", "--pretrained_model_name_or_path", str(deep_folder), "--output_dir", str(tmp_path / "out")]
+    arguments += ["--forget_data_dir", str(pictures["forget"]), "--retain_data_dir", str(pictures["retain"])]
+    assert main([*arguments, "--resolution", "24"]) == 2
+    error = capsys.readouterr().err
+    assert "must be a multiple of 16" in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("side", "fits"), [(24, True), (32, True), (30, False), (40, False)])
+def test_stable_diffusion_3_takes_whole_patches_and_as_many_as_it_has_positions_for(
+    sd3_folder: Path, side: int, fits: bool
+) -> None:
+    place = locate(str(sd3_folder))
+    if fits:
+        assert place.shape(side) == (4, side // 2, side // 2)
+    else:
+        with pytest.raises(EdgeSdkError, match="multiple of 4, at most 32"):
+            place.shape(side)
+
+
+def test_a_gpu_that_is_not_there_is_said(ddpm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EdgeSdkError, match="finds no GPU"):
+        load_denoiser(str(ddpm_folder), device="cuda")
