@@ -38,9 +38,12 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record["commands"] = [*record["commands"], command]
     columns = [("photos", torch.from_numpy(subjects.pixels[::VIEWS][:PICTURED]))]
     for name in args.configs:
-        if name in record["results"]:
-            continue
         config, started = CONFIGURATIONS[name], time.monotonic()
+        if name in record["results"]:
+            if args.seconds_only:
+                bench = Bench.build(args.model, config.weights, config.execution, subjects)
+                record["results"][name]["seconds"] = seconds_alone(config, bench)
+            continue
         bench = Bench.build(args.model, config.weights, config.execution, subjects)
         tokens, forwards = learn(config, bench, runs)
         rows = losses(bench, tokens[-1], runs)
@@ -62,6 +65,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         write_json(args.output, record)
         loss = record["results"][name]["summary"]["loss"]
         print(f"{name}: loss {loss['mean']:.4f}, {time.monotonic() - started:.0f} s", flush=True)
+    write_json(args.output, record)
     say(table(record["results"]), "; ".join(record["commands"]), args.output)
     plot(record["results"], record["chance"], args.output.with_suffix(".png"))
     curves(record["results"], args.output.with_name(f"{args.output.stem}_curves.png"))

@@ -116,6 +116,8 @@ ABLATIONS = {
     "fast-float, directions of one length": Config(zo=fast, directions=_same_length),
     **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
     **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
+    "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
+    "fast-float, 32 of 64 directions a step, 80 steps": Config(zo=_fast(max_train_steps=80), searched=64),
     "fast-float, directions of the 200 nearest words": Config(zo=fast, nearest=200),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
     "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
