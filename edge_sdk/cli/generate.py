@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise EdgeSdkError(f"output is {args.output}, but there is no folder {output.parent}; make it first")
     quiet_libraries()
-    leave_out_tracing()
+    if args.bundle is None:
+        leave_out_tracing()
     pictures = generate(
         args.prompt, args.pretrained_model_name_or_path, args.embedding, negative_prompt=args.negative_prompt,
         num_images=args.num_images, num_inference_steps=args.num_inference_steps, guidance_scale=args.guidance_scale,

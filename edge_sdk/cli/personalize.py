@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     options = options_of(args)
     progress = Progress(PersonalizeConfig.from_options(**options).max_train_steps, args.quiet)
     quiet_libraries()
-    leave_out_tracing()
+    if args.bundle is None:
+        leave_out_tracing()
     from edge_sdk.run_folder import Cancelled, run_personalization
 
     with gentle_interrupt() as stop:
