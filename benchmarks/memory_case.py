@@ -17,6 +17,11 @@ from benchmarks.models import timed
 from edge_sdk.memory import bound_heap, cuda_peak, leave_out_tracing, peak_rss_mb, release, rss_mb, status_mb
 
 
+def reset_peak() -> None:
+    """Let the kernel's peak of resident memory begin anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 class Phases:
     """Peaks of named phases, in MB."""
 
@@ -44,7 +49,7 @@ class Phases:
 
             self.peaks[name] |= cuda_peak()
             torch.cuda.reset_peak_memory_stats()
-        Path("/proc/self/clear_refs").write_text("5")
+        reset_peak()
         self._now = {"anonymous": 0.0, "file": 0.0}
 
     def kept(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory_case import integer_objective, reset_peak
 from benchmarks.report import machine, markdown, say, spread, spread_cell
 from edge_sdk.files import write_json
 from edge_sdk.memory import bound_heap, leave_out_tracing, peak_rss_mb, release, rss_mb
@@ -33,7 +34,7 @@ def observed(work: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What the work reports, and the peak of memory above what was held before it."""
     release()
     before = rss_mb()
-    Path("/proc/self/clear_refs").write_text("5")
+    reset_peak()
     found = work()
     return found | {"loaded_mb": before, "above_mb": peak_rss_mb() - before}
 
@@ -84,7 +85,6 @@ def at_true_size(checkpoint: str, residency: str, rows: int) -> dict[str, float]
     import numpy as np
     import torch
 
-    from benchmarks.memory_case import integer_objective
     from edge_sdk.quantization import native
     from edge_sdk.zo import State, directions, fast, run
 

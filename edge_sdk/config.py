@@ -51,8 +51,7 @@ class PersonalizeConfig:
         _within("max_batch", self.max_batch, 1, 4096)
         _within("eval_draws", self.eval_draws, 1, 65_536)
         _within("checkpointing_steps", self.checkpointing_steps, 1, 10**9)
-        if not 0 <= self.seed < 2**64:
-            raise EdgeSdkError(f"seed is {self.seed}; it must be at least 0 and below 2**64")
+        check_seed(self.seed)
         check_resolution(self.resolution)
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
@@ -101,6 +100,12 @@ class PersonalizeConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def check_seed(seed: int) -> None:
+    """Raises EdgeSdkError unless the portable generator takes it."""
+    if not 0 <= seed < 2**64:
+        raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
 
 
 def check_resolution(resolution: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_sdk.config import check_resolution
+from edge_sdk.config import check_resolution, check_seed
 from edge_sdk.embedding import LearnedEmbedding, check_embeddings, load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.prepared import open_model_or_bundle
@@ -154,8 +154,7 @@ def generate(
             raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
     if not math.isfinite(guidance_scale):
         raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
-    if not 0 <= seed < 2**64:
-        raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
+    check_seed(seed)
     opened = open_model_or_bundle(
         model, bundle, weights=weights, execution=execution, residency=residency, device=device
     )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk import __version__
-from edge_sdk.config import check_resolution, one_of
+from edge_sdk.config import check_resolution, check_seed, one_of
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
 from edge_sdk.diffusion.text import Text, TextEncoder
@@ -63,8 +63,7 @@ def export(
     """
     writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
-    if not 0 <= seed < 2**64:
-        raise EdgeSdkError(f"seed is {seed}; it must be at least 0 and below 2**64")
+    check_seed(seed)
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
     with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}

@@ -38,13 +38,14 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record["commands"] = [*record["commands"], command]
     columns = [("photos", torch.from_numpy(subjects.pixels[::VIEWS][:PICTURED]))]
     for name in args.configs:
-        config, started = CONFIGURATIONS[name], time.monotonic()
-        if name in record["results"]:
-            if args.seconds_only:
-                bench = Bench.build(args.model, config.weights, config.execution, subjects)
-                record["results"][name]["seconds"] = seconds_alone(config, bench)
+        known = record["results"].get(name)
+        if known and not args.seconds_only:
             continue
+        config, started = CONFIGURATIONS[name], time.monotonic()
         bench = Bench.build(args.model, config.weights, config.execution, subjects)
+        if known:
+            known["seconds"] = seconds_alone(config, bench)
+            continue
         tokens, forwards = learn(config, bench, runs)
         rows = losses(bench, tokens[-1], runs)
         if not args.no_pictures:

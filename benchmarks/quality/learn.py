@@ -108,8 +108,10 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
         return np.repeat(bench.initial[None], len(runs), axis=0)[None], [0]
     zo = config.zo(bench.std)
     together, kept = Lockstep(bench.objective, len(runs)), _steps(zo.max_train_steps)
-    four = [View(bench.objective, subject * VIEWS, REFERENCES) for subject in range(4)]
-    plan = PLANS[config.timesteps](four, bench.initial, bench.principal, zo) if config.timesteps else None
+    plan = None
+    if config.timesteps:
+        four = [View(bench.objective, subject * VIEWS, REFERENCES) for subject in range(4)]
+        plan = PLANS[config.timesteps](four, bench.initial, bench.principal, zo)
 
     def job(first: int, seed: int) -> Callable[[], np.ndarray]:
         def work() -> np.ndarray:

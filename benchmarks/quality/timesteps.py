@@ -1,4 +1,4 @@
-"""Ways to choose timesteps that `fast` was tried with, and that it did without."""
+"""Ways to choose timesteps, to be tried with `fast`; none is measured yet."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
