@@ -30,7 +30,7 @@ std::vector<T> read(int64_t count) {
 }  // namespace
 
 int main(int count, char**) {
-  if (count > 1) return std::printf("%d\n", WIDTH * PAIR) < 0;
+  if (count > 1) return std::printf("%d %d\n", WIDTH * PAIR, WIDTH * Products<Byte>::STEP) < 0;
   // The kind (1 linear, 0 convolution, 2 or 4 the side of Winograd's tiles, or ATTENTION), levels, rows, batch, height,
   // width, channels; then kernel, stride and padding.
   int64_t s[13];

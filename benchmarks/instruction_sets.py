@@ -30,7 +30,7 @@ class InstructionSet:
     name: str
     machine: str
     march: str
-    lanes: int  # products a step
+    lanes: tuple[int, int]  # products a step, of 16-bit and of 8-bit activations
     needs: str = ""
 
     @property
@@ -71,13 +71,14 @@ class InstructionSet:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-ARM = InstructionSet("Arm64 NEON", "aarch64", "armv8-a", 8)
+ARM = InstructionSet("Arm64 NEON", "aarch64", "armv8-a", (8, 8))
 INSTRUCTION_SETS = (
-    InstructionSet("x86-64 without SIMD", "x86_64", "x86-64", 1),
-    InstructionSet("x86-64 AVX2", "x86_64", "haswell", 16, "avx2"),
-    InstructionSet("x86-64 AVX-512", "x86_64", "skylake-avx512", 32, "avx512bw"),
-    InstructionSet("x86-64 AVX-512 VNNI", "x86_64", "cascadelake", 32, "avx512_vnni"),
+    InstructionSet("x86-64 without SIMD", "x86_64", "x86-64", (1, 1)),
+    InstructionSet("x86-64 AVX2", "x86_64", "haswell", (16, 16), "avx2"),
+    InstructionSet("x86-64 AVX-512", "x86_64", "skylake-avx512", (32, 32), "avx512bw"),
+    InstructionSet("x86-64 AVX-512 VNNI", "x86_64", "cascadelake", (32, 64), "avx512_vnni"),
     ARM,
+    InstructionSet("Arm64 NEON with dot products", "aarch64", "armv8.2-a+dotprod", (8, 32)),
 )
 
 
@@ -196,6 +197,8 @@ def attended(command: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray
     return np.frombuffer(done.stdout, np.float32).reshape(q.shape)
 
 
-def lanes(command: Sequence[str]) -> int:
-    """How many products a step a build makes, by its own word."""
-    return int(subprocess.run([*command, "lanes"], capture_output=True, text=True, check=True).stdout)
+def lanes(command: Sequence[str]) -> tuple[int, int]:
+    """How many products a step a build makes, of 16-bit and of 8-bit activations, by its own word."""
+    said = subprocess.run([*command, "lanes"], capture_output=True, text=True, check=True).stdout
+    words, octets = map(int, said.split())
+    return words, octets

@@ -1,4 +1,5 @@
 // Products of 16-bit activations and int8 or int4 weights, summed in integers. Weights are widened in registers only.
+// Activations of at most 127 levels are bytes, where the processor can multiply these.
 //
 // Activations are quantized a band at a time, one scale per row (linear) or per sample (convolution); a convolution
 // reads its windows where they lie in the padded NHWC band: there is no im2col.
@@ -9,48 +10,57 @@
 
 namespace {
 
-constexpr int64_t STEPS = 256;           // 256 steps of 2 * 32,500 * 128 stay below 2^31
+constexpr float BYTE_LEVELS = 127;       // the most that a byte holds on both sides of zero
 constexpr int64_t BAND_BYTES = 2 << 20;  // of quantized activations at once
 constexpr int64_t TASK_ROWS = 512;       // of activations for which a panel is arranged once
 
 // A band of quantized activations: row m is `segments` pieces, the first at a + place(m), the next ones `stride` further.
-// A piece is as long as that of the weights, and may be read past its end.
-template <typename Place, typename Scale>
+// A piece is as long as that of the weights, and may be read past its end. `nothing` is a piece of zeros.
+template <typename A, typename Place, typename Scale>
 struct Band {
-  const int16_t* a;
+  const A *a, *nothing;
   int64_t rows, segments, stride;
   Place place;  // of a row
   Scale scale;  // of a row
 };
 
+// Adds ROWS rows times a panel to their sums.
+template <int ROWS, typename A>
+void add_rows(const A* const* starts, int64_t segments, int64_t stride, int64_t steps, const int8_t* weights,
+              double (*sums)[NR]) {
+  constexpr int STEP = Products<A>::STEP;
+  for (int64_t segment = 0; segment < segments; ++segment)
+    for (int64_t done = 0; done < steps;) {
+      const A* rows[ROWS];
+      const int64_t now = std::min(steps - done, Products<A>::MOST);
+      for (int i = 0; i < ROWS; ++i) rows[i] = starts[i] + segment * stride + done * STEP;
+      accumulate<ROWS>(rows, weights, now, [&](int i, int j, Sums s) { empty(s, sums[i] + j * WIDTH); });
+      done += now, weights += now * NR * STEP;
+    }
+}
+
 // Rows m0..m1 of the band times the weight rows n0..n1; y(m, n) at y[m * pitch + n].
-template <typename B>
-void multiply(const B& band, int64_t m0, int64_t m1, const EdgeWeights& w, int64_t n0, int64_t n1, float* y,
-              int64_t pitch) {
-  const int64_t steps = ceil_div(w.columns / band.segments, PAIR);
-  int8_t* panel = room_for<int8_t>(band.segments * steps * NR * PAIR);
+template <typename A, typename Place, typename Scale>
+void multiply(const Band<A, Place, Scale>& band, int64_t m0, int64_t m1, const EdgeWeights& w, int64_t n0, int64_t n1,
+              float* y, int64_t pitch) {
+  constexpr int STEP = Products<A>::STEP;
+  const int64_t steps = ceil_div(w.columns / band.segments, STEP);
+  int8_t* panel = room_for<int8_t>(band.segments * steps * NR * STEP);
   for (int64_t n = n0; n < n1; n += NR) {
     const int64_t width = std::min<int64_t>(NR, n1 - n);
-    double scales[NR] = {}, biases[NR] = {};
+    double scales[NR] = {}, biases[NR] = {}, nothing[1][NR] = {};
     for (int64_t j = 0; j < width; ++j) scales[j] = w.scale[n + j], biases[j] = w.bias ? w.bias[n + j] : 0;
-    pack(w, n, band.segments, panel);
+    pack<STEP>(w, n, band.segments, panel);
+    if (Products<A>::SHIFT) add_rows<1>(&band.nothing, band.segments, 0, steps, panel, nothing);
     for (int64_t m = m0; m < m1; m += MR) {
-      const int16_t* starts[MR];
+      const A* starts[MR];
       double sums[MR][NR] = {};
       for (int i = 0; i < MR; ++i) starts[i] = band.a + band.place(std::min(m + i, m1 - 1));
-      const int8_t* weights = panel;
-      for (int64_t segment = 0; segment < band.segments; ++segment)
-        for (int64_t done = 0; done < steps;) {
-          const int16_t* rows[MR];
-          const int64_t now = std::min(steps - done, STEPS);
-          for (int i = 0; i < MR; ++i) rows[i] = starts[i] + segment * band.stride + done * PAIR;
-          accumulate<MR>(rows, weights, now, [&](int i, int j, Sums s) { empty(s, sums[i] + j * WIDTH); });
-          done += now, weights += now * NR * PAIR;
-        }
+      add_rows<MR>(starts, band.segments, band.stride, steps, panel, sums);
       for (int i = 0; i < MR && m + i < m1; ++i) {
         float out[NR];
         const double scale = band.scale(m + i);
-        for (int j = 0; j < NR; ++j) out[j] = float(sums[i][j] * scale * scales[j] + biases[j]);
+        for (int j = 0; j < NR; ++j) out[j] = float((sums[i][j] - nothing[0][j]) * scale * scales[j] + biases[j]);
         std::copy_n(out, width, y + (m + i) * pitch + n);
       }
     }
@@ -70,19 +80,18 @@ void multiply_all(const B& band, const EdgeWeights& w, float* y, int64_t pitch) 
                std::min(w.rows, (j + 1) * piece), y, pitch);
 }
 
-template <typename Place, typename Scale>
-Band<Place, Scale> band_of(const int16_t* a, int64_t rows, int64_t segments, int64_t stride, Place place, Scale scale) {
-  return {a, rows, segments, stride, place, scale};
+template <typename A, typename Place, typename Scale>
+Band<A, Place, Scale> band_of(const A* a, const A* nothing, int64_t rows, int64_t segments, int64_t stride, Place place,
+                              Scale scale) {
+  return {a, nothing, rows, segments, stride, place, scale};
 }
 
-}  // namespace
-
-extern "C" {
-
-// x (m, columns) float -> y (m, rows) float, row m of y at y + m * pitch.
-void edge_linear(const float* x, int64_t m, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
-  const int64_t columns = w->columns, most = std::clamp<int64_t>(BAND_BYTES / (2 * columns), MR, m);
-  int16_t* a = room_for<int16_t>(most * columns + PAIR);
+template <typename A>
+void linear(const float* x, int64_t m, const EdgeWeights& w, float levels, float* y, int64_t pitch) {
+  const int64_t columns = w.columns, most = std::clamp<int64_t>(BAND_BYTES / (int64_t(sizeof(A)) * columns), MR, m);
+  A* a = room_for<A>((most + 1) * columns + Products<A>::STEP);
+  const A* nothing = a + most * columns;
+  std::fill_n(a + most * columns, columns + Products<A>::STEP, A(Products<A>::SHIFT));
   std::vector<float> step(most);
   for (int64_t top = 0; top < m; top += most) {
     const int64_t count = std::min(most, m - top);
@@ -93,18 +102,22 @@ void edge_linear(const float* x, int64_t m, const EdgeWeights* w, float levels, 
     }
     const auto place = [&](int64_t i) { return i * columns; };
     const auto scale = [&](int64_t i) { return step[i]; };
-    multiply_all(band_of(a, count, 1, 0, place, scale), *w, y + top * pitch, pitch);
+    multiply_all(band_of(a, nothing, count, 1, 0, place, scale), w, y + top * pitch, pitch);
   }
 }
 
-// x (batch, h, w, c) float -> y (batch, ho, wo, rows) float, pixel i of y at y + i * pitch; columns are (kh, kw, c).
-void edge_conv(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* kernel,
-               const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels, float* y,
-               int64_t pitch) {
+template <typename A>
+void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* kernel,
+              const int64_t* stride, const int64_t* padding, const EdgeWeights& w, float levels, float* y,
+              int64_t pitch) {
   const int64_t kh = kernel[0], kw = kernel[1], wp = width + 2 * padding[1];
   const int64_t ho = (h + 2 * padding[0] - kh) / stride[0] + 1, wo = (wp - kw) / stride[1] + 1;
-  const int64_t most = std::clamp<int64_t>((BAND_BYTES / (2 * wp * c) - kh) / stride[0] + 1, 1, ho);
-  int16_t* a = room_for<int16_t>(((most - 1) * stride[0] + kh) * wp * c + PAIR);
+  const int64_t lines_most = BAND_BYTES / (int64_t(sizeof(A)) * wp * c);
+  const int64_t most = std::clamp<int64_t>((lines_most - kh) / stride[0] + 1, 1, ho);
+  const int64_t size = ((most - 1) * stride[0] + kh) * wp * c;
+  A* a = room_for<A>(size + kw * c + Products<A>::STEP);
+  const A* nothing = a + size;
+  std::fill_n(a + size, kw * c + Products<A>::STEP, A(Products<A>::SHIFT));
   for (int64_t b = 0; b < batch; ++b) {
     const float* image = x + b * h * width * c;
     const float step = step_of(image, h, width * c, levels);
@@ -113,9 +126,27 @@ void edge_conv(const float* x, int64_t batch, int64_t h, int64_t width, int64_t 
       quantize_lines(image, h, width, c, top * stride[0] - padding[0], lines, padding[1], wp, step, a);
       const auto place = [&](int64_t i) { return ((i / wo) * stride[0] * wp + (i % wo) * stride[1]) * c; };
       const auto scale = [&](int64_t) { return step; };
-      multiply_all(band_of(a, count * wo, kh, wp * c, place, scale), *w, y + (b * ho + top) * wo * pitch, pitch);
+      const auto band = band_of(a, nothing, count * wo, kh, wp * c, place, scale);
+      multiply_all(band, w, y + (b * ho + top) * wo * pitch, pitch);
     }
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+// x (m, columns) float -> y (m, rows) float, row m of y at y + m * pitch.
+void edge_linear(const float* x, int64_t m, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
+  (levels > BYTE_LEVELS ? linear<int16_t> : linear<Byte>)(x, m, *w, levels, y, pitch);
+}
+
+// x (batch, h, w, c) float -> y (batch, ho, wo, rows) float, pixel i of y at y + i * pitch; columns are (kh, kw, c).
+void edge_conv(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* kernel,
+               const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels, float* y,
+               int64_t pitch) {
+  const auto convolve_so = levels > BYTE_LEVELS ? convolve<int16_t> : convolve<Byte>;
+  convolve_so(x, batch, h, width, c, kernel, stride, padding, *w, levels, y, pitch);
 }
 
 }  // extern "C"

@@ -231,7 +231,7 @@ void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, 
   int16_t* u = reinterpret_cast<int16_t*>(panel + panel_bytes);
   double* m = room_for<double>(P * P * m_plane);
   std::fill_n(m, P * P * m_plane, 0.0);
-  pack(w, n, 9, panel);
+  pack<PAIR>(w, n, 9, panel);
   for (int64_t block = 0; block < tiles.channels; block += BLOCK) {
     const int64_t now = ceil_div(std::min(BLOCK, tiles.channels - block), PAIR), wide = tiles.width(block);
     transform_weight<SIZE>(panel + block * NR, apart, now * NR * PAIR, u, u_plane);
