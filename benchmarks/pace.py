@@ -85,6 +85,7 @@ def at_true_size(checkpoint: str, residency: str, rows: int) -> dict[str, float]
     import numpy as np
     import torch
 
+    from edge_sdk.diffusion.prompts import TEMPLATES
     from edge_sdk.quantization import native
     from edge_sdk.zo import State, directions, fast, run
 
@@ -92,7 +93,7 @@ def at_true_size(checkpoint: str, residency: str, rows: int) -> dict[str, float]
     objective = integer_objective(checkpoint, "int8", residency)
     text = objective.text
     zo = replace(fast(text.vocabulary_std()), max_train_steps=1)
-    basis = directions(text.principal_directions(zo.zo_samples)[: zo.zo_samples], zo.zo_samples, 1)
+    basis = directions(text.principal_directions(TEMPLATES["object"][0], zo.zo_samples), zo.zo_samples, 1)
     state = State.start(zo, 0, text.initial_embedding("a", 1) / text.scale, basis=basis)
 
     def work() -> dict[str, float]:

@@ -42,7 +42,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     ids = prompt_ids(model, text, photos, config)
     vocabulary_std, schedule = text.vocabulary_std(), model.load_schedule()
     zo = settings(config, vocabulary_std, schedule.num_train_timesteps)
-    along = basis(zo, text.principal_directions, config.num_vectors)
+    along = basis(zo, lambda count: text.principal_directions(model.plain_template, count), config.num_vectors)
 
     vae = model.load("vae")
     latents = encode_images(vae, photos.pixels)

@@ -1,15 +1,13 @@
 """The ways to get a token that the quality benchmark compares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from benchmarks.baselines.backprop import BackpropConfig
+from benchmarks.quality import bases
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
-Directions = Callable[[np.ndarray], np.ndarray]  # principal directions (R, D) -> others (R, D)
 BUDGET = 1320  # forward passes of `fast`
 EXECUTIONS = {"float": ("none", "integer"), "int8-integer": ("int8", "integer"), "int8-fused": ("int8", "fused"),
               "int4-integer": ("int4", "integer")}  # fmt: skip
@@ -21,9 +19,8 @@ class Config:
 
     Attributes:
         zo: settings, given the vocabulary's standard deviation.
-        directions: what Gauss-Newton has in place of the principal directions.
-        searched: how many principal directions Gauss-Newton chooses each step's from; 0: no more than a step takes.
-        nearest: Gauss-Newton's directions are the principal ones of so many words, those nearest the initializer.
+        basis: Gauss-Newton's directions.
+        searched: from how many of them it chooses each step's; 0: no more than a step takes.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
         timesteps: how they are chosen, one of `timesteps.PLANS`; "": independently.
     """
@@ -32,9 +29,8 @@ class Config:
     execution: str = "integer"
     zo: Callable[[float], ZoConfig] | None = None
     backprop: BackpropConfig | None = None
-    directions: Directions = field(default=lambda principal: principal)
+    basis: bases.Basis = bases.principal
     searched: int = 0
-    nearest: int = 0
     coordinates: int = 0
     timesteps: str = ""
 
@@ -78,17 +74,6 @@ def _paper(steps: int, **changes: Any) -> Callable[[float], ZoConfig]:
     return lambda std: replace(PAPER, max_train_steps=steps, **changes)
 
 
-def _random(principal: np.ndarray) -> np.ndarray:
-    """As many orthogonal directions, drawn at random, all of the principal ones' mean length."""
-    drawn = np.random.default_rng(0).standard_normal((principal.shape[1], len(principal)))
-    return (np.linalg.qr(drawn)[0].T * np.sqrt((principal**2).sum(axis=1).mean())).astype(np.float32)
-
-
-def _same_length(principal: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(principal, axis=1, keepdims=True)
-    return (principal / lengths * np.sqrt((lengths**2).mean())).astype(np.float32)
-
-
 def _main() -> dict[str, Config]:
     out = {f"initializer-{name}": Config(w, e) for name, (w, e) in EXECUTIONS.items()}
     out["backprop-float"] = Config(backprop=BackpropConfig())
@@ -112,15 +97,15 @@ PAPER_CHANGES: dict[str, dict[str, Any]] = {
 ABLATIONS = {
     "fast-float, adam": Config(zo=_adam),
     "fast-float, adam in 32 coordinates": Config(zo=lambda std: _adam(std, unit=std), coordinates=32),
-    "fast-float, random directions": Config(zo=fast, directions=_random),
-    "fast-float, directions of one length": Config(zo=fast, directions=_same_length),
+    "fast-float, the vocabulary's directions": Config(zo=fast, basis=bases.vocabulary),
+    "fast-float, directions of the 200 nearest words": Config(zo=fast, basis=bases.nearest(200)),
+    "fast-float, random directions": Config(zo=fast, basis=bases.random),
+    "fast-float, directions of one length": Config(zo=fast, basis=bases.one_length),
     **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
     **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
     "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
-    "fast-float, 32 of 64 directions a step, 80 steps": Config(zo=_fast(max_train_steps=80), searched=64),
-    "fast-float, directions of the 200 nearest words": Config(zo=fast, nearest=200),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
-    "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
+    "fast-float, the last token": Config(zo=_fast(average_from=1.0)),
     **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
     **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},

@@ -14,7 +14,6 @@ from benchmarks.quality.configurations import Config
 from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
-from edge_sdk.diffusion.text import principal_directions
 from edge_sdk.models import Model, open_model
 from edge_sdk.zo import Draw, Objective, State, ZoConfig, directions, run
 
@@ -53,7 +52,7 @@ class Bench:
         objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
         return cls(
             model, objective, text.initial_embedding("person", 1), text.norm_range(), text.vocabulary_std(),
-            text.principal_directions(128),
+            text.principal_directions(model.plain_template, 128),
         )  # fmt: skip
 
 
@@ -81,19 +80,9 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
     zo = zo or config.zo(bench.std)
     basis = None
     if zo.optimizer == "gauss_newton":
-        principal = bench.principal[: config.searched or zo.zo_samples]
-        if config.nearest:
-            principal = _of_nearest(bench, config.nearest)[: zo.zo_samples]
-        basis = directions(config.directions(principal), zo.zo_samples, 1)
+        basis = directions(config.basis(bench, config.searched or zo.zo_samples), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
-
-
-def _of_nearest(bench: Bench, count: int) -> np.ndarray:
-    """Principal directions of the words nearest the initializer, the lengths in units of all words' deviation."""
-    words = np.concatenate(list(bench.objective.text.rows_of_table()))
-    nearest = words[np.argsort(np.linalg.norm(words - bench.initial, axis=1))[:count]]
-    return principal_directions([nearest], bench.principal.shape[0]) * (nearest.std(axis=0).mean() / bench.std)
 
 
 def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray, list[int]]:

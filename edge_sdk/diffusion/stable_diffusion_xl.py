@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from edge_sdk.diffusion.text import Condition, TextEncoder, principal_directions
+from edge_sdk.diffusion.text import Condition, TextEncoder, covariance_of, principal_directions
 from edge_sdk.errors import EdgeSdkError
 
 
@@ -112,11 +112,19 @@ class TextEncoderPair:
     def _std(self) -> float:
         return self.first.vocabulary_std()
 
-    def principal_directions(self, least: int) -> np.ndarray:
+    def principal_directions(self, template: str, count: int) -> np.ndarray:
         """Of the optimizer's variable, (R, D1 + D2) float32; a word has a row in both tables, side by side."""
         pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
-        ratio = float(self.scale[-1])
-        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), least)
+        ratio, encoders = float(self.scale[-1]), (self.first, self.second)
+        covariance = covariance_of(np.hstack([one, two / ratio]) for one, two in pairs)
+        words = np.hstack([self.first.some_words(), self.second.some_words() / ratio])
+        both, scale = [text.states_of(template, skip_last=True) for text in encoders], torch.from_numpy(self.scale)
+
+        def states(vectors: torch.Tensor) -> torch.Tensor:
+            parts = (vectors * scale).split(self.widths, dim=1)
+            return torch.cat([one(part) for one, part in zip(both, parts, strict=True)], dim=1)
+
+        return principal_directions(states, words, covariance, count)
 
     def norm_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Least and largest norms of the parts of the optimizer's variable, see `TextEncoder.norm_range`."""

@@ -98,7 +98,7 @@ export class Bundle {
   }
 
   /**
-   * The vocabulary's principal directions, of the optimizer's variable: Float32Array of D, the longest first.
+   * A token's principal directions, of the optimizer's variable: Float32Array of D, the one that matters most first.
    * @throws {BundleError} the manifest names none, or the file is not theirs
    */
   async principalDirections() {

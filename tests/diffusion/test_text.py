@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.diffusion.text import TextEncoder, principal_directions
+from edge_sdk.diffusion.text import TextEncoder, covariance_of, principal_directions
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET, open_model
 
@@ -160,31 +160,52 @@ def test_statistics_of_the_table(text: TextEncoder) -> None:
     assert 0 < low < norms.min() * 1.01 and high > norms.max() * 0.99
 
 
-def table_of(spikes: int, width: int = 40, words: int = 1500, seed: int = 0) -> np.ndarray:
-    """Noise of standard deviation 0.02, and a few directions in which words differ more."""
-    rng = np.random.default_rng(seed)
-    directions = np.linalg.qr(rng.standard_normal((width, spikes)))[0].T
-    lengths = np.linspace(0.12, 0.05, spikes)
-    signal = rng.standard_normal((words, spikes)) * lengths @ directions
-    return 0.02 * rng.standard_normal((words, width)) + signal + 0.3
+def covariance(width: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((500, width)) * np.linspace(0.01, 0.03, width)
+    return covariance_of(np.array_split(rows, 7))
 
 
-@pytest.mark.parametrize("spikes", [3, 10])
-def test_principal_directions_are_those_that_stand_out_from_noise(spikes: int) -> None:
-    table = table_of(spikes)
-    found = principal_directions(np.array_split(table, 7), 1)
-    assert found.shape == (spikes, 40) and found.dtype == np.float32
-    covariance = np.cov(table.T)
-    for direction, one in zip(found, np.linalg.norm(found, axis=1), strict=True):
-        unit = direction / one
-        assert np.allclose(covariance @ unit, (unit @ covariance @ unit) * unit, atol=1e-6)
-        assert one * np.sqrt(covariance.diagonal()).mean() == pytest.approx(np.sqrt(unit @ covariance @ unit), rel=1e-4)
-        assert direction[np.abs(direction).argmax()] > 0
-    assert (np.diff(np.linalg.norm(found, axis=1)) < 0).all()
-    assert np.allclose(found @ found.T, np.diag(np.linalg.norm(found, axis=1) ** 2), atol=1e-4)
+def test_the_covariance_is_that_of_the_whole_table(text: TextEncoder) -> None:
+    table = text.table.detach().double().numpy()
+    np.testing.assert_allclose(covariance_of(np.array_split(table, 3)), np.cov(table.T), atol=1e-12)
 
 
-def test_as_many_directions_as_asked_for_are_found_in_noise_too() -> None:
-    table = table_of(3)
-    assert len(principal_directions([table], 8)) == 8 and len(principal_directions([table], 99)) == 40
-    assert np.array_equal(principal_directions([table], 8)[:3], principal_directions([table], 1))
+def test_principal_directions_are_those_of_the_jacobian() -> None:
+    width, states = 24, 5_000
+    rng = np.random.default_rng(1)
+    axes = np.linalg.qr(rng.standard_normal((width, width)))[0].T
+    strengths = 2.0 ** -np.arange(width)
+    made = torch.from_numpy(axes.T * strengths @ np.linalg.qr(rng.standard_normal((states, width)))[0].T).float()
+    words, cov = rng.standard_normal((3, width)), covariance(width)
+    found = principal_directions(lambda x: x @ made + 1, words, cov, 6)
+    assert found.shape == (6, width) and found.dtype == np.float32
+    lengths = np.linalg.norm(found, axis=1)
+    units = found / lengths[:, None]
+    assert (np.abs((units * axes[:6]).sum(axis=1)) > 0.98).all()  # sums of random signs are near, not exact
+    np.testing.assert_allclose(units @ units.T, np.eye(6), atol=1e-5)
+    std = np.sqrt(cov.diagonal()).mean()
+    np.testing.assert_allclose(lengths, np.sqrt(np.einsum("nd,de,ne->n", units, cov, units)) / std, rtol=1e-5)
+    assert all(one[np.abs(one).argmax()] > 0 for one in found)
+    assert len(principal_directions(lambda x: x @ made, words, cov, 99)) == width
+
+
+def test_along_the_encoders_principal_directions_its_states_change_most(text: TextEncoder) -> None:
+    found = text.principal_directions("a {} on the table", 8)
+    ids = text.tokenize(["a <x> on the table"], {"<x>": 1})
+    word = torch.from_numpy(text.initial_embedding("cat", 1)[None]).requires_grad_()
+    jacobian = torch.autograd.functional.jacobian(lambda w: text.encode(ids, w), word)
+    rows = jacobian.detach().reshape(-1, text.width).double().numpy()
+    units = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float64)
+    reached, best = np.square(rows @ units.T).sum(), np.square(np.linalg.svd(rows)[1][:8]).sum()
+    assert 0.8 * best < reached < best * (1 + 1e-6)
+
+
+def test_states_are_those_of_the_prompt_without_most_of_its_padding(text: TextEncoder) -> None:
+    vectors = torch.randn(2, text.width)
+    ids = text.tokenize(["a <x> on the table"], {"<x>": 1})
+    with torch.no_grad():
+        states = text.states_of("a {} on the table")(vectors).unflatten(1, (-1, text.width))
+        whole = text.encode(ids.expand(2, -1), vectors[:, None])
+    count = states.shape[1]
+    assert 6 < count < whole.shape[1] and (ids[0, count:] == ids[0, -1]).all()
+    assert torch.allclose(states, whole[:, :count], atol=1e-5)
