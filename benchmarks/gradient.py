@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.lockstep import View
 from benchmarks.pocket.people import held_out_people
+from benchmarks.quality.bases import vocabulary
 from benchmarks.quality.learn import REFERENCES, VIEWS, Bench, Subjects
 from benchmarks.report import machine, markdown, say
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
@@ -47,6 +48,12 @@ def at_half(objective: StableDiffusionObjective) -> StableDiffusionObjective:
     return made
 
 
+def share(basis: np.ndarray, vector: np.ndarray) -> float:
+    """Of a vector's square, in the span of some orthogonal directions."""
+    unit = basis / np.linalg.norm(basis, axis=1, keepdims=True)
+    return float(((unit @ vector) ** 2).sum() / (vector @ vector))
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
 
@@ -64,8 +71,8 @@ def measure(floats: Bench, integers: Bench, subject: int, learned: bool) -> dict
     truth = true_gradient(floats, view, token, subject, DRAWS)
     half = replace(floats, objective=at_half(floats.objective))
     small = true_gradient(half, View(half.objective, subject * VIEWS, REFERENCES), token, subject, DRAWS)
-    unit = floats.principal / np.linalg.norm(floats.principal, axis=1, keepdims=True)
-    out = {f"share in {n} directions": float(((unit[:n] @ truth) ** 2).sum() / (truth @ truth)) for n in COUNTS}
+    out = {f"share in {n} directions": share(floats.principal[:n], truth) for n in COUNTS}
+    out["share in 32 directions of the vocabulary"] = share(vocabulary(floats, 32), truth)
     out["cosine, true gradient at half the resolution"] = cosine(small, truth)
     isotropic = ZoConfig(zo_samples=32, zo_mu=0.4 * std, timestep_range=(0, 1000))
 

@@ -15,6 +15,7 @@ from edge_sdk.diffusion.prompts import PLACEHOLDER
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 from edge_sdk.models import Model
+from edge_sdk.principal import principal_directions
 from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
 from export.cases import listed, value_of
 from export.graphs import Networks
@@ -72,7 +73,7 @@ class Reference:
     @cached_property
     def principal(self) -> np.ndarray:
         """A token's principal directions in the optimizer's variable, (R, D) float32."""
-        return self.text.principal_directions(self.template, fast(1.0).zo_samples)
+        return principal_directions(self.text, self.template, fast(1.0).zo_samples)
 
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""

@@ -15,6 +15,7 @@ from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
 from edge_sdk.models import Model, open_model
+from edge_sdk.principal import principal_directions
 from edge_sdk.zo import Draw, Objective, State, ZoConfig, directions, run
 
 TOKEN = "<subject>"
@@ -52,7 +53,7 @@ class Bench:
         objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
         return cls(
             model, objective, text.initial_embedding("person", 1), text.norm_range(), text.vocabulary_std(),
-            text.principal_directions(model.plain_template, 128),
+            principal_directions(text, model.plain_template, 128),
         )  # fmt: skip
 
 

@@ -11,15 +11,9 @@ from tokenizers import Tokenizer
 from edge_sdk.diffusion.clip import ClipText
 from edge_sdk.diffusion.prompts import PLACEHOLDER
 from edge_sdk.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
-from edge_sdk.zo import Stream, integers
 
 ROWS = 512  # of the embedding table looked at together
-# For the principal directions:
-WORDS = 4  # whose surroundings are looked at
-DIFFERENCE = 0.4  # how far a token is moved, in standard deviations of the vocabulary
-PADDING = 5  # tokens after a prompt's last one whose states count; the rest change alike
-BUCKETS = 1024  # that the numbers of all states are summed in
-TOKENS = 32  # encoded together
+PADDING = 5  # tokens after a prompt's last one whose states count in `states_of`; the rest change alike
 
 
 class Condition(NamedTuple):
@@ -70,7 +64,9 @@ class Text(Protocol):
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
-    def principal_directions(self, template: str, count: int) -> np.ndarray: ...
+    def covariance(self) -> np.ndarray: ...
+    def some_words(self, count: int) -> np.ndarray: ...
+    def states_of(self, template: str) -> Callable[[torch.Tensor], torch.Tensor]: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
@@ -132,13 +128,9 @@ class TextEncoder(ClipTokenizer):
         variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
         return float(np.sqrt(variance).mean())
 
-    def principal_directions(self, template: str, count: int) -> np.ndarray:
-        """Of a vector in a prompt's ``{}``, (R, D) float32, see the function of that name.
-
-        They belong to the model and its template: no photo and no other prompt matters.
-        """
-        words, covariance = self.some_words(), covariance_of(self.rows_of_table())
-        return principal_directions(self.states_of(template), words, covariance, count)
+    def covariance(self) -> np.ndarray:
+        """Of the table's rows, (D, D) float64."""
+        return covariance_of(self.rows_of_table())
 
     def states_of(self, template: str, skip_last: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
         """Vectors (B, D) in a prompt's ``{}`` -> its hidden states (B, T D) float32, without most of the padding."""
@@ -152,9 +144,9 @@ class TextEncoder(ClipTokenizer):
 
         return states
 
-    def some_words(self) -> np.ndarray:
-        """A few rows of the table, evenly spaced, (WORDS, D) float64."""
-        chosen = np.linspace(0, self.vocab_size - 1, WORDS + 2)[1:-1].astype(int)
+    def some_words(self, count: int) -> np.ndarray:
+        """A few rows of the table, evenly spaced, (count, D) float64."""
+        chosen = np.linspace(0, self.vocab_size - 1, count + 2)[1:-1].astype(int)
         return self.table[torch.from_numpy(chosen)].detach().double().cpu().numpy()
 
     def norm_range(self) -> tuple[float, float]:
@@ -178,46 +170,3 @@ def covariance_of(rows: Iterable[np.ndarray]) -> np.ndarray:
     for piece in rows:
         n, total, products = n + len(piece), total + piece.sum(axis=0), products + piece.T @ piece
     return (products - np.outer(total, total) / n) / (n - 1)
-
-
-def principal_directions(
-    states: Callable[[torch.Tensor], torch.Tensor], words: np.ndarray, covariance: np.ndarray, count: int
-) -> np.ndarray:
-    """Directions of a learned vector along which the text encoder's states change most, the first one the most.
-
-    They are the right singular vectors of the Jacobian, by forward differences, taken together at a few words. The
-    denoiser sees of a vector what its states tell, so most of the loss's slope lies along the first ones.
-
-    A Jacobian can be large. Its numbers are summed, with random signs, in `BUCKETS` sums a direction, which keeps inner
-    products on average (Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002).
-
-    Args:
-        states: vectors (B, D) float32 -> states (B, M) float32.
-        words: (W, D) float64.
-        covariance: of the vocabulary, (D, D) float64.
-        count: how many are wanted.
-
-    Returns:
-        (min(count, D), D) float32, orthogonal. A direction's length is the words' standard deviation along it, in
-        units of the table's own (per dimension, mean over dimensions); its largest coordinate is positive.
-    """
-    width, std = len(covariance), float(np.sqrt(covariance.diagonal()).mean())
-    moves = torch.eye(width, dtype=torch.float64) * (DIFFERENCE * std)
-    gram = np.zeros((width, width))
-    with torch.inference_mode():
-        for number, word in enumerate(torch.from_numpy(words)):
-            base = states(word[None].float())
-            size = base.shape[1]
-            bucket = torch.from_numpy(integers(0, Stream.SKETCH, number, size, BUCKETS)).to(base.device)
-            sign = torch.from_numpy(integers(0, Stream.SKETCH, number, size, 2, size) * 2.0 - 1).to(base)
-            sums = torch.zeros(width, BUCKETS)
-            for some in torch.arange(width).split(TOKENS):
-                changes = (states((word + moves[some]).float()) - base) * sign
-                sums[some] = torch.zeros(len(some), BUCKETS).to(base).index_add_(1, bucket, changes).cpu()
-            products = (sums.double() @ sums.double().t()).numpy()
-            gram += products / max(np.trace(products), 1e-300)
-    directions = np.linalg.eigh(gram)[1].T[::-1][:count]
-    largest = np.abs(directions).argmax(axis=1)
-    directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
-    variance = np.einsum("nd,de,ne->n", directions, covariance, directions)
-    return (directions * np.sqrt(variance)[:, None] / std).astype(np.float32)

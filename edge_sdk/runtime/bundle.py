@@ -127,7 +127,7 @@ class Bundle:
     def principal_directions(self) -> np.ndarray:
         """Those of a token, (R, D) float32, in the optimizer's variable.
 
-        See `edge_sdk.diffusion.text.principal_directions`; there are as many as a step of the preset `fast` takes.
+        See `edge_sdk.principal`; there are as many as a step of the preset `fast` takes.
         """
         entry = self.manifest["principal_directions"]
         return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1).astype(np.float32)

@@ -8,7 +8,7 @@ least-squares fit does: the quadratic model of every draw is kept, its slope car
 minimizes the sum, damped (Levenberg, Marquardt) and bounded in length.
 
 The directions are fixed: those along which what the text encoder makes of a token changes most, as long as words
-differ along them (`edge_sdk.diffusion.text.principal_directions`). Most of the loss's slope lies there.
+differ along them (`edge_sdk.principal`). Most of the loss's slope lies there.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.diffusion.text import TextEncoder, covariance_of, principal_directions
+from edge_sdk.diffusion.text import TextEncoder, covariance_of
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET, open_model
 
@@ -160,44 +160,9 @@ def test_statistics_of_the_table(text: TextEncoder) -> None:
     assert 0 < low < norms.min() * 1.01 and high > norms.max() * 0.99
 
 
-def covariance(width: int, seed: int = 0) -> np.ndarray:
-    rows = np.random.default_rng(seed).standard_normal((500, width)) * np.linspace(0.01, 0.03, width)
-    return covariance_of(np.array_split(rows, 7))
-
-
 def test_the_covariance_is_that_of_the_whole_table(text: TextEncoder) -> None:
     table = text.table.detach().double().numpy()
     np.testing.assert_allclose(covariance_of(np.array_split(table, 3)), np.cov(table.T), atol=1e-12)
-
-
-def test_principal_directions_are_those_of_the_jacobian() -> None:
-    width, states = 24, 5_000
-    rng = np.random.default_rng(1)
-    axes = np.linalg.qr(rng.standard_normal((width, width)))[0].T
-    strengths = 2.0 ** -np.arange(width)
-    made = torch.from_numpy(axes.T * strengths @ np.linalg.qr(rng.standard_normal((states, width)))[0].T).float()
-    words, cov = rng.standard_normal((3, width)), covariance(width)
-    found = principal_directions(lambda x: x @ made + 1, words, cov, 6)
-    assert found.shape == (6, width) and found.dtype == np.float32
-    lengths = np.linalg.norm(found, axis=1)
-    units = found / lengths[:, None]
-    assert (np.abs((units * axes[:6]).sum(axis=1)) > 0.98).all()  # sums of random signs are near, not exact
-    np.testing.assert_allclose(units @ units.T, np.eye(6), atol=1e-5)
-    std = np.sqrt(cov.diagonal()).mean()
-    np.testing.assert_allclose(lengths, np.sqrt(np.einsum("nd,de,ne->n", units, cov, units)) / std, rtol=1e-5)
-    assert all(one[np.abs(one).argmax()] > 0 for one in found)
-    assert len(principal_directions(lambda x: x @ made, words, cov, 99)) == width
-
-
-def test_along_the_encoders_principal_directions_its_states_change_most(text: TextEncoder) -> None:
-    found = text.principal_directions("a {} on the table", 8)
-    ids = text.tokenize(["a <x> on the table"], {"<x>": 1})
-    word = torch.from_numpy(text.initial_embedding("cat", 1)[None]).requires_grad_()
-    jacobian = torch.autograd.functional.jacobian(lambda w: text.encode(ids, w), word)
-    rows = jacobian.detach().reshape(-1, text.width).double().numpy()
-    units = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float64)
-    reached, best = np.square(rows @ units.T).sum(), np.square(np.linalg.svd(rows)[1][:8]).sum()
-    assert 0.8 * best < reached < best * (1 + 1e-6)
 
 
 def test_states_are_those_of_the_prompt_without_most_of_its_padding(text: TextEncoder) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edge_sdk.cli.main import main
 from edge_sdk.models import open_model
+from edge_sdk.principal import principal_directions
 from export.bundle import export
 from tests.export import bundles
 
@@ -44,7 +45,7 @@ def test_the_directions_are_a_tokens_in_the_optimizers_variable(family: str, bun
     count, width = (json.loads((folder / "manifest.json").read_text())["principal_directions"][k] for k in KEYS)
     found = np.fromfile(folder / "principal_directions.f32", "<f4").reshape(count, width)
     model = open_model(str(folder.parent / family), "int8", "fused")
-    wanted = model.load_text().principal_directions(model.plain_template, 32)
+    wanted = principal_directions(model.load_text(), model.plain_template, 32)
     assert found.shape == wanted.shape == (32, 32 if family == "sd1" else 80)
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
     lengths = np.linalg.norm(found, axis=1)
