@@ -41,11 +41,11 @@ def principal_directions(text: Text, template: str, count: int) -> np.ndarray:
             size = base.shape[1]
             bucket = torch.from_numpy(integers(0, Stream.SKETCH, number, size, BUCKETS)).to(base.device)
             sign = torch.from_numpy(integers(0, Stream.SKETCH, number, size, 2, size) * 2.0 - 1).to(base)
-            sums = torch.zeros(width, BUCKETS)
+            sums = torch.zeros(width, BUCKETS, dtype=torch.float64)
             for some in torch.arange(width).split(TOKENS):
                 changes = (states((word + moves[some]).float()) - base) * sign
-                sums[some] = torch.zeros(len(some), BUCKETS).to(base).index_add_(1, bucket, changes).cpu()
-            products = (sums.double() @ sums.double().t()).numpy()
+                sums[some] = base.new_zeros(len(some), BUCKETS).index_add_(1, bucket, changes).double().cpu()
+            products = (sums @ sums.t()).numpy()
             gram += products / max(np.trace(products), 1e-300)
     directions = np.linalg.eigh(gram)[1].T[::-1][:count]
     largest = np.abs(directions).argmax(axis=1)
