@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.lockstep import View
 from benchmarks.pocket.people import held_out_people
-from benchmarks.quality.bases import vocabulary
+from benchmarks.quality.bases import readable
 from benchmarks.quality.learn import REFERENCES, VIEWS, Bench, Subjects
 from benchmarks.report import machine, markdown, say
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
@@ -72,7 +72,7 @@ def measure(floats: Bench, integers: Bench, subject: int, learned: bool) -> dict
     half = replace(floats, objective=at_half(floats.objective))
     small = true_gradient(half, View(half.objective, subject * VIEWS, REFERENCES), token, subject, DRAWS)
     out = {f"share in {n} directions": share(floats.principal[:n], truth) for n in COUNTS}
-    out["share in 32 directions of the vocabulary"] = share(vocabulary(floats, 32), truth)
+    out["share in 32 directions that the text encoder reads"] = share(readable(floats, 32), truth)
     out["cosine, true gradient at half the resolution"] = cosine(small, truth)
     isotropic = ZoConfig(zo_samples=32, zo_mu=0.4 * std, timestep_range=(0, 1000))
 

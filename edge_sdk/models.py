@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
 from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
-from edge_sdk.diffusion.prompts import TEMPLATES, training_prompts
+from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 from edge_sdk.memory import bound_heap, release, use_cuda
@@ -84,11 +84,6 @@ class Model:
     def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
         """The prompts of "object" or "style"; the embedded model has its own."""
         return training_prompts("pocket" if self.is_pocket else kind, placeholder)
-
-    @property
-    def plain_template(self) -> str:
-        """The first of its training prompts, with ``{}`` for the token."""
-        return TEMPLATES["pocket" if self.is_pocket else "object"][0]
 
     def prepare(self, photos: "Photos", config: PersonalizeConfig) -> "Prepared":
         """The model as an objective of photos, see `edge_sdk.personalize.prepare`."""

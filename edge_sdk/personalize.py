@@ -35,7 +35,6 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
     from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
     from edge_sdk.generate import decode
-    from edge_sdk.principal import principal_directions
 
     text = model.load_text()
     text.check_placeholder(config.placeholder_token)
@@ -43,7 +42,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     ids = prompt_ids(model, text, photos, config)
     vocabulary_std, schedule = text.vocabulary_std(), model.load_schedule()
     zo = settings(config, vocabulary_std, schedule.num_train_timesteps)
-    along = basis(zo, lambda count: principal_directions(text, model.plain_template, count), config.num_vectors)
+    along = basis(zo, text.principal_directions, config.num_vectors)
 
     vae = model.load("vae")
     latents = encode_images(vae, photos.pixels)

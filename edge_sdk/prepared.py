@@ -12,7 +12,7 @@ from edge_sdk.diffusion.prompts import caption_prompt
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
-from edge_sdk.zo import ZoConfig, directions, fast
+from edge_sdk.zo import ZoConfig, directions
 from edge_sdk.zo.loop import Bound
 
 POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
@@ -147,7 +147,7 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
     """The directions of Gauss-Newton, (R K, K, D) float32; None for Adam.
 
     Args:
-        principal_directions: of a text side; gives (R, D), with R what it is told where there are so many.
+        principal_directions: of a text side; gives (R, D), with R at least what it is told where there are so many.
 
     Raises:
         EdgeSdkError: there are fewer than ``zo_samples``.
@@ -155,7 +155,7 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
     if zo.optimizer != "gauss_newton":
         return None
     try:
-        return directions(principal_directions(max(zo.zo_samples, fast(1.0).zo_samples)), zo.zo_samples, num_vectors)
+        return directions(principal_directions(zo.zo_samples), zo.zo_samples, num_vectors)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
 

@@ -67,7 +67,7 @@ def export(
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
     with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
-        reference = Reference(source, resolution or source.resolution(), seed, opened.plain_template, **sizes)
+        reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
         notify(f"writing {len(networks.all())} graphs")
         weights_from = cache(lambda part: weights_of(source, part))

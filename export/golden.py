@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from edge_sdk import mu_floor
-from edge_sdk.diffusion.prompts import PLACEHOLDER
+from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 from edge_sdk.models import Model
-from edge_sdk.principal import principal_directions
 from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
 from export.cases import listed, value_of
 from export.graphs import Networks
@@ -23,6 +22,7 @@ from export.graphs import Networks
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
 Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime
 LISTED = 1024  # values of an output that are listed
+PLACEHOLDER = "<subject>"
 
 
 class Reference:
@@ -31,17 +31,17 @@ class Reference:
     Args:
         side: of pictures in pixels.
         seed: of the inputs.
-        template: of the prompt, with ``{}`` for the token.
         vectors: K, of the token.
         removed: R, rows of `zo_step`'s ``removed``; all but one are zeros.
     """
 
-    def __init__(self, model: Model, side: int, seed: int, template: str, vectors: int = 1, removed: int = 1) -> None:
+    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1, removed: int = 1) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
         self.vectors, self.removed = vectors, removed
         self.networks = networks = Networks.of(model, self.text, side)
-        self.template = template
-        self.ids = self.text.tokenize([template.format(PLACEHOLDER)], {PLACEHOLDER: vectors})  # (1, T)
+        self.kind = "pocket" if model.is_pocket else "object"
+        prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
+        self.ids = self.text.tokenize([prompt], {PLACEHOLDER: vectors})  # (1, T)
         self.sizes = picture_sizes([(networks.side, networks.side)], (networks.side, networks.side))
 
     def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ class Reference:
 
     @cached_property
     def principal(self) -> np.ndarray:
-        """A token's principal directions in the optimizer's variable, (R, D) float32."""
-        return principal_directions(self.text, self.template, fast(1.0).zo_samples)
+        """The vocabulary's principal directions in the optimizer's variable, (R, D) float32; another look."""
+        return self.text.principal_directions(fast(1.0).zo_samples)
 
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""

@@ -1,37 +1,57 @@
-"""What the quality benchmark tries in place of a token's principal directions."""
+"""What the quality benchmark tries in place of the vocabulary's principal directions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from edge_sdk.diffusion.text import covariance_of
+from edge_sdk.diffusion.text import principal_directions
 
 if TYPE_CHECKING:
     from benchmarks.quality.learn import Bench
 
 Basis = Callable[["Bench", int], np.ndarray]  # a model, how many are wanted -> directions (R, D) float32, orthogonal
+WORDS = 4  # whose surroundings `readable` looks at
+PADDING = 5  # tokens after the prompt whose states it counts; the rest change alike
 
 
 def principal(bench: "Bench", count: int) -> np.ndarray:
-    """Along which the text encoder's states change most: those of `fast`."""
+    """Along which the vocabulary's words differ most: those of `fast`."""
     return bench.principal[:count]
 
 
-def vocabulary(bench: "Bench", count: int) -> np.ndarray:
-    """Along which the vocabulary's words differ most."""
-    return of_words(bench.objective.text.rows_of_table(), count, bench.std)
-
-
 def nearest(words: int) -> Basis:
-    """Along which so many words differ most, those nearest the initializer."""
+    """Along which so many words differ most, those nearest the initializer; lengths are their deviations."""
 
     def basis(bench: "Bench", count: int) -> np.ndarray:
         table = np.concatenate(list(bench.objective.text.rows_of_table()))
-        chosen = np.argsort(np.linalg.norm(table - bench.initial, axis=1))[:words]
-        return of_words([table[chosen]], count, bench.std)
+        chosen = table[np.argsort(np.linalg.norm(table - bench.initial, axis=1))[:words]]
+        return principal_directions([chosen], count)[:count] * (chosen.std(axis=0).mean() / bench.std)
 
     return basis
+
+
+def readable(bench: "Bench", count: int) -> np.ndarray:
+    """Along which the text encoder's states change most: right singular vectors of its Jacobian at a few words.
+
+    Lengths are the words' deviations. What finding them takes is not counted as forward passes.
+    """
+    text = bench.objective.text
+    row, table = bench.objective.ids[0], np.concatenate(list(text.rows_of_table()))
+    row = row[: int((row != row[-1]).nonzero().max()) + 1 + PADDING]
+    gram, width = np.zeros((text.width, text.width)), text.width
+    moves = 0.4 * bench.std * np.eye(width)
+    with torch.inference_mode():
+        for word in table[np.linspace(0, len(table) - 1, WORDS + 2)[1:-1].astype(int)]:
+            tokens = torch.from_numpy(np.concatenate([word[None], word + moves])).float()[:, None]
+            states = [text.condition(row.expand(len(t), -1), t).hidden.flatten(1) for t in tokens.split(32)]
+            changes = torch.cat(states)[1:] - states[0][0]
+            products = (changes @ changes.t()).double().numpy()
+            gram += products / np.trace(products)
+    directions = np.linalg.eigh(gram)[1].T[::-1][:count]
+    deviation = np.sqrt(np.einsum("nd,de,ne->n", directions, np.cov(table.T), directions))
+    return (directions * deviation[:, None] / bench.std).astype(np.float32)
 
 
 def random(bench: "Bench", count: int) -> np.ndarray:
@@ -45,9 +65,3 @@ def one_length(bench: "Bench", count: int) -> np.ndarray:
     """The principal ones, all of their mean length."""
     lengths = np.linalg.norm(bench.principal[:count], axis=1, keepdims=True)
     return (bench.principal[:count] / lengths * np.sqrt((lengths**2).mean())).astype(np.float32)
-
-
-def of_words(rows: Iterable[np.ndarray], count: int, std: float) -> np.ndarray:
-    """Principal directions of a table in pieces; their lengths are its words' deviations, in units of ``std``."""
-    variance, directions = np.linalg.eigh(covariance_of(rows))  # of columns, the shortest first
-    return (directions * np.sqrt(np.maximum(variance, 0)) / std).T[::-1][:count].astype(np.float32)

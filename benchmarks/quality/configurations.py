@@ -97,7 +97,7 @@ PAPER_CHANGES: dict[str, dict[str, Any]] = {
 ABLATIONS = {
     "fast-float, adam": Config(zo=_adam),
     "fast-float, adam in 32 coordinates": Config(zo=lambda std: _adam(std, unit=std), coordinates=32),
-    "fast-float, the vocabulary's directions": Config(zo=fast, basis=bases.vocabulary),
+    "fast-float, directions that the text encoder reads": Config(zo=fast, basis=bases.readable),
     "fast-float, directions of the 200 nearest words": Config(zo=fast, basis=bases.nearest(200)),
     "fast-float, random directions": Config(zo=fast, basis=bases.random),
     "fast-float, directions of one length": Config(zo=fast, basis=bases.one_length),
@@ -105,7 +105,11 @@ ABLATIONS = {
     **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
     "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
-    "fast-float, the last token": Config(zo=_fast(average_from=1.0)),
+    "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
+    "fast-float, mean of the last third, 80 steps": Config(zo=_fast(average_from=0.67, max_train_steps=80)),
+    "fast-float, mean of the last third, 32 of 64 directions a step, 80 steps": Config(
+        zo=_fast(average_from=0.67, max_train_steps=80), searched=64
+    ),
     **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
     **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},

@@ -15,7 +15,6 @@ from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
 from edge_sdk.models import Model, open_model
-from edge_sdk.principal import principal_directions
 from edge_sdk.zo import Draw, Objective, State, ZoConfig, directions, run
 
 TOKEN = "<subject>"
@@ -53,7 +52,7 @@ class Bench:
         objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
         return cls(
             model, objective, text.initial_embedding("person", 1), text.norm_range(), text.vocabulary_std(),
-            principal_directions(text, model.plain_template, 128),
+            text.principal_directions(128),
         )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ _STYLE = (
 
 _POCKET = ("a picture of {}",)  # the embedded model knows no other sentence
 
-PLACEHOLDER = "<subject>"  # where a prompt is looked at and no user has named a token
 TEMPLATES = {"object": _OBJECT, "style": _STYLE, "pocket": _POCKET}
 
 

@@ -4,13 +4,13 @@ Everything else of the family is what Stable Diffusion 1.x and 2.x have, objecti
 encoders' part side by side, the first one's first: token ids (N, T1 + T2) and learned vectors (B, K, D1 + D2).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from edge_sdk.diffusion.text import Condition, TextEncoder, covariance_of
+from edge_sdk.diffusion.text import Condition, TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
 
 
@@ -112,25 +112,11 @@ class TextEncoderPair:
     def _std(self) -> float:
         return self.first.vocabulary_std()
 
-    def covariance(self) -> np.ndarray:
-        """Of the optimizer's variable, (D1 + D2, D1 + D2) float64; a word has a row in both tables, side by side."""
-        pairs, ratio = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True), float(self.scale[-1])
-        return covariance_of(np.hstack([one, two / ratio]) for one, two in pairs)
-
-    def some_words(self, count: int) -> np.ndarray:
-        """Words as the optimizer's variable, (count, D1 + D2) float64."""
-        return np.hstack([self.first.some_words(count), self.second.some_words(count)]) / self.scale
-
-    def states_of(self, template: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Values (B, D1 + D2) of the optimizer's variable in a prompt's ``{}`` -> states of both encoders (B, M)."""
-        both = [text.states_of(template, skip_last=True) for text in (self.first, self.second)]
-        scale = torch.from_numpy(self.scale)
-
-        def states(vectors: torch.Tensor) -> torch.Tensor:
-            parts = (vectors * scale).split(self.widths, dim=1)
-            return torch.cat([one(part) for one, part in zip(both, parts, strict=True)], dim=1)
-
-        return states
+    def principal_directions(self, least: int) -> np.ndarray:
+        """Of the optimizer's variable, (R, D1 + D2) float32; a word has a row in both tables, side by side."""
+        pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
+        ratio = float(self.scale[-1])
+        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), least)
 
     def norm_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Least and largest norms of the parts of the optimizer's variable, see `TextEncoder.norm_range`."""

@@ -1,6 +1,6 @@
 """The text side: prompts with a placeholder as token ids, and a CLIP text encoder that takes learned vectors."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -9,11 +9,10 @@ import torch
 from tokenizers import Tokenizer
 
 from edge_sdk.diffusion.clip import ClipText
-from edge_sdk.diffusion.prompts import PLACEHOLDER
 from edge_sdk.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
 
+MOST_DIRECTIONS = 256  # that are searched
 ROWS = 512  # of the embedding table looked at together
-PADDING = 5  # tokens after a prompt's last one whose states count in `states_of`; the rest change alike
 
 
 class Condition(NamedTuple):
@@ -64,9 +63,7 @@ class Text(Protocol):
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
-    def covariance(self) -> np.ndarray: ...
-    def some_words(self, count: int) -> np.ndarray: ...
-    def states_of(self, template: str) -> Callable[[torch.Tensor], torch.Tensor]: ...
+    def principal_directions(self, least: int) -> np.ndarray: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
@@ -128,26 +125,9 @@ class TextEncoder(ClipTokenizer):
         variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
         return float(np.sqrt(variance).mean())
 
-    def covariance(self) -> np.ndarray:
-        """Of the table's rows, (D, D) float64."""
-        return covariance_of(self.rows_of_table())
-
-    def states_of(self, template: str, skip_last: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Vectors (B, D) in a prompt's ``{}`` -> its hidden states (B, T D) float32, without most of the padding."""
-        row = self.tokenize([template.format(PLACEHOLDER)], {PLACEHOLDER: 1})[0].to(self.table.device)
-        last = int((row != row[-1]).nonzero().max())  # that is not padding
-        row = row[: last + 1 + PADDING]
-
-        def states(vectors: torch.Tensor) -> torch.Tensor:
-            learned = vectors.to(self.table.device)[:, None]
-            return self.model(row.expand(len(vectors), -1), learned, skip_last).flatten(1)
-
-        return states
-
-    def some_words(self, count: int) -> np.ndarray:
-        """A few rows of the table, evenly spaced, (count, D) float64."""
-        chosen = np.linspace(0, self.vocab_size - 1, count + 2)[1:-1].astype(int)
-        return self.table[torch.from_numpy(chosen)].detach().double().cpu().numpy()
+    def principal_directions(self, least: int) -> np.ndarray:
+        """Of the table's rows, (R, D) float32, see the function of that name."""
+        return principal_directions(self.rows_of_table(), least)
 
     def norm_range(self) -> tuple[float, float]:
         """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
@@ -164,9 +144,30 @@ class TextEncoder(ClipTokenizer):
         return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))
 
 
-def covariance_of(rows: Iterable[np.ndarray]) -> np.ndarray:
-    """Of a table in pieces (n, D) float64, (D, D) float64."""
+def principal_directions(rows: Iterable[np.ndarray], least: int) -> np.ndarray:
+    """Directions in which a vocabulary's words differ by more than noise, the most first.
+
+    A table is trained from noise, and most of its directions still are. Those count that exceed the threshold of
+    Gavish and Donoho, "The optimal hard threshold for singular values is 4 / sqrt(3)" (2014), section III.D.
+
+    Args:
+        rows: the table in pieces (n, D) float64.
+        least: take so many directions in any case, where D allows.
+
+    Returns:
+        (R, D) float32, orthogonal, R at most `MOST_DIRECTIONS` or ``least``. A direction's length is the words'
+        standard deviation along it, in units of the table's own (per dimension, mean over dimensions); its largest
+        coordinate is positive.
+    """
     n, total, products = 0, np.zeros(()), np.zeros(())
     for piece in rows:
         n, total, products = n + len(piece), total + piece.sum(axis=0), products + piece.T @ piece
-    return (products - np.outer(total, total) / n) / (n - 1)
+    covariance = (products - np.outer(total, total) / n) / (n - 1)
+    variance, directions = np.linalg.eigh(covariance)  # of columns, the shortest first
+    largest = np.abs(directions).argmax(axis=0)
+    directions *= np.sign(directions[largest, np.arange(len(directions))])
+    lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
+    ratio = len(covariance) / n
+    threshold = (0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43) * np.median(lengths)
+    count = max(least, min(int((lengths > threshold).sum()), MOST_DIRECTIONS))
+    return (directions * lengths).T[::-1][:count].astype(np.float32)

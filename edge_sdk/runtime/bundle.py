@@ -125,9 +125,9 @@ class Bundle:
         return np.array(rows[word], np.float32)
 
     def principal_directions(self) -> np.ndarray:
-        """Those of a token, (R, D) float32, in the optimizer's variable.
+        """Those of the vocabulary, (R, D) float32, in the optimizer's variable.
 
-        See `edge_sdk.principal`; there are as many as a step of the preset `fast` takes.
+        See `edge_sdk.diffusion.text.principal_directions`; there are enough for a step of the preset `fast`.
         """
         entry = self.manifest["principal_directions"]
         return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1).astype(np.float32)

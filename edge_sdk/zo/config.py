@@ -102,7 +102,7 @@ PAPER = ZoConfig()
 
 
 def fast(vocabulary_std: float) -> ZoConfig:
-    """Our best: Gauss-Newton steps in a token's principal directions, see `edge_sdk.zo.gauss_newton`.
+    """Our best: Gauss-Newton steps in the vocabulary's principal directions, see `edge_sdk.zo.gauss_newton`.
 
     Args:
         vocabulary_std: standard deviation per dimension of the model's token embeddings. Lengths are shares of it,
@@ -116,5 +116,4 @@ def fast(vocabulary_std: float) -> ZoConfig:
         trust_radius=3 * vocabulary_std,
         subspace_buffer=0,
         timestep_range=(0, 1000),
-        average_from=0.67,
     )

@@ -7,8 +7,8 @@ draw give, in the span of the directions, the gradient 2 mean(r J e_i) and the G
 least-squares fit does: the quadratic model of every draw is kept, its slope carried along with each step. A step
 minimizes the sum, damped (Levenberg, Marquardt) and bounded in length.
 
-The directions are fixed: those along which what the text encoder makes of a token changes most, as long as words
-differ along them (`edge_sdk.principal`). Most of the loss's slope lies there.
+The directions are fixed: the principal directions of the vocabulary, scaled by their standard deviations. A word is
+what the text encoder can read, and most of the loss's slope lies where words differ.
 """
 
 from dataclasses import dataclass

@@ -34,7 +34,6 @@ class Stream(IntEnum):
     TIMESTEP = 2
     IMAGE = 3
     AUGMENTATION = 4
-    SKETCH = 5
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

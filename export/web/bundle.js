@@ -98,7 +98,7 @@ export class Bundle {
   }
 
   /**
-   * A token's principal directions, of the optimizer's variable: Float32Array of D, the one that matters most first.
+   * The vocabulary's principal directions, of the optimizer's variable: Float32Array of D, the longest first.
    * @throws {BundleError} the manifest names none, or the file is not theirs
    */
   async principalDirections() {

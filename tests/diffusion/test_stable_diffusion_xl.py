@@ -143,28 +143,6 @@ def test_the_initial_embedding_is_the_words_rows_of_both_tables(text: TextEncode
         text.check_placeholder("dog")
 
 
-def test_states_of_the_variable_are_those_of_both_encoders_prompts(text: TextEncoderPair) -> None:
-    variable = vectors(2, 1) / 10
-    ids = text.tokenize(["a <s> on the table"], {"<s>": 1})
-    with torch.no_grad():
-        found = text.states_of("a {} on the table")(variable[:, 0])
-        hidden = text.condition(ids.expand(2, -1), variable * torch.from_numpy(text.scale)).hidden
-    size = text.first.states_of("a {} on the table", skip_last=True)(vectors(1)[:, : text.first.width]).shape[1]
-    parts = found.split([size, found.shape[1] - size], dim=1)  # an encoder may see one token of padding more
-    for part, whole in zip(parts, hidden.split(text.widths, dim=2), strict=True):
-        count = part.shape[1] // whole.shape[2]
-        assert 6 < count < whole.shape[1] and torch.allclose(part, whole[:, :count].flatten(1), **CLOSE)
-
-
-def test_words_of_the_variable_vary_as_its_covariance_says(text: TextEncoderPair) -> None:
-    rows = text.some_words(text.first.vocab_size)
-    assert rows.shape == (text.first.vocab_size, text.width)
-    tables = [np.concatenate(list(one.rows_of_table())) for one in (text.first, text.second)]
-    np.testing.assert_allclose(text.covariance(), np.cov((np.hstack(tables) / text.scale).T), atol=1e-9)
-    chosen = text.some_words(3) * text.scale
-    assert all((np.abs(np.hstack(tables) - word).sum(axis=1) < 1e-6).any() for word in chosen)
-
-
 def test_encoders_of_different_lengths_are_refused(sdxl_folder: Path, text: TextEncoderPair) -> None:
     other = open_model("pocket", "none").load_text()
     with pytest.raises(EdgeSdkError, match=r"^the text encoders take 24 and 32 tokens; [^\n]*$"):

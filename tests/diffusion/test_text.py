@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.diffusion.text import TextEncoder, covariance_of
+from edge_sdk.diffusion.text import TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import POCKET, open_model
 
@@ -160,17 +160,31 @@ def test_statistics_of_the_table(text: TextEncoder) -> None:
     assert 0 < low < norms.min() * 1.01 and high > norms.max() * 0.99
 
 
-def test_the_covariance_is_that_of_the_whole_table(text: TextEncoder) -> None:
-    table = text.table.detach().double().numpy()
-    np.testing.assert_allclose(covariance_of(np.array_split(table, 3)), np.cov(table.T), atol=1e-12)
+def table_of(spikes: int, width: int = 40, words: int = 1500, seed: int = 0) -> np.ndarray:
+    """Noise of standard deviation 0.02, and a few directions in which words differ more."""
+    rng = np.random.default_rng(seed)
+    directions = np.linalg.qr(rng.standard_normal((width, spikes)))[0].T
+    lengths = np.linspace(0.12, 0.05, spikes)
+    signal = rng.standard_normal((words, spikes)) * lengths @ directions
+    return 0.02 * rng.standard_normal((words, width)) + signal + 0.3
 
 
-def test_states_are_those_of_the_prompt_without_most_of_its_padding(text: TextEncoder) -> None:
-    vectors = torch.randn(2, text.width)
-    ids = text.tokenize(["a <x> on the table"], {"<x>": 1})
-    with torch.no_grad():
-        states = text.states_of("a {} on the table")(vectors).unflatten(1, (-1, text.width))
-        whole = text.encode(ids.expand(2, -1), vectors[:, None])
-    count = states.shape[1]
-    assert 6 < count < whole.shape[1] and (ids[0, count:] == ids[0, -1]).all()
-    assert torch.allclose(states, whole[:, :count], atol=1e-5)
+@pytest.mark.parametrize("spikes", [3, 10])
+def test_principal_directions_are_those_that_stand_out_from_noise(spikes: int) -> None:
+    table = table_of(spikes)
+    found = principal_directions(np.array_split(table, 7), 1)
+    assert found.shape == (spikes, 40) and found.dtype == np.float32
+    covariance = np.cov(table.T)
+    for direction, one in zip(found, np.linalg.norm(found, axis=1), strict=True):
+        unit = direction / one
+        assert np.allclose(covariance @ unit, (unit @ covariance @ unit) * unit, atol=1e-6)
+        assert one * np.sqrt(covariance.diagonal()).mean() == pytest.approx(np.sqrt(unit @ covariance @ unit), rel=1e-4)
+        assert direction[np.abs(direction).argmax()] > 0
+    assert (np.diff(np.linalg.norm(found, axis=1)) < 0).all()
+    assert np.allclose(found @ found.T, np.diag(np.linalg.norm(found, axis=1) ** 2), atol=1e-4)
+
+
+def test_as_many_directions_as_asked_for_are_found_in_noise_too() -> None:
+    table = table_of(3)
+    assert len(principal_directions([table], 8)) == 8 and len(principal_directions([table], 99)) == 40
+    assert np.array_equal(principal_directions([table], 8)[:3], principal_directions([table], 1))

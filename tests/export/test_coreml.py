@@ -38,7 +38,7 @@ class Made:
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.model, self.folder = model, folder
-        self.reference = Reference(model, model.resolution(), 0, model.plain_template, VECTORS, REMOVED)
+        self.reference = Reference(model, model.resolution(), 0, VECTORS, REMOVED)
 
     @functools.cache  # noqa: B019, as long as the session
     def program(self, graph: str, precision: str) -> Path:
@@ -196,9 +196,7 @@ def test_the_first_of_several_ends_is_taken(ids: list[int], position: int, tmp_p
 def test_pictures_of_an_odd_size_are_those_of_pytorch(tmp_path: Path) -> None:
     model = open_model(str(bundles.build(tmp_path / "model", "sd1")), "none")
     program = Made(model, tmp_path / "programs")
-    program.reference = Reference(
-        model, 18, 0, model.plain_template, VECTORS, REMOVED
-    )  # latents of 9 x 9, so 5 x 5 below
+    program.reference = Reference(model, 18, 0, VECTORS, REMOVED)  # latents of 9 x 9, so 5 x 5 below
     assert program.error("float32") < LOSS["float32"]
 
 

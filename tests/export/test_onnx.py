@@ -171,6 +171,6 @@ def test_a_loaded_session_holds_no_copy_of_the_weights(bundle_of: Bundles) -> No
 
 def test_the_step_graph_takes_the_steps_of_the_host_loop(bundle_of: Bundles) -> None:
     bundle = bundle_of("sd1", "int8")
-    reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0, "a photo of {}")
+    reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0)
     loss, step = function(bundle / "zo_loss.onnx"), function(bundle / "zo_step.onnx")
     bundles.check_steps(GraphObjective(reference, loss), reference.variable(2), step, steps=8, removed_rows=3)

@@ -35,6 +35,5 @@ export function fast(vocabularyStd) {
     trust_radius: 3 * vocabularyStd,
     subspace_buffer: 0,
     timestep_range: [0, 1000],
-    average_from: 0.67,
   };
 }
