@@ -98,5 +98,6 @@ def curves(results: dict[str, dict[str, Any]], path: Path) -> None:
         panel.set_xlabel(label, fontsize=9)
         panel.grid(color="#eeeeee")
     panels[0].set_ylabel("loss on unseen draws", fontsize=9)
-    panels[1].legend(fontsize=7)
+    if shown:
+        panels[1].legend(fontsize=7)
     save_figure(figure, path, 100)
