@@ -1,5 +1,7 @@
 """The errors a user can cause. A message is one line: what was given, what is accepted, what to do."""
 
+import importlib.util
+
 
 class EdgeSdkError(Exception):
     """Base of every error that the user can cause and mend. The command line prints it and exits with status 2."""
@@ -10,3 +12,9 @@ class MissingExtraError(EdgeSdkError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs packages that are not installed; run: pip install 'edge-sdk[{extra}]'")
+
+
+def require(feature: str, extra: str, *packages: str) -> None:
+    """Raises MissingExtraError where one of an extra's packages is not installed; loads none of them."""
+    if any(importlib.util.find_spec(name) is None for name in packages):
+        raise MissingExtraError(feature, extra)

@@ -4,7 +4,6 @@ Parts are loaded one at a time, so that the VAE can be used and freed before the
 ever whole in memory, but for ``weights="none"``.
 """
 
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from edge_sdk import model_files, pocket
 from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.embedding import LearnedEmbedding
-from edge_sdk.errors import EdgeSdkError, MissingExtraError
+from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.memory import bound_heap, release, use_cuda
 
 if TYPE_CHECKING:
@@ -259,9 +258,7 @@ def open_model(
             or there is no such device.
         MissingExtraError: PyTorch and its companions are not installed.
     """
-    for package in ("torch", "optimum"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError("running a PyTorch model", "torch")
+    require("running a PyTorch model", "torch", "torch", "optimum")
     one_of("weights", weights, WEIGHTS)
     one_of("execution", execution, EXECUTIONS)
     one_of("residency", residency, RESIDENCIES)

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.util
 import math
 import os
 import signal
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.errors import MissingExtraError
+from edge_sdk.errors import MissingExtraError, require
 from edge_sdk.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def exporter() -> Callable[..., dict[str, Any]]:
 
 def require_torch(feature: str) -> None:
     """Raises MissingExtraError where PyTorch or one of its companions is not installed; loads none of them."""
-    if any(importlib.util.find_spec(name) is None for name in ("torch", "diffusers", "transformers", "optimum")):
-        raise MissingExtraError(feature, "torch")
+    require(feature, "torch", "torch", "diffusers", "transformers", "optimum")
 
 
 class Progress:

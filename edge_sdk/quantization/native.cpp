@@ -15,7 +15,8 @@ constexpr int64_t BAND_BYTES = 2 << 20;  // of quantized activations at once
 constexpr int64_t TASK_ROWS = 512;       // of activations for which a panel is arranged once
 
 // A band of quantized activations: row m is `segments` pieces, the first at a + place(m), the next ones `stride` further.
-// A piece is as long as that of the weights, and may be read past its end. `nothing` is a piece of zeros.
+// A piece is as long as that of the weights, and may be read past its end. `nothing` is a piece of zeros, if a SHIFT is
+// added to activations.
 template <typename A, typename Place, typename Scale>
 struct Band {
   const A *a, *nothing;
@@ -48,10 +49,11 @@ void multiply(const Band<A, Place, Scale>& band, int64_t m0, int64_t m1, const E
   int8_t* panel = room_for<int8_t>(band.segments * steps * NR * STEP);
   for (int64_t n = n0; n < n1; n += NR) {
     const int64_t width = std::min<int64_t>(NR, n1 - n);
-    double scales[NR] = {}, biases[NR] = {}, nothing[1][NR] = {};
+    double scales[NR] = {}, biases[NR] = {};
+    [[maybe_unused]] double shift[1][NR] = {};  // what the sums of a row of zeros are
     for (int64_t j = 0; j < width; ++j) scales[j] = w.scale[n + j], biases[j] = w.bias ? w.bias[n + j] : 0;
     pack<STEP>(w, n, band.segments, panel);
-    if (Products<A>::SHIFT) add_rows<1>(&band.nothing, band.segments, 0, steps, panel, nothing);
+    if constexpr (Products<A>::SHIFT != 0) add_rows<1>(&band.nothing, band.segments, 0, steps, panel, shift);
     for (int64_t m = m0; m < m1; m += MR) {
       const A* starts[MR];
       double sums[MR][NR] = {};
@@ -60,7 +62,9 @@ void multiply(const Band<A, Place, Scale>& band, int64_t m0, int64_t m1, const E
       for (int i = 0; i < MR && m + i < m1; ++i) {
         float out[NR];
         const double scale = band.scale(m + i);
-        for (int j = 0; j < NR; ++j) out[j] = float((sums[i][j] - nothing[0][j]) * scale * scales[j] + biases[j]);
+        if constexpr (Products<A>::SHIFT != 0)
+          for (int j = 0; j < NR; ++j) sums[i][j] -= shift[0][j];
+        for (int j = 0; j < NR; ++j) out[j] = float(sums[i][j] * scale * scales[j] + biases[j]);
         std::copy_n(out, width, y + (m + i) * pitch + n);
       }
     }
@@ -86,12 +90,19 @@ Band<A, Place, Scale> band_of(const A* a, const A* nothing, int64_t rows, int64_
   return {a, nothing, rows, segments, stride, place, scale};
 }
 
+// Room for `count` activations of a band, and after them for a piece of `piece` zeros.
+template <typename A>
+A* room_for_band(int64_t count, int64_t piece) {
+  constexpr int64_t SHIFT = Products<A>::SHIFT, PAST = Products<A>::STEP;  // how far may be read past the end
+  A* a = room_for<A>(count + PAST + (SHIFT ? piece : 0));
+  if (SHIFT) std::fill_n(a + count, piece + PAST, A(SHIFT));
+  return a;
+}
+
 template <typename A>
 void linear(const float* x, int64_t m, const EdgeWeights& w, float levels, float* y, int64_t pitch) {
   const int64_t columns = w.columns, most = std::clamp<int64_t>(BAND_BYTES / (int64_t(sizeof(A)) * columns), MR, m);
-  A* a = room_for<A>((most + 1) * columns + Products<A>::STEP);
-  const A* nothing = a + most * columns;
-  std::fill_n(a + most * columns, columns + Products<A>::STEP, A(Products<A>::SHIFT));
+  A* a = room_for_band<A>(most * columns, columns);
   std::vector<float> step(most);
   for (int64_t top = 0; top < m; top += most) {
     const int64_t count = std::min(most, m - top);
@@ -102,7 +113,7 @@ void linear(const float* x, int64_t m, const EdgeWeights& w, float levels, float
     }
     const auto place = [&](int64_t i) { return i * columns; };
     const auto scale = [&](int64_t i) { return step[i]; };
-    multiply_all(band_of(a, nothing, count, 1, 0, place, scale), w, y + top * pitch, pitch);
+    multiply_all(band_of(a, a + most * columns, count, 1, 0, place, scale), w, y + top * pitch, pitch);
   }
 }
 
@@ -115,9 +126,7 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
   const int64_t lines_most = BAND_BYTES / (int64_t(sizeof(A)) * wp * c);
   const int64_t most = std::clamp<int64_t>((lines_most - kh) / stride[0] + 1, 1, ho);
   const int64_t size = ((most - 1) * stride[0] + kh) * wp * c;
-  A* a = room_for<A>(size + kw * c + Products<A>::STEP);
-  const A* nothing = a + size;
-  std::fill_n(a + size, kw * c + Products<A>::STEP, A(Products<A>::SHIFT));
+  A* a = room_for_band<A>(size, kw * c);
   for (int64_t b = 0; b < batch; ++b) {
     const float* image = x + b * h * width * c;
     const float step = step_of(image, h, width * c, levels);
@@ -126,7 +135,7 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
       quantize_lines(image, h, width, c, top * stride[0] - padding[0], lines, padding[1], wp, step, a);
       const auto place = [&](int64_t i) { return ((i / wo) * stride[0] * wp + (i % wo) * stride[1]) * c; };
       const auto scale = [&](int64_t) { return step; };
-      const auto band = band_of(a, nothing, count * wo, kh, wp * c, place, scale);
+      const auto band = band_of(a, a + size, count * wo, kh, wp * c, place, scale);
       multiply_all(band, w, y + (b * ho + top) * wo * pitch, pitch);
     }
   }
