@@ -47,7 +47,7 @@ def plain_group_norm() -> Iterator[None]:
 def ways() -> dict[str, Callable[[], np.ndarray]]:
     """By name, functions that find J e_i, (n, M)."""
     bench = Bench.build("pocket", "none", "integer", Subjects(held_out_people()[:1]))
-    zo, objective, token = fast(bench.std), bench.objective, bench.initial
+    zo, objective, token = fast(bench.std, bench.width), bench.objective, bench.initial
     basis = directions(bench.principal[: zo.zo_samples], zo.zo_samples, 1)
     one = draw(objective, 0, 0, 1, (500, 501))[0]
 

@@ -61,7 +61,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 def measure(floats: Bench, integers: Bench, subject: int, learned: bool) -> dict[str, float]:
     view = View(floats.objective, subject * VIEWS, REFERENCES)
     std, token = floats.std, floats.initial
-    zo = fast(std)
+    zo = fast(std, floats.width)
     basis = directions(floats.principal[: zo.zo_samples], zo.zo_samples, 1)
     if learned:
         state = State.start(zo, 0, token, basis=basis)

@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.models import WORK
 from benchmarks.report import machine, markdown, say
-from edge_sdk.config import PersonalizeConfig
 from edge_sdk.files import write_json
 from edge_sdk.pocket import PHOTOS
 from export import chromium
@@ -25,7 +24,6 @@ from export.web_server import serving
 
 OUTPUT = Path("benchmarks/results/runtimes.json")
 WEIGHTS = ("int8", "int4")
-STEPS = PersonalizeConfig().max_train_steps
 EVAL_DRAWS = 16  # as the page has it
 LONGEST_S = 3600.0
 
@@ -37,7 +35,7 @@ def by_command(folder: Path, *model: str) -> dict[str, float]:
     flags = ("--no_preview", "--quiet", "--seed", "0", "--eval_draws", str(EVAL_DRAWS))
     subprocess.run([*command, "--output_dir", str(folder), *flags], check=True)
     record = json.loads((folder / "run.json").read_text())
-    return {name: record[name] for name in ("loss_initial", "loss_final", "seconds", "peak_rss_mb")}
+    return {name: record[name] for name in ("steps", "loss_initial", "loss_final", "seconds", "peak_rss_mb")}
 
 
 def in_the_page(bundle: Path) -> dict[str, float]:
@@ -48,8 +46,6 @@ def in_the_page(bundle: Path) -> dict[str, float]:
         page.wait("!document.getElementById('samples').disabled", 120)
         page.evaluate("document.getElementById('samples').click()")
         page.wait(started, 120)
-        chosen = f"new Option('{STEPS}', '{STEPS}', false, true)"
-        page.evaluate(f"document.getElementById('steps').add({chosen})")
         begun = time.perf_counter()
         page.evaluate("document.getElementById('start').click()")
         page.wait("!document.getElementById('finished').hidden", LONGEST_S)
@@ -72,7 +68,7 @@ def main() -> None:
         }
         print(f"{weights}: {results[weights]}", flush=True)
     command = "python -m benchmarks.runtimes"
-    write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(), "steps": STEPS,
+    write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(),
                         "results": results})  # fmt: skip
     rows = [
         [weights, name, f"{r['loss_initial']:.4f}", f"{r['loss_final']:.4f}", f"{r['seconds']:.0f}"]

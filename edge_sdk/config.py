@@ -36,7 +36,7 @@ class PersonalizeConfig:
     max_batch: int | None = None  # rows per call of the denoiser, None: see `rows`; changes results by rounding only
     eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
     checkpointing_steps: int | None = None  # steps between checkpoints; None: about 150 forward passes
-    stop_when_flat: bool = False  # end once the held-out loss is flat, at the latest after ``max_train_steps``
+    stop_when_flat: bool = False  # end once the held-out loss is flat; see `zo` for when at the latest
     seed: int = 0  # of every random number
     zo_options: dict[str, Any] = field(default_factory=dict)  # settings of `ZoConfig` that replace the preset's
 
@@ -55,15 +55,19 @@ class PersonalizeConfig:
         check_resolution(self.resolution)
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
-        self.zo(vocabulary_std=1.0)
+        self.zo(vocabulary_std=1.0, width=768)
 
-    def zo(self, vocabulary_std: float) -> ZoConfig:
-        """The preset for a model whose token embeddings have this standard deviation, with ``zo_options`` in place.
+    def zo(self, vocabulary_std: float, width: int) -> ZoConfig:
+        """The preset for a model whose token embeddings have this deviation and width, with ``zo_options`` in place.
+
+        With `stop_when_flat` the preset's number of steps is three times as large.
 
         Raises:
             EdgeSdkError: a value out of range.
         """
-        preset = PAPER if self.preset == "paper" else fast(vocabulary_std)
+        preset = PAPER if self.preset == "paper" else fast(vocabulary_std, width)
+        if self.stop_when_flat:
+            preset = replace(preset, max_train_steps=LONGEST * preset.max_train_steps)
         try:
             return replace(preset, **self.zo_options)
         except ValueError as error:
@@ -73,16 +77,11 @@ class PersonalizeConfig:
         """Rows per call for latents (C, h, w): where they are large, more at once cost memory and save little time."""
         return self.max_batch or max(1, min(MOST_ROWS, ROW_LATENTS // (latents_shape[1] * latents_shape[2])))
 
-    @property
-    def max_train_steps(self) -> int:
-        """Updates of the token, whatever the model."""
-        return self.zo(vocabulary_std=1.0).max_train_steps
-
     @classmethod
     def from_options(cls, **options: Any) -> "PersonalizeConfig":
         """Build from flat options, those of `ZoConfig` included; None means the preset's or the default value.
 
-        ``max_train_steps`` may be "auto": `stop_when_flat`, within three times the preset's number of steps.
+        ``max_train_steps`` may be "auto", which is `stop_when_flat`.
 
         Raises:
             EdgeSdkError: for an unknown option or a value out of range.
@@ -93,8 +92,7 @@ class PersonalizeConfig:
         if unknown := sorted(set(given) - own - zo_names):
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
         if given.get("max_train_steps") == "auto":
-            preset = cls(preset=given.get("preset", cls.preset))
-            given |= {"stop_when_flat": True, "max_train_steps": LONGEST * preset.max_train_steps}
+            given = {k: v for k, v in given.items() if k != "max_train_steps"} | {"stop_when_flat": True}
         zo_options = {k: v for k, v in given.items() if k in zo_names}
         return cls(**{k: v for k, v in given.items() if k in own}, zo_options=zo_options)
 

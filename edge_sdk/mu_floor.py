@@ -25,7 +25,7 @@ def measure(
     Args:
         basis: (R, K, D), the directions of Gauss-Newton; by default they are random.
     """
-    forwards, lengths = 0, lengths_below(fast(vocabulary_std).zo_mu)
+    forwards, lengths = 0, lengths_below(fast(vocabulary_std, embedding.shape[1]).zo_mu)
     for count in DIRECTIONS:
         directions = random_directions(seed, count, embedding.shape) if basis is None else basis[:count]
         floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)

@@ -41,7 +41,7 @@ def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> P
     initial = text.initial_embedding(initializer(model, config), config.num_vectors)
     ids = prompt_ids(model, text, photos, config)
     vocabulary_std, schedule = text.vocabulary_std(), model.load_schedule()
-    zo = settings(config, vocabulary_std, schedule.num_train_timesteps)
+    zo = settings(config, vocabulary_std, text.width, schedule.num_train_timesteps)
     along = basis(zo, text.principal_directions, config.num_vectors)
 
     vae = model.load("vae")

@@ -134,9 +134,9 @@ def prompt_ids(model: Personalizable, text: Any, photos: Photos, config: Persona
     return text.tokenize(model.training_prompts(config.learnable_property, token), vectors)
 
 
-def settings(config: PersonalizeConfig, vocabulary_std: float, num_train_timesteps: int) -> ZoConfig:
+def settings(config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int) -> ZoConfig:
     """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have."""
-    zo = config.zo(vocabulary_std)
+    zo = config.zo(vocabulary_std, width)
     low, high = zo.timestep_range
     if high > num_train_timesteps:
         raise EdgeSdkError(f"timestep_range is {low} {high}; this model has timesteps below {num_train_timesteps}")
@@ -147,15 +147,16 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
     """The directions of Gauss-Newton, (R K, K, D) float32; None for Adam.
 
     Args:
-        principal_directions: of a text side; gives (R, D), with R at least what it is told where there are so many.
+        principal_directions: of a text side; gives (R, D), with R what it is told where there are so many.
 
     Raises:
         EdgeSdkError: there are fewer than ``zo_samples``.
     """
     if zo.optimizer != "gauss_newton":
         return None
+    searched = max(zo.zo_samples, zo.zo_directions)
     try:
-        return directions(principal_directions(zo.zo_samples), zo.zo_samples, num_vectors)
+        return directions(principal_directions(searched), zo.zo_samples, num_vectors)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
 

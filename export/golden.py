@@ -73,7 +73,7 @@ class Reference:
     @cached_property
     def principal(self) -> np.ndarray:
         """The vocabulary's principal directions in the optimizer's variable, (R, D) float32; another look."""
-        return self.text.principal_directions(fast(1.0).zo_samples)
+        return self.text.principal_directions(fast(1.0, self.text.width).zo_directions)
 
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""
@@ -198,7 +198,7 @@ class GraphObjective:
 
 def measured_mu_min(reference: Reference, loss: Run) -> float:
     """The smallest mu that a `zo_loss` graph resolves along the principal directions, by `edge_sdk.zo.calibrate_mu`."""
-    objective, zo = GraphObjective(reference, loss), fast(reference.std)
+    objective, zo = GraphObjective(reference, loss), fast(reference.std, reference.text.width)
     basis = directions(reference.principal, 1, reference.vectors)
     token = reference.variable(2)
     return mu_floor.measure(objective, token, zo, reference.std, reference.seed, 1, basis).mu_min

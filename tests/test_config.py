@@ -51,40 +51,46 @@ def test_an_option_that_is_not_given_is_the_default() -> None:
 
 def test_false_and_zero_count_as_given() -> None:
     config = PersonalizeConfig.from_options(center_crop=False, seed=0, subspace_buffer=0, preset="paper")
-    assert not config.center_crop and config.zo(1.0).subspace_buffer == 0 != PAPER.subspace_buffer
+    assert not config.center_crop and config.zo(1.0, 8).subspace_buffer == 0 != PAPER.subspace_buffer
 
 
 def test_the_paper_preset_is_the_same_for_every_model() -> None:
     config = PersonalizeConfig(preset="paper")
-    assert config.zo(0.014) == config.zo(0.4) == PAPER
+    assert config.zo(0.014, 768) == config.zo(0.4, 8) == PAPER
 
 
 def test_the_fast_preset_scales_with_the_vocabulary() -> None:
     config = PersonalizeConfig()
-    assert config.preset == "fast" and config.zo(0.027) == fast(0.027)
-    small, large = config.zo(0.01), config.zo(0.04)
+    assert config.preset == "fast" and config.zo(0.027, 128) == fast(0.027, 128)
+    small, large = config.zo(0.01, 128), config.zo(0.04, 128)
     assert large.trust_radius == pytest.approx(4 * small.trust_radius)
     assert large.zo_mu == pytest.approx(4 * small.zo_mu)
-    assert large.max_train_steps == small.max_train_steps == config.max_train_steps
+    assert large.max_train_steps == small.max_train_steps
+
+
+@pytest.mark.parametrize(("width", "directions", "steps"), [(8, 32, 40), (128, 32, 40), (768, 64, 80), (2048, 64, 80)])
+def test_a_wide_token_is_searched_in_more_directions_and_steps(width: int, directions: int, steps: int) -> None:
+    zo = fast(0.02, width)
+    assert (zo.zo_samples, zo.zo_directions, zo.max_train_steps) == (32, directions, steps)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_step_size_and_a_perturbation_that_are_given_are_absolute(preset: str) -> None:
     config = PersonalizeConfig.from_options(preset=preset, learning_rate=0.02, zo_mu=0.003)
     for vocabulary_std in (0.01, 0.04):
-        zo = config.zo(vocabulary_std)
+        zo = config.zo(vocabulary_std, 768)
         assert (zo.learning_rate, zo.zo_mu) == (0.02, 0.003)
 
 
 def test_one_value_that_is_given_leaves_the_other_relative() -> None:
-    zo = PersonalizeConfig.from_options(learning_rate=0.02).zo(0.04)
-    assert (zo.learning_rate, zo.zo_mu) == (0.02, fast(0.04).zo_mu)
+    zo = PersonalizeConfig.from_options(learning_rate=0.02).zo(0.04, 8)
+    assert (zo.learning_rate, zo.zo_mu) == (0.02, fast(0.04, 8).zo_mu)
 
 
 @pytest.mark.parametrize("steps", [1, 77])
 def test_the_number_of_steps_is_that_of_the_optimizer(steps: int) -> None:
     config = PersonalizeConfig.from_options(max_train_steps=steps)
-    assert config.max_train_steps == config.zo(0.02).max_train_steps == steps
+    assert config.zo(0.02, 128).max_train_steps == config.zo(0.02, 768).max_train_steps == steps
 
 
 def test_the_settings_cannot_be_changed() -> None:
@@ -102,7 +108,7 @@ def test_the_settings_survive_json(options: dict[str, Any]) -> None:
     read = json.loads(json.dumps(config.to_dict(), allow_nan=False))
     assert read.pop("schema_version") == SCHEMA_VERSION
     again = PersonalizeConfig.from_options(**read.pop("zo_options"), **read)
-    assert again.zo(0.02) == config.zo(0.02)
+    assert again.zo(0.02, 768) == config.zo(0.02, 768)
     assert again.to_dict() | {"zo_options": {}} == config.to_dict() | {"zo_options": {}}
 
 

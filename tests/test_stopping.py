@@ -12,7 +12,7 @@ from edge_sdk.pocket import PHOTOS
 from edge_sdk.stopping import Flat, steps_of
 from edge_sdk.zo import PAPER, fast
 
-FAST = fast(0.03)
+FAST = fast(0.03, 128)
 
 
 def test_it_looks_now_and_then_and_stops_at_the_first_small_gain() -> None:
@@ -39,7 +39,10 @@ def test_checkpoints_come_after_as_many_forward_passes_whatever_a_step_takes(zo,
 @pytest.mark.parametrize("preset", ["fast", "paper"])
 def test_auto_is_a_longer_run_that_may_end_early(preset: str) -> None:
     config = PersonalizeConfig.from_options(max_train_steps="auto", preset=preset)
-    assert config.stop_when_flat and config.max_train_steps == 3 * PersonalizeConfig(preset=preset).max_train_steps
+    usual = PersonalizeConfig(preset=preset)
+    for width in (128, 768):
+        assert config.zo(0.02, width).max_train_steps == 3 * usual.zo(0.02, width).max_train_steps
+    assert config.stop_when_flat and not usual.stop_when_flat
 
 
 def test_a_run_with_auto_ends_when_the_loss_is_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

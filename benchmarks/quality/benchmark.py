@@ -57,9 +57,9 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         reached.append([rows[i]["loss"] for i in firsts])
         record["results"][name] = {
             "weights": bench.model.weights, "execution": bench.model.execution, "seeds": args.seeds,
-            "forwards": config.forwards(bench.std), "seconds": seconds_alone(config, bench),
+            "forwards": config.forwards(bench.std, bench.width), "seconds": seconds_alone(config, bench),
             "curve": {"forwards": forwards, "loss": np.mean(reached, axis=1).tolist()},
-            "config": _settings(config, bench.std), "runs": rows,
+            "config": _settings(config, bench), "runs": rows,
         }  # fmt: skip
         summarize(record["results"])
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         grid(columns, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
-def _settings(config: Config, std: float) -> dict[str, Any]:
+def _settings(config: Config, bench: Bench) -> dict[str, Any]:
     if config.zo is not None:
-        return config.zo(std).to_dict()
+        return config.zo(bench.std, bench.width).to_dict()
     return asdict(config.backprop) if config.backprop else {}

@@ -8,7 +8,8 @@ from benchmarks.baselines.backprop import BackpropConfig
 from benchmarks.quality import bases
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
-BUDGET = 1320  # forward passes of `fast`
+BUDGET = 1320  # forward passes of `fast` on the embedded model
+Settings = Callable[[float, int], ZoConfig]
 EXECUTIONS = {"float": ("none", "integer"), "int8-integer": ("int8", "integer"), "int8-fused": ("int8", "fused"),
               "int4-integer": ("int4", "integer")}  # fmt: skip
 
@@ -18,46 +19,47 @@ class Config:
     """One way to get a token; with neither ``zo`` nor ``backprop`` it is the initializer's.
 
     Attributes:
-        zo: settings, given the vocabulary's standard deviation.
+        zo: settings, given the vocabulary's standard deviation and the width of a token.
         basis: Gauss-Newton's directions.
-        searched: from how many of them it chooses each step's; 0: no more than a step takes.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
         timesteps: how they are chosen, one of `timesteps.PLANS`; "": independently.
     """
 
     weights: str = "none"
     execution: str = "integer"
-    zo: Callable[[float], ZoConfig] | None = None
+    zo: Settings | None = None
     backprop: BackpropConfig | None = None
     basis: bases.Basis = bases.principal
-    searched: int = 0
     coordinates: int = 0
     timesteps: str = ""
 
-    def forwards(self, std: float) -> int:
+    def forwards(self, std: float, width: int) -> int:
         """Single-row forward passes; for backpropagation each also has a backward pass."""
         if self.zo is not None:
-            zo = self.zo(std)
+            zo = self.zo(std, width)
             return zo.max_train_steps * zo.forwards_per_step
         return self.backprop.max_train_steps * self.backprop.train_batch_size if self.backprop else 0
 
 
-def _fast(**changes: Any) -> Callable[[float], ZoConfig]:
-    """`fast` with changes, at its number of forward passes if these change how many a step takes."""
+def _fast(**changes: Any) -> Settings:
+    """`fast` with changes, at its number of forward passes if these change how many a step takes.
 
-    def made(std: float) -> ZoConfig:
-        settings = replace(fast(std), **changes)
+    It searches 32 directions unless the changes say otherwise, whatever the width.
+    """
+
+    def made(std: float, width: int) -> ZoConfig:
+        settings = replace(fast(std, 0), **changes)
         return replace(settings, max_train_steps=changes.get("max_train_steps", BUDGET // settings.forwards_per_step))
 
     return made
 
 
-def _fast_in_std(**shares: float) -> Callable[[float], ZoConfig]:
+def _fast_in_std(**shares: float) -> Settings:
     """`fast` with lengths given as shares of the vocabulary's standard deviation."""
-    return lambda std: replace(fast(std), **{name: share * std for name, share in shares.items()})
+    return lambda std, width: replace(fast(std, width), **{name: share * std for name, share in shares.items()})
 
 
-def _adam(std: float, steps: int = BUDGET // 3, unit: float | None = None) -> ZoConfig:
+def _adam(std: float, width: int, steps: int = BUDGET // 3, unit: float | None = None) -> ZoConfig:
     """The preset that `fast` was before: many steps of two random directions, and the mean of the last third.
 
     Args:
@@ -70,8 +72,8 @@ def _adam(std: float, steps: int = BUDGET // 3, unit: float | None = None) -> Zo
     )  # fmt: skip
 
 
-def _paper(steps: int, **changes: Any) -> Callable[[float], ZoConfig]:
-    return lambda std: replace(PAPER, max_train_steps=steps, **changes)
+def _paper(steps: int, **changes: Any) -> Settings:
+    return lambda std, width: replace(PAPER, max_train_steps=steps, **changes)
 
 
 def _main() -> dict[str, Config]:
@@ -84,7 +86,7 @@ def _main() -> dict[str, Config]:
 MAIN = _main()
 LONG = {
     "fast-float 120 steps": Config(zo=_fast(max_train_steps=120)),
-    "adam-float 4000 forwards": Config(zo=lambda std: _adam(std, 1333)),
+    "adam-float 4000 forwards": Config(zo=lambda std, width: _adam(std, width, 1333)),
     "paper-float 10000 steps": Config(zo=_paper(10_000)),
     "paper-int8-integer 10000 steps": Config("int8", zo=_paper(10_000)),
     "paper-int8-integer 30000 steps": Config("int8", zo=_paper(30_000)),
@@ -96,19 +98,20 @@ PAPER_CHANGES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 ABLATIONS = {
     "fast-float, adam": Config(zo=_adam),
-    "fast-float, adam in 32 coordinates": Config(zo=lambda std: _adam(std, unit=std), coordinates=32),
+    "fast-float, adam in 32 coordinates": Config(zo=lambda std, width: _adam(std, width, unit=std), coordinates=32),
     "fast-float, directions that the text encoder reads": Config(zo=fast, basis=bases.readable),
     "fast-float, directions of the 200 nearest words": Config(zo=fast, basis=bases.nearest(200)),
     "fast-float, random directions": Config(zo=fast, basis=bases.random),
     "fast-float, directions of one length": Config(zo=fast, basis=bases.one_length),
-    **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n)) for n in (8, 16, 24, 48, 64)},
-    **{f"fast-float, 32 of {n} directions a step": Config(zo=fast, searched=n) for n in (48, 64, 128)},
+    **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n, zo_directions=n)) for n in (8, 16, 24, 48, 64)},
+    **{f"fast-float, 32 of {n} directions a step": Config(zo=_fast(zo_directions=n)) for n in (48, 64, 128)},
+    "fast-int8-integer, 32 directions, 40 steps": Config("int8", zo=_fast()),
     "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
     "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
     "fast-float, mean of the last third, 80 steps": Config(zo=_fast(average_from=0.67, max_train_steps=80)),
     "fast-float, mean of the last third, 32 of 64 directions a step, 80 steps": Config(
-        zo=_fast(average_from=0.67, max_train_steps=80), searched=64
+        zo=_fast(average_from=0.67, max_train_steps=80, zo_directions=64)
     ),
     **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
     **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},

@@ -43,6 +43,11 @@ class Bench:
     std: float
     principal: np.ndarray  # (R, D) float32
 
+    @property
+    def width(self) -> int:
+        """Of a token, D."""
+        return self.initial.shape[1]
+
     @classmethod
     def build(cls, name: str, weights: str, execution: str, subjects: Subjects) -> "Bench":
         model = open_model(name, weights, execution)
@@ -77,10 +82,10 @@ class Coordinates:
 
 def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -> State:
     assert config.zo is not None
-    zo = zo or config.zo(bench.std)
+    zo = zo or config.zo(bench.std, bench.width)
     basis = None
     if zo.optimizer == "gauss_newton":
-        basis = directions(config.basis(bench, config.searched or zo.zo_samples), zo.zo_samples, 1)
+        basis = directions(config.basis(bench, max(zo.zo_samples, zo.zo_directions)), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
 
@@ -95,7 +100,7 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
         return tokens, [step * config.backprop.train_batch_size for step in kept]
     if config.zo is None:
         return np.repeat(bench.initial[None], len(runs), axis=0)[None], [0]
-    zo = config.zo(bench.std)
+    zo = config.zo(bench.std, bench.width)
     together, kept = Lockstep(bench.objective, len(runs)), _steps(zo.max_train_steps)
     plan = None
     if config.timesteps:
@@ -134,7 +139,7 @@ def seconds_alone(config: Config, bench: Bench, repeats: int = 3) -> list[float]
             begun = time.monotonic()
             backprop(bench.objective, [view], bench.initial, [repeat], replace(config.backprop, max_train_steps=steps))
         else:
-            zo = config.zo(bench.std)  # type: ignore[misc]
+            zo = config.zo(bench.std, bench.width)  # type: ignore[misc]
             steps, total = max(1, 120 // zo.forwards_per_step), zo.max_train_steps
             state = start(replace(config, coordinates=0), bench, repeat, replace(zo, max_train_steps=steps))
             begun = time.monotonic()

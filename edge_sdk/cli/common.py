@@ -87,8 +87,8 @@ def require_torch(feature: str) -> None:
 class Progress:
     """One line on stderr: redrawn on a terminal, else a new one every few seconds."""
 
-    def __init__(self, total: int, quiet: bool, every_s: float = 10.0) -> None:
-        self.total, self.quiet, self.every_s = total, quiet, every_s
+    def __init__(self, quiet: bool, every_s: float = 10.0) -> None:
+        self.quiet, self.every_s = quiet, every_s
         self.live = sys.stderr.isatty()
         self._last, self._loss = float("-inf"), float("nan")
 
@@ -97,19 +97,19 @@ class Progress:
             self.say(f"step {step.step}: the loss was not finite, the step was left out")
         else:
             before = step.loss if math.isnan(self._loss) else self._loss
-            self._loss = before + min(1.0, max(0.05, 8 / self.total)) * (step.loss - before)  # draws differ a lot
-        self.show(step.step, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
+            self._loss = before + min(1.0, max(0.05, 8 / step.steps)) * (step.loss - before)  # draws differ a lot
+        self.show(step.step, step.steps, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
 
-    def show(self, number: int, measured: str, eta_s: float) -> None:
+    def show(self, number: int, total: int, measured: str, eta_s: float) -> None:
         """The state after a step, if it is time for a line."""
         now = time.monotonic()
         wait = 0.1 if self.live else self.every_s
-        if self.quiet or (now - self._last < wait and number != self.total):
+        if self.quiet or (now - self._last < wait and number != total):
             return
         self._last = now
-        done = int(24 * number / self.total)
+        done = int(24 * number / total)
         line = (
-            f"[{'#' * done}{'.' * (24 - done)}] {number}/{self.total}  {measured}  ETA {_clock(eta_s)}  "
+            f"[{'#' * done}{'.' * (24 - done)}] {number}/{total}  {measured}  ETA {_clock(eta_s)}  "
             f"memory {rss_mb():.0f} MB"
         )
         print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)

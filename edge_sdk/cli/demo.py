@@ -48,7 +48,6 @@ def learn(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
     from edge_sdk.cli.main import DONE
     from edge_sdk.cli.personalize import summary
-    from edge_sdk.config import PersonalizeConfig
     from edge_sdk.memory import leave_out_tracing
 
     quiet_libraries()
@@ -58,7 +57,7 @@ def learn(args: argparse.Namespace) -> int:
     from edge_sdk.images import contact_sheet, save_png
     from edge_sdk.run_folder import Cancelled, run_personalization
 
-    progress = Progress(PersonalizeConfig().max_train_steps, args.quiet)
+    progress = Progress(args.quiet)
     progress.say("learning a person that the embedded model has never seen, from 5 pictures, on int8 weights")
     with gentle_interrupt() as stop:
         try:

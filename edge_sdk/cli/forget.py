@@ -36,14 +36,14 @@ def forget(args: argparse.Namespace) -> int:
     working_folder(folder / "unlearned", resume)  # refused before anything is drawn
     denoiser = load_denoiser("pocket", device=config.device)
     make_places(folder)
-    progress = Progress(config.max_train_steps, args.quiet)
+    progress = Progress(args.quiet)
     progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
     draw(denoiser, folder, config.seed)
     with gentle_interrupt() as stop:
         try:
             record = unlearn(
                 Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
-                resume, notify=progress.say, progress=shown_by(progress), stop=stop,
+                resume, notify=progress.say, progress=shown_by(progress, config), stop=stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()

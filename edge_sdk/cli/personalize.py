@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.memory import leave_out_tracing
 
     options = options_of(args)
-    progress = Progress(PersonalizeConfig.from_options(**options).max_train_steps, args.quiet)
+    PersonalizeConfig.from_options(**options)  # refused before PyTorch is loaded
+    progress = Progress(args.quiet)
     quiet_libraries()
     if args.bundle is None:
         leave_out_tracing()

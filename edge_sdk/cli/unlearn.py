@@ -8,6 +8,7 @@ from edge_sdk.unlearning import choices as accepted
 
 if TYPE_CHECKING:
     from edge_sdk.cli.common import Progress
+    from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.loop import UnlearnStep
 
 HELP = "make a model forget pictures, with gradients, before it is quantized and shipped"
@@ -92,12 +93,12 @@ def run(args: argparse.Namespace) -> int:
         args.pretrained_model_name_or_path, args.forget_data_dir, args.retain_data_dir, args.surrogate_data_dir,
         args.mask_data_dir, args.similarity,
     )  # fmt: skip
-    progress = Progress(config.max_train_steps, args.quiet)
+    progress = Progress(args.quiet)
     with gentle_interrupt() as stop:
         try:
             record = unlearn(
                 sources, args.output_dir, config, resume, args.dry_run, args.patch_only, progress.say,
-                shown_by(progress), stop,
+                shown_by(progress, config), stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
@@ -119,12 +120,13 @@ def goes_on(given: str | None) -> bool:
     return given is not None
 
 
-def shown_by(progress: "Progress") -> "Callable[[UnlearnStep], None]":
+def shown_by(progress: "Progress", config: "UnlearnConfig") -> "Callable[[UnlearnStep], None]":
     """What shows a step on the progress bar."""
+    steps = config.max_train_steps
 
     def show(step: "UnlearnStep") -> None:
         losses = f"surrogate loss {step.forget_loss:.4f}  retain loss {step.retain_loss:.4f}"
-        progress.show(step.step, losses, (progress.total - step.step) * step.seconds)
+        progress.show(step.step, steps, losses, (steps - step.step) * step.seconds)
 
     return show
 

@@ -112,11 +112,11 @@ class TextEncoderPair:
     def _std(self) -> float:
         return self.first.vocabulary_std()
 
-    def principal_directions(self, least: int) -> np.ndarray:
+    def principal_directions(self, count: int) -> np.ndarray:
         """Of the optimizer's variable, (R, D1 + D2) float32; a word has a row in both tables, side by side."""
         pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
         ratio = float(self.scale[-1])
-        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), least)
+        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), count)
 
     def norm_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Least and largest norms of the parts of the optimizer's variable, see `TextEncoder.norm_range`."""

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from edge_sdk.diffusion.clip import ClipText
 from edge_sdk.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
 
-MOST_DIRECTIONS = 256  # that are searched
 ROWS = 512  # of the embedding table looked at together
 
 
@@ -63,7 +62,7 @@ class Text(Protocol):
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
-    def principal_directions(self, least: int) -> np.ndarray: ...
+    def principal_directions(self, count: int) -> np.ndarray: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
@@ -125,9 +124,9 @@ class TextEncoder(ClipTokenizer):
         variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
         return float(np.sqrt(variance).mean())
 
-    def principal_directions(self, least: int) -> np.ndarray:
+    def principal_directions(self, count: int) -> np.ndarray:
         """Of the table's rows, (R, D) float32, see the function of that name."""
-        return principal_directions(self.rows_of_table(), least)
+        return principal_directions(self.rows_of_table(), count)
 
     def norm_range(self) -> tuple[float, float]:
         """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
@@ -144,20 +143,16 @@ class TextEncoder(ClipTokenizer):
         return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))
 
 
-def principal_directions(rows: Iterable[np.ndarray], least: int) -> np.ndarray:
-    """Directions in which a vocabulary's words differ by more than noise, the most first.
-
-    A table is trained from noise, and most of its directions still are. Those count that exceed the threshold of
-    Gavish and Donoho, "The optimal hard threshold for singular values is 4 / sqrt(3)" (2014), section III.D.
+def principal_directions(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Directions in which a vocabulary's words differ, the most first.
 
     Args:
         rows: the table in pieces (n, D) float64.
-        least: take so many directions in any case, where D allows.
 
     Returns:
-        (R, D) float32, orthogonal, R at most `MOST_DIRECTIONS` or ``least``. A direction's length is the words'
-        standard deviation along it, in units of the table's own (per dimension, mean over dimensions); its largest
-        coordinate is positive.
+        (R, D) float32, orthogonal, R the least of ``count`` and D. A direction's length is the words' standard
+        deviation along it, in units of the table's own (per dimension, mean over dimensions); its largest coordinate
+        is positive.
     """
     n, total, products = 0, np.zeros(()), np.zeros(())
     for piece in rows:
@@ -167,7 +162,4 @@ def principal_directions(rows: Iterable[np.ndarray], least: int) -> np.ndarray:
     largest = np.abs(directions).argmax(axis=0)
     directions *= np.sign(directions[largest, np.arange(len(directions))])
     lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
-    ratio = len(covariance) / n
-    threshold = (0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43) * np.median(lengths)
-    count = max(least, min(int((lengths > threshold).sum()), MOST_DIRECTIONS))
     return (directions * lengths).T[::-1][:count].astype(np.float32)

@@ -124,13 +124,13 @@ class Bundle:
         rows = np.memmap(self.folder / table["file"], np.dtype(table["dtype"]), **where)
         return np.array(rows[word], np.float32)
 
-    def principal_directions(self) -> np.ndarray:
-        """Those of the vocabulary, (R, D) float32, in the optimizer's variable.
+    def principal_directions(self, count: int) -> np.ndarray:
+        """Those of the vocabulary, (R, D) float32, in the optimizer's variable; R is ``count`` or all there are.
 
-        See `edge_sdk.diffusion.text.principal_directions`; there are enough for a step of the preset `fast`.
+        See `edge_sdk.diffusion.text.principal_directions`; there are as many as the preset `fast` searches.
         """
         entry = self.manifest["principal_directions"]
-        return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1).astype(np.float32)
+        return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1)[:count].astype(np.float32)
 
     # what is checked
     def _check_paths(self) -> None:

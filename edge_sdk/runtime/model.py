@@ -103,8 +103,8 @@ class BundleModel:
         initial = text.initial_embedding(initializer(self, config), config.num_vectors)
         ids = prompt_ids(self, text, photos, config)
         vocabulary_std = bundle.manifest["vocabulary_std"]
-        zo = settings(config, vocabulary_std, bundle.num_train_timesteps)
-        along = basis(zo, lambda _: bundle.principal_directions(), config.num_vectors)
+        zo = settings(config, vocabulary_std, sum(bundle.widths), bundle.num_train_timesteps)
+        along = basis(zo, bundle.principal_directions, config.num_vectors)
 
         latents, notices = encode_images(bundle, photos.pixels), []
         if self.is_pocket:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 SCHEMA_VERSION = 1
+SAMPLES = 32  # directions a step of the preset `fast`
 OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
            "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
-OF_GAUSS_NEWTON = {"damping", "memory", "trust_radius"}
+OF_GAUSS_NEWTON = {"zo_directions", "damping", "memory", "trust_radius"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ZoConfig:
     learning_rate: float = 5e-3  # Adam's step size
     lr_schedule: str = "constant"  # "constant", or "cosine": falls to a tenth over max_train_steps
     zo_samples: int = 2  # n, directions a step
+    zo_directions: int = 0  # Gauss-Newton: how many are searched for each vector; 0: as many as a step takes
     zo_mu: float = 1e-3  # mu, length of a perturbation per standard normal coordinate
     zo_difference: str = "forward"  # "forward" (one shared base loss) or "central"
     zo_draws: str = "shared"  # "shared": all directions see the same draws; "per_direction": each has its own
@@ -49,6 +51,7 @@ class ZoConfig:
             ("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10"),
             ("lr_schedule", self.lr_schedule, self.lr_schedule in ("constant", "cosine"), "constant or cosine"),
             ("zo_samples", self.zo_samples, 1 <= self.zo_samples <= 4096, "from 1 to 4096"),
+            ("zo_directions", self.zo_directions, 0 <= self.zo_directions <= 4096, "from 0 to 4096"),
             ("zo_mu", self.zo_mu, 0 < self.zo_mu < 10, "above 0 and below 10"),
             ("zo_difference", self.zo_difference, self.zo_difference in ("forward", "central"), "forward or central"),
             ("zo_draws", self.zo_draws, self.zo_draws in ("shared", "per_direction"), "shared or per_direction"),
@@ -101,17 +104,21 @@ class ZoConfig:
 PAPER = ZoConfig()
 
 
-def fast(vocabulary_std: float) -> ZoConfig:
+def fast(vocabulary_std: float, width: int) -> ZoConfig:
     """Our best: Gauss-Newton steps in the vocabulary's principal directions, see `edge_sdk.zo.gauss_newton`.
 
     Args:
         vocabulary_std: standard deviation per dimension of the model's token embeddings. Lengths are shares of it,
             because its scale differs from model to model (0.027 in the embedded one, 0.014 in Stable Diffusion 1.x).
+        width: of a token embedding. The wider, the more directions matter, and the more steps it takes to learn along
+            them: 32 in 40 steps up to a width of 384 (the embedded model has 128), 64 in 80 steps from 768 on.
     """
+    directions = min(2 * SAMPLES, max(SAMPLES, width // 12))
     return ZoConfig(
         optimizer="gauss_newton",
-        max_train_steps=40,
-        zo_samples=32,
+        max_train_steps=40 * directions // SAMPLES,
+        zo_samples=SAMPLES,
+        zo_directions=directions,
         zo_mu=0.4 * vocabulary_std,
         trust_radius=3 * vocabulary_std,
         subspace_buffer=0,

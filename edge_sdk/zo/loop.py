@@ -73,6 +73,7 @@ class Step:
     """One finished step."""
 
     step: int  # from 1
+    steps: int  # of the whole run
     loss: float  # mean over the draws of this step; NaN if the step was skipped
     embedding: np.ndarray = field(repr=False)  # (K, D) float32, the token to use if the run ended now
     forwards: int = 0  # single-row evaluations since the start of the run
@@ -123,8 +124,8 @@ def run(
         state.seconds += elapsed
         pace = [*pace[-19:], elapsed]
         yield Step(
-            step=state.step, loss=float("nan") if skipped else measured.loss, embedding=state.result.copy(),
-            forwards=state.forwards, seconds=state.seconds,
+            step=state.step, steps=config.max_train_steps, loss=float("nan") if skipped else measured.loss,
+            embedding=state.result.copy(), forwards=state.forwards, seconds=state.seconds,
             eta_s=(config.max_train_steps - state.step) * float(np.median(pace)),
             grad_norm=slope, removed=removed, skipped=skipped, clamped=clamped,
         )  # fmt: skip

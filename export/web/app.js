@@ -70,12 +70,14 @@ function send(message) {
 }
 
 const heard = {
-  opened({ model, weights, resolution, bytes, initializer, prompts }) {
+  opened({ model, weights, resolution, bytes, initializer, prompts, steps }) {
     ready = true;
     const kind = prompts.pocket ? ', which draws pixel-art people only' : '';
     $('model').textContent =
       `Model: ${model.name}${kind}. ${weights} weights, ${(bytes / 1e6).toFixed(1)} MB, ` +
       `pictures of ${resolution} x ${resolution} pixels.`;
+    $('full').value = steps;
+    $('full').textContent = `${steps}, the full run`;
     $('initializer').value = initializer ?? '';
     $('prompt').dataset.template = (prompts.pocket ?? prompts.object)[0].text;
     setBusy(false);

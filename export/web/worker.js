@@ -40,9 +40,10 @@ async function open({ base, threads }) {
   text = await Text.of(bundle);
   principal = await bundle.principalDirections();
   await bundle.weights();
-  const { model, weights, resolution, prompts, initializer_token: initializer, files } = bundle.manifest;
+  const { model, weights, resolution, prompts, initializer_token: initializer, files } = bundle.manifest,
+    steps = fast(1, text.width).max_train_steps;
   const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
-  postMessage({ type: 'opened', model, weights, resolution, bytes, initializer, prompts });
+  postMessage({ type: 'opened', model, weights, resolution, bytes, initializer, prompts, steps });
 }
 
 async function readPhotos(files) {
@@ -70,7 +71,7 @@ async function look({ files }) {
 /** Settings of the fast preset, with mu where this graph resolves it. */
 function settings(steps) {
   const { vocabulary_std: std, mu_min: least, scheduler } = bundle.manifest,
-    zo = fast(std);
+    zo = fast(std, text.width);
   const mu = least > zo.zo_mu ? Math.min(least, Math.max(std, zo.zo_mu)) : zo.zo_mu;
   return {
     ...zo,
@@ -84,7 +85,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   text.checkPlaceholder(placeholder);
   const initial = await text.initial(bundle, initializer, count),
     zo = settings(steps);
-  const basis = directions(principal, zo.zo_samples, count);
+  const basis = directions(principal.slice(0, zo.zo_directions), zo.zo_samples, count);
   const photos = await readPhotos(files);
   say('Encoding the photos');
   const latents = await encode(bundle, photos);

@@ -59,9 +59,13 @@ def test_the_optimizer_in_javascript_has_the_shared_golden_vectors() -> None:
 
 @needs_node
 def test_the_presets_are_pythons() -> None:
-    program = "import { PAPER, fast } from './zo/config.js'; const answer = [PAPER, fast(given)];"
-    wanted = [json.loads(json.dumps(dataclasses.asdict(config))) for config in (ZoConfig(), fast(0.02))]
-    assert javascript(program, 0.02) == wanted
+    program = """
+    import { PAPER, fast } from './zo/config.js';
+    const answer = [PAPER, ...given.map((width) => fast(0.02, width))];
+    """
+    widths = [8, 600, 768]
+    wanted = [ZoConfig(), *(fast(0.02, width) for width in widths)]
+    assert javascript(program, widths) == [json.loads(json.dumps(dataclasses.asdict(config))) for config in wanted]
 
 
 @needs_node
@@ -102,7 +106,7 @@ def test_a_run_without_enough_directions_does_not_start() -> None:
     import { directions } from './zo/gauss_newton.js';
     import { State } from './zo/loop.js';
     const answer = [], principal = Array.from({ length: 3 }, () => new Float32Array(4));
-    for (const start of [() => directions(principal, 7, 2), () => new State(fast(0.02), 0, new Float32Array(4))]) {
+    for (const start of [() => directions(principal, 7, 2), () => new State(fast(0.02, 4), 0, new Float32Array(4))]) {
       try { answer.push(start()); } catch (error) { answer.push(error.message); }
     }
     """
@@ -115,7 +119,7 @@ def test_a_run_without_enough_directions_does_not_start() -> None:
 @pytest.mark.parametrize("damage", ["none", "cut", "not named"])
 def test_directions_of_a_bundle_are_pythons(damage: str, copy_of: Path) -> None:
     path, manifest = copy_of / "principal_directions.f32", copy_of / "manifest.json"
-    wanted = Bundle.open(copy_of).principal_directions()
+    wanted = Bundle.open(copy_of).principal_directions(32)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-4])
         said(copy_of, path.name)

@@ -5,7 +5,7 @@ import pytest
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
 
-@pytest.mark.parametrize("preset", [PAPER, fast(0.03)], ids=["paper", "fast"])
+@pytest.mark.parametrize("preset", [PAPER, fast(0.03, 128)], ids=["paper", "fast"])
 def test_settings_survive_the_round_trip(preset: ZoConfig) -> None:
     assert ZoConfig.from_dict(preset.to_dict()) == preset
 

@@ -40,7 +40,7 @@ def trajectory(state: State, objective: Quadratic | LeastSquares | None = None) 
     ("settings", "objective"),
     [
         (replace(PAPER, max_train_steps=600, learning_rate=0.02), Quadratic((1, 8))),
-        (replace(fast(0.3), zo_samples=8), LeastSquares((1, 8))),
+        (replace(fast(0.3, 8), zo_samples=8), LeastSquares((1, 8))),
     ],
     ids=["paper", "fast"],
 )
@@ -54,7 +54,7 @@ def test_a_preset_descends(settings: ZoConfig, objective: Quadratic | LeastSquar
 
 def test_a_resumed_gauss_newton_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     def start() -> State:
-        config = replace(fast(0.3), zo_samples=6, max_train_steps=9)
+        config = replace(fast(0.3, 3), zo_samples=6, max_train_steps=9)
         return State.start(config, 5, START, basis=directions(np.eye(3, dtype=np.float32), 6, 2))
 
     objective = LeastSquares((2, 3), noise=0.5)

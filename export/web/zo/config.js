@@ -6,6 +6,7 @@ export const PAPER = Object.freeze({
   learning_rate: 5e-3,
   lr_schedule: 'constant', // or 'cosine'
   zo_samples: 2,
+  zo_directions: 0,
   zo_mu: 1e-3,
   zo_difference: 'forward', // or 'central'
   zo_draws: 'shared', // or 'per_direction'
@@ -24,13 +25,20 @@ export const PAPER = Object.freeze({
   max_bad_steps: 10,
 });
 
-/** The preset for a vocabulary of this standard deviation per dimension: Gauss-Newton steps, see gauss_newton.js. */
-export function fast(vocabularyStd) {
+const SAMPLES = 32; // directions a step of the preset `fast`
+
+/**
+ * The preset for a vocabulary of this standard deviation per dimension and token embeddings of this width: Gauss-Newton
+ * steps, see gauss_newton.js.
+ */
+export function fast(vocabularyStd, width) {
+  const directions = Math.min(2 * SAMPLES, Math.max(SAMPLES, Math.floor(width / 12)));
   return {
     ...PAPER,
     optimizer: 'gauss_newton',
-    max_train_steps: 40,
-    zo_samples: 32,
+    max_train_steps: Math.floor((40 * directions) / SAMPLES),
+    zo_samples: SAMPLES,
+    zo_directions: directions,
     zo_mu: 0.4 * vocabularyStd,
     trust_radius: 3 * vocabularyStd,
     subspace_buffer: 0,
