@@ -28,7 +28,8 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "timestep_weight": (accepted.TIMESTEP_WEIGHTS, "weight of the surrogate loss over timesteps (default "
                         "responsibility)"),
     "snr_gamma": (float, "where the signal-to-noise ratio is clamped (default 5)"),
-    "neighbours": (int, "retained pictures a target is told apart from, for responsibility (default 16)"),
+    "neighbours": (int, "retained pictures nearest a target, told apart from it and retained more (default 16)"),
+    "neighbour_share": (float, "of a step's retained pictures, drawn from neighbours (default 0.25)"),
     "surgery": (accepted.SURGERIES, "how conflicts with the retain loss are resolved (default one_sided)"),
     "surgery_scope": (accepted.SCOPES, "over all weights together or tensor by tensor (default global)"),
     "surgery_space": (accepted.SPACES, "what is projected (default update)"),

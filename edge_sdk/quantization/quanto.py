@@ -70,8 +70,16 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
         weight, qint4, axis=0, scale=used.reshape(-1, 1), shift=zero.reshape(-1, 1).to(torch.uint8),
         group_size=size, optimized=False,
     )  # fmt: skip
-    q = quantized._data.unpack().reshape(n, k)
+    q = _unpacked(quantized._data._data, len(used.flatten())).reshape(n, k)
     return q.contiguous(), zero.to(torch.int8), multiplier.to(torch.int8), scale.contiguous()
+
+
+def _unpacked(pairs: torch.Tensor, rows: int) -> torch.Tensor:
+    """Rows that quanto holds two in a byte, the first half of them in the lower bits.
+
+    Its own unpacking is compiled on first use, and waits for ever if such a build was once killed.
+    """
+    return torch.cat([pairs & 15, pairs >> 4])[:rows]
 
 
 def group_size(k: int) -> int:

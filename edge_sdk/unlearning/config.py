@@ -34,7 +34,8 @@ class UnlearnConfig:
     timestep_weight: str = "responsibility"  # w(t) of the surrogate loss, or "uniform", "snr", "window"
     snr_gamma: float = 5.0  # where the signal-to-noise ratio is clamped (all but "uniform")
     timestep_window: tuple[int, int] = (100, 600)  # [low, high) of the T timesteps ("window" only)
-    neighbours: int = 16  # retained pictures that a target is told apart from ("responsibility" only)
+    neighbours: int = 16  # retained pictures nearest a target: told apart from it ("responsibility"), and drawn more
+    neighbour_share: float = 0.25  # of a step's retained pictures, drawn from neighbours, which drift the most
     surgery: str = "one_sided"  # "none", "one_sided" (retention has priority) or "symmetric"
     surgery_scope: str = "global"  # projected over all weights together ("global") or "tensor" by tensor
     surgery_space: str = "update"  # what is projected: the "gradient", it "preconditioned" by Adam, or Adam's "update"
@@ -97,5 +98,5 @@ _RANGES = {
     "neighbours": (1, 4096), "unlearn_weight": (0.0, 1e6), "lora_rank": (0, 1024), "learning_rate": (1e-12, 10.0),
     "adam_beta1": (0.0, 0.9999), "adam_beta2": (0.0, 0.99999), "adam_eps": (1e-20, 1.0), "max_grad_norm": (0.0, 1e9),
     "max_train_steps": (1, 10**7), "forget_batch": (1, 4096), "retain_batch": (1, 4096),
-    "checkpointing_steps": (1, 10**9), "seed": (0, 2**64 - 1),
+    "neighbour_share": (0.0, 1.0), "checkpointing_steps": (1, 10**9), "seed": (0, 2**64 - 1),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -46,13 +46,19 @@ class Unlearner:
         self._rows, self._processes = slice(rank, None, processes), processes
 
     def draws(self, number: int, retained: bool, rows: slice = slice(None)) -> Draws:
-        """Draws of a step of either kind, by number."""
+        """Draws of a step of either kind, by number; of retained pictures some are neighbours of a target."""
         losses, config = self.losses, self.config
         images, count = (losses.retained, config.retain_batch) if retained else (losses.targets, config.forget_batch)
         shape, timesteps = losses.denoiser.shape, losses.denoiser.schedule.num_train_timesteps
-        return Draws.numbered(
+        drawn = Draws.numbered(
             config.seed, 2 * number + retained, len(images), timesteps, shape, count, rows, str(images.device)
         )
+        if not retained:
+            return drawn
+        so_far = ((torch.arange(count + 1, device=images.device) + number) * config.neighbour_share).long()  # in turn
+        near = losses.neighbours.flatten()
+        chosen = torch.where((so_far.diff() > 0)[rows], near[drawn.image % len(near)], drawn.image)
+        return replace(drawn, image=chosen)
 
     def step(self) -> UnlearnStep:
         """Train once.

@@ -52,6 +52,7 @@ class Losses:
         retained: x0 (M, C, h, w).
 
     Attributes:
+        neighbours: (N, J) int64, the retained pictures nearest each target.
         teacher: what the denoiser is held to with ``retention`` "teacher"; the base model.
     """
 
@@ -67,7 +68,7 @@ class Losses:
         self._weights = timestep_weights(denoiser.schedule, config).to(device)
         self._scale = residual_scale(denoiser.schedule).to(device)
         gaps = torch.cdist(targets.flatten(1), retained.flatten(1))
-        self._neighbours = gaps.topk(min(config.neighbours, len(retained)), largest=False).indices  # (N, J)
+        self.neighbours = gaps.topk(min(config.neighbours, len(retained)), largest=False).indices  # (N, J)
 
     def forget(self, call: Call, draws: Draws) -> torch.Tensor:
         """The surrogate loss, one value a draw (N,): the target's noised picture, the surrogate's answer.
@@ -101,7 +102,7 @@ class Losses:
         weights = self._weights[draws.t]
         if self.config.timestep_weight != "responsibility":
             return weights
-        near = self.retained[self._neighbours[draws.image]]
+        near = self.retained[self.neighbours[draws.image]]
         among = torch.cat([self.targets[draws.image][:, None], near], dim=1)
         return weights * responsibilities(z, among, self.a[draws.t], self.b[draws.t])[:, 0]
 

@@ -128,3 +128,15 @@ def test_a_weight_that_needs_a_gradient_is_taken_and_left_alone() -> None:
     for tensor in (*int8_weight(w), *int4_weight(w)):
         assert not tensor.requires_grad and tensor.is_contiguous()
     assert (w == before).all()
+
+
+def test_int4_needs_nothing_that_quanto_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from optimum.quanto.tensor.packed import PackedTensor
+
+    w = matrix(5, 6)  # of an odd number of rows, the last byte holds one
+    wanted = int4_weight(w)
+    monkeypatch.delattr(PackedTensor, "unpack")
+    for own, other in zip(int4_weight(w), wanted, strict=True):
+        assert torch.equal(own, other)
+    q, zero, multiplier, scale = wanted
+    assert ((q.float() - zero) * multiplier * scale[:, None] - w).abs().max() <= 4.01 * scale.max()

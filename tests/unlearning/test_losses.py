@@ -8,6 +8,7 @@ import torch
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import read
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
+from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Draws, Losses
 
 FAMILIES = ("ddpm", "sd1", "sd2", "sd3")
@@ -104,3 +105,19 @@ def test_a_path_leads_to_every_surrogate(model_of: dict[str, Path], pictures: di
     first = draws.path < 0.5
     torch.testing.assert_close(torch.where(first, *along), (2 * draws.path).frac())
     assert 16 < int(first.sum()) < 48
+
+
+def test_a_share_of_retained_draws_are_neighbours_of_a_target(
+    model_of: dict[str, Path], pictures: dict[str, Path]
+) -> None:
+    plain, near = (
+        Unlearner(losses_of(model_of["ddpm"], pictures, neighbours=1, neighbour_share=share)) for share in (0.0, 0.25)
+    )
+    wanted, found = plain.draws(3, True), near.draws(3, True)
+    chosen = torch.arange(3, 3 + 32) % 4 == 3  # all timesteps have their turn, over steps
+    assert torch.isin(found.image[chosen], near.losses.neighbours).all()
+    assert not torch.isin(wanted.image[chosen], near.losses.neighbours).all()
+    assert torch.equal(found.image[~chosen], wanted.image[~chosen]) and torch.equal(found.t, wanted.t)
+    halves = [near.draws(3, True, slice(k, None, 2)).image for k in range(2)]
+    assert torch.equal(torch.stack(halves, dim=1).flatten(), found.image)
+    assert torch.equal(near.draws(3, False).image, plain.draws(3, False).image)
