@@ -139,4 +139,5 @@ def test_int4_needs_nothing_that_quanto_compiles(monkeypatch: pytest.MonkeyPatch
     for own, other in zip(int4_weight(w), wanted, strict=True):
         assert torch.equal(own, other)
     q, zero, multiplier, scale = wanted
+    zero, multiplier = (values.repeat_interleave(group_size(6), dim=1) for values in (zero, multiplier))
     assert ((q.float() - zero) * multiplier * scale[:, None] - w).abs().max() <= 4.01 * scale.max()
