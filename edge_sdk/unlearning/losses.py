@@ -80,9 +80,9 @@ class Losses:
         x0 = self.on_path(draws)
         z = add_noise(self.denoiser, x0, draws.noise, draws.t)
         a, b = self.a[draws.t], self.b[draws.t]
-        others = self.surrogates[draws.image]
-        share = responsibilities(z, others, a, b)
-        replaced = (share.view(*share.shape, 1, 1, 1) * others).sum(dim=1)
+        others = [self.surrogates[i] for i in draws.image]
+        shares = responsibilities(z, others, a, b)
+        replaced = torch.stack([torch.tensordot(share, own, dims=1) for share, own in zip(shares, others, strict=True)])
         truth = self.answer(x0, draws)
         wanted = truth + self._scale[draws.t].view(-1, 1, 1, 1) * (x0 - replaced)
         return self.forget_weights(z, draws) * self.error(call, z, draws.t, wanted)
@@ -92,9 +92,8 @@ class Losses:
         x0, longest = self.targets[draws.image], self.config.surrogate_path
         if longest == 0:
             return x0
-        others = self.surrogates[draws.image]
-        which = draws.path * others.shape[1]  # its whole part is a surrogate's number, the rest how far on the path
-        chosen = others[torch.arange(len(x0), device=x0.device), which.long()]
+        which = draws.path * self.surrogates.shape[1]  # its whole part is a surrogate's number, the rest how far
+        chosen = self.surrogates[draws.image, which.long()]
         return x0 + longest * which.frac().view(-1, 1, 1, 1) * (chosen - x0)
 
     def forget_weights(self, z: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -102,8 +101,7 @@ class Losses:
         weights = self._weights[draws.t]
         if self.config.timestep_weight != "responsibility":
             return weights
-        near = self.retained[self.neighbours[draws.image]]
-        among = torch.cat([self.targets[draws.image][:, None], near], dim=1)
+        among = [torch.cat([self.targets[i][None], self.retained[self.neighbours[i]]]) for i in draws.image]
         return weights * responsibilities(z, among, self.a[draws.t], self.b[draws.t])[:, 0]
 
     def retain(self, call: Call, draws: Draws) -> torch.Tensor:

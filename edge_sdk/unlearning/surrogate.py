@@ -1,11 +1,13 @@
 """Surrogates: what takes a target's place. The background stays, the person changes.
 
-A surrogate must be admitted: far enough from the target, its background kept, and not like a retained picture, lest one
-real person be replaced by another.
+The nearest retained pictures, each as likely as it is the one that was noised, are together what an ideal model of the
+retained pictures makes of a noised target: what retraining without it would arrive at. An edited or given surrogate is
+one new picture; it must be far enough from the target and not like a retained picture, lest one real person be replaced
+by another.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.sampling import STEPS, add_noise, denoise
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.zo.noise import Stream, normals
+
+COUNTS = {"nearest": 64, "edit": 4}  # surrogates of each target, where the settings do not say and so many are there
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def make_surrogates(
     denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity,
     surrogate_data_dir: str | Path | None = None, mask_data_dir: str | Path | None = None,
 ) -> Surrogates:  # fmt: skip
-    """``num_surrogates`` admitted surrogates for every target.
+    """Admitted surrogates for every target, as many for each.
 
     Raises:
         EdgeSdkError: too few are there or admitted; the message has the best one's scores and says what to change.
@@ -70,23 +74,12 @@ def make_surrogates(
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
     given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir")
-    if given is not None:
-        if len(given) % len(targets):
-            raise EdgeSdkError(
-                f"surrogate_data_dir holds {len(given)} pictures for {len(targets)} targets; give as many for each, in "
-                "the order of the targets' names"
-            )
-        config = replace(config, num_surrogates=len(given) // len(targets))
-    if config.surrogate == "nearest" and len(retained) < config.num_surrogates:
-        raise EdgeSdkError(
-            f"retain_data_dir holds {len(retained)} pictures, of which {config.num_surrogates} surrogates are to be "
-            "made for each target; add pictures, or lower --num_surrogates"
-        )
+    count = _count(len(targets), len(retained), None if given is None else len(given), config)
     known = similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):
-        candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config)
-        found = _admitted(candidates, targets.pixels[i], known, masks[i], config, similarity)
+        candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config, count)
+        found = _admitted(candidates, targets.pixels[i], known, masks[i], config, similarity, count)
         kept.append([pixels for pixels, _ in found])
         scores.append([score for _, score in found])
     pixels = np.stack([np.stack(one) for one in kept])
@@ -94,20 +87,37 @@ def make_surrogates(
     return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, scores)
 
 
+def _count(targets: int, retained: int, given: int | None, config: UnlearnConfig) -> int:
+    """Surrogates of each target; raises EdgeSdkError if pictures do not suffice for that."""
+    if given is not None:
+        if given % targets:
+            raise EdgeSdkError(
+                f"surrogate_data_dir holds {given} pictures for {targets} targets; give as many for each, in the order "
+                "of the targets' names"
+            )
+        return given // targets
+    if config.surrogate == "nearest" and retained < (config.num_surrogates or 1):
+        raise EdgeSdkError(
+            f"retain_data_dir holds {retained} pictures, of which {config.num_surrogates} surrogates are to be made "
+            "for each target; add pictures, or lower --num_surrogates"
+        )
+    return config.num_surrogates or min(COUNTS[config.surrogate], retained)
+
+
 def _candidates(
     denoiser: Denoiser, targets: Pictures, retained: Pictures, given: Pictures | None, i: int, mask: np.ndarray,
-    config: UnlearnConfig,
+    config: UnlearnConfig, count: int,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """Pictures (3, H, W) that may stand for target i."""
     target = targets.pixels[i]
     if given is not None:
-        yield from given.pixels[i * config.num_surrogates : (i + 1) * config.num_surrogates]
+        yield from given.pixels[i * count : (i + 1) * count]
     elif config.surrogate == "nearest":
         gaps = ((retained.pixels - target) ** 2).mean(axis=(1, 2, 3))
-        for j in np.argsort(gaps)[: config.surrogate_tries * config.num_surrogates]:
+        for j in np.argsort(gaps)[:count]:
             yield retained.pixels[j] * mask + target * (1 - mask)
     else:
-        for attempt in range(config.surrogate_tries * config.num_surrogates):
+        for attempt in range(config.surrogate_tries * count):
             yield edit(denoiser, targets.x0[i], target, mask, config, i, attempt)
 
 
@@ -131,9 +141,9 @@ def edit(
 
 def _admitted(
     candidates: Iterator[np.ndarray], target: np.ndarray, known: np.ndarray, mask: np.ndarray, config: UnlearnConfig,
-    similarity: Similarity,
+    similarity: Similarity, count: int,
 ) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
-    """The candidates that keep all limits, ``num_surrogates`` of them; ``known`` are features of retained pictures."""
+    """The candidates that keep all limits, ``count`` of them; ``known`` are features of retained pictures."""
     found: list[tuple[np.ndarray, dict[str, float]]] = []
     refused: list[dict[str, float]] = []
     for pixels in candidates:
@@ -146,11 +156,11 @@ def _admitted(
             refused.append(score)
             continue
         found.append((pixels, score))
-        if len(found) == config.num_surrogates:
+        if len(found) == count:
             return found
     best = min(refused, key=lambda score: len(why_not(score, config)))
     raise EdgeSdkError(
-        f"{len(found)} of {config.num_surrogates} surrogates are admitted; the best one that is not has "
+        f"{len(found)} of {count} surrogates are admitted; the best one that is not has "
         f"{'; '.join(why_not(best, config))}; raise --edit_strength or --surrogate_tries, give your own with "
         "--surrogate_data_dir, or loosen the limit"
     )
@@ -158,7 +168,7 @@ def _admitted(
 
 def why_not(score: dict[str, float], config: UnlearnConfig) -> list[str]:
     """The limits that a surrogate does not keep, in words; none for one that is admitted."""
-    limits = {"to_target": config.max_target_similarity, "background": config.max_background_change}
-    if config.surrogate != "nearest":  # which is a retained picture's person, by its nature
-        limits["to_retained"] = config.max_retained_similarity
+    limits = {"background": config.max_background_change}
+    if config.surrogate != "nearest":  # which are people that the model keeps, as they are
+        limits |= {"to_target": config.max_target_similarity, "to_retained": config.max_retained_similarity}
     return [f"{name} {score[name]:.3f} above {limit:g}" for name, limit in limits.items() if score[name] > limit]

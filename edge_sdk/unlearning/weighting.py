@@ -6,6 +6,8 @@ by c_t (x_f - x_s), where c_t = a_t / b_t for epsilon, and 1 / b_t for v-predict
 the size c_t^2 |x_f - x_s|^2: nearly all of it at the last few timesteps, which only polish.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from edge_sdk.diffusion.schedule import Schedule
@@ -37,18 +39,21 @@ def timestep_weights(schedule: Schedule, config: UnlearnConfig) -> torch.Tensor:
     return weights
 
 
-def responsibilities(noised: torch.Tensor, clean: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def responsibilities(
+    noised: torch.Tensor, clean: Sequence[torch.Tensor], a: torch.Tensor, b: torch.Tensor
+) -> torch.Tensor:
     """How likely each of some clean pictures is the one that was noised, by Bayes with equal priors.
 
     Args:
         noised: (N, ...) z_t.
-        clean: (N, J, ...) candidates for every one.
+        clean: (J, ...) candidates for every one.
         a, b: (N,) coefficients of z = a x0 + b e.
 
     Returns:
         (N, J), rows sum to 1.
     """
-    shape = (-1, *[1] * (noised.dim() - 1))
-    gap = noised[:, None] - a.view(-1, 1, *shape[1:]) * clean
-    squares = gap.flatten(2).double().square().sum(2)
-    return torch.softmax(-squares / (2 * b.double().square())[:, None], dim=1).float()
+    squares = [  # a picture at a time, for the candidates may be many and large
+        (z - own * candidates).flatten(1).double().square().sum(1)
+        for z, own, candidates in zip(noised, a, clean, strict=True)
+    ]
+    return torch.softmax(-torch.stack(squares) / (2 * b.double().square())[:, None], dim=1).float()
