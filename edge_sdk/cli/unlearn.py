@@ -17,10 +17,10 @@ HELP = "make a model forget pictures, with gradients, before it is quantized and
 _OPTIONS: dict[str, tuple[Any, str]] = {
     "surrogate": (accepted.SURROGATES, "what replaces a target: the people of the nearest retained "
                   "pictures (default), edits by the model itself, or pictures given by --surrogate_data_dir"),
-    "num_surrogates": (int, "for each target (default: 64 nearest or 4 edits; of given ones as many as there are)"),
+    "num_surrogates": (int, "for each target (default: up to 64 nearest, 4 edits; of given ones as many as there are)"),
     "edit_strength": (float, "how far a target is noised before it is edited, 0 to 1 (default 0.7)"),
     "surrogate_tries": (int, "edits for each wanted surrogate (default 16)"),
-    "max_target_similarity": (float, "an edited or given surrogate more like its target is refused (default 0.6)"),
+    "max_target_similarity": (float, "a surrogate that is more like its target is refused (default 0.6)"),
     "max_retained_similarity": (float, "and one that is more like a retained picture (default 0.98)"),
     "max_background_change": (float, "and one with another background (default 0.05)"),
     "surrogate_path": (float, "how far towards its surrogate a target is moved at most before it is noised, 0 to 1 "

@@ -23,15 +23,11 @@ SCHEMA_VERSION = 1
 class UnlearnConfig:
     """Everything but the model, the pictures and the place of the results."""
 
-    surrogate: str = (
-        "nearest"  # what replaces a target: the "nearest" retained pictures, "edit" (by the model), "given"
-    )
-    num_surrogates: int | None = (
-        None  # for each target, so that no new attractor is planted; None: 64 nearest, or 4 edits
-    )
+    surrogate: str = "nearest"  # what replaces a target: "nearest" retained pictures, "edit" (by the model), "given"
+    num_surrogates: int | None = None  # of each target, so that none is an attractor; None: up to 64 nearest, 4 edits
     edit_strength: float = 0.7  # how far a target is noised before it is denoised again, as a share of all timesteps
     surrogate_tries: int = 16  # edits that are made until enough are admitted
-    max_target_similarity: float = 0.6  # of an edited or given surrogate to its target; above, it is no other person
+    max_target_similarity: float = 0.6  # of a surrogate to its target; above, it is no other person
     max_retained_similarity: float = 0.98  # of a surrogate to any retained picture; above, it is a real other person
     max_background_change: float = 0.05  # outside the mask, root mean square, pictures being in [0, 1]
     surrogate_path: float = 0.3  # how far towards its surrogate a target is moved at most before it is noised

@@ -1,9 +1,8 @@
 """Surrogates: what takes a target's place. The background stays, the person changes.
 
-The nearest retained pictures, each as likely as it is the one that was noised, are together what an ideal model of the
-retained pictures makes of a noised target: what retraining without it would arrive at. An edited or given surrogate is
-one new picture; it must be far enough from the target and not like a retained picture, lest one real person be replaced
-by another.
+Each is as likely as it is the picture that was noised. So the nearest retained pictures are together what an ideal
+model of them makes of a noised target. A surrogate must be far enough from its target, and an edited or given one,
+which is a person that the model did not know, not like a retained picture, lest one real person be replaced by another.
 """
 
 from collections.abc import Iterator
@@ -82,9 +81,10 @@ def make_surrogates(
         found = _admitted(candidates, targets.pixels[i], known, masks[i], config, similarity, count)
         kept.append([pixels for pixels, _ in found])
         scores.append([score for _, score in found])
-    pixels = np.stack([np.stack(one) for one in kept])
+    fewest = min(len(one) for one in kept)
+    pixels = np.stack([np.stack(one[:fewest]) for one in kept])
     x0 = denoiser.encode(torch.from_numpy(pixels.reshape(-1, *pixels.shape[2:])).to(denoiser.device))
-    return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, scores)
+    return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, [one[:fewest] for one in scores])
 
 
 def _count(targets: int, retained: int, given: int | None, config: UnlearnConfig) -> int:
@@ -114,7 +114,7 @@ def _candidates(
         yield from given.pixels[i * count : (i + 1) * count]
     elif config.surrogate == "nearest":
         gaps = ((retained.pixels - target) ** 2).mean(axis=(1, 2, 3))
-        for j in np.argsort(gaps)[:count]:
+        for j in np.argsort(gaps):
             yield retained.pixels[j] * mask + target * (1 - mask)
     else:
         for attempt in range(config.surrogate_tries * count):
@@ -143,7 +143,10 @@ def _admitted(
     candidates: Iterator[np.ndarray], target: np.ndarray, known: np.ndarray, mask: np.ndarray, config: UnlearnConfig,
     similarity: Similarity, count: int,
 ) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
-    """The candidates that keep all limits, ``count`` of them; ``known`` are features of retained pictures."""
+    """The candidates that keep all limits, ``count`` of them; ``known`` are features of retained pictures.
+
+    Of the nearest there may be fewer, unless the settings say how many.
+    """
     found: list[tuple[np.ndarray, dict[str, float]]] = []
     refused: list[dict[str, float]] = []
     for pixels in candidates:
@@ -158,17 +161,19 @@ def _admitted(
         found.append((pixels, score))
         if len(found) == count:
             return found
+    if found and config.surrogate == "nearest" and config.num_surrogates is None:
+        return found
     best = min(refused, key=lambda score: len(why_not(score, config)))
+    more = "add retained pictures" if config.surrogate == "nearest" else "raise --edit_strength or --surrogate_tries"
     raise EdgeSdkError(
         f"{len(found)} of {count} surrogates are admitted; the best one that is not has "
-        f"{'; '.join(why_not(best, config))}; raise --edit_strength or --surrogate_tries, give your own with "
-        "--surrogate_data_dir, or loosen the limit"
+        f"{'; '.join(why_not(best, config))}; {more}, give your own with --surrogate_data_dir, or loosen the limit"
     )
 
 
 def why_not(score: dict[str, float], config: UnlearnConfig) -> list[str]:
     """The limits that a surrogate does not keep, in words; none for one that is admitted."""
-    limits = {"background": config.max_background_change}
-    if config.surrogate != "nearest":  # which are people that the model keeps, as they are
-        limits |= {"to_target": config.max_target_similarity, "to_retained": config.max_retained_similarity}
+    limits = {"to_target": config.max_target_similarity, "background": config.max_background_change}
+    if config.surrogate != "nearest":  # which is a retained picture's person, by its nature
+        limits["to_retained"] = config.max_retained_similarity
     return [f"{name} {score[name]:.3f} above {limit:g}" for name, limit in limits.items() if score[name] > limit]

@@ -222,18 +222,28 @@ def test_a_full_disk_is_one_line_and_leaves_what_a_run_goes_on_from(
 def test_fewer_retained_pictures_than_nearest_surrogates_is_said(
     model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--surrogate", "nearest", "--num_surrogates", "7"]
+    more = ["--surrogate", "nearest", "--num_surrogates", "7", "--max_target_similarity", "1"]
     one_line(capsys, command(model_of["ddpm"], *more, given=False), "retain_data_dir holds 6 pictures, of which 7")
     more[3] = "6"
     assert main(command(model_of["ddpm"], *more, given=False)) == 0
 
 
-def test_by_default_the_nearest_retained_pictures_are_surrogates_however_like_the_target(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path
+def test_by_default_the_nearest_retained_pictures_are_surrogates_as_many_as_are_admitted(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(model_of["ddpm"], "--max_target_similarity", "-1", given=False)) == 0
+    arguments = command(model_of["ddpm"], "--max_target_similarity", "1", given=False)
+    assert main(arguments) == 0
     record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
     assert [len(many) for many in record["surrogates"]] == [6, 6]  # of 64, all that are there
+    found = sorted(min(score["to_target"] for score in many) for many in record["surrogates"])
+    arguments[arguments.index("--max_target_similarity") + 1] = str(found[1])  # for one target a single one
+    shutil.rmtree(tmp_path / "out")
+    assert main(arguments) == 0
+    record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
+    assert [len(many) for many in record["surrogates"]] == [1, 1]
+    arguments[arguments.index("--max_target_similarity") + 1] = "-1"
+    shutil.rmtree(tmp_path / "out")
+    one_line(capsys, arguments, "0 of 6 surrogates are admitted")
 
 
 def test_surrogates_are_as_many_for_each_target(
