@@ -36,7 +36,7 @@ def run(
     runner: Unlearner = Unlearner(losses) if method == OURS else Stepper(losses, RULES[method], case.caption)
     for _ in range(config.max_train_steps):
         runner.step()
-    repaired = replace(base, call=runner.trainable.frozen())
+    repaired = replace(base, call=runner.trainable.frozen("none"))
     with torch.no_grad():
         row = ruler(repaired)
         if method == OURS:
