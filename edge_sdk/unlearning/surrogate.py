@@ -22,7 +22,7 @@ from edge_sdk.unlearning.sampling import STEPS, add_noise, denoise
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.zo.noise import Stream, normals
 
-COUNTS = {"nearest": 64, "edit": 4}  # surrogates of each target, where the settings do not say and so many are there
+NEAREST, EDITS = 64, 4  # surrogates of each target where the settings do not say how many; of the nearest at most
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,14 @@ def _count(targets: int, retained: int, given: int | None, config: UnlearnConfig
                 "of the targets' names"
             )
         return given // targets
-    if config.surrogate == "nearest" and retained < (config.num_surrogates or 1):
+    if config.surrogate == "edit":
+        return config.num_surrogates or EDITS
+    if retained < (config.num_surrogates or 1):
         raise EdgeSdkError(
             f"retain_data_dir holds {retained} pictures, of which {config.num_surrogates} surrogates are to be made "
             "for each target; add pictures, or lower --num_surrogates"
         )
-    return config.num_surrogates or min(COUNTS[config.surrogate], retained)
+    return config.num_surrogates or min(NEAREST, retained)
 
 
 def _candidates(
