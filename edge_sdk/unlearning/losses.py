@@ -53,14 +53,18 @@ class Losses:
 
     Attributes:
         neighbours: (N, J) int64, the retained pictures nearest each target.
-        teacher: what the denoiser is held to with ``retention`` "teacher"; the base model.
+        teacher: what the denoiser is held to with ``retention`` "teacher"; the base model, rounded as in training, so
+            that nothing is learned but forgetting.
     """
 
     def __init__(
         self, denoiser: Denoiser, targets: torch.Tensor, surrogates: torch.Tensor, retained: torch.Tensor,
         config: UnlearnConfig,
     ) -> None:  # fmt: skip
-        self.denoiser, self.config, self.teacher = denoiser, config, denoiser.module
+        self.denoiser, self.config = denoiser, config
+        self.teacher: Call = denoiser.module
+        if config.quantization_aware != "none":
+            self.teacher = Trainable(denoiser.module, rounded_as=config.quantization_aware).frozen()
         self.targets, self.surrogates, self.retained = targets, surrogates, retained
         self.condition = denoiser.condition(config.prompt)
         device = targets.device

@@ -65,6 +65,16 @@ def test_the_base_model_as_a_teacher_costs_nothing_before_training(
     assert float(data.retain(data.denoiser.module, drawn(data.denoiser, 6)).min()) > 0
 
 
+@pytest.mark.parametrize("rounded_as", ["int8", "int4"])
+def test_training_through_rounding_begins_where_the_rounded_base_model_is(
+    model_of: dict[str, Path], pictures: dict[str, Path], rounded_as: str
+) -> None:
+    run = Unlearner(losses_of(model_of["ddpm"], pictures, quantization_aware=rounded_as))
+    found = run.losses.retain(run.trainable, run.draws(0, True))
+    assert found.max() == 0
+    assert run.losses.retain(run.losses.denoiser.module, run.draws(0, True)).min() > 0
+
+
 def test_several_surrogates_answer_as_their_likely_mean(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
     one = losses_of(model_of["ddpm"], pictures, timestep_weight="uniform", surrogate_path=0.0)
     twice = one.surrogates.repeat(1, 2, 1, 1, 1)
