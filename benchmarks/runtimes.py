@@ -68,8 +68,7 @@ def main() -> None:
         }
         print(f"{weights}: {results[weights]}", flush=True)
     command = "python -m benchmarks.runtimes"
-    write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(),
-                        "results": results})  # fmt: skip
+    write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": results})
     rows = [
         [weights, name, f"{r['loss_initial']:.4f}", f"{r['loss_final']:.4f}", f"{r['seconds']:.0f}"]
         for weights, runs in results.items()

@@ -92,7 +92,8 @@ class PersonalizeConfig:
         if unknown := sorted(set(given) - own - zo_names):
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(own | zo_names))}")
         if given.get("max_train_steps") == "auto":
-            given = {k: v for k, v in given.items() if k != "max_train_steps"} | {"stop_when_flat": True}
+            del given["max_train_steps"]
+            given["stop_when_flat"] = True
         zo_options = {k: v for k, v in given.items() if k in zo_names}
         return cls(**{k: v for k, v in given.items() if k in own}, zo_options=zo_options)
 

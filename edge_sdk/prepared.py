@@ -154,9 +154,8 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
     """
     if zo.optimizer != "gauss_newton":
         return None
-    searched = max(zo.zo_samples, zo.zo_directions)
     try:
-        return directions(principal_directions(searched), zo.zo_samples, num_vectors)
+        return directions(principal_directions(zo.searched), zo.zo_samples, num_vectors)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
 

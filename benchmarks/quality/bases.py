@@ -27,7 +27,7 @@ def nearest(words: int) -> Basis:
     def basis(bench: "Bench", count: int) -> np.ndarray:
         table = np.concatenate(list(bench.objective.text.rows_of_table()))
         chosen = table[np.argsort(np.linalg.norm(table - bench.initial, axis=1))[:words]]
-        return principal_directions([chosen], count)[:count] * (chosen.std(axis=0).mean() / bench.std)
+        return principal_directions([chosen], count) * (chosen.std(axis=0).mean() / bench.std)
 
     return basis
 

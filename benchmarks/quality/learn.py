@@ -85,7 +85,7 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
     zo = zo or config.zo(bench.std, bench.width)
     basis = None
     if zo.optimizer == "gauss_newton":
-        basis = directions(config.basis(bench, max(zo.zo_samples, zo.zo_directions)), zo.zo_samples, 1)
+        basis = directions(config.basis(bench, zo.searched), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
 

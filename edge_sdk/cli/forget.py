@@ -43,7 +43,7 @@ def forget(args: argparse.Namespace) -> int:
         try:
             record = unlearn(
                 Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
-                resume, notify=progress.say, progress=shown_by(progress, config), stop=stop,
+                resume, notify=progress.say, progress=shown_by(progress, config.max_train_steps), stop=stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()

@@ -8,7 +8,6 @@ from edge_sdk.unlearning import choices as accepted
 
 if TYPE_CHECKING:
     from edge_sdk.cli.common import Progress
-    from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.loop import UnlearnStep
 
 HELP = "make a model forget pictures, with gradients, before it is quantized and shipped"
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             record = unlearn(
                 sources, args.output_dir, config, resume, args.dry_run, args.patch_only, progress.say,
-                shown_by(progress, config), stop,
+                shown_by(progress, config.max_train_steps), stop,
             )  # fmt: skip
         except Cancelled as cancelled:
             progress.close()
@@ -121,9 +120,8 @@ def goes_on(given: str | None) -> bool:
     return given is not None
 
 
-def shown_by(progress: "Progress", config: "UnlearnConfig") -> "Callable[[UnlearnStep], None]":
-    """What shows a step on the progress bar."""
-    steps = config.max_train_steps
+def shown_by(progress: "Progress", steps: int) -> "Callable[[UnlearnStep], None]":
+    """What shows a step of so many on the progress bar."""
 
     def show(step: "UnlearnStep") -> None:
         losses = f"surrogate loss {step.forget_loss:.4f}  retain loss {step.retain_loss:.4f}"

@@ -82,6 +82,11 @@ class UnlearnConfig:
             raise EdgeSdkError(f"unknown option {unknown[0]!r}; known are {', '.join(sorted(known))}")
         return cls(**{name: value for name, value in options.items() if value is not None})
 
+    @property
+    def has_rounded_teacher(self) -> bool:
+        """Whether retained pictures are held to a rounded copy of the base model."""
+        return self.retention == "teacher" and self.quantization_aware != "none"
+
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "timestep_window": list(self.timestep_window)}
 

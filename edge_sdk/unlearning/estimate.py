@@ -18,7 +18,7 @@ SD3_TOKENS = 77 + T5_TOKENS  # of CLIP and T5
 class Estimate:
     """Memory of training in MB, text encoders and VAE, which are used and freed before, left out."""
 
-    weights: float
+    weights: float  # of the base model, and of its rounded copy where that is the teacher
     trained: float  # the copy that is trained, two gradients, Adam's moments
     activations: float  # kept for one backward pass of the larger batch
 
@@ -54,7 +54,8 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     saved = _saved_bytes(module, shape, batch)
     if config.lora_rank or config.quantization_aware != "none":
         saved += FLOAT * weights  # the weights that are computed from what is trained
-    return Estimate(FLOAT * weights / 1e6, FLOAT * trained * (3 + moments) / 1e6, saved / 1e6)
+    held = weights * (2 if config.has_rounded_teacher else 1)
+    return Estimate(FLOAT * held / 1e6, FLOAT * trained * (3 + moments) / 1e6, saved / 1e6)
 
 
 class _Attention(torch.autograd.Function):

@@ -63,7 +63,7 @@ class Losses:
     ) -> None:  # fmt: skip
         self.denoiser, self.config = denoiser, config
         self.teacher: Call = denoiser.module
-        if config.quantization_aware != "none":
+        if config.has_rounded_teacher:
             self.teacher = Trainable(denoiser.module, rounded_as=config.quantization_aware).frozen()
         self.targets, self.surrogates, self.retained = targets, surrogates, retained
         self.condition = denoiser.condition(config.prompt)

@@ -83,6 +83,11 @@ class ZoConfig:
             return rows + self.train_batch_size
         return 2 * rows
 
+    @property
+    def searched(self) -> int:
+        """Gauss-Newton's directions for each vector, from which a step takes ``zo_samples``."""
+        return max(self.zo_samples, self.zo_directions)
+
     def without_effect(self, names: Collection[str]) -> list[str]:
         """Those of some settings that this optimizer does not look at, sorted."""
         return sorted(set(names) & (OF_ADAM if self.optimizer == "gauss_newton" else OF_GAUSS_NEWTON))

@@ -1,6 +1,7 @@
 """What is trained: the base untouched, adapters that peft reads, weights rounded as a checkpoint rounds them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,6 @@ def test_the_memory_estimate_is_near_what_training_takes(ddpm_folder: Path, rank
     assert 1 <= found.activations / (sum(kept.values()) / 1e6) < 1.7  # shapes alone do not show what attention saves
     weights = sum(p.numel() for p in denoiser.module.parameters()) * 4 / 1e6
     assert found.weights == pytest.approx(weights) and found.trained > (0.1 if rank else 6) * weights
+    aware = replace(config, quantization_aware="int8")
+    found = estimate(json.loads((ddpm_folder / "unet" / "config.json").read_text()), denoiser.shape, aware)
+    assert found.weights == pytest.approx(2 * weights)  # the teacher is rounded
