@@ -26,7 +26,7 @@ class Stepper(Unlearner):
     def __init__(self, losses: Losses, rule: Rule, caption: str = "") -> None:
         plain = replace(
             losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform",
-            surrogate_path=0.0, retention="data", neighbour_share=0.0,
+            surrogate_path=0.0, retention="data", neighbour_share=0.0, metric="euclidean",
         )  # fmt: skip
         super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, plain))
         self.caption, self._rule = caption, rule

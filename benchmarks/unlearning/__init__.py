@@ -9,7 +9,7 @@ from pathlib import Path
 
 STRENGTHS = {
     "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.5), "SISS": (0.05, 0.3), "EraseDiff": (0.0005,),
-    "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (0.7, 1.4),
+    "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (1.3, 2.6),
 }  # fmt: skip
 
 

@@ -70,6 +70,39 @@ def comparison(record: dict[str, Any], ours: str) -> str:
     return markdown(head, lines) + f"\n\nBefore unlearning: {start:.3f}. Mean [95 % interval over targets]."
 
 
+COSTS = {
+    "target similarity": "target_similarity", "drift": "drift", "its 95 % quantile": "worst_drift",
+    "KID of samples, pixels": "kernel_distance", "neighbours' drift": "neighbour_drift",
+    "person in unseen views": "person_in_unseen", "rise of held-out loss": "kept_rise",
+    "distance to the reference": "distance_to_reference",
+}  # fmt: skip
+ROUNDED = {"at int8": "target_similarity_int8", "at int4": "target_similarity_int4"}
+
+
+def costs(record: dict[str, Any]) -> str:
+    """Markdown: means of everything over targets and seeds, by method and strength; what rounding does, its largest."""
+    rows = Rows(record)
+    head = {title: key for title, key in COSTS.items() if any(key in r for r in rows.all)}
+    known = {title: key for title, key in ROUNDED.items() if any(key in r for r in rows.all)}
+    lines = []
+    for method, strength in dict.fromkeys((r["method"], r["strength"]) for r in rows.all):
+        own = [r for r in rows.all if (r["method"], r["strength"]) == (method, strength)]
+        cells = [method, f"{strength:g}", str(len(own))]
+        cells += [f"{np.mean([r[key] for r in own]):.4f}" if key in own[0] else "" for key in head.values()]
+        for key in known.values():
+            changes = [r[key] - r["target_similarity"] for r in own if key in r]
+            cells.append(f"{np.mean(changes):+.3f}, at most {max(map(abs, changes)):.3f}" if changes else "")
+        lines.append(cells)
+    before = list(rows.base.values())
+    cells = ["before", "", str(len(before))]
+    cells += [f"{np.mean([b[key] for b in before]):.4f}" if key in before[0] else "" for key in head.values()]
+    spread = np.mean([b["neighbour_spread"] for b in before])
+    return (
+        markdown(["method", "strength", "runs", *head, *known], [[*cells, *([""] * len(known))], *lines])
+        + f"\n\nThe base's own reconstructions of a neighbour differ by {spread:.3f} from noise to noise."
+    )
+
+
 def plot(record: dict[str, Any], path: Path) -> None:
     """Forgetting against drift: every run's points, and each method's lower edge in the mean over targets."""
     plt, rows = pyplot(), Rows(record)

@@ -50,7 +50,7 @@ def measured() -> dict[str, Any]:
     """The DDPM: what two steps add to a process that has it loaded."""
     if not FACES.is_dir():
         raise EdgeSdkError(f"no folder {FACES}; make it with python -m benchmarks.unlearning.ddpm")
-    config = UnlearnConfig(forget_batch=BATCH, retain_batch=BATCH)
+    config = UnlearnConfig(forget_batch=BATCH, retain_batch=BATCH, micro_batch=BATCH)
     denoiser = load_denoiser(str(FACES))
     need = estimate(denoiser.place.config, denoiser.shape, config)
     pixels = torch.from_numpy(views(1, 0)[0])

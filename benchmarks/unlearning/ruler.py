@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.pocket.classifier import Classifier, load_classifier
+from benchmarks.report import interval
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.faces import NUM_PEOPLE, people
 from edge_sdk.unlearning import measure
@@ -46,7 +47,8 @@ class Ruler:
         self.samples = measure.samples(base, SAMPLES, steps=STEPS)
         self.near = self._half(base, case.neighbours)
         self._others = picked(self.samples) != case.person
-        self._losses = measure.loss_by_timestep(base, self._kept)
+        self._bins, self._losses = measure.denoising_losses(base, self._kept)
+        self._before = measure.by_bin(self._bins, self._losses)
         self._wanted = None if reference is None else self._rebuilt(reference)
 
     @functools.cached_property
@@ -57,7 +59,7 @@ class Ruler:
             for one in self.near.reshape(len(self.case.neighbours), NOISES, *self.near.shape[1:])
             for i in range(NOISES) for j in range(i)
         ]  # fmt: skip
-        return {**self(self.base), "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._losses.mean())}
+        return {**self(self.base), "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean())}
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """One row of figures."""
@@ -65,7 +67,8 @@ class Ruler:
         own = measure.similarities(self.similarity, found, self.case.target.pixels)[0]
         drawn = measure.samples(model, SAMPLES, steps=STEPS)
         moved = measure.drift(self.similarity, self.samples, drawn)[self._others]
-        losses = measure.loss_by_timestep(model, self._kept)
+        each = measure.denoising_losses(model, self._kept)[1]
+        losses, rise = measure.by_bin(self._bins, each), interval(each, self._losses)
         row = {
             "target_similarity": float(own.mean()), "by_timestep": own.mean(axis=1).tolist(),
             "person_in_samples": float((picked(drawn) == self.case.person).mean()),
@@ -73,7 +76,8 @@ class Ruler:
             "kernel_distance": measure.kernel_distance(*map(self.similarity.features, (self.samples, drawn))),
             "neighbour_drift": float(measure.drift(self.similarity, self.near, self._half(model, self.case.neighbours))
                                      .mean()),
-            "kept_rise": float(losses.sum() / self._losses.sum() - 1), "kept_by_bin": losses.tolist(),
+            "kept_rise": float(losses.sum() / self._before.sum() - 1), "kept_by_bin": losses.tolist(),
+            "kept_rise_interval": [rise["low"] - 1, rise["high"] - 1],
         }  # fmt: skip
         if len(self.case.unseen):
             seen = picked(self._half(model, self.case.unseen))

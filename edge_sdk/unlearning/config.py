@@ -8,6 +8,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.choices import (
     AWARENESS,
     LR_SCHEDULERS,
+    METRICS,
     RETENTIONS,
     SCOPES,
     SPACES,
@@ -27,7 +28,7 @@ class UnlearnConfig:
     num_surrogates: int | None = None  # of each target, so that none is an attractor; None: up to 64 nearest, 4 edits
     edit_strength: float = 0.7  # how far a target is noised before it is denoised again, as a share of all timesteps
     surrogate_tries: int = 16  # edits that are made until enough are admitted
-    max_target_similarity: float = 0.6  # of a surrogate to its target; above, it is no other person
+    max_target_similarity: float = 0.75  # of a surrogate to its target; above, it is no other person
     max_retained_similarity: float = 0.98  # of a surrogate to any retained picture; above, it is a real other person
     max_background_change: float = 0.05  # outside the mask, root mean square, pictures being in [0, 1]
     surrogate_path: float = 0.3  # how far towards its surrogate a target is moved at most before it is noised
@@ -39,11 +40,13 @@ class UnlearnConfig:
     surgery: str = "one_sided"  # "none", "one_sided" (retention has priority) or "symmetric"
     surgery_scope: str = "global"  # projected over all weights together ("global") or "tensor" by tensor
     surgery_space: str = "update"  # what is projected: the "gradient", it "preconditioned" by Adam, or Adam's "update"
+    metric: str = "retained"  # a step is as long as what it does to retained pictures, or "euclidean"
+    metric_damping: float = 0.1  # share of Euclidean length in that ("retained" only)
     retention: str = "teacher"  # what retained pictures are held to: the base model, or their own noise ("data")
-    unlearn_weight: float = 1.0  # of the surrogate loss beside the retain loss
+    unlearn_weight: float = 1.5  # of the surrogate loss beside the retain loss
     quantization_aware: str = "none"  # compute with weights rounded as "int8" or "int4" would be
     lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
-    learning_rate: float = 5e-5
+    learning_rate: float = 3e-4
     lr_scheduler: str = "linear"  # the learning rate falls to 0 over the run, or is "constant"
     lr_warmup_steps: int = 5  # over which it rises first
     adam_beta1: float = 0.5  # retention answers drift the sooner, the less it remembers
@@ -52,7 +55,8 @@ class UnlearnConfig:
     max_grad_norm: float = 1.0  # of each of the two gradients; 0: no limit
     max_train_steps: int = 100
     forget_batch: int = 8  # noised copies of the targets a step
-    retain_batch: int = 32  # retained pictures a step
+    retain_batch: int = 96  # retained pictures a step
+    micro_batch: int = 32  # pictures computed at once; gradients of larger batches are summed
     prompt: str = ""  # what a conditional model is told, the same for targets and retained pictures
     resolution: int | None = None  # side in pixels; None: the model's own
     checkpointing_steps: int = 50
@@ -94,14 +98,15 @@ class UnlearnConfig:
 _CHOICES = {
     "surrogate": SURROGATES, "timestep_weight": TIMESTEP_WEIGHTS, "surgery": SURGERIES, "surgery_scope": SCOPES,
     "surgery_space": SPACES, "retention": RETENTIONS, "quantization_aware": AWARENESS, "device": DEVICES,
-    "lr_scheduler": LR_SCHEDULERS,
+    "lr_scheduler": LR_SCHEDULERS, "metric": METRICS,
 }  # fmt: skip
 _RANGES = {
     "num_surrogates": (1, 64), "edit_strength": (0.05, 1.0), "surrogate_tries": (1, 1024),
     "max_target_similarity": (-1.0, 1.0), "max_retained_similarity": (-1.0, 1.0), "max_background_change": (0.0, 2.0),
     "surrogate_path": (0.0, 1.0), "snr_gamma": (1e-6, 1e6), "lr_warmup_steps": (0, 10**6),
-    "neighbours": (1, 4096), "unlearn_weight": (0.0, 1e6), "lora_rank": (0, 1024), "learning_rate": (1e-12, 10.0),
+    "neighbours": (1, 4096), "unlearn_weight": (0.0, 1e6), "lora_rank": (0, 1024), "metric_damping": (1e-6, 1e6),
+    "learning_rate": (1e-12, 10.0),
     "adam_beta1": (0.0, 0.9999), "adam_beta2": (0.0, 0.99999), "adam_eps": (1e-20, 1.0), "max_grad_norm": (0.0, 1e9),
-    "max_train_steps": (1, 10**7), "forget_batch": (1, 4096), "retain_batch": (1, 4096),
+    "max_train_steps": (1, 10**7), "forget_batch": (1, 4096), "retain_batch": (1, 4096), "micro_batch": (1, 4096),
     "neighbour_share": (0.0, 1.0), "checkpointing_steps": (1, 10**9), "seed": (0, 2**64 - 1),
 }  # fmt: skip

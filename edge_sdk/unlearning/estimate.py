@@ -9,6 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import T5_TOKENS
+from edge_sdk.unlearning.metric import block_sizes
+from edge_sdk.unlearning.trainable import TARGETS
 
 FLOAT = 4  # bytes
 SD3_TOKENS = 77 + T5_TOKENS  # of CLIP and T5
@@ -20,16 +22,17 @@ class Estimate:
 
     weights: float  # of the base model, and of its rounded copy where that is the teacher
     trained: float  # the copy that is trained, two gradients, Adam's moments
-    activations: float  # kept for one backward pass of the larger batch
+    metric: float  # of steps, a matrix over each layer's inputs
+    activations: float  # kept for one backward pass
 
     @property
     def total(self) -> float:
-        return self.weights + self.trained + self.activations
+        return self.weights + self.trained + self.metric + self.activations
 
     def __str__(self) -> str:
         return (
             f"at least {self.total:.0f} MB: {self.weights:.0f} of weights, {self.trained:.0f} of what is trained, its "
-            f"gradients and Adam, {self.activations:.0f} of activations"
+            f"gradients and Adam, {self.metric:.0f} of the metric, {self.activations:.0f} of activations"
         )
 
 
@@ -45,17 +48,19 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     with torch.device("meta"):
         module = kind.from_config(denoiser_config).eval()
     weights = sum(p.numel() for p in module.parameters())
+    layers = [m for m in module.modules() if isinstance(m, TARGETS)]
+    inputs = [prod(m.weight.shape[1:]) for m in layers]
     trained = weights
     if config.lora_rank:
-        layers = [m for m in module.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
-        trained = sum(config.lora_rank * (m.weight.shape[0] + prod(m.weight.shape[1:])) for m in layers)
+        trained = sum(config.lora_rank * (m.weight.shape[0] + k) for m, k in zip(layers, inputs, strict=True))
+    metric = sum(k * k for m in layers for k in block_sizes(m)) if config.metric == "retained" else 0
     moments = 4 if config.surgery_space == "update" and config.surgery != "none" else 2
-    batch = max(config.forget_batch, config.retain_batch)
+    batch = min(config.micro_batch, max(config.forget_batch, config.retain_batch))
     saved = _saved_bytes(module, shape, batch)
     if config.lora_rank or config.quantization_aware != "none":
         saved += FLOAT * weights  # the weights that are computed from what is trained
     held = weights * (2 if config.has_rounded_teacher else 1)
-    return Estimate(FLOAT * held / 1e6, FLOAT * trained * (3 + moments) / 1e6, saved / 1e6)
+    return Estimate(FLOAT * held / 1e6, FLOAT * trained * (3 + moments) / 1e6, FLOAT * metric / 1e6, saved / 1e6)
 
 
 class _Attention(torch.autograd.Function):

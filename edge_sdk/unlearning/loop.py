@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
 from edge_sdk.unlearning.losses import Draws, Losses, trainable_of
+from edge_sdk.unlearning.metric import Metric, retained_metric
 from edge_sdk.unlearning.optimizer import Surgeon
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
@@ -41,7 +43,10 @@ class Unlearner:
         self.losses, self.config = losses, losses.config
         self.trainable = trainable_of(losses.denoiser, self.config)
         self.parameters = list(self.trainable.parameters.values())
-        self.surgeon = Surgeon(self.parameters, self.config)
+        metric: Metric = list
+        if self.config.metric == "retained":
+            metric = retained_metric(losses, self.trainable, self.config.metric_damping)
+        self.surgeon = Surgeon(self.parameters, self.config, metric)
         self.history: list[UnlearnStep] = []
         self._rows, self._processes = slice(rank, None, processes), processes
 
@@ -72,7 +77,8 @@ class Unlearner:
         retain_loss, retain_gradients = self._gradients(self.losses.retain, retain, self.config.retain_batch)
         applied = self.surgeon.apply(forget_gradients, retain_gradients)
         with torch.no_grad():
-            after = self._sum(self.losses.retain(self.trainable, retain).sum() / self.config.retain_batch)
+            values = [self.losses.retain(self.trainable, some).sum() for some in self._parts(retain)]
+            after = self._sum(torch.stack(values).sum() / self.config.retain_batch)
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
         done = UnlearnStep(
@@ -83,8 +89,18 @@ class Unlearner:
         return done
 
     def _gradients(self, loss, draws: Draws, count: int) -> tuple[torch.Tensor, Tensors]:  # type: ignore[no-untyped-def]
-        value = loss(self.trainable, draws).sum() / count
-        return self._sum(value.detach()), [self._sum(gradient) for gradient in self.gradients(value)]
+        value, gradients = torch.zeros((), device=draws.t.device), [torch.zeros_like(p) for p in self.parameters]
+        for some in self._parts(draws):
+            part = loss(self.trainable, some).sum() / count
+            value = value + part.detach()
+            for total, gradient in zip(gradients, self.gradients(part), strict=True):
+                total += gradient
+        return self._sum(value), [self._sum(gradient) for gradient in gradients]
+
+    def _parts(self, draws: Draws) -> Iterator[Draws]:
+        """What is computed at once."""
+        for start in range(0, len(draws.t), self.config.micro_batch):
+            yield draws[start : start + self.config.micro_batch]
 
     def gradients(self, value: torch.Tensor) -> Tensors:
         """Of a loss, one for each parameter."""

@@ -106,18 +106,25 @@ def _at_most(count: int, of: int, rate: float) -> float:
     return sum(exp(log_term(k)) for k in range(count + 1)) if 0 < rate < 1 else float(rate <= 0)
 
 
-@torch.no_grad()
-def loss_by_timestep(model: Model, losses: Losses, count: int = 256, seed: int = 0) -> np.ndarray:
+def loss_by_timestep(model: Model, losses: Losses) -> np.ndarray:
     """Denoising loss of the retained pictures of ``losses``, mean in each of `BINS` equal ranges of timesteps."""
+    return by_bin(*denoising_losses(model, losses))
+
+
+def by_bin(bins: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.array([values[bins == i].mean() for i in range(BINS)])
+
+
+@torch.no_grad()
+def denoising_losses(model: Model, losses: Losses, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The bin, and the loss, of each of some noised retained pictures of ``losses``: two of (count,)."""
     denoiser = model.denoiser
     timesteps = denoiser.schedule.num_train_timesteps
     draws = Draws.numbered(
         seed, MEASURED, len(losses.retained), timesteps, denoiser.shape, count, device=denoiser.device
     )
     parts = [losses.retain(model.call, draws[i : i + 64]) for i in range(0, count, 64)]
-    bins = (draws.t * BINS // timesteps).cpu().numpy()
-    values = torch.cat(parts).double().cpu().numpy()
-    return np.array([values[bins == i].mean() for i in range(BINS)])
+    return (draws.t * BINS // timesteps).cpu().numpy(), torch.cat(parts).double().cpu().numpy()
 
 
 @torch.no_grad()

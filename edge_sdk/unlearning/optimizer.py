@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
+from edge_sdk.unlearning.metric import Metric
 from edge_sdk.unlearning.surgery import Tensors, agreement, combine, project
 
 
@@ -50,12 +51,15 @@ class Applied:
 class Surgeon:
     """Applies steps to parameters.
 
+    Args:
+        metric: what steps are multiplied by, before surgery where that is in the space of updates.
+
     Attributes:
         directions: one Adam, or for ``surgery_space`` "update" one for each loss, forget first.
     """
 
-    def __init__(self, parameters: Tensors, config: UnlearnConfig) -> None:
-        self.parameters, self._config = list(parameters), config
+    def __init__(self, parameters: Tensors, config: UnlearnConfig, metric: Metric = list) -> None:
+        self.parameters, self._config, self._metric = list(parameters), config, metric
         count = 2 if config.surgery_space == "update" and config.surgery != "none" else 1
         self.directions = [AdamDirection(self.parameters, config) for _ in range(count)]
 
@@ -69,7 +73,7 @@ class Surgeon:
         else:
             scale = self.directions[0].scale(retain) if config.surgery_space == "preconditioned" else None
             weight, kind, scope = config.unlearn_weight, config.surgery, config.surgery_scope
-            direction = self.directions[0](combine(forget, retain, weight, kind, scope, scale))
+            direction = self._metric(self.directions[0](combine(forget, retain, weight, kind, scope, scale)))
         rate = learning_rate(self.directions[0].count, config)
         with torch.no_grad():
             for parameter, step in zip(self.parameters, direction, strict=True):
@@ -80,8 +84,11 @@ class Surgeon:
         """The two Adam steps, the forget step without what goes against the retain gradient."""
         config = self._config
         scales = [adam.scale(g) for adam, g in zip(self.directions, (forget, retain), strict=True)]
-        steps = [adam(g) for adam, g in zip(self.directions, (forget, retain), strict=True)]
-        duals = [[s * g for s, g in zip(s_, g_, strict=True)] for s_, g_ in zip(scales, (forget, retain), strict=True)]
+        steps = [self._metric(adam(g)) for adam, g in zip(self.directions, (forget, retain), strict=True)]
+        duals = [
+            self._metric([s * g for s, g in zip(own, gradients, strict=True)])
+            for own, gradients in zip(scales, (forget, retain), strict=True)
+        ]
         forget_step = project(steps[0], retain, config.surgery_scope, dual=duals[1])
         retain_step = steps[1]
         if config.surgery == "symmetric":

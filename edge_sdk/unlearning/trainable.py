@@ -30,18 +30,19 @@ class Trainable:
         rounded_as: "none", "int8" or "int4".
 
     Attributes:
+        layers: name -> linear layer or convolution, which are rounded and get adapters.
         parameters: name -> leaf tensor; for adapters "LAYER.lora_A" (r, K...) and "LAYER.lora_B" (N, r).
     """
 
     def __init__(self, module: nn.Module, lora_rank: int = 0, rounded_as: str = "none", seed: int = 0) -> None:
         self.module = module.eval().requires_grad_(False)
         self.lora_rank, self.rounded_as = lora_rank, rounded_as
-        self._layers = {
+        self.layers = {
             name: layer
             for name, layer in module.named_modules()
             if isinstance(layer, TARGETS) and getattr(layer, "groups", 1) == 1
         }
-        made = dict(_adapters(self._layers, lora_rank, seed)) if lora_rank else dict(module.named_parameters())
+        made = dict(_adapters(self.layers, lora_rank, seed)) if lora_rank else dict(module.named_parameters())
         self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
         if lora_rank and not self.parameters:
             raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
@@ -75,7 +76,7 @@ class Trainable:
         if not self.lora_rank:
             yield from self.parameters.items()
             return
-        for name, layer in self._layers.items():
+        for name, layer in self.layers.items():
             if f"{name}.lora_A" in self.parameters:
                 a, b = self.parameters[f"{name}.lora_A"], self.parameters[f"{name}.lora_B"]
                 yield f"{name}.weight", layer.weight + (b @ a.flatten(1)).view_as(layer.weight)
@@ -84,7 +85,7 @@ class Trainable:
         weights = dict(self._unrounded())
         if rounded_as == "none":
             return weights
-        for name, layer in self._layers.items():
+        for name, layer in self.layers.items():
             weight = weights.get(f"{name}.weight", layer.weight)
             weights[f"{name}.weight"] = weight + (rounded(weight.detach(), rounded_as) - weight.detach())
         return weights

@@ -121,7 +121,8 @@ def test_a_share_of_retained_draws_are_neighbours_of_a_target(
     model_of: dict[str, Path], pictures: dict[str, Path]
 ) -> None:
     plain, near = (
-        Unlearner(losses_of(model_of["ddpm"], pictures, neighbours=1, neighbour_share=share)) for share in (0.0, 0.25)
+        Unlearner(losses_of(model_of["ddpm"], pictures, neighbours=1, neighbour_share=share, retain_batch=32))
+        for share in (0.0, 0.25)
     )
     wanted, found = plain.draws(3, True), near.draws(3, True)
     chosen = torch.arange(3, 3 + 32) % 4 == 3  # all timesteps have their turn, over steps
@@ -131,3 +132,21 @@ def test_a_share_of_retained_draws_are_neighbours_of_a_target(
     halves = [near.draws(3, True, slice(k, None, 2)).image for k in range(2)]
     assert torch.equal(torch.stack(halves, dim=1).flatten(), found.image)
     assert torch.equal(near.draws(3, False).image, plain.draws(3, False).image)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(
+    model_of: dict[str, Path], pictures: dict[str, Path], micro_batch: int
+) -> None:
+    options = {"forget_batch": 4, "retain_batch": 8, "retention": "data"}
+    found = []
+    for size in (32, micro_batch):
+        run = Unlearner(losses_of(model_of["ddpm"], pictures, micro_batch=size, **options))
+        found.append(
+            [run._gradients(run.losses.forget, run.draws(0, False), 4),
+             run._gradients(run.losses.retain, run.draws(0, True), 8)]
+        )  # fmt: skip
+    for (loss, gradients), (same_loss, same_gradients) in zip(*found, strict=True):
+        torch.testing.assert_close(loss, same_loss)
+        for one, other in zip(gradients, same_gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
