@@ -68,8 +68,8 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
         row, shown = run(base, case, ruler, task.method, strength, config)
         rows.append({"strength": strength, **row})
     if task.seed == 0:
-        keep(f"{task.person} target", np.concatenate([case.target.pixels, ruler.shown(base)]))
-        keep(f"{task.person} {task.name}", shown)
+        keep(task.model, f"{task.person} target", np.concatenate([case.target.pixels, ruler.shown(base)]))
+        keep(task.model, f"{task.person} {task.name}", shown)
     return ruler.base_row, rows
 
 
@@ -115,7 +115,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     say(f"{comparison(record, OURS)}\n\n{costs(record)}", "; ".join(record["commands"]), args.output)
     plot(record, args.output.with_suffix(".png"))
     plot_losses(record, args.output.with_name(f"{args.output.stem}_by_timestep.png"))
-    show(record, PICTURES, args.output.with_name(f"{args.output.stem}_pictures.png"))
+    show(record, PICTURES / args.model.name, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
 def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:

@@ -59,7 +59,11 @@ class Ruler:
             for one in self.near.reshape(len(self.case.neighbours), NOISES, *self.near.shape[1:])
             for i in range(NOISES) for j in range(i)
         ]  # fmt: skip
-        return {**self(self.base), "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean())}
+        loss = interval(self._losses)
+        return {
+            **self(self.base), "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean()),
+            "kept_loss_interval": [loss[end] / loss["mean"] - 1 for end in ("low", "high")],
+        }  # fmt: skip
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """One row of figures."""

@@ -33,7 +33,8 @@ def retained_metric(losses: Losses, trainable: Trainable, damping: float) -> Met
     """
     moments = input_moments(losses, trainable.layers)
     factors: dict[str, Blocks] = {}
-    for layer, blocks in moments.items():
+    while moments:  # which are let go one by one: both together take twice the memory
+        layer, blocks = moments.popitem()
         factors[f"{layer}.weight"] = factors[f"{layer}.lora_A"] = shorteners(blocks, damping)
         if (a := trainable.parameters.get(f"{layer}.lora_A")) is not None:
             own = torch.stack([part @ m @ part.T for part, m in split(a.detach(), blocks)]).sum(0)  # of its inputs A x

@@ -47,11 +47,6 @@ class Trainable:
         if lora_rank and not self.parameters:
             raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
 
-    def base(self, *args: Any, **kwargs: Any) -> Any:
-        """The module as it was, without gradients."""
-        with torch.no_grad():
-            return self.module(*args, **kwargs)
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The module with what is trained in place."""
         return functional_call(self.module, self._computed(self.rounded_as), args, kwargs)

@@ -34,7 +34,7 @@ def test_nothing_changes_before_training_and_the_base_never_does(ddpm_folder: Pa
     torch.testing.assert_close(trainable(z, t).sample, before)
     shaken(trainable)
     assert not torch.allclose(trainable(z, t).sample, before)
-    assert (trainable.base(z, t).sample == before).all()
+    assert (trainable.module(z, t).sample == before).all()
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])
