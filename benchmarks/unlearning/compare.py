@@ -84,22 +84,21 @@ def costs(record: dict[str, Any]) -> str:
     rows = Rows(record)
     head = {title: key for title, key in COSTS.items() if any(key in r for r in rows.all)}
     known = {title: key for title, key in ROUNDED.items() if any(key in r for r in rows.all)}
-    lines = []
-    for method, strength in dict.fromkeys((r["method"], r["strength"]) for r in rows.all):
-        own = [r for r in rows.all if (r["method"], r["strength"]) == (method, strength)]
-        cells = [method, f"{strength:g}", str(len(own))]
+    before, lines = list(rows.base.values()), []
+    groups = {("before", ""): before}
+    for row in rows.all:
+        groups.setdefault((row["method"], f"{row['strength']:g}"), []).append(row)
+    for (method, strength), own in groups.items():
+        cells = [method, strength, str(len(own))]
         cells += [f"{np.mean([r[key] for r in own]):.4f}" if key in own[0] else "" for key in head.values()]
         for key in known.values():
-            changes = [r[key] - r["target_similarity"] for r in own if key in r]
+            changes = [r[key] - r["target_similarity"] for r in own if key in r]  # of ours only
             cells.append(f"{np.mean(changes):+.3f}, at most {max(map(abs, changes)):.3f}" if changes else "")
         lines.append(cells)
-    before = list(rows.base.values())
-    cells = ["before", "", str(len(before))]
-    cells += [f"{np.mean([b[key] for b in before]):.4f}" if key in before[0] else "" for key in head.values()]
     spread = np.mean([b["neighbour_spread"] for b in before])
     low, high = np.mean([b["kept_loss_interval"] for b in before], axis=0)
     return (
-        markdown(["method", "strength", "runs", *head, *known], [[*cells, *([""] * len(known))], *lines])
+        markdown(["method", "strength", "runs", *head, *known], lines)
         + f"\n\nThe base's own reconstructions of a neighbour differ by {spread:.3f} from noise to noise. "
         f"Its held-out loss has a 95 % interval of [{low:+.1%}, {high:+.1%}] over noised pictures."
     )

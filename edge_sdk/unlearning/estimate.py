@@ -49,10 +49,9 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
         module = kind.from_config(denoiser_config).eval()
     weights = sum(p.numel() for p in module.parameters())
     layers = [m for m in module.modules() if isinstance(m, TARGETS)]
-    inputs = [prod(m.weight.shape[1:]) for m in layers]
     trained = weights
     if config.lora_rank:
-        trained = sum(config.lora_rank * (m.weight.shape[0] + k) for m, k in zip(layers, inputs, strict=True))
+        trained = sum(config.lora_rank * (m.weight.shape[0] + prod(m.weight.shape[1:])) for m in layers)
     metric = sum(k * k for m in layers for k in block_sizes(m)) if config.metric == "retained" else 0
     moments = 4 if config.surgery_space == "update" and config.surgery != "none" else 2
     batch = min(config.micro_batch, max(config.forget_batch, config.retain_batch))

@@ -17,8 +17,6 @@ from edge_sdk.unlearning.optimizer import Surgeon
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
 
-HELD_OUT = 2**32 - 64  # numbers of draws from here on are never trained on
-
 
 @dataclass(frozen=True)
 class UnlearnStep:
