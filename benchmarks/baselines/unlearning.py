@@ -10,9 +10,8 @@ from dataclasses import replace
 import torch
 
 from edge_sdk.unlearning.loop import Unlearner
-from edge_sdk.unlearning.losses import Draws, Losses
+from edge_sdk.unlearning.losses import Draws, Losses, Question
 from edge_sdk.unlearning.optimizer import clipped, norm
-from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.surgery import agreement
 
 Gradients = Sequence[torch.Tensor]
@@ -41,20 +40,16 @@ class Stepper(Unlearner):
         gradient = self._rule(self, forget, retain, self._strength)
         self.surgeon.apply(gradient, clipped(gradient, self._limit))
 
-    def denoising(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """The ordinary loss of pictures x0 (N, C, h, w) on draws, (N,)."""
-        z, answer = self.noised(x0, draws), self.losses.answer(x0, draws)
-        return self.losses.error(self.trainable, z, draws.t, answer)
-
-    def noised(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return add_noise(self.losses.denoiser, x0, draws.noise, draws.t)
+    def gradient_of(self, asked: Question) -> Gradients:
+        return self.gradients(self.losses.error(self.trainable, asked).mean())
 
     def retain_gradient(self, draws: Draws) -> Gradients:
         return self.gradients(self.losses.retain(self.trainable, draws).mean())
 
     def target_gradient(self, draws: Draws) -> Gradients:
         """Of the targets' own denoising loss."""
-        return self.gradients(self.denoising(self.losses.targets[draws.image], draws).mean())
+        x0 = self.losses.targets[draws.image]
+        return self.gradient_of(Question(self.losses.noised(x0, draws), draws.t, self.losses.answer(x0, draws)))
 
 
 def added(first: Gradients, second: Gradients, weight: float) -> Gradients:
@@ -88,8 +83,7 @@ def siss(run: Stepper, forget: Draws, retain: Draws, strength: float, mixture: f
     gradients = []
     for x0, weight in zip((kept, gone), weights, strict=True):
         there = replace(retain, noise=(z - a * x0) / b)
-        error = losses.error(run.trainable, z, retain.t, losses.answer(x0, there))
-        gradients.append(run.gradients((weight.float() * error).mean()))
+        gradients.append(run.gradient_of(Question(z, retain.t, losses.answer(x0, there), weight.float())))
     keep, climb = gradients
     return added(keep, climb, -strength * norm(keep) / max(norm(climb), 1e-12))
 
@@ -98,10 +92,10 @@ def erase_diff(run: Stepper, forget: Draws, retain: Draws, strength: float) -> G
     """EraseDiff (Wu et al., 2024, arXiv 2401.05779) in the first-order form of later comparisons: the target's answer
     becomes uniform noise, weighed so that the retain gradient is not worked against."""
     losses, keep = run.losses, run.retain_gradient(retain)
-    z = run.noised(losses.targets[forget.image], forget)
+    z = losses.noised(losses.targets[forget.image], forget)
     generator = torch.Generator().manual_seed(run.count)
     uniform = torch.rand(z.shape, generator=generator).to(z.device)
-    wrong = run.gradients(losses.error(run.trainable, z, forget.t, uniform).mean())
+    wrong = run.gradient_of(Question(z, forget.t, uniform))
     size = norm(wrong)
     along = agreement(keep, wrong) * norm(keep) / max(size, 1e-12)
     return added(keep, wrong, max(0.0, strength - along))
@@ -131,16 +125,13 @@ def retrack(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Grad
 def esd(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradients:
     """ESD (Gandikota et al., 2023, arXiv 2303.07345): told the caption, the denoiser is to answer away from it, as the
     base would be guided by -strength. Its pictures are the noised target's, which is more than ESD is given."""
-    denoiser = run.losses.denoiser
-    z, told, untold = run.noised(run.losses.targets[forget.image], forget), *map(denoiser.condition, (run.caption, ""))
+    losses, base = run.losses, run.losses.denoiser.module
+    told, untold = map(losses.denoiser.condition, (run.caption, ""))
+    z = losses.noised(losses.targets[forget.image], forget)
     with torch.no_grad():
-        answers = []
-        for condition in (told, untold):
-            arguments, named = denoiser.arguments(z, forget.t, condition)
-            answers.append(run.losses.teacher(*arguments, **named)[0])
-    wanted = answers[1] - strength * (answers[0] - answers[1])
-    arguments, named = denoiser.arguments(z, forget.t, told)
-    return run.gradients((run.trainable(*arguments, **named)[0] - wanted).square().mean())
+        by_caption, without = (losses.said(base, z, forget.t, condition) for condition in (told, untold))
+    wanted = without - strength * (by_caption - without)
+    return run.gradients((losses.said(run.trainable, z, forget.t, told) - wanted).square().mean())
 
 
 RULES: dict[str, Rule] = {

@@ -15,7 +15,6 @@ from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 
 OURS = "ours"
-INTEGERS = ("int8", "int4")
 
 
 def run(
@@ -36,10 +35,10 @@ def run(
     runner: Unlearner = Unlearner(losses) if method == OURS else Stepper(losses, RULES[method], case.caption)
     for _ in range(config.max_train_steps):
         runner.step()
-    repaired = replace(base, call=runner.trainable.frozen("none"))
+    repaired = replace(base, call=runner.trainable.frozen())
     with torch.no_grad():
         row = ruler(repaired)
         if method == OURS:
             row["without_rise"] = sum(s.retain_change <= 0 for s in runner.history) / len(runner.history)
-            row |= ruler.rounded(base, {name: runner.trainable.frozen(name) for name in INTEGERS})
+            row |= ruler.in_forms(runner.trainable)
         return row, ruler.shown(repaired)

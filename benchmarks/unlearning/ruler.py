@@ -1,6 +1,7 @@
 """Measures a model that unlearned against its base, on noises that are the same for every model."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from edge_sdk.unlearning.data import Pictures
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.trainable import Trainable
 
 SAMPLES = 128
 STEPS = 10  # of every denoising
+INTEGERS = ("int8", "int4")  # forms of the weights that ship
 HALF, NOISES = (0.5,), 4  # from where, and how often, pictures other than the target are reconstructed
 
 
@@ -44,12 +47,13 @@ class Ruler:
         self.base, self.case, self.similarity, self.reference = base, case, Similarity(), reference
         x0, self._settings = case.target.x0, UnlearnConfig(retention="data", prompt=prompt)
         self._kept = Losses(base.denoiser, x0, x0[:, None], case.kept.x0, self._settings)
-        self.samples = measure.samples(base, SAMPLES, steps=STEPS)
+        self.samples = self._drawn(base)
         self.near = self._half(base, case.neighbours)
         self._others = picked(self.samples) != case.person
         self._bins, self._losses = measure.denoising_losses(base, self._kept)
         self._before = measure.by_bin(self._bins, self._losses)
         self._wanted = None if reference is None else self._rebuilt(reference)
+        self._rounded = {form: self._drawn(model) for form, model in self._forms(Trainable(base.denoiser.module))}
 
     @functools.cached_property
     def base_row(self) -> dict[str, Any]:
@@ -61,7 +65,8 @@ class Ruler:
         ]  # fmt: skip
         loss = interval(self._losses)
         return {
-            **self(self.base), "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean()),
+            **self(self.base), **self.in_forms(Trainable(self.base.denoiser.module)),
+            "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean()),
             "kept_loss_interval": [loss[end] / loss["mean"] - 1 for end in ("low", "high")],
         }  # fmt: skip
 
@@ -69,13 +74,15 @@ class Ruler:
         """One row of figures."""
         found = self._rebuilt(model)
         own = measure.similarities(self.similarity, found, self.case.target.pixels)[0]
-        drawn = measure.samples(model, SAMPLES, steps=STEPS)
+        drawn = self._drawn(model)
         moved = measure.drift(self.similarity, self.samples, drawn)[self._others]
+        hits = int(measure.hits(self.similarity, drawn, self.case.target.pixels[0], self.case.retained.pixels).sum())
         each = measure.denoising_losses(model, self._kept)[1]
         losses, rise = measure.by_bin(self._bins, each), interval(each, self._losses)
         row = {
             "target_similarity": float(own.mean()), "by_timestep": own.mean(axis=1).tolist(),
             "person_in_samples": float((picked(drawn) == self.case.person).mean()),
+            "like_target": [hits, measure.upper_bound(hits, SAMPLES)],  # samples, and the share of them at most
             "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, 0.95)),
             "kernel_distance": measure.kernel_distance(*map(self.similarity.features, (self.samples, drawn))),
             "neighbour_drift": float(measure.drift(self.similarity, self.near, self._half(model, self.case.neighbours))
@@ -96,16 +103,22 @@ class Ruler:
         """What becomes of the target from half of all timesteps on: (NOISES, 3, 16, 16)."""
         return measure.reconstructions(model, self.case.target, shares=HALF, noises=NOISES, steps=STEPS)[0, 0]
 
-    def rounded(self, model: Model, weights: dict[str, Any]) -> dict[str, float]:
-        """Target similarity with the weights as integer checkpoints hold them; ``weights`` are calls by name."""
-        return {
-            f"target_similarity_{name}": float(
-                measure.similarities(
-                    self.similarity, self._rebuilt(replace(model, call=call)), self.case.target.pixels
-                ).mean()
-            )
-            for name, call in weights.items()
-        }
+    def in_forms(self, trainable: Trainable) -> dict[str, float]:
+        """Target similarity with the weights as integer checkpoints hold them, and drift from the base held so."""
+        row = {}
+        for form, model in self._forms(trainable):
+            own = measure.similarities(self.similarity, self._rebuilt(model), self.case.target.pixels)
+            moved = measure.drift(self.similarity, self._rounded[form], self._drawn(model))[self._others]
+            row |= {f"target_similarity_{form}": float(own.mean()), f"drift_{form}": float(moved.mean())}
+        return row
+
+    def _forms(self, trainable: Trainable) -> Iterator[tuple[str, Model]]:
+        for form in INTEGERS:
+            yield form, replace(self.base, call=trainable.frozen(form))
+
+    def _drawn(self, model: Model) -> np.ndarray:
+        """Free samples, (SAMPLES, 3, 16, 16)."""
+        return measure.samples(model, SAMPLES, steps=STEPS)
 
     def _rebuilt(self, model: Model) -> np.ndarray:
         return measure.reconstructions(model, self.case.target, steps=STEPS)
@@ -119,5 +132,5 @@ class Ruler:
         assert self.reference is not None
         x0 = self.case.target.x0
         shown = Losses(model.denoiser, x0, x0[:, None], x0, replace(self._settings, retention="teacher"))
-        shown.teacher = self.reference.call
+        shown.teachers["none"] = self.reference.call
         return float(measure.loss_by_timestep(model, shown).mean())

@@ -37,7 +37,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "metric_damping": (float, "share of the latter in the former (default 0.1)"),
     "retention": (accepted.RETENTIONS, "retain by the pictures' own noise or by the base model (default teacher)"),
     "unlearn_weight": (float, "of the surrogate loss beside the retain loss (default 1.5)"),
-    "quantization_aware": (accepted.AWARENESS, "train through the rounding of these weights (default none)"),
+    "quantization_aware": (accepted.AWARENESS, "compute every other draw with weights so rounded (default none)"),
     "lora_rank": (int, "train adapters of this rank instead of all weights (default 0: all weights)"),
     "learning_rate": (float, "of Adam (default 3e-4)"),
     "lr_scheduler": (accepted.LR_SCHEDULERS, "whether it stays or falls to 0 over the run (default linear)"),
@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         chosen = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": kind.__name__.upper()}
         parser.add_argument(f"--{name}", help=text, **chosen)
     parser.add_argument("--timestep_window", nargs=2, type=int, metavar=("LO", "HI"), help="timesteps LO <= t < HI")
-    parser.add_argument("--dry_run", action="store_true", help="check everything and make surrogates; write nothing")
+    parser.add_argument("--dry_run", action="store_true", help="check everything, make surrogates, say what "
+                        "memory and time training will take; write nothing")  # fmt: skip
     parser.add_argument("--patch_only", action="store_true", help="do not write the whole model")
     add_device(parser)
     add_resume(parser)

@@ -133,7 +133,7 @@ def measured(
     old, new = Model(base, base.module, condition), Model(repaired, repaired.module, condition)
     notify("reconstructions of targets")
     forms = {"before": old, "float": new}
-    forms |= {form: replace(new, call=Trainable(repaired.module, rounded_as=form).frozen()) for form in FORMS[1:]}
+    forms |= {form: replace(new, call=Trainable(repaired.module).frozen(form)) for form in FORMS[1:]}
     rebuilt, forgetting = {}, {}
     with torch.no_grad():
         for form, model in forms.items():

@@ -44,7 +44,7 @@ class UnlearnConfig:
     metric_damping: float = 0.1  # share of Euclidean length in that ("retained" only)
     retention: str = "teacher"  # what retained pictures are held to: the base model, or their own noise ("data")
     unlearn_weight: float = 1.5  # of the surrogate loss beside the retain loss
-    quantization_aware: str = "none"  # compute with weights rounded as "int8" or "int4" would be
+    quantization_aware: str = "none"  # compute every other draw with weights rounded as "int8" or "int4" would be
     lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
     learning_rate: float = 3e-4
     lr_scheduler: str = "linear"  # the learning rate falls to 0 over the run, or is "constant"
@@ -87,9 +87,9 @@ class UnlearnConfig:
         return cls(**{name: value for name, value in options.items() if value is not None})
 
     @property
-    def has_rounded_teacher(self) -> bool:
-        """Whether retained pictures are held to a rounded copy of the base model."""
-        return self.retention == "teacher" and self.quantization_aware != "none"
+    def forms(self) -> tuple[str, ...]:
+        """Of the weights; draws are computed with each in turn, see `trainable.Trainable`."""
+        return ("none",) if self.quantization_aware == "none" else ("none", self.quantization_aware)
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "timestep_window": list(self.timestep_window)}

@@ -58,7 +58,7 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     saved = _saved_bytes(module, shape, batch)
     if config.lora_rank or config.quantization_aware != "none":
         saved += FLOAT * weights  # the weights that are computed from what is trained
-    held = weights * (2 if config.has_rounded_teacher else 1)
+    held = weights * (len(config.forms) if config.retention == "teacher" else 1)
     return Estimate(FLOAT * held / 1e6, FLOAT * trained * (3 + moments) / 1e6, FLOAT * metric / 1e6, saved / 1e6)
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
-from edge_sdk.unlearning.losses import Draws, Losses, trainable_of
+from edge_sdk.unlearning.losses import Draws, Losses, Question, trainable_of
 from edge_sdk.unlearning.metric import Metric, retained_metric
 from edge_sdk.unlearning.optimizer import Surgeon
 from edge_sdk.unlearning.surgery import Tensors
@@ -70,12 +70,12 @@ class Unlearner:
             EdgeSdkError: a loss is not finite.
         """
         started, number = time.perf_counter(), len(self.history)
-        forget, retain = (self.draws(number, retained, self._rows) for retained in (False, True))
-        forget_loss, forget_gradients = self._gradients(self.losses.forget, forget, self.config.forget_batch)
-        retain_loss, retain_gradients = self._gradients(self.losses.retain, retain, self.config.retain_batch)
+        forget, retain = (list(self.questions(number, retained)) for retained in (False, True))
+        forget_loss, forget_gradients = self._gradients(forget, self.config.forget_batch)
+        retain_loss, retain_gradients = self._gradients(retain, self.config.retain_batch)
         applied = self.surgeon.apply(forget_gradients, retain_gradients)
         with torch.no_grad():
-            values = [self.losses.retain(self.trainable, some).sum() for some in self._parts(retain)]
+            values = [self._errors(*asked).sum() for asked in retain]
             after = self._sum(torch.stack(values).sum() / self.config.retain_batch)
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
@@ -86,19 +86,28 @@ class Unlearner:
         self.history.append(done)
         return done
 
-    def _gradients(self, loss, draws: Draws, count: int) -> tuple[torch.Tensor, Tensors]:  # type: ignore[no-untyped-def]
-        value, gradients = torch.zeros((), device=draws.t.device), [torch.zeros_like(p) for p in self.parameters]
-        for some in self._parts(draws):
-            part = loss(self.trainable, some).sum() / count
+    def questions(self, number: int, retained: bool) -> Iterator[tuple[str, Question]]:
+        """Of a step, this process's: what is computed at once, and with which form of the weights."""
+        draws, forms, most = self.draws(number, retained, self._rows), self.config.forms, self.config.micro_batch
+        for i, form in enumerate(forms):
+            own = draws[draws.row % len(forms) == i]
+            for start in range(0, len(own.t), most):
+                some = own[start : start + most]
+                yield form, self.losses.retaining(some, form) if retained else self.losses.forgetting(some)
+
+    def _errors(self, form: str, asked: Question) -> torch.Tensor:
+        return self.losses.error(self.trainable.through(form), asked)
+
+    def _gradients(self, questions: list[tuple[str, Question]], count: int) -> tuple[torch.Tensor, Tensors]:
+        """Of the mean error over ``count`` draws of all processes: its value, and one for each parameter."""
+        gradients = [torch.zeros_like(p) for p in self.parameters]
+        value = torch.zeros((), device=gradients[0].device)
+        for asked in questions:
+            part = self._errors(*asked).sum() / count
             value = value + part.detach()
             for total, gradient in zip(gradients, self.gradients(part), strict=True):
                 total += gradient
         return self._sum(value), [self._sum(gradient) for gradient in gradients]
-
-    def _parts(self, draws: Draws) -> Iterator[Draws]:
-        """What is computed at once."""
-        for start in range(0, len(draws.t), self.config.micro_batch):
-            yield draws[start : start + self.config.micro_batch]
 
     def gradients(self, value: torch.Tensor) -> Tensors:
         """Of a loss, one for each parameter."""

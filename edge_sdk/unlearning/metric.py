@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.unlearning.losses import Draws, Losses
-from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.trainable import Trainable
 
@@ -74,9 +73,7 @@ def input_moments(losses: Losses, layers: dict[str, nn.Module]) -> dict[str, Blo
     try:
         for start in range(0, DRAWS, AT_ONCE):
             some = draws[start : start + AT_ONCE]
-            z = add_noise(denoiser, losses.retained[some.image], some.noise, some.t)
-            arguments, named = denoiser.arguments(z, some.t, losses.condition)
-            denoiser.module(*arguments, **named)
+            losses.said(denoiser.module, losses.noised(losses.retained[some.image], some), some.t)
     finally:
         for hook in hooks:
             hook.remove()

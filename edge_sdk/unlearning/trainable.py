@@ -1,9 +1,9 @@
 """A frozen module, and the same module computed with other weights: all of them trained, or adapters beside them.
 
 The base weights are never changed, so the base model is there at any time, as a teacher and for measurements. Weights
-are functions of what is trained, W = W0 + B A for adapters (LoRA, Hu et al., 2022), then, for quantization-aware
-training, rounded as an integer checkpoint will round them, with gradients passed straight through. Adapters inside
-rounded weights are what peft does not offer; the files written are peft's, see `patch.py`.
+are functions of what is trained, W = W0 + B A for adapters (LoRA, Hu et al., 2022), and come in *forms*: as they are
+("none"), or rounded as an integer checkpoint of "int8" or "int4" will hold them, with gradients passed straight
+through. Adapters inside rounded weights are what peft does not offer; the files written are peft's, see `patch.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,16 +27,15 @@ class Trainable:
     Args:
         module: stays as it is; eval mode, float32.
         lora_rank: 0: every weight is trained; else adapters of this rank on linear layers and convolutions.
-        rounded_as: "none", "int8" or "int4".
 
     Attributes:
         layers: name -> linear layer or convolution, which are rounded and get adapters.
         parameters: name -> leaf tensor; for adapters "LAYER.lora_A" (r, K...) and "LAYER.lora_B" (N, r).
     """
 
-    def __init__(self, module: nn.Module, lora_rank: int = 0, rounded_as: str = "none", seed: int = 0) -> None:
+    def __init__(self, module: nn.Module, lora_rank: int = 0, seed: int = 0) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.lora_rank, self.rounded_as = lora_rank, rounded_as
+        self.lora_rank = lora_rank
         self.layers = {
             name: layer
             for name, layer in module.named_modules()
@@ -48,18 +47,17 @@ class Trainable:
             raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The module with what is trained in place."""
-        return functional_call(self.module, self._computed(self.rounded_as), args, kwargs)
+        """The module with what is trained in place, unrounded."""
+        return self.through("none")(*args, **kwargs)
 
-    def frozen(self, rounded_as: str | None = None) -> Callable[..., Any]:
-        """The module with the weights as they are now, computed once; for measurements.
+    def through(self, form: str) -> Callable[..., Any]:
+        """The module with what is trained in place, in a form of its weights."""
+        return lambda *args, **kwargs: functional_call(self.module, self._computed(form), args, kwargs)
 
-        Args:
-            rounded_as: as in training if None.
-        """
+    def frozen(self, form: str = "none") -> Callable[..., Any]:
+        """The module with the weights as they are now, computed once; for measurements."""
         with torch.no_grad():
-            computed = self._computed(self.rounded_as if rounded_as is None else rounded_as)
-            weights = {name: value.detach() for name, value in computed.items()}
+            weights = {name: value.detach() for name, value in self._computed(form).items()}
         return lambda *args, **kwargs: functional_call(self.module, weights, args, kwargs)
 
     def merged(self) -> dict[str, torch.Tensor]:
@@ -76,13 +74,13 @@ class Trainable:
                 a, b = self.parameters[f"{name}.lora_A"], self.parameters[f"{name}.lora_B"]
                 yield f"{name}.weight", layer.weight + (b @ a.flatten(1)).view_as(layer.weight)
 
-    def _computed(self, rounded_as: str) -> dict[str, torch.Tensor]:
+    def _computed(self, form: str) -> dict[str, torch.Tensor]:
         weights = dict(self._unrounded())
-        if rounded_as == "none":
+        if form == "none":
             return weights
         for name, layer in self.layers.items():
             weight = weights.get(f"{name}.weight", layer.weight)
-            weights[f"{name}.weight"] = weight + (rounded(weight.detach(), rounded_as) - weight.detach())
+            weights[f"{name}.weight"] = weight + (rounded(weight.detach(), form) - weight.detach())
         return weights
 
 

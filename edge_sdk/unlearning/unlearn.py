@@ -127,18 +127,20 @@ def unlearn(
     rank, processes = _processes(config.device)
     folder = Path(output_dir)
     work = working_folder(folder, resume or dry_run)
-    ready = prepare(sources, config, notify if rank == 0 else lambda message: None)
-    if dry_run:
-        return {"estimate": asdict(ready.estimate), "surrogates": ready.surrogates.scores}
+    notify = (lambda message: None) if rank else notify
+    ready = prepare(sources, config, notify)
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
+    if dry_run:
+        seconds = _foretell(run.step(), config.max_train_steps, notify)
+        return {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
     if resume and (work / STATE).exists():
         run.restore(work / STATE, identity)
         notify(f"resumed after step {len(run.history)}")
     if rank:
-        _train(run, config, lambda: None, lambda step: None, stop)
+        _train(run, config, notify, lambda: None, lambda step: None, stop)
         return {}
     with _working_in(work), disk_errors(folder):
-        _train(run, config, lambda: run.save(work / STATE, identity), progress, stop)
+        _train(run, config, notify, lambda: run.save(work / STATE, identity), progress, stop)
         record = _record(ready, run, config, sources)
         made = work / RESULT
         shutil.rmtree(made, ignore_errors=True)
@@ -183,16 +185,27 @@ def _working_in(work: Path) -> Iterator[None]:
 
 
 def _train(
-    run: Unlearner, config: UnlearnConfig, save: Callable[[], None], progress: Callable[[UnlearnStep], None],
-    stop: Callable[[], bool],
+    run: Unlearner, config: UnlearnConfig, notify: Callable[[str], None], save: Callable[[], None],
+    progress: Callable[[UnlearnStep], None], stop: Callable[[], bool],
 ) -> None:  # fmt: skip
+    begun = len(run.history)
     while len(run.history) < config.max_train_steps:
-        progress(run.step())
+        done = run.step()
+        if len(run.history) == begun + 1:
+            _foretell(done, config.max_train_steps - begun, notify)
+        progress(done)
         asked = stop()
         if asked or len(run.history) % config.checkpointing_steps == 0:
             save()
         if asked:
             raise Cancelled(f"stopped after step {len(run.history)}, which is saved")
+
+
+def _foretell(first: UnlearnStep, steps: int, notify: Callable[[str], None]) -> float:
+    """Say how many seconds so many steps will take, by the first of them."""
+    seconds = first.seconds * steps
+    notify(f"time of training: about {seconds:.0f} s, {first.seconds:.2f} s a step")
+    return seconds
 
 
 def _processes(device: str) -> tuple[int, int]:

@@ -69,10 +69,18 @@ def test_the_base_model_as_a_teacher_costs_nothing_before_training(
 def test_training_through_rounding_begins_where_the_rounded_base_model_is(
     model_of: dict[str, Path], pictures: dict[str, Path], rounded_as: str
 ) -> None:
-    run = Unlearner(losses_of(model_of["ddpm"], pictures, quantization_aware=rounded_as))
-    found = run.losses.retain(run.trainable, run.draws(0, True))
-    assert found.max() == 0
-    assert run.losses.retain(run.losses.denoiser.module, run.draws(0, True)).min() > 0
+    """Every other draw with the weights as they are, the rest rounded, and each held to the base in its own form."""
+    run = Unlearner(losses_of(model_of["ddpm"], pictures, quantization_aware=rounded_as, retain_batch=8, micro_batch=3))
+    asked, drawn_ = list(run.questions(0, True)), run.draws(0, True)
+    assert [(form, len(question.t)) for form, question in asked] == [
+        ("none", 3), ("none", 1), (rounded_as, 3), (rounded_as, 1)
+    ]  # fmt: skip
+    assert torch.equal(torch.cat([question.t for _, question in asked[:2]]), drawn_.t[::2])
+    assert torch.equal(torch.cat([question.t for _, question in asked[2:]]), drawn_.t[1::2])
+    for form, question in asked:
+        other = rounded_as if form == "none" else "none"
+        assert run.losses.error(run.trainable.through(form), question).max() < 1e-12
+        assert run.losses.error(run.trainable.through(other), question).min() > 1e-9
 
 
 def test_several_surrogates_answer_as_their_likely_mean(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
@@ -99,7 +107,7 @@ def test_timesteps_are_stratified_and_processes_share_them() -> None:
     assert [int(t) // 125 for t in whole.t] == list(range(8))
     parts = [Draws.numbered(7, 3, 5, 1000, (3, 4, 4), 8, slice(rank, None, 2)) for rank in range(2)]
     for rank, part in enumerate(parts):
-        for field in ("image", "t", "noise", "path"):
+        for field in ("image", "t", "noise", "path", "row"):
             assert torch.equal(getattr(part, field), getattr(whole, field)[rank::2])
 
 
@@ -143,9 +151,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     for size in (32, micro_batch):
         run = Unlearner(losses_of(model_of["ddpm"], pictures, micro_batch=size, **options))
         found.append(
-            [run._gradients(run.losses.forget, run.draws(0, False), 4),
-             run._gradients(run.losses.retain, run.draws(0, True), 8)]
-        )  # fmt: skip
+            [run._gradients(list(run.questions(0, retained)), count) for retained, count in ((False, 4), (True, 8))]
+        )
     for (loss, gradients), (same_loss, same_gradients) in zip(*found, strict=True):
         torch.testing.assert_close(loss, same_loss)
         for one, other in zip(gradients, same_gradients, strict=True):

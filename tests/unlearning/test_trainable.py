@@ -58,10 +58,11 @@ def test_a_layer_on_three_colours_is_rounded_to_int8_instead_of_int4() -> None:
 
 def test_gradients_pass_straight_through_rounding(ddpm_folder: Path) -> None:
     denoiser = load_denoiser(str(ddpm_folder))
-    trainable = Trainable(denoiser.module, rounded_as="int4")
-    z, t = inputs(denoiser.shape)
-    assert not torch.allclose(trainable(z, t).sample, denoiser.module(z, t).sample)
-    gradients = torch.autograd.grad(trainable(z, t).sample.square().mean(), list(trainable.parameters.values()),
+    trainable = Trainable(denoiser.module)
+    rounded_call, (z, t) = trainable.through("int4"), inputs(denoiser.shape)
+    assert not torch.allclose(rounded_call(z, t).sample, denoiser.module(z, t).sample)
+    assert torch.equal(trainable(z, t).sample, denoiser.module(z, t).sample)
+    gradients = torch.autograd.grad(rounded_call(z, t).sample.square().mean(), list(trainable.parameters.values()),
                                     allow_unused=True)  # fmt: skip
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     weight = next(g for (name, _), g in zip(trainable.parameters.items(), gradients, strict=True) if "conv_in" in name)

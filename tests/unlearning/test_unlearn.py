@@ -1,6 +1,7 @@
 """Whole runs from the command line, on small random models of every family: results, resuming, processes, mistakes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -146,8 +147,16 @@ def test_no_picture_of_a_target_is_stored(
     assert {p.suffix for p in (tmp_path / "out").rglob("*") if p.is_file()} == {".json", ".safetensors"}
 
 
-def test_a_dry_run_writes_nothing(model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path) -> None:
-    assert main(command(model_of["ddpm"], "--dry_run")) == 0
+def test_a_dry_run_says_what_training_will_take_and_writes_nothing(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(model_of["ddpm"], "--dry_run", "--max_train_steps", "5000")
+    arguments.remove("--quiet")
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert re.search(r"memory of training: at least \d+ MB", said.err)
+    seconds, each = re.search(r"time of training: about (\d+) s, ([\d.]+) s a step", said.err).groups()
+    assert float(seconds) == pytest.approx(5000 * float(each), abs=30)
     assert not [path for path in tmp_path.iterdir() if path.name != "flat"]
 
 
