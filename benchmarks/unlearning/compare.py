@@ -72,7 +72,8 @@ def comparison(record: dict[str, Any], ours: str) -> str:
 
 COSTS = {
     "target similarity": "target_similarity", "drift": "drift", "its 95 % quantile": "worst_drift",
-    "KID of samples, pixels": "kernel_distance", "neighbours' drift": "neighbour_drift",
+    "drift at int8": "drift_int8", "drift at int4": "drift_int4", "KID of samples, pixels": "kernel_distance",
+    "samples most like the target, upper 95 %": "samples_like_target_at_most", "neighbours' drift": "neighbour_drift",
     "person in unseen views": "person_in_unseen", "rise of held-out loss": "kept_rise",
     "distance to the reference": "distance_to_reference",
 }  # fmt: skip

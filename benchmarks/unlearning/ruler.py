@@ -1,7 +1,6 @@
 """Measures a model that unlearned against its base, on noises that are the same for every model."""
 
 import functools
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from edge_sdk.unlearning.data import Pictures
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.similarity import Similarity
-from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.unlearning.trainable import Trainable, in_form
 
 SAMPLES = 128
 STEPS = 10  # of every denoising
@@ -53,7 +52,8 @@ class Ruler:
         self._bins, self._losses = measure.denoising_losses(base, self._kept)
         self._before = measure.by_bin(self._bins, self._losses)
         self._wanted = None if reference is None else self._rebuilt(reference)
-        self._rounded = {form: self._drawn(model) for form, model in self._forms(Trainable(base.denoiser.module))}
+        calls = {form: in_form(base.denoiser.module, form) for form in INTEGERS}
+        self._rounded = {form: self._drawn(replace(base, call=call)) for form, call in calls.items()}
 
     @functools.cached_property
     def base_row(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Ruler:
         row = {
             "target_similarity": float(own.mean()), "by_timestep": own.mean(axis=1).tolist(),
             "person_in_samples": float((picked(drawn) == self.case.person).mean()),
-            "like_target": [hits, measure.upper_bound(hits, SAMPLES)],  # samples, and the share of them at most
+            "samples_like_target": hits / SAMPLES, "samples_like_target_at_most": measure.upper_bound(hits, SAMPLES),
             "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, 0.95)),
             "kernel_distance": measure.kernel_distance(*map(self.similarity.features, (self.samples, drawn))),
             "neighbour_drift": float(measure.drift(self.similarity, self.near, self._half(model, self.case.neighbours))
@@ -106,15 +106,12 @@ class Ruler:
     def in_forms(self, trainable: Trainable) -> dict[str, float]:
         """Target similarity with the weights as integer checkpoints hold them, and drift from the base held so."""
         row = {}
-        for form, model in self._forms(trainable):
+        for form in INTEGERS:
+            model = replace(self.base, call=trainable.frozen(form))
             own = measure.similarities(self.similarity, self._rebuilt(model), self.case.target.pixels)
             moved = measure.drift(self.similarity, self._rounded[form], self._drawn(model))[self._others]
             row |= {f"target_similarity_{form}": float(own.mean()), f"drift_{form}": float(moved.mean())}
         return row
-
-    def _forms(self, trainable: Trainable) -> Iterator[tuple[str, Model]]:
-        for form in INTEGERS:
-            yield form, replace(self.base, call=trainable.frozen(form))
 
     def _drawn(self, model: Model) -> np.ndarray:
         """Free samples, (SAMPLES, 3, 16, 16)."""

@@ -25,11 +25,11 @@ from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.relearning import relearned
 from edge_sdk.unlearning.similarity import Similarity
-from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.unlearning.trainable import in_form
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RELEARNING = (5, 20, 100)  # steps of the attack that shows the target again
-FORMS = ("float", "int8", "int4")  # of the repaired weights
+FORMS = {"float": "none", "int8": "int8", "int4": "int4"}  # of the weights, in words and as `trainable` calls them
 NEIGHBOURS = 8  # retained pictures most like a target
 WORST = 0.95  # quantile that stands for the worst tail
 WORDING = (
@@ -40,7 +40,7 @@ WORDING = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What must hold; written into the report before anything is measured."""
+    """What must hold for every form of the weights; written into the report before anything is measured."""
 
     target_similarity: float = 0.8  # mean of reconstructions of a target from half of all timesteps on, at most
     hit_rate: float = 0.05  # upper 95 % bound of the share of free samples that are most like a target
@@ -73,7 +73,7 @@ class Limits:
 class Pictured:
     """What the page shows beside the figures: arrays of pictures (N, 3, H, W)."""
 
-    samples: dict[str, np.ndarray]  # "before", "after"
+    samples: dict[str, np.ndarray]  # (2, N, 3, H, W), before and after, by form
     reconstructions: dict[str, np.ndarray]  # by "before" and form, a few of each target: (N, few, 3, H, W)
     targets: np.ndarray
 
@@ -130,37 +130,51 @@ def measured(
 ) -> tuple[dict[str, Any], Pictured]:  # fmt: skip
     """All figures of an audit, and the pictures that go with them."""
     condition = base.condition(config.prompt)
-    old, new = Model(base, base.module, condition), Model(repaired, repaired.module, condition)
-    notify("reconstructions of targets")
-    forms = {"before": old, "float": new}
-    forms |= {form: replace(new, call=Trainable(repaired.module).frozen(form)) for form in FORMS[1:]}
-    rebuilt, forgetting = {}, {}
-    with torch.no_grad():
-        for form, model in forms.items():
-            rebuilt[form] = measure.reconstructions(model, targets, config.seed)
-            values = measure.similarities(similarity, rebuilt[form], targets.pixels)
-            forgetting[form] = {"by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": _half(values).tolist(),
-                                "mean": float(_half(values).mean())}  # fmt: skip
-    notify(f"{count} samples of each model")
-    drawn = {name: measure.samples(model, count, config.seed) for name, model in (("before", old), ("after", new))}
-    found: dict[str, Any] = {"forgetting": forgetting}
-    found["samples_like_targets"] = {
-        name: [_rate(measure.hits(similarity, pictures, target, retained.pixels)) for target in targets.pixels]
-        for name, pictures in drawn.items()
-    }
-    moved = measure.drift(similarity, drawn["before"], drawn["after"])
     losses = Losses(base, targets.x0, targets.x0[:, None], retained.x0, config)
+    found: dict[str, Any] = {"forgetting": {}, "samples_like_targets": {}, "integrity": {}, "attacks": {}}
+    rebuilt: dict[str, np.ndarray] = {}
+    drawn: dict[str, np.ndarray] = {}
+
+    def forgotten(name: str, model: Model, samples: np.ndarray) -> None:
+        rebuilt[name] = measure.reconstructions(model, targets, config.seed)
+        values = measure.similarities(similarity, rebuilt[name], targets.pixels)
+        found["forgetting"][name] = {
+            "by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": _half(values).tolist(),
+            "mean": float(_half(values).mean()),
+        }  # fmt: skip
+        found["samples_like_targets"][name] = [
+            _rate(measure.hits(similarity, samples, target, retained.pixels)) for target in targets.pixels
+        ]
+
+    for name, form in FORMS.items():
+        notify(f"{name} weights: reconstructions, and {count} samples of each model")
+        old, new = (Model(model, in_form(model.module, form), condition) for model in (base, repaired))
+        with torch.no_grad():
+            drawn[name] = np.stack([measure.samples(model, count, config.seed) for model in (old, new)])
+            if name == "float":
+                forgotten("before", old, drawn[name][0])
+            forgotten(name, new, drawn[name][1])
+            found["integrity"][name] = _integrity(old, new, drawn[name], losses, targets, retained, similarity)
+    notify("recovery attacks")
+    old, new = (Model(model, model.module, condition) for model in (base, repaired))
+    found["attacks"] = _attacks(old, new, targets, similarity, config)
+    return found, Pictured(drawn, {name: values[:, 2, :4] for name, values in rebuilt.items()}, targets.pixels)
+
+
+def _integrity(
+    old: Model, new: Model, drawn: np.ndarray, losses: Losses, targets: Pictures, retained: Pictures,
+    similarity: Similarity,
+) -> dict[str, Any]:  # fmt: skip
+    """What else moved, of weights in one form; ``drawn`` are both models' samples from the same noises."""
+    moved = measure.drift(similarity, *drawn)
     by_bin = {name: measure.loss_by_timestep(model, losses) for name, model in (("before", old), ("after", new))}
-    found["integrity"] = {
+    return {
         "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, WORST)),
-        "kernel_distance": measure.kernel_distance(*(similarity.features(drawn[k]) for k in ("before", "after"))),
+        "kernel_distance": measure.kernel_distance(*map(similarity.features, drawn)),
         "loss_by_timestep": {name: values.tolist() for name, values in by_bin.items()},
         "retain_loss_rise": float(by_bin["after"].sum() / by_bin["before"].sum() - 1),
-        "neighbour_drift": _neighbour_drift(old, new, targets, retained, similarity, config.seed),
+        "neighbour_drift": _neighbour_drift(old, new, targets, retained, similarity, losses.config.seed),
     }  # fmt: skip
-    notify("recovery attacks")
-    found["attacks"] = _attacks(old, new, targets, similarity, config)
-    return found, Pictured(drawn, {form: values[:, 2, :4] for form, values in rebuilt.items()}, targets.pixels)
 
 
 def _half(values: np.ndarray) -> np.ndarray:
@@ -208,13 +222,16 @@ def _attacks(
 
 
 def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
-    """Every limit with what was measured."""
-    forgetting, integrity = found["forgetting"], found["integrity"]
+    """Every limit with what was measured, of all forms of the weights the worst."""
+    forgetting, integrity = found["forgetting"], found["integrity"].values()
     measured_ = {
-        "target_similarity": max(forgetting["float"]["by_target"]),
-        "hit_rate": max(rate["upper_95"] for rate in found["samples_like_targets"]["after"]),
-        **{name: integrity[name] for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")},
-        **{f"{form}_change": abs(forgetting[form]["mean"] - forgetting["float"]["mean"]) for form in FORMS[1:]},
+        "target_similarity": max(max(forgetting[form]["by_target"]) for form in FORMS),
+        "hit_rate": max(rate["upper_95"] for form in FORMS for rate in found["samples_like_targets"][form]),
+        **{
+            name: max(values[name] for values in integrity)
+            for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
+        },
+        **{f"{form}_change": abs(forgetting[form]["mean"] - forgetting["float"]["mean"]) for form in ("int8", "int4")},
     }
     return [
         {"name": name, "measured": value, "limit": getattr(limits, name), "passed": value <= getattr(limits, name)}

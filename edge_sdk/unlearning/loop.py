@@ -13,7 +13,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
 from edge_sdk.unlearning.losses import Draws, Losses, Question, trainable_of
 from edge_sdk.unlearning.metric import Metric, retained_metric
-from edge_sdk.unlearning.optimizer import Surgeon
+from edge_sdk.unlearning.optimizer import Surgeon, balanced
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
 
@@ -99,15 +99,20 @@ class Unlearner:
         return self.losses.error(self.trainable.through(form), asked)
 
     def _gradients(self, questions: list[tuple[str, Question]], count: int) -> tuple[torch.Tensor, Tensors]:
-        """Of the mean error over ``count`` draws of all processes: its value, and one for each parameter."""
-        gradients = [torch.zeros_like(p) for p in self.parameters]
-        value = torch.zeros((), device=gradients[0].device)
-        for asked in questions:
-            part = self._errors(*asked).sum() / count
-            value = value + part.detach()
-            for total, gradient in zip(gradients, self.gradients(part), strict=True):
-                total += gradient
-        return self._sum(value), [self._sum(gradient) for gradient in gradients]
+        """Of the mean error over ``count`` draws of all processes: its value, and one for each parameter.
+
+        Forms of the weights have their say alike: rounding makes a gradient longer, which would drown the other.
+        """
+        value, by_form = torch.zeros((), device=self.parameters[0].device), []
+        for form in self.config.forms:
+            total = [torch.zeros_like(p) for p in self.parameters]
+            for asked in (asked for asked in questions if asked[0] == form):
+                part = self._errors(*asked).sum() / count
+                value = value + part.detach()
+                for sum_, gradient in zip(total, self.gradients(part), strict=True):
+                    sum_ += gradient
+            by_form.append([self._sum(gradient) for gradient in total])
+        return self._sum(value), by_form[0] if len(by_form) == 1 else balanced(by_form)
 
     def gradients(self, value: torch.Tensor) -> Tensors:
         """Of a loss, one for each parameter."""

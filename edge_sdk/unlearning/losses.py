@@ -11,7 +11,7 @@ import torch
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import Condition, Denoiser
 from edge_sdk.unlearning.sampling import Call, add_noise
-from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.unlearning.trainable import Trainable, in_form
 from edge_sdk.unlearning.weighting import residual_scale, responsibilities, timestep_weights
 from edge_sdk.zo.noise import Stream, integers, normals, uniforms
 
@@ -74,10 +74,8 @@ class Losses:
         config: UnlearnConfig,
     ) -> None:  # fmt: skip
         self.denoiser, self.config = denoiser, config
-        self.teachers: dict[str, Call] = {"none": denoiser.module}
-        if config.retention == "teacher":
-            rounded = [form for form in config.forms if form != "none"]
-            self.teachers |= {form: Trainable(denoiser.module).frozen(form) for form in rounded}
+        held = config.forms if config.retention == "teacher" else ("none",)
+        self.teachers: dict[str, Call] = {form: in_form(denoiser.module, form) for form in held}
         self.targets, self.surrogates, self.retained = targets, surrogates, retained
         self.condition = denoiser.condition(config.prompt)
         device = targets.device

@@ -4,6 +4,7 @@ Adam (Kingma and Ba, 2015) is written out here because surgery has to see its in
 weight, and the steps that it would take for each of the two losses alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +106,12 @@ def learning_rate(step: int, config: UnlearnConfig) -> float:
 def norm(gradients: Tensors) -> float:
     """Of all tensors together."""
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+
+
+def balanced(many: Sequence[Tensors]) -> list[torch.Tensor]:
+    """The sum of some gradients, each scaled down to the length of the shortest that is not zero."""
+    least = min((length for length in map(norm, many) if length > 0), default=0.0)
+    return [torch.stack(parts).sum(0) for parts in zip(*(clipped(one, least) for one in many), strict=True)]
 
 
 def clipped(gradients: Tensors, limit: float) -> list[torch.Tensor]:

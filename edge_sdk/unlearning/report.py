@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 SHOWN = 24  # samples of each model
 TILE = 64  # pixels, of a picture
 FORMS = {"before": "before", "float": "after", "int8": "after, int8", "int4": "after, int4"}
+INTEGRITY = {
+    "drift": "drift of free samples", "worst_drift": "its 95 % quantile", "kernel_distance": "kernel distance (KID)",
+    "neighbour_drift": "drift of neighbours", "retain_loss_rise": "rise of the retain loss",
+}  # fmt: skip
 NAMES = {
     "target_similarity": "target similarity, worst target",
     "hit_rate": "free samples most like a target, upper 95 % bound",
@@ -44,7 +48,7 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         f"<p>{record['time']}, {html.escape(record['created_by'])}. Similarity is measured by "
         f"<b>{html.escape(record['similarity'])}</b>. Targets are named by salted hashes: "
         f"{', '.join(digest[:16] for digest in record['targets'])}.</p>",
-        "<h2>Limits, fixed before the run</h2>",
+        "<h2>Limits, fixed before the run</h2><p>Measured on float, int8 and int4 weights; the worst counts.</p>",
         _table(["what", "measured", "limit", ""], [
             [NAMES[c["name"]], c["measured"], c["limit"], _mark(c["passed"])] for c in record["checks"]
         ]),
@@ -55,12 +59,16 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
             for form, values in forgetting.items()
         ]),
         "<p>Free samples that are more like a target than like any retained picture: "
-        + "; ".join(f"{name} {_percent(rates)}" for name, rates in hits.items()) + ".</p>",
-        "<h2>Integrity</h2>",
-        _picture(grid([shown.samples["before"][:SHOWN], shown.samples["after"][:SHOWN]]),
-                 "free samples from the same noises: before (upper half) and after"),
-        f"<p>Kernel distance of the two sets in these features: {integrity['kernel_distance']:.2g}.</p>",
-        chart(integrity["loss_by_timestep"], "denoising loss of retained pictures by timestep, in tenths"),
+        + "; ".join(f"{FORMS[name]} {_percent(rates)}" for name, rates in hits.items()) + ".</p>",
+        "<h2>Integrity</h2><p>How far the model after is from the model before, both with their weights in the same "
+        "form.</p>",
+        _table(["weights", *INTEGRITY.values()], [
+            [form, *(values[name] for name in INTEGRITY)] for form, values in integrity.items()
+        ]),
+        *(_picture(grid(list(drawn[:, :SHOWN])), f"free samples from the same noises, {form} weights: before (upper "
+                   "half) and after") for form, drawn in shown.samples.items()),
+        chart(integrity["float"]["loss_by_timestep"], "denoising loss of retained pictures by timestep (in tenths), "
+              "float weights"),
         "<h2>Recovery attacks</h2><p>Inversion (the model's own address of a picture, denoised again): similarity "
         f"{attacks['inversion']['before']:.3f} before, {attacks['inversion']['after']:.3f} after, and "
         f"{attacks['inversion']['control']:.3f} for a control that no model has seen, the target mirrored. Relearning: "

@@ -36,11 +36,7 @@ class Trainable:
     def __init__(self, module: nn.Module, lora_rank: int = 0, seed: int = 0) -> None:
         self.module = module.eval().requires_grad_(False)
         self.lora_rank = lora_rank
-        self.layers = {
-            name: layer
-            for name, layer in module.named_modules()
-            if isinstance(layer, TARGETS) and getattr(layer, "groups", 1) == 1
-        }
+        self.layers = layers_of(module)
         made = dict(_adapters(self.layers, lora_rank, seed)) if lora_rank else dict(module.named_parameters())
         self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
         if lora_rank and not self.parameters:
@@ -82,6 +78,23 @@ class Trainable:
             weight = weights.get(f"{name}.weight", layer.weight)
             weights[f"{name}.weight"] = weight + (rounded(weight.detach(), form) - weight.detach())
         return weights
+
+
+def layers_of(module: nn.Module) -> dict[str, nn.Module]:
+    """What is rounded, and gets adapters, by name."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, TARGETS) and getattr(layer, "groups", 1) == 1
+    }
+
+
+def in_form(module: nn.Module, form: str) -> Callable[..., Any]:
+    """A module as it is, with its weights in a form; only rounded ones take memory."""
+    if form == "none":
+        return module
+    weights = {f"{name}.weight": rounded(layer.weight.detach(), form) for name, layer in layers_of(module).items()}
+    return lambda *args, **kwargs: functional_call(module, weights, args, kwargs)
 
 
 def rounded(weight: torch.Tensor, as_weights: str) -> torch.Tensor:

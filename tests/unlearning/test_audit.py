@@ -36,8 +36,11 @@ def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_
     loose.write_text(json.dumps({"hit_rate": 1, "int8_change": 1, "int4_change": 1, "target_similarity": 1}))
     assert main([*arguments, "--limits", str(loose)]) == 0
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
-    assert record["passed"] and record["integrity"]["worst_drift"] == pytest.approx(0, abs=1e-5)
-    assert record["integrity"]["retain_loss_rise"] == 0 and record["integrity"]["neighbour_drift"] < 1e-5
+    assert record["passed"] and list(record["integrity"]) == ["float", "int8", "int4"]
+    for found in record["integrity"].values():
+        assert found["worst_drift"] == pytest.approx(0, abs=1e-5) and found["drift"] == pytest.approx(0, abs=1e-6)
+        assert found["retain_loss_rise"] == 0 and found["neighbour_drift"] < 1e-5
+    assert len({json.dumps(found["loss_by_timestep"]) for found in record["integrity"].values()}) == 3
     assert record["forgetting"]["before"] == record["forgetting"]["float"]
     assert record["attacks"]["relearning_steps"] == [0, 1, 2, 4]
     page = (tmp_path / "a" / "audit.html").read_text()
@@ -52,13 +55,29 @@ def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: 
     assert not record["passed"] and record["limits"]["target_similarity"] == -1
 
 
+@pytest.mark.parametrize("worst", ["float", "int8", "int4"])
+def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
+    even = {form: 2.0 if form == worst else 1.0 for form in ("float", "int8", "int4")}
+    integrity = ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
+    found = {
+        "forgetting": {form: {"by_target": [0.0, value], "mean": value} for form, value in even.items()},
+        "samples_like_targets": {form: [{"upper_95": value}] for form, value in even.items()} | {"before": []},
+        "integrity": {form: dict.fromkeys(integrity, value) for form, value in even.items()},
+    }
+    measured = {check["name"]: check["measured"] for check in audit.checks(found, audit.Limits())}
+    assert {name: measured[name] for name in ("target_similarity", "hit_rate", *integrity)} == dict.fromkeys(
+        ("target_similarity", "hit_rate", *integrity), 2.0
+    )
+    assert measured["int4_change"] == (0.0 if worst == "int8" else 1.0)
+
+
 def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Path) -> None:
     main(arguments)
     without = (tmp_path / "a" / "audit.html").read_text()
     arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "b")
     main([*arguments, "--include_images"])
     shown = (tmp_path / "b" / "audit.html").read_text()
-    assert without.count("<img") == 1 and shown.count("<img") == 1 + 2 * 5
+    assert without.count("<img") == 3 and shown.count("<img") == 3 + 2 * 5
 
 
 @pytest.mark.parametrize(

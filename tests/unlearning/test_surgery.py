@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.optimizer import Surgeon, clipped
+from edge_sdk.unlearning.optimizer import Surgeon, balanced, clipped, norm
 from edge_sdk.unlearning.surgery import agreement, combine, project
 
 STEADY = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
@@ -137,3 +137,14 @@ def test_the_rate_warms_up_and_falls() -> None:
 
     assert lengths(lr_scheduler="constant", lr_warmup_steps=2) == pytest.approx([0.5, 1, 1, 1])
     assert lengths(lr_scheduler="linear", lr_warmup_steps=0) == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+def test_balanced_gradients_have_their_say_alike_and_one_of_zeros_takes_nothing_away() -> None:
+    torch.manual_seed(0)
+    short, long, none = ([scale * torch.randn(4, 3), scale * torch.randn(5)] for scale in (0.1, 30.0, 0.0))
+    found = balanced([long, none, short])
+    rest = [f - s for f, s in zip(found, short, strict=True)]  # the short one is whole, the long one as long as it
+    assert norm(rest) == pytest.approx(norm(short), rel=1e-4)
+    assert agreement(rest, long) == pytest.approx(1, abs=1e-4)
+    assert all(torch.equal(f, s) for f, s in zip(balanced([none, short]), short, strict=True))
+    assert norm(balanced([none, none])) == 0
