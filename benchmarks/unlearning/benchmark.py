@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, say
-from benchmarks.unlearning import STRENGTHS
+from benchmarks.unlearning import ABLATION, STRENGTHS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
 from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, show
 from benchmarks.unlearning.faces import ANYONE
@@ -124,12 +124,14 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
         name, value = entry.split("=", 1)
         found = json.loads(value) if value[:1] in "[0123456789" else value
         own[name] = tuple(found) if isinstance(found, list) else found
+    variants = [(m, args.label, own) if m == OURS else (m, m, {}) for m in args.methods]
+    if args.ablation:
+        variants = [(OURS, name, own | changed) for name, changed in ABLATION.items()]
     done = {(r["method"], r["person"], r["seed"]) for r in rows}
     people = args.targets if args.reference is None else [OUTLIER]
     return [
         Task(args.model, args.reference, person, seed, method, name, tuple(args.strengths or STRENGTHS[method]),
-             args.steps, tuple(own.items()))
-        for seed in range(args.seeds) for person in people for method in args.methods
-        for name in [args.label if method == OURS else method]
+             args.steps, tuple(settings.items()))
+        for seed in range(args.seeds) for person in people for method, name, settings in variants
         if (name, person, seed) not in done
     ]  # fmt: skip

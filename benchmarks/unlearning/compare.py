@@ -75,7 +75,7 @@ COSTS = {
     "drift at int8": "drift_int8", "drift at int4": "drift_int4", "KID of samples, pixels": "kernel_distance",
     "samples most like the target, upper 95 %": "samples_like_target_at_most", "neighbours' drift": "neighbour_drift",
     "person in unseen views": "person_in_unseen", "rise of held-out loss": "kept_rise",
-    "distance to the reference": "distance_to_reference",
+    "distance to the reference": "distance_to_reference", "steps without a rise of the retain loss": "without_rise",
 }  # fmt: skip
 ROUNDED = {"at int8": "target_similarity_int8", "at int4": "target_similarity_int4"}
 

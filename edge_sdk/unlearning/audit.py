@@ -5,6 +5,7 @@ weights is gone.
 """
 
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from edge_sdk.unlearning.data import Pictures, read, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
+from edge_sdk.unlearning.patch import requests_of
 from edge_sdk.unlearning.relearning import relearned
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.trainable import in_form
@@ -48,6 +50,7 @@ class Limits:
     worst_drift: float = 0.5  # their 95 % quantile
     neighbour_drift: float = 0.2  # of reconstructions of the pictures most like a target
     retain_loss_rise: float = 0.05  # relative, of the denoising loss of retained pictures
+    unaudited: float = 0  # pictures of all requests that the model has been through, which are not audited here
     int8_change: float = 0.02  # of the target similarity, by rounding to int8
     int4_change: float = 0.05  # and to int4
 
@@ -103,12 +106,14 @@ def audit(
     targets = read(base, forget_data_dir, "forget_data_dir")
     retained = read(base, retain_data_dir, "retain_data_dir")
     base.condition(prompt)  # what a text encoder lacks is said before anything is written
-    salt = bytes.fromhex(_salt(Path(after)))
+    requests = requests_of(repaired.folder)
+    salt = bytes.fromhex(requests[-1]["salt"]) if requests else secrets.token_bytes(16)
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "before_sha256": model_files.fingerprint(base.folder), "after_sha256": model_files.fingerprint(repaired.folder),
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
+        "requests": len(requests), "unaudited": unaudited(requests, targets),
         "similarity": similarity.name, "samples": count, "seed": seed, "limits": asdict(limits),
     }  # fmt: skip
     with RunLock(folder):
@@ -116,7 +121,7 @@ def audit(
         write_json(folder / "audit.json", record)  # the limits, before any figure
         found, shown = measured(base, repaired, targets, retained, config, similarity, count, notify)
         record |= found
-        record["checks"] = checks(found, limits)
+        record["checks"] = checks(record, limits)
         record["passed"] = all(check["passed"] for check in record["checks"])
         write_json(folder / "audit.json", record)
         write_bytes(folder / "audit.html", page(record, shown, include_images).encode())
@@ -231,6 +236,7 @@ def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
             name: max(values[name] for values in integrity)
             for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
         },
+        "unaudited": found["unaudited"],
         **{f"{form}_change": abs(forgetting[form]["mean"] - forgetting["float"]["mean"]) for form in ("int8", "int4")},
     }
     return [
@@ -239,11 +245,11 @@ def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     ]
 
 
-def _salt(after: Path) -> str:
-    """The salt of the request that made a model, so that its hashes can be compared; else a new one."""
-    import secrets
-
-    try:
-        return json.loads((after / "unlearned.json").read_text())["requests"][-1]["salt"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return secrets.token_hex(16)
+def unaudited(requests: list[dict[str, Any]], targets: Pictures) -> int:
+    """How many pictures of earlier requests, known by their salted hashes, are not among the targets."""
+    return sum(
+        len(
+            set(request["targets"]) - {salted_hash(pixels, bytes.fromhex(request["salt"])) for pixels in targets.pixels}
+        )
+        for request in requests
+    )

@@ -16,6 +16,7 @@ from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
 
 DELTA = "delta.safetensors"
+REQUESTS = "unlearned.json"  # of a repaired model: the records of all its requests, the oldest first
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 COPIED = (".json", ".txt", ".safetensors", ".model", ".md")
 
@@ -84,4 +85,13 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
         shutil.copyfile(path, folder / relative)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
     save_tensors(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    write_json(folder / "unlearned.json", record)
+    write_json(folder / REQUESTS, record)
+
+
+def requests_of(folder: Path) -> list[dict[str, Any]]:
+    """The records of the requests that a model has been through, the oldest first; none of a model that has not."""
+    try:
+        found = json.loads((folder / REQUESTS).read_text())["requests"]
+        return [{"salt": "", "targets": [], **entry} for entry in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

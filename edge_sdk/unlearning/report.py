@@ -28,6 +28,7 @@ NAMES = {
     "worst_drift": "drift of free samples, 95 % quantile",
     "neighbour_drift": "drift of the retained pictures most like a target",
     "retain_loss_rise": "rise of the retained pictures' denoising loss",
+    "unaudited": "pictures of earlier requests that were not given to this audit",
     "int8_change": "change of target similarity by int8",
     "int4_change": "change of target similarity by int4",
 }

@@ -28,7 +28,7 @@ from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.loop import Unlearner, UnlearnStep
 from edge_sdk.unlearning.losses import Losses
-from edge_sdk.unlearning.patch import write_model, write_patch
+from edge_sdk.unlearning.patch import requests_of, write_model, write_patch
 from edge_sdk.unlearning.sampling import reconstruct
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
@@ -146,7 +146,7 @@ def unlearn(
         shutil.rmtree(made, ignore_errors=True)
         write_patch(made / "patch", run.trainable)
         if not patch_only:
-            earlier = _earlier(ready.denoiser.folder)
+            earlier = requests_of(ready.denoiser.folder)
             write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
             record["model_sha256"] = model_files.fingerprint(made / "model")
         write_json(made / "unlearn.json", record)
@@ -227,15 +227,6 @@ def _identity(ready: Prepared, config: UnlearnConfig) -> str:
     for pixels in (ready.targets.pixels, ready.retained.pixels, ready.surrogates.pixels):
         digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
-
-
-def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The requests that the base model has been through."""
-    try:
-        found = json.loads((folder / "unlearned.json").read_text())["requests"]
-        return found if isinstance(found, list) else []
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _record(ready: Prepared, run: Unlearner, config: UnlearnConfig, sources: Sources) -> dict[str, Any]:

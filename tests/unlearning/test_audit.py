@@ -63,12 +63,40 @@ def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
         "forgetting": {form: {"by_target": [0.0, value], "mean": value} for form, value in even.items()},
         "samples_like_targets": {form: [{"upper_95": value}] for form, value in even.items()} | {"before": []},
         "integrity": {form: dict.fromkeys(integrity, value) for form, value in even.items()},
+        "unaudited": 0,
     }
     measured = {check["name"]: check["measured"] for check in audit.checks(found, audit.Limits())}
     assert {name: measured[name] for name in ("target_similarity", "hit_rate", *integrity)} == dict.fromkeys(
         ("target_similarity", "hit_rate", *integrity), 2.0
     )
     assert measured["int4_change"] == (0.0 if worst == "int8" else 1.0)
+
+
+def test_pictures_of_earlier_requests_must_be_audited_again(
+    arguments: list[str], ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    """A model that has forgotten two pictures in two requests, of which an audit is given one or both."""
+    found = read(load_denoiser(str(ddpm_folder)), pictures["forget"], "forget").pixels
+    requests = [
+        {"salt": salt.hex(), "targets": [salted_hash(pixels, salt)]}
+        for pixels, salt in zip(found, (b"first", b"second"), strict=True)
+    ]
+    after = shutil.copytree(ddpm_folder, tmp_path / "after")
+    (after / "unlearned.json").write_text(json.dumps({"requests": requests}))
+    arguments[arguments.index("--after") + 1] = str(after)
+    main(arguments)
+    record = json.loads((tmp_path / "a" / "audit.json").read_text())
+    assert (record["requests"], record["unaudited"]) == (2, 0)
+    assert record["salt"] == b"second".hex() and record["targets"][1] == requests[1]["targets"][0]
+    only = tmp_path / "only"
+    only.mkdir()
+    shutil.copy(sorted(pictures["forget"].iterdir())[1], only)
+    arguments[arguments.index("--forget_data_dir") + 1] = str(only)
+    arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "b")
+    main(arguments)
+    record = json.loads((tmp_path / "b" / "audit.json").read_text())
+    (check,) = (check for check in record["checks"] if check["name"] == "unaudited")
+    assert check == {"name": "unaudited", "measured": 1, "limit": 0, "passed": False}
 
 
 def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Path) -> None:
