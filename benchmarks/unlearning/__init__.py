@@ -12,24 +12,28 @@ STRENGTHS = {
     "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (1.3, 2.6),
 }  # fmt: skip
 
-# Ours with one thing changed, by name: the reconstructions of what the paper does not say, and our own parts.
-ABLATION: dict[str, dict[str, object]] = {
-    "ours": {},
-    "weights: uniform": {"timestep_weight": "uniform"},
-    "weights: clamped SNR": {"timestep_weight": "snr"},
-    "weights: window": {"timestep_weight": "window"},
-    "surgery: none": {"surgery": "none"},
-    "surgery: symmetric": {"surgery": "symmetric"},
-    "surgery: tensor by tensor": {"surgery_scope": "tensor"},
-    "surgery: of gradients": {"surgery_space": "gradient"},
-    "surgery: preconditioned": {"surgery_space": "preconditioned"},
-    "surrogates: 4 edits": {"surrogate": "edit"},
-    "surrogates: the nearest one": {"num_surrogates": 1},
-    "no path to surrogates": {"surrogate_path": 0.0},
-    "metric: Euclidean": {"metric": "euclidean"},
-    "retention: by noise": {"retention": "data"},
-    "retention: no more of neighbours": {"neighbour_share": 0.0},
-    "adapters of rank 8": {"lora_rank": 8},
+# Variants of ours, by name. "ablation" changes one thing at a time: the reconstructions of what the paper does not say,
+# and our own parts.
+VARIANTS: dict[str, dict[str, dict[str, object]]] = {
+    "rounding": {"ours": {}, "ours, through int4": {"quantization_aware": "int4"}},
+    "ablation": {
+        "ours": {},
+        "weights: uniform": {"timestep_weight": "uniform"},
+        "weights: clamped SNR": {"timestep_weight": "snr"},
+        "weights: window": {"timestep_weight": "window"},
+        "surgery: none": {"surgery": "none"},
+        "surgery: symmetric": {"surgery": "symmetric"},
+        "surgery: tensor by tensor": {"surgery_scope": "tensor"},
+        "surgery: of gradients": {"surgery_space": "gradient"},
+        "surgery: preconditioned": {"surgery_space": "preconditioned"},
+        "surrogates: 4 edits": {"surrogate": "edit"},
+        "surrogates: the nearest one": {"num_surrogates": 1},
+        "no path to surrogates": {"surrogate_path": 0.0},
+        "metric: Euclidean": {"metric": "euclidean"},
+        "retention: by noise": {"retention": "data"},
+        "retention: no more of neighbours": {"neighbour_share": 0.0},
+        "adapters of rank 8": {"lora_rank": 8},
+    },
 }
 
 
@@ -46,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours, for an ablation")
     parser.add_argument("--label", default="ours", help="what ours is called with these settings")
-    parser.add_argument("--ablation", action="store_true", help="instead of --methods: ours, and ours with one thing "
-                        "changed at a time")  # fmt: skip
+    parser.add_argument("--variants", choices=VARIANTS, help="of ours, instead of --methods: with training through "
+                        "rounding, or with one thing changed at a time")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unlearning.json"))

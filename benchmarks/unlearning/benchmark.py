@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, say
-from benchmarks.unlearning import ABLATION, STRENGTHS
+from benchmarks.unlearning import STRENGTHS, VARIANTS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
 from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, show
 from benchmarks.unlearning.faces import ANYONE
@@ -125,8 +125,8 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
         found = json.loads(value) if value[:1] in "[0123456789" else value
         own[name] = tuple(found) if isinstance(found, list) else found
     variants = [(m, args.label, own) if m == OURS else (m, m, {}) for m in args.methods]
-    if args.ablation:
-        variants = [(OURS, name, own | changed) for name, changed in ABLATION.items()]
+    if args.variants:
+        variants = [(OURS, name, own | changed) for name, changed in VARIANTS[args.variants].items()]
     done = {(r["method"], r["person"], r["seed"]) for r in rows}
     people = args.targets if args.reference is None else [OUTLIER]
     return [

@@ -32,6 +32,7 @@ from edge_sdk.unlearning.trainable import in_form
 SCHEMA_VERSION = 2
 RELEARNING = (5, 20, 100)  # steps of the attack that shows the target again
 FORMS = {"float": "none", "int8": "int8", "int4": "int4"}  # of the weights, in words and as `trainable` calls them
+LATE = tuple(share for share in measure.TIMESTEPS if share >= 0.5)  # where a target no longer shows through the noise
 NEIGHBOURS = 8  # retained pictures most like a target
 WORST = 0.95  # quantile that stands for the worst tail
 WORDING = (
@@ -136,7 +137,9 @@ def measured(
     """All figures of an audit, and the pictures that go with them."""
     condition = base.condition(config.prompt)
     losses = Losses(base, targets.x0, targets.x0[:, None], retained.x0, config)
+    control = _mirrored(targets, base)
     found: dict[str, Any] = {"forgetting": {}, "samples_like_targets": {}, "integrity": {}, "attacks": {}}
+    found["relearning_steps"] = [0, *RELEARNING]
     rebuilt: dict[str, np.ndarray] = {}
     drawn: dict[str, np.ndarray] = {}
 
@@ -160,9 +163,8 @@ def measured(
                 forgotten("before", old, drawn[name][0])
             forgotten(name, new, drawn[name][1])
             found["integrity"][name] = _integrity(old, new, drawn[name], losses, targets, retained, similarity)
-    notify("recovery attacks")
-    old, new = (Model(model, model.module, condition) for model in (base, repaired))
-    found["attacks"] = _attacks(old, new, targets, similarity, config)
+        notify(f"{name} weights: recovery attacks")
+        found["attacks"][name] = _attacks(old, new, form, targets, control, similarity, config)
     return found, Pictured(drawn, {name: values[:, 2, :4] for name, values in rebuilt.items()}, targets.pixels)
 
 
@@ -185,7 +187,7 @@ def _integrity(
 def _half(values: np.ndarray) -> np.ndarray:
     """Of similarities (N, timesteps, noises) the mean from half of all timesteps on, (N,): below, a target that is
     still in the noise shows through."""
-    late = [i for i, share in enumerate(measure.TIMESTEPS) if share >= 0.5]
+    late = [i for i, share in enumerate(measure.TIMESTEPS) if share in LATE]
     return values[:, late].mean(axis=(1, 2))
 
 
@@ -205,25 +207,30 @@ def _neighbour_drift(
 
 
 def _attacks(
-    old: Model, new: Model, targets: Pictures, similarity: Similarity, config: UnlearnConfig
-) -> dict[str, Any]:
-    """Inversion, and showing the target again, beside a picture that no model has seen: the target mirrored."""
-    mirrored = np.ascontiguousarray(targets.pixels[..., ::-1])
-    control = Pictures(mirrored, new.denoiser.encode(torch.from_numpy(mirrored).to(new.denoiser.device)))
+    old: Model, new: Model, form: str, targets: Pictures, control: Pictures, similarity: Similarity,
+    config: UnlearnConfig,
+) -> dict[str, Any]:  # fmt: skip
+    """Inversion, and showing the target again, beside a control that no model has seen; of weights in a form."""
     inversion = {
         name: float(np.diag(similarity(measure.inverted(model, pictures), pictures.pixels)).mean())
         for name, model, pictures in (("before", old, targets), ("after", new, targets), ("control", new, control))
     }
-    relearning: dict[str, list[float]] = {}
-    for name, pictures in (("target", targets), ("control", control)):
-        relearning[name] = [
-            float(_half(measure.similarities(similarity, found, pictures.pixels)).mean())
+    relearning = {
+        name: [
+            float(measure.similarities(similarity, found, pictures.pixels).mean())
             for found in (
-                measure.reconstructions(model, pictures)
-                for model in relearned(new, pictures, config, (0, *RELEARNING))
+                measure.reconstructions(model, pictures, shares=LATE)
+                for model in relearned(new, form, pictures, config, (0, *RELEARNING))
             )
-        ]  # fmt: skip
-    return {"inversion": inversion, "relearning_steps": [0, *RELEARNING], "relearning": relearning}
+        ]
+        for name, pictures in (("target", targets), ("control", control))
+    }
+    return {"inversion": inversion, "relearning": relearning}
+
+
+def _mirrored(targets: Pictures, denoiser: Denoiser) -> Pictures:
+    pixels = np.ascontiguousarray(targets.pixels[..., ::-1])
+    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
 
 
 def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from edge_sdk.zo.noise import Stream, normals
 
 TIMESTEPS = (0.1, 0.25, 0.5, 0.75)  # from which targets are reconstructed, as shares of all timesteps
 NOISES = 16
+NOISED = 256  # pictures, for the denoising loss
 BINS = 10  # of timesteps, for the denoising loss
 MEASURED = 2**32 - 4096  # numbers of noises from here on are for measurements
 
@@ -39,16 +40,17 @@ def fixed_noise(denoiser: Denoiser, number: int, count: int, seed: int = 0) -> t
 
 
 def reconstructions(
-    model: Model, pictures: Pictures, seed: int = 0, shares: tuple[float, ...] = TIMESTEPS, noises: int = NOISES,
-    steps: int | None = None,
+    model: Model, pictures: Pictures, seed: int = 0, shares: tuple[float, ...] = TIMESTEPS,
+    noises: int | None = None, steps: int | None = None,
 ) -> np.ndarray:  # fmt: skip
     """What becomes of noised pictures: (N, timesteps, noises, 3, H, W).
 
     Args:
         shares: of all timesteps, from which pictures are denoised.
+        noises: of each picture; None for `NOISES`.
         steps: of each denoising; None for the default.
     """
-    denoiser, out = model.denoiser, []
+    denoiser, out, noises = model.denoiser, [], noises or NOISES
     noise = fixed_noise(denoiser, 0, noises, seed).repeat(len(pictures), 1, 1, 1)
     many = pictures.x0.repeat_interleave(noises, dim=0)
     for share in shares:
@@ -116,9 +118,9 @@ def by_bin(bins: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def denoising_losses(model: Model, losses: Losses, count: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The bin, and the loss, of each of some noised retained pictures of ``losses``: two of (count,)."""
-    denoiser = model.denoiser
+def denoising_losses(model: Model, losses: Losses, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The bin, and the loss, of each of some noised retained pictures of ``losses``: two of (NOISED,)."""
+    denoiser, count = model.denoiser, NOISED
     timesteps = denoiser.schedule.num_train_timesteps
     draws = Draws.numbered(
         seed, MEASURED, len(losses.retained), timesteps, denoiser.shape, count, device=denoiser.device

@@ -30,7 +30,8 @@ def retained_metric(losses: Losses, trainable: Trainable, damping: float) -> Met
 
     M is scaled to a mean of 1 on its diagonal. A bias, and whatever else is no weight of a layer, has the input 1.
     """
-    moments = input_moments(losses, trainable.layers)
+    names = {name.rpartition(".")[0] for name in trainable.parameters}
+    moments = input_moments(losses, {name: layer for name, layer in trainable.layers.items() if name in names})
     factors: dict[str, Blocks] = {}
     while moments:  # which are let go one by one: both together take twice the memory
         layer, blocks = moments.popitem()

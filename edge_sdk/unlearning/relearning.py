@@ -9,16 +9,26 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures
 from edge_sdk.unlearning.losses import Draws, Losses
 from edge_sdk.unlearning.measure import MEASURED, Model
-from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.unlearning.trainable import Trainable, rounded
 
 BATCH, LEARNING_RATE = 16, 5e-5
 
 
-def relearned(model: Model, shown: Pictures, config: UnlearnConfig, stops: tuple[int, ...]) -> Iterator[Model]:
-    """The model after so many steps on pictures, at each of rising numbers of steps; every stop is the same run."""
+def relearned(
+    model: Model, form: str, shown: Pictures, config: UnlearnConfig, stops: tuple[int, ...]
+) -> Iterator[Model]:
+    """The model after so many steps on pictures, at each of rising numbers of steps; every stop is the same run.
+
+    Args:
+        form: of the weights that are attacked; they are trained as floats.
+    """
     settings = replace(config, retention="data")
     losses = Losses(model.denoiser, shown.x0, shown.x0[:, None], shown.x0, settings)
     trainable = Trainable(model.denoiser.module)
+    if form != "none":
+        for name in trainable.layers:
+            weight = trainable.parameters[f"{name}.weight"].data
+            weight.copy_(rounded(weight, form))
     optimizer = torch.optim.Adam(list(trainable.parameters.values()), LEARNING_RATE)
     timesteps, done = model.denoiser.schedule.num_train_timesteps, 0
     for stop in stops:

@@ -70,13 +70,17 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
                    "half) and after") for form, drawn in shown.samples.items()),
         chart(integrity["float"]["loss_by_timestep"], "denoising loss of retained pictures by timestep (in tenths), "
               "float weights"),
-        "<h2>Recovery attacks</h2><p>Inversion (the model's own address of a picture, denoised again): similarity "
-        f"{attacks['inversion']['before']:.3f} before, {attacks['inversion']['after']:.3f} after, and "
-        f"{attacks['inversion']['control']:.3f} for a control that no model has seen, the target mirrored. Relearning: "
-        "the target or the control is shown for some steps. Only what a target gives away and the control does not is "
-        "evidence of what is left.</p>",
-        _table(["steps", *map(str, attacks["relearning_steps"])],
-               [[name, *values] for name, values in attacks["relearning"].items()]),
+        "<h2>Recovery attacks</h2><p>Beside a control that no model has seen, the target mirrored: only what a target "
+        "gives away and the control does not is evidence of what is left. Inversion: similarity of a picture to what "
+        "becomes of the model's own address of it.</p>",
+        _table(["weights", "target, before", "target, after", "control, after"], [
+            [form, *values["inversion"].values()] for form, values in attacks.items()
+        ]),
+        "<p>Relearning: similarity of a picture to its reconstructions from half of all timesteps on, after it was "
+        "shown for some steps.</p>",
+        _table(["weights", "shown", *(f"{steps} steps" for steps in record["relearning_steps"])], [
+            [form, name, *found] for form, values in attacks.items() for name, found in values["relearning"].items()
+        ]),
     ]  # fmt: skip
     if include_images:
         parts.insert(6, _targets(shown))

@@ -89,6 +89,11 @@ def layers_of(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def gets_adapters(layer: nn.Module) -> bool:
+    """Whether adapters save anything."""
+    return layer.weight.numel() >= SMALL
+
+
 def in_form(module: nn.Module, form: str) -> Callable[..., Any]:
     """A module as it is, with its weights in a form; only rounded ones take memory."""
     if form == "none":
@@ -120,9 +125,9 @@ def rounded(weight: torch.Tensor, as_weights: str) -> torch.Tensor:
 def _adapters(layers: dict[str, nn.Module], rank: int, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     """A with small random numbers, B zero, so that nothing changes at first."""
     for index, (name, layer) in enumerate(layers.items()):
-        weight = layer.weight
-        if weight.numel() < SMALL:
+        if not gets_adapters(layer):
             continue
+        weight = layer.weight
         shape = (rank, *weight.shape[1:])
         values = normals(seed, Stream.AUGMENTATION, index, shape) / weight[0].numel() ** 0.5
         yield f"{name}.lora_A", torch.from_numpy(values).to(weight.device)
