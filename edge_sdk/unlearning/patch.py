@@ -92,6 +92,6 @@ def requests_of(folder: Path) -> list[dict[str, Any]]:
     """The records of the requests that a model has been through, the oldest first; none of a model that has not."""
     try:
         found = json.loads((folder / REQUESTS).read_text())["requests"]
-        return [{"salt": "", "targets": [], **entry} for entry in found]
+        return [entry for entry in found if bytes.fromhex(entry["salt"]) and isinstance(entry["targets"], list)]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -14,6 +14,7 @@ from edge_sdk.unlearning import audit, measure, relearning, sampling
 from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
+from edge_sdk.unlearning.patch import requests_of
 from edge_sdk.unlearning.similarity import Similarity
 
 
@@ -63,6 +64,12 @@ def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: 
     assert main([*arguments, "--limits", str(strict)]) == 1
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert not record["passed"] and record["limits"]["target_similarity"] == -1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"requests": 1}', '{"requests": [{"salt": "x", "targets": []}]}'])
+def test_records_of_requests_that_are_damaged_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "unlearned.json").write_text(text)
+    assert requests_of(tmp_path) == [] == requests_of(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("worst", ["float", "int8", "int4"])
