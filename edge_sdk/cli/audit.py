@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=256, help="free samples of each model (default 256)")
     parser.add_argument("--prompt", default="", help="what a conditional model is told (default: nothing)")
     parser.add_argument("--resolution", type=int, help="side in pixels (default: the model's own)")
-    parser.add_argument("--include_images", action="store_true", help="show the targets on the page")
+    parser.add_argument(
+        "--include_images", "--include-images", action="store_true", help="show the targets on the page"
+    )
     add_device(parser)
     add_common(parser)
 

@@ -81,12 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, require_torch, say_how_to_go_on
     from edge_sdk.cli.main import DONE
+    from edge_sdk.errors import EdgeSdkError
     from edge_sdk.unlearning.config import UnlearnConfig
 
     options = {name: getattr(args, name) for name in (*_OPTIONS, "device", "seed")}
     if args.surrogate_data_dir and args.surrogate is None:
         options["surrogate"] = "given"
     options["timestep_window"] = tuple(args.timestep_window) if args.timestep_window else None
+    if args.timestep_window and args.timestep_weight != "window":
+        raise EdgeSdkError("timestep_window goes with --timestep_weight window; give both or neither")
     config = UnlearnConfig.from_options(**options)
     resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()

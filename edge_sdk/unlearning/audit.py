@@ -20,7 +20,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, write_bytes, write_json
 from edge_sdk.unlearning import measure
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures, read, salted_hash
+from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
@@ -62,7 +62,7 @@ class Limits:
             return cls()
         known = {field.name for field in fields(cls)}
         try:
-            given = json.loads(Path(path).read_text())
+            given = json.loads(Path(path).read_text(), parse_constant=_no_number)
             if set(given) - known:
                 raise ValueError(f"unknown limit {sorted(set(given) - known)[0]}")
             return replace(cls(), **{name: float(value) for name, value in given.items()})
@@ -73,11 +73,16 @@ class Limits:
             ) from error
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
 @dataclass(frozen=True)
 class Pictured:
     """What the page shows beside the figures: arrays of pictures (N, 3, H, W)."""
 
     samples: dict[str, np.ndarray]  # (2, N, 3, H, W), before and after, by form
+    like_target: dict[str, np.ndarray]  # (2, N) bool, which of those are most like a target
     reconstructions: dict[str, np.ndarray]  # by "before" and form, a few of each target: (N, few, 3, H, W)
     targets: np.ndarray
 
@@ -102,10 +107,12 @@ def audit(
     config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device, retention="data")
     similarity, folder = Similarity(similarity_name), Path(output_dir)
     base, repaired = (load_denoiser(name, resolution, device) for name in (before, after))
-    if (base.kind, base.shape) != (repaired.kind, repaired.shape):
-        raise EdgeSdkError(f"{before} is a {base.kind} of {base.shape}, {after} a {repaired.kind} of {repaired.shape}")
-    targets = read(base, forget_data_dir, "forget_data_dir")
+    refuse_others(base, repaired)
+    targets = read(base, forget_data_dir, "forget_data_dir", whole=True)
     retained = read(base, retain_data_dir, "retain_data_dir")
+    for name, why in retained.skipped:
+        notify(f"skipped {name}: {why}")
+    refuse_overlap(targets, retained)
     base.condition(prompt)  # what a text encoder lacks is said before anything is written
     requests = requests_of(repaired.folder)
     salt = bytes.fromhex(requests[-1]["salt"]) if requests else secrets.token_bytes(16)
@@ -115,7 +122,7 @@ def audit(
         "before_sha256": model_files.fingerprint(base.folder), "after_sha256": model_files.fingerprint(repaired.folder),
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
         "requests": len(requests), "unaudited": unaudited(requests, targets),
-        "similarity": similarity.name, "samples": count, "seed": seed, "limits": asdict(limits),
+        "similarity": similarity.name, "samples": count, "prompt": prompt, "seed": seed, "limits": asdict(limits),
     }  # fmt: skip
     with RunLock(folder):
         check_output_dir(folder, run_files=("audit.json", "audit.html"))
@@ -130,6 +137,21 @@ def audit(
     return record
 
 
+def refuse_others(base: Denoiser, repaired: Denoiser) -> None:
+    """Raises EdgeSdkError if one model cannot have been made from the other by unlearning."""
+    made_as = [
+        (one.kind, one.shape, one.schedule, {name: p.shape for name, p in one.module.named_parameters()})
+        for one in (base, repaired)
+    ]
+    if made_as[0] != made_as[1]:
+        said = [f"a {one.kind} of {one.shape}, {one.schedule.prediction_type}" for one in (base, repaired)]
+        other = "" if said[0] != said[1] else " of other layers or another schedule"
+        raise EdgeSdkError(
+            f"{base.folder} is {said[0]}, {repaired.folder} is {said[1]}{other}; give a model and what unlearn made "
+            "of it"
+        )
+
+
 def measured(
     base: Denoiser, repaired: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig,
     similarity: Similarity, count: int, notify: Callable[[str], None],
@@ -142,30 +164,36 @@ def measured(
     found["relearning_steps"] = [0, *RELEARNING]
     rebuilt: dict[str, np.ndarray] = {}
     drawn: dict[str, np.ndarray] = {}
+    like: dict[str, Any] = {}
 
-    def forgotten(name: str, model: Model, samples: np.ndarray) -> None:
+    def forgotten(name: str, model: Model, hits: np.ndarray) -> None:
         rebuilt[name] = measure.reconstructions(model, targets, config.seed)
         values = measure.similarities(similarity, rebuilt[name], targets.pixels)
         found["forgetting"][name] = {
             "by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": _half(values).tolist(),
             "mean": float(_half(values).mean()),
         }  # fmt: skip
-        found["samples_like_targets"][name] = [
-            _rate(measure.hits(similarity, samples, target, retained.pixels)) for target in targets.pixels
-        ]
+        found["samples_like_targets"][name] = [_rate(hit) for hit in hits]
 
     for name, form in FORMS.items():
         notify(f"{name} weights: reconstructions, and {count} samples of each model")
         old, new = (Model(model, in_form(model.module, form), condition) for model in (base, repaired))
         with torch.no_grad():
             drawn[name] = np.stack([measure.samples(model, count, config.seed) for model in (old, new)])
+            hits = np.stack(
+                [
+                    [measure.hits(similarity, samples, target, retained.pixels) for target in targets.pixels]
+                    for samples in drawn[name]
+                ]
+            )  # (2, targets, N)
+            like[name] = np.any(hits, axis=1)
             if name == "float":
-                forgotten("before", old, drawn[name][0])
-            forgotten(name, new, drawn[name][1])
+                forgotten("before", old, hits[0])
+            forgotten(name, new, hits[1])
             found["integrity"][name] = _integrity(old, new, drawn[name], losses, targets, retained, similarity)
         notify(f"{name} weights: recovery attacks")
         found["attacks"][name] = _attacks(old, new, form, targets, control, similarity, config)
-    return found, Pictured(drawn, {name: values[:, 2, :4] for name, values in rebuilt.items()}, targets.pixels)
+    return found, Pictured(drawn, like, {name: values[:, 2, :4] for name, values in rebuilt.items()}, targets.pixels)
 
 
 def _integrity(

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ class Pictures:
 
     pixels: np.ndarray  # (N, 3, H, W) float32 in [-1, 1]
     x0: torch.Tensor  # (N, C, h, w) float32
+    skipped: tuple[tuple[str, str], ...] = ()  # files that could not be used, and why
 
     def __len__(self) -> int:
         return len(self.x0)
@@ -31,20 +33,24 @@ def side_of(denoiser: Denoiser) -> int:
     return denoiser.shape[1] * (denoiser.place.scale or 1)
 
 
-def read(denoiser: Denoiser, folder: str | Path, what: str, limit: int = MAX_RETAINED) -> Pictures:
+def read(denoiser: Denoiser, folder: str | Path, what: str, whole: bool = False) -> Pictures:
     """Read and encode every picture of a folder, in the order of names.
 
     Args:
         what: the option's name, for messages.
+        whole: no file may be skipped.
 
     Raises:
         EdgeSdkError: no usable picture, or one is not of this model's number of channels.
     """
-    photos = load_photos(folder, side_of(denoiser), what=what, limit=limit)
+    photos = load_photos(folder, side_of(denoiser), what=what, limit=MAX_RETAINED)
+    if whole and photos.skipped:
+        name, why = photos.skipped[0]
+        raise EdgeSdkError(f"{what} {folder}: {name} cannot be used ({why}); all files there are: mend or remove it")
     x0 = denoiser.encode(torch.from_numpy(photos.pixels).to(denoiser.device))
     if x0.shape[1] != denoiser.shape[0]:
         raise EdgeSdkError(f"the model diffuses {denoiser.shape[0]} channels, pictures have {x0.shape[1]}")
-    return Pictures(photos.pixels, x0)
+    return Pictures(photos.pixels, x0, photos.skipped)
 
 
 def refuse_overlap(targets: Pictures, retained: Pictures) -> None:
@@ -56,6 +62,18 @@ def refuse_overlap(targets: Pictures, retained: Pictures) -> None:
                 f"picture {i + 1} of forget_data_dir is also picture {int(gaps.argmin()) + 1} of retain_data_dir; "
                 "a target cannot be kept: take it out of retain_data_dir"
             )
+
+
+def refuse_forgotten(retained: Pictures, requests: list[dict[str, Any]]) -> None:
+    """Raises EdgeSdkError if a picture is to be kept that an earlier request made the model forget."""
+    for request in requests:
+        gone, salt = set(request["targets"]), bytes.fromhex(request["salt"])
+        for i, pixels in enumerate(retained.pixels):
+            if salted_hash(pixels, salt) in gone:
+                raise EdgeSdkError(
+                    f"picture {i + 1} of retain_data_dir is one that an earlier request made this model forget; take "
+                    "it out of retain_data_dir"
+                )
 
 
 def salted_hash(pixels: np.ndarray, salt: bytes) -> str:

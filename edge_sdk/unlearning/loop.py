@@ -76,7 +76,7 @@ class Unlearner:
         applied = self.surgeon.apply(forget_gradients, retain_gradients)
         with torch.no_grad():
             values = [self._errors(*asked).sum() for asked in retain]
-            after = self._sum(torch.stack(values).sum() / self.config.retain_batch)
+            after = self._sum(sum(values, torch.zeros_like(retain_loss)) / self.config.retain_batch)
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
         done = UnlearnStep(

@@ -66,8 +66,7 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         _table(["weights", *INTEGRITY.values()], [
             [form, *(values[name] for name in INTEGRITY)] for form, values in integrity.items()
         ]),
-        *(_picture(grid(list(drawn[:, :SHOWN])), f"free samples from the same noises, {form} weights: before (upper "
-                   "half) and after") for form, drawn in shown.samples.items()),
+        *_samples(shown, include_images),
         chart(integrity["float"]["loss_by_timestep"], "denoising loss of retained pictures by timestep (in tenths), "
               "float weights"),
         "<h2>Recovery attacks</h2><p>Beside a control that no model has seen, the target mirrored: only what a target "
@@ -90,6 +89,19 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         f"<style>{_STYLE}</style>"
         f"<body>{body}</body></html>\n"
     )
+
+
+def _samples(shown: "Pictured", include_images: bool) -> list[str]:
+    """A figure for each form of the weights; a sample that is most like a target shows it, and is blank unasked."""
+    figures = []
+    for form, drawn in shown.samples.items():
+        hidden = shown.like_target[form] & (not include_images)
+        pictures = np.where(hidden[..., None, None, None], 1.0, drawn)[:, :SHOWN]
+        caption = f"free samples from the same noises, {form} weights: before (upper half) and after"
+        if hidden[:, :SHOWN].any():
+            caption += "; blank are those most like a target"
+        figures.append(_picture(grid(list(pictures)), caption))
+    return figures
 
 
 def _targets(shown: "Pictured") -> str:

@@ -72,7 +72,7 @@ def make_surrogates(
     if (config.surrogate == "given") != (surrogate_data_dir is not None):
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
-    given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir")
+    given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir", whole=True)
     count = _count(len(targets), len(retained), None if given is None else len(given), config)
     known = similarity.features(retained.pixels)
     kept, scores = [], []
@@ -166,11 +166,17 @@ def _admitted(
     if found and config.surrogate == "nearest" and config.num_surrogates is None:
         return found
     best = min(refused, key=lambda score: len(why_not(score, config)))
-    more = "add retained pictures" if config.surrogate == "nearest" else "raise --edit_strength or --surrogate_tries"
     raise EdgeSdkError(
         f"{len(found)} of {count} surrogates are admitted; the best one that is not has "
-        f"{'; '.join(why_not(best, config))}; {more}, give your own with --surrogate_data_dir, or loosen the limit"
+        f"{'; '.join(why_not(best, config))}; {_REMEDIES[config.surrogate]}, or loosen the limit"
     )
+
+
+_REMEDIES = {
+    "nearest": "add retained pictures, give your own with --surrogate_data_dir",
+    "edit": "raise --edit_strength or --surrogate_tries, give your own with --surrogate_data_dir",
+    "given": "give others in --surrogate_data_dir",
+}
 
 
 def why_not(score: dict[str, float], config: UnlearnConfig) -> list[str]:

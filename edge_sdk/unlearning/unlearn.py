@@ -23,7 +23,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, disk_errors, write_json
 from edge_sdk.run_folder import Cancelled
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
+from edge_sdk.unlearning.data import Pictures, read, refuse_forgotten, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.loop import Unlearner, UnlearnStep
@@ -79,9 +79,12 @@ def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], Non
     need = estimate(place.config, place.shape(config.resolution), config)
     notify(f"memory of training: {need}")
     denoiser = load_denoiser(place, config.resolution, config.device)
-    targets = read(denoiser, sources.forget_data_dir, "forget_data_dir")
+    targets = read(denoiser, sources.forget_data_dir, "forget_data_dir", whole=True)
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
+    for name, why in retained.skipped:
+        notify(f"skipped {name}: {why}")
     refuse_overlap(targets, retained)
+    refuse_forgotten(retained, requests_of(denoiser.folder))
     check_reproducible(denoiser, targets, retained, config, similarity)
     made = make_surrogates(
         denoiser, targets, retained, config, similarity, sources.surrogate_data_dir, sources.mask_data_dir
@@ -145,11 +148,11 @@ def unlearn(
         made = work / RESULT
         shutil.rmtree(made, ignore_errors=True)
         write_patch(made / "patch", run.trainable)
+        earlier = requests_of(ready.denoiser.folder)
         if not patch_only:
-            earlier = requests_of(ready.denoiser.folder)
             write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
             record["model_sha256"] = model_files.fingerprint(made / "model")
-        write_json(made / "unlearn.json", record)
+        write_json(made / "unlearn.json", {**record, "earlier_requests": earlier})
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, folder)
     return record

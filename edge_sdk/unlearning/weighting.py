@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.config import UnlearnConfig
 
 
@@ -26,6 +27,9 @@ def timestep_weights(schedule: Schedule, config: UnlearnConfig) -> torch.Tensor:
     "uniform" is 1. All others clamp the signal-to-noise ratio, w = min(SNR, gamma) / c^2 (as Min-SNR does for training,
     Hang et al., 2023): the loss then has the size min(SNR, gamma) |x_f - x_s|^2. "window" is zero outside of
     ``timestep_window``; "responsibility" is multiplied by `responsibilities`, a draw at a time.
+
+    Raises:
+        EdgeSdkError: the window has none of the model's timesteps.
     """
     if config.timestep_weight == "uniform":
         return torch.ones(schedule.num_train_timesteps)
@@ -35,6 +39,11 @@ def timestep_weights(schedule: Schedule, config: UnlearnConfig) -> torch.Tensor:
     if config.timestep_weight == "window":
         t = torch.arange(len(weights))
         low, high = config.timestep_window
+        if low >= len(weights):
+            raise EdgeSdkError(
+                f"timestep_window is {low} {high}; the model's timesteps are 0 to {len(weights) - 1}; give some of "
+                "these"
+            )
         weights = weights * ((t >= low) & (t < high))
     return weights
 

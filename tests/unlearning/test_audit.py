@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from edge_sdk.cli.main import main
 from edge_sdk.unlearning import audit, measure, relearning, sampling
@@ -15,6 +16,7 @@ from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.patch import requests_of
+from edge_sdk.unlearning.report import _image, _samples, grid
 from edge_sdk.unlearning.similarity import Similarity
 
 
@@ -72,6 +74,42 @@ def test_records_of_requests_that_are_damaged_are_none(tmp_path: Path, text: str
     assert requests_of(tmp_path) == [] == requests_of(tmp_path / "elsewhere")
 
 
+def test_a_sample_that_is_most_like_a_target_is_blank_on_the_page_unless_asked_for() -> None:
+    drawn = np.zeros((2, 3, 3, 4, 4), np.float32)
+    like = np.array([[False, True, False], [False, False, False]])
+    shown = audit.Pictured({"float": drawn}, {"float": like}, {}, drawn[0])
+    (without,), (asked,) = (_samples(shown, include_images) for include_images in (False, True))
+    blank = drawn.copy()
+    blank[0, 1] = 1
+    assert _image(grid(list(blank)), 64 * 12) in without and "blank are those most like a target" in without
+    assert _image(grid(list(drawn)), 64 * 12) in asked and "blank" not in asked
+
+
+def test_a_target_cannot_be_among_the_pictures_that_must_not_change(
+    arguments: list[str], pictures: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments[arguments.index("--retain_data_dir") + 1] = str(pictures["forget"])
+    assert main(arguments) == 2
+    assert "a target cannot be kept" in capsys.readouterr().err and not (tmp_path / "a").exists()
+
+
+def test_models_of_other_layers_or_another_schedule_are_refused(
+    arguments: list[str], ddpm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = arguments.index("--after") + 1
+    other = shutil.copytree(ddpm_folder, tmp_path / "schedule")
+    config = json.loads((other / "scheduler" / "scheduler_config.json").read_text())
+    (other / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"beta_end": 0.01}))
+    wider = UNet2DModel.from_config({**UNet2DModel.load_config(ddpm_folder / "unet"), "block_out_channels": (16, 40)})
+    DDPMPipeline(wider, DDPMScheduler()).save_pretrained(tmp_path / "layers", safe_serialization=True)
+    for name in ("schedule", "layers"):
+        arguments[place] = str(tmp_path / name)
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "of other layers or another schedule" in error and error.count("\n") == 1
+        assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("worst", ["float", "int8", "int4"])
 def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
     even = {form: 2.0 if form == worst else 1.0 for form in ("float", "int8", "int4")}
@@ -115,7 +153,7 @@ def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Pat
     main(arguments)
     without = (tmp_path / "a" / "audit.html").read_text()
     arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "b")
-    main([*arguments, "--include_images"])
+    main([*arguments, "--include-images"])
     shown = (tmp_path / "b" / "audit.html").read_text()
     assert without.count("<img") == 3 and shown.count("<img") == 3 + 2 * 5
 
@@ -123,7 +161,7 @@ def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "cannot be used"), ('{"drifts": 1}', "unknown limit drifts"), ('{"drift": "x"}', "cannot be used"), 
-     ("[1]", "named")],
+     ("[1]", "named"), ('{"drift": NaN}', "NaN is no number")],
 )  # fmt: skip
 def test_bad_limits_are_one_line(
     arguments: list[str], tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]

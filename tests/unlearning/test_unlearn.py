@@ -18,6 +18,8 @@ from edge_sdk.cli.main import main
 from edge_sdk.unlearning import tensor_files
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.denoiser import load_denoiser
+from edge_sdk.unlearning.loop import Unlearner
+from tests.unlearning.test_losses import losses_of
 
 FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",
         "1", "--max_background_change", "1")  # fmt: skip
@@ -178,6 +180,59 @@ def test_a_target_that_is_also_kept_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_picture_that_an_earlier_request_made_the_model_forget_cannot_be_kept(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert main(command(model_of["ddpm"], "--patch_only", output="first")) == 0
+    assert json.loads((tmp_path / "first" / "unlearn.json").read_text())["earlier_requests"] == []
+    model = shutil.copytree(model_of["ddpm"], tmp_path / "repaired")
+    first = json.loads((tmp_path / "first" / "unlearn.json").read_text())
+    (model / "unlearned.json").write_text(json.dumps({"requests": [first]}))
+    arguments = command(model, given=False)
+    for name, source in (("forget", "given"), ("retain", "forget")):
+        arguments[arguments.index(f"--{name}_data_dir") + 1] = str(pictures[source])
+    one_line(capsys, arguments, "picture 1 of retain_data_dir is one that an earlier request made this model forget")
+    arguments[arguments.index("--retain_data_dir") + 1] = str(pictures["retain"])
+    assert main([*arguments, "--patch_only", "--max_target_similarity", "1"]) == 0
+    earlier = json.loads((tmp_path / "out" / "unlearn.json").read_text())["earlier_requests"]
+    assert [entry["targets"] for entry in earlier] == [first["targets"]]
+
+
+@pytest.mark.parametrize("option", ["forget", "surrogate"])
+def test_no_picture_that_must_be_used_is_skipped(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], option: str,
+) -> None:  # fmt: skip
+    arguments = command(model_of["ddpm"])
+    place = arguments.index(f"--{option}_data_dir") + 1
+    broken = Path(shutil.copytree(arguments[place], tmp_path / "broken"))
+    (broken / "9.png").write_bytes(b"no picture")
+    arguments[place] = str(broken)
+    one_line(capsys, arguments, "9.png cannot be used")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_retained_picture_that_is_skipped_is_named(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    arguments = command(model_of["ddpm"], "--dry_run")
+    some = shutil.copytree(pictures["retain"], tmp_path / "some")
+    (some / "9.png").write_bytes(b"no picture")
+    arguments[arguments.index("--retain_data_dir") + 1] = str(some)
+    arguments.remove("--quiet")
+    assert main(arguments) == 0 and "skipped 9.png" in capsys.readouterr().err
+
+
+def test_a_process_without_a_share_of_a_batch_takes_part(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
+    losses = losses_of(model_of["ddpm"], pictures, retain_batch=1, forget_batch=1, metric="euclidean")
+    run = Unlearner(losses, rank=1, processes=2)
+    run._sum = lambda value: value
+    step = run.step()
+    assert (step.forget_loss, step.retain_loss, step.retain_change) == (0, 0, 0)
+
+
 def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
     model_of: dict[str, Path], command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -194,8 +249,12 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
         (["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean"], "the loss is not finite"),
         (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
         (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
+        (["--timestep_window", "100", "600"], "give both or neither"),
+        (["--timestep_weight", "window", "--timestep_window", "5000", "6000"], "timesteps are 0 to 999"),
+        (["--max_background_change", "0.0001"], "give others in --surrogate_data_dir"),
     ],
-    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume"],
+    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume", "window unused",
+         "window beyond", "background"],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_leave_nothing(
     model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
