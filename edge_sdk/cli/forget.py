@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PROMPT = "a picture of a person"
 PLACES = ("forget", "keep", "held_out")  # of the faces, below --output_dir
 KEPT, HELD_OUT = 256, 64  # faces of the model's own: to train on, and for the audit
-SAMPLES = 256  # free samples of each model
+SAMPLES = 128  # free samples of each model
 SETTINGS = {"prompt": PROMPT, "max_train_steps": 60, "learning_rate": 1e-3, "unlearn_weight": 3.0,
             "retain_batch": 32}  # fmt: skip
 
