@@ -124,19 +124,22 @@ def unlearn(
     ``accelerate launch`` every process takes its share of each batch, and the first one writes.
 
     Raises:
-        EdgeSdkError: see `prepare`; the folder exists or cannot be written; a loss is not finite.
+        EdgeSdkError: see `prepare`; the folder exists or cannot be written, or has no run to resume; a loss is not
+            finite.
         Cancelled: ``stop`` said so; the state is saved.
     """
     rank, processes = _processes(config.device)
     folder = Path(output_dir)
     work = working_folder(folder, resume or dry_run)
+    if resume and not (work / STATE).exists():
+        raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")
     notify = (lambda message: None) if rank else notify
     ready = prepare(sources, config, notify)
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
     if dry_run:
         seconds = _foretell(run.step(), config.max_train_steps, notify)
         return {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
-    if resume and (work / STATE).exists():
+    if resume:
         run.restore(work / STATE, identity)
         notify(f"resumed after step {len(run.history)}")
     if rank:

@@ -249,12 +249,13 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
         (["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean"], "the loss is not finite"),
         (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
         (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
+        (["--resume_from_checkpoint", "latest"], "holds no interrupted run"),
         (["--timestep_window", "100", "600"], "give both or neither"),
         (["--timestep_weight", "window", "--timestep_window", "5000", "6000"], "timesteps are 0 to 999"),
         (["--max_background_change", "0.0001"], "give others in --surrogate_data_dir"),
     ],
-    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume", "window unused",
-         "window beyond", "background"],
+    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume", "nothing to resume",
+         "window unused", "window beyond", "background"],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_leave_nothing(
     model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
