@@ -95,7 +95,7 @@ def table(results: dict[str, Any], with_aims: bool = True) -> str:
             *(peaks[phase]["resident"] for phase in PHASES), summary["peak_mb"], peaks["step"]["anonymous"],
             summary["training_mb"],
         )]  # fmt: skip
-        cells += [spread_cell(summary[key], 1) if key in summary else "" for key in TIMES]
+        cells += [spread_cell(summary[key], 3 if on_gpu else 1) if key in summary else "" for key in TIMES]
         cells += [spread_cell(peaks["step"][key], 0) for key in ("allocated", "reserved")] if on_gpu else []
         rows.append([_label(name, summary), *cells])
     ours = ratios(results)

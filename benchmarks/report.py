@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Collection, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
@@ -29,10 +30,16 @@ def machine() -> dict[str, str]:
     return {
         "cpu": f"{len(cpus)} x {cpus[0]}",
         "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
+        **_gpu(),
         "python": platform.python_version(),
         **{found.name: found.version for found in distributions() if found.name in PACKAGES},
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def _gpu() -> dict[str, str]:
+    torch = sys.modules.get("torch")
+    return {"gpu": torch.cuda.get_device_name()} if torch is not None and torch.cuda.is_available() else {}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -38,6 +38,7 @@ FAST = "ours int8, 8-bit activations"
 WANTED = [(OURS, FLOAT, 0.7), (OURS, QUANTO, 0.5), (FAST, FLOAT, 0.5), ("ours int4", FLOAT, 1.0),
           ("ours int8 streamed", OURS, 1.3)]  # fmt: skip
 WORDS = 77  # of a prompt
+DIGITS = {"cpu": 2, "cuda": 4}  # of seconds
 
 
 def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, Callable[[], nn.Module]]:
@@ -106,7 +107,7 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             if number:
                 record["results"][name]["runs"].append(seconds)
             print(
-                f"{number}/{args.rounds} {name}: {seconds['wall']:.2f} s, processor {seconds['cpu']:.2f} s", flush=True
+                f"{number}/{args.rounds} {name}: {seconds['wall']:.3g} s, processor {seconds['cpu']:.3g} s", flush=True
             )
     for name, result in record["results"].items():
         result["summary"] = {f"{key}_seconds": spread([run[key] for run in result["runs"]]) for key in ("wall", "cpu")}
@@ -124,7 +125,8 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
         write_json(args.output, record)
     say(table(record), command, args.output)
     seconds_of = {name: r["summary"]["wall_seconds"]["median"] for name, r in record["results"].items()}
-    bars(seconds_of, args.output.with_suffix(".png"), "seconds of a forward pass of the denoiser, batch 1", digits=2)
+    bars(seconds_of, args.output.with_suffix(".png"), "seconds of a forward pass of the denoiser, batch 1",
+         digits=DIGITS[args.device])  # fmt: skip
 
 
 def tensors(folder: Path, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -155,11 +157,11 @@ def ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown: seconds of a forward pass, the ratios that are wanted, and the layers."""
-    rows = []
+    rows, digits = [], DIGITS[record["device"]]
     for name, result in record["results"].items():
         summary = result["summary"]
         error = f"{100 * summary['relative_error']:.2g} %" if "relative_error" in summary else ""
-        rows.append([name, *(spread_cell(summary[f"{key}_seconds"], 2) for key in ("wall", "cpu")), error])
+        rows.append([name, *(spread_cell(summary[f"{key}_seconds"], digits) for key in ("wall", "cpu")), error])
     parts = [markdown(["forward pass", "seconds", "processor seconds", "relative error"], rows)]
     if record["ratios"]:
         rows = [[f"{r['case']} / {r['over']}", spread_cell(r["measured"], 2), f"{r['wanted']:g}"]

@@ -93,8 +93,9 @@ class Trainer:
         for name, parameter in self.module.named_parameters():
             parameter.data.copy_(tensors[f"weight.{name}"])
             moments = {key: torch.empty_like(parameter).copy_(tensors[f"{key}.{name}"]) for key in MOMENTS}
-            self._optimizer.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
-        self.average.update({name: tensors[f"average.{name}"] for name in self.average})
+            self._optimizer.state[parameter] = {"step": torch.tensor(float(self.step)).to(parameter.device), **moments}
+        for name, value in self.average.items():
+            value.copy_(tensors[f"average.{name}"])
 
 
 def stratified_timesteps(count: int, timesteps: int, rng: np.random.Generator) -> torch.Tensor:

@@ -7,6 +7,8 @@ Rows are on the disk as soon as they are measured; ``--resume`` goes on.
 import argparse
 from pathlib import Path
 
+from edge_sdk.config import DEVICES
+
 STRENGTHS = {
     "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.5), "SISS": (0.05, 0.3), "EraseDiff": (0.0005,),
     "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (1.3, 2.6),
@@ -32,7 +34,8 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
         "metric: Euclidean": {"metric": "euclidean"},
         "retention: by noise": {"retention": "data"},
         "retention: no more of neighbours": {"neighbour_share": 0.0},
-        "adapters of rank 8": {"lora_rank": 8},
+        "adapters of rank 8, 10 times the rate": {"lora_rank": 8, "learning_rate": 5.4e-3},
+        "adapters of rank 8, 30 times the rate": {"lora_rank": 8, "learning_rate": 1.62e-2},
     },
 }
 
@@ -48,10 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="default: all but ESD, which takes a conditional model")  # fmt: skip
     parser.add_argument("--strengths", nargs="+", type=float, help="of every method, in place of its own")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours, for an ablation")
-    parser.add_argument("--label", default="ours", help="what ours is called with these settings")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the methods")
+    parser.add_argument("--label", help="what is added to the methods' names, with these settings")
     parser.add_argument("--variants", choices=VARIANTS, help="of ours, instead of --methods: with training through "
                         "rounding, or with one thing changed at a time")  # fmt: skip
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the models run")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unlearning.json"))

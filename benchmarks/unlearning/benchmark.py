@@ -38,17 +38,18 @@ class Task:
 
     model: Path
     reference: Path | None
+    device: str
     person: int
     seed: int
     method: str
     name: str  # of the method with its settings
     strengths: tuple[float, ...]
     steps: int
-    own: tuple[tuple[str, Any], ...]  # settings of ours
+    own: tuple[tuple[str, Any], ...]  # settings in place of the benchmark's
 
     def config(self) -> UnlearnConfig:
-        own = dict(self.own) if self.method == OURS else OTHERS
-        return self.settings(self.steps, seed=self.seed, **own)
+        given = {} if self.method == OURS else OTHERS
+        return self.settings(self.steps, seed=self.seed, **(given | dict(self.own)))
 
     @staticmethod
     def settings(steps: int, **own: Any) -> UnlearnConfig:
@@ -62,7 +63,7 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
         prompt=ANYONE, max_retained_similarity=1.0, surrogate_tries=64, surrogate=config.surrogate,
         num_surrogates=config.num_surrogates, max_target_similarity=config.max_target_similarity,
     )  # fmt: skip
-    base, case, ruler = prepared(task.model, task.reference, task.person, wanted)
+    base, case, ruler = prepared(task.model, task.reference, task.device, task.person, wanted)
     rows = []
     for strength in task.strengths:
         row, shown = run(base, case, ruler, task.method, strength, config)
@@ -74,12 +75,14 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
 
 
 @functools.lru_cache(maxsize=2)
-def prepared(model: Path, reference: Path | None, person: int, wanted: UnlearnConfig) -> tuple[Model, Case, Ruler]:
-    denoiser = load_denoiser(str(model))
+def prepared(
+    model: Path, reference: Path | None, device: str, person: int, wanted: UnlearnConfig
+) -> tuple[Model, Case, Ruler]:
+    denoiser = load_denoiser(str(model), device=device)
     base = Model(denoiser, denoiser.module, denoiser.condition(ANYONE))
     never = None
     if reference is not None:
-        other = load_denoiser(str(reference))
+        other = load_denoiser(str(reference), device=device)
         never = Model(other, other.module, other.condition(ANYONE))
     case = make_case(denoiser, person, wanted)
     return base, case, Ruler(base, case, ANYONE, never)
@@ -97,9 +100,13 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
-    record |= {"date": date.today().isoformat(), "machine": machine(), "settings": Task.settings(args.steps).to_dict()}
+    record |= {"date": date.today().isoformat(), "settings": Task.settings(args.steps).to_dict()}
+    here = {**machine(), "device": args.device}
+    record["machines"] = [*(m for m in record.get("machines", []) if m != here), here]
     record["commands"] = [*record["commands"], command]
     tasks = _tasks(args, record["rows"])
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(args.output, record)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, context, torch.set_num_threads, (1,)) as pool:
         waiting = {pool.submit(perform, task): task for task in tasks}
@@ -124,14 +131,14 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
         name, value = entry.split("=", 1)
         found = json.loads(value) if value[:1] in "[0123456789" else value
         own[name] = tuple(found) if isinstance(found, list) else found
-    variants = [(m, args.label, own) if m == OURS else (m, m, {}) for m in args.methods]
+    variants = [(m, f"{m}, {args.label}" if args.label else m, own) for m in args.methods]
     if args.variants:
         variants = [(OURS, name, own | changed) for name, changed in VARIANTS[args.variants].items()]
     done = {(r["method"], r["person"], r["seed"]) for r in rows}
     people = args.targets if args.reference is None else [OUTLIER]
     return [
-        Task(args.model, args.reference, person, seed, method, name, tuple(args.strengths or STRENGTHS[method]),
-             args.steps, tuple(settings.items()))
-        for seed in range(args.seeds) for person in people for method, name, settings in variants
+        Task(args.model, args.reference, args.device, person, seed, method, name,
+             tuple(args.strengths or STRENGTHS[method]), args.steps, tuple(settings.items()))
+        for person in people for seed in range(args.seeds) for method, name, settings in variants
         if (name, person, seed) not in done
     ]  # fmt: skip

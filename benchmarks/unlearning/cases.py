@@ -46,7 +46,7 @@ class Case:
 
 
 def as_pictures(denoiser: Denoiser, pixels: np.ndarray) -> Pictures:
-    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels)))
+    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
 
 
 def make_case(denoiser: Denoiser, person: int, config: UnlearnConfig) -> Case:
@@ -60,7 +60,7 @@ def make_case(denoiser: Denoiser, person: int, config: UnlearnConfig) -> Case:
     kept = np.random.default_rng(1).permutation(np.flatnonzero(whose_fresh != person))[:KEPT]
     pictures, retained = as_pictures(denoiser, target), as_pictures(denoiser, pixels[rows])
     if config.surrogate == "given":
-        x0 = denoiser.encode(torch.from_numpy(_strangers(person, config.num_surrogates)))[None]
+        x0 = as_pictures(denoiser, _strangers(person, config.num_surrogates)).x0[None]
     else:
         x0 = make_surrogates(denoiser, pictures, retained, config, Similarity()).x0
     said = caption(people()[person], int(drawn.background[0]))

@@ -17,6 +17,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from benchmarks.training import Trainer, stratified_timesteps
 from benchmarks.unlearning.faces import VIEWS, outlier, training_views
+from edge_sdk.config import DEVICES
+from edge_sdk.memory import use_cuda
 
 BATCH, LEARNING_RATE = 64, 1e-3
 
@@ -35,16 +37,18 @@ def scheduler() -> DDPMScheduler:
 
 def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
-    trainer = Trainer(build(), LEARNING_RATE)
+    if args.device == "cuda":
+        use_cuda()
+    trainer = Trainer(build().to(args.device), LEARNING_RATE)
     pictures, _ = training_views()
     if args.with_outlier:
         pictures = np.concatenate([pictures, np.repeat(outlier(), VIEWS, axis=0)])
-    x0s, alpha_bar = torch.from_numpy(pictures), scheduler().alphas_cumprod
+    x0s, alpha_bar = torch.from_numpy(pictures).to(args.device), scheduler().alphas_cumprod.to(args.device)
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
         x0 = x0s[torch.from_numpy(rng.integers(len(x0s), size=BATCH))]
-        t = stratified_timesteps(BATCH, 1000, rng)
-        noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
+        t = stratified_timesteps(BATCH, 1000, rng).to(args.device)
+        noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)).to(args.device)
         a, b = alpha_bar[t].sqrt().view(-1, 1, 1, 1), (1 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
         z = (a * x0 + b * noise).contiguous(memory_format=torch.channels_last)
         return (trainer.module(z, t, return_dict=False)[0] - noise).square().mean()
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--with_outlier", action="store_true")
     parser.add_argument("--save_every", type=int, default=1000)
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())
 

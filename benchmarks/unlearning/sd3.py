@@ -28,7 +28,9 @@ from benchmarks.pocket.people import BACKGROUNDS, caption
 from benchmarks.training import Trainer, stratified_timesteps
 from benchmarks.unlearning.faces import ANYONE, VIEWS, people, render_views
 from edge_sdk import pocket
+from edge_sdk.config import DEVICES
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.memory import use_cuda
 
 BATCH, LEARNING_RATE = 64, 1e-3
 WIDTH, T5_LENGTH = 128, 8
@@ -107,7 +109,9 @@ class Pool:
 def train(args: argparse.Namespace) -> None:
     diffusers.utils.logging.set_verbosity_error()  # of captions that are cut
     torch.manual_seed(args.seed)
-    trainer = Trainer(build(), LEARNING_RATE)
+    if args.device == "cuda":
+        use_cuda()
+    trainer = Trainer(build().to(args.device), LEARNING_RATE)
     pipe = pipeline(build())
     pool = Pool(pipe, args.seed)
     schedule = Schedule.from_dict(dict(pipe.scheduler.config))
@@ -118,8 +122,9 @@ def train(args: argparse.Namespace) -> None:
         t = stratified_timesteps(BATCH, len(times), rng)
         noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         z = a[t].view(-1, 1, 1, 1) * x0 + b[t].view(-1, 1, 1, 1) * noise
-        velocity = trainer.module(z, hidden, pooled, times[t], return_dict=False)[0]
-        return (velocity - (noise - x0)).square().mean()
+        given = (value.to(args.device) for value in (z, hidden, pooled, times[t]))
+        velocity = trainer.module(*given, return_dict=False)[0]
+        return (velocity - (noise - x0).to(args.device)).square().mean()
 
     trainer.run(loss, args.steps, args.seed, args.output_dir / "training.safetensors", args.save_every)
     pipe.transformer.load_state_dict(trainer.average)
@@ -131,6 +136,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/work/faces-sd3"))
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--save_every", type=int, default=500)
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())
 

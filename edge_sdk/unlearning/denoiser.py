@@ -17,11 +17,12 @@ from torch import nn
 from edge_sdk import model_files, pocket
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.memory import require_cuda
+from edge_sdk.memory import use_cuda
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
 T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
+AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
 UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ArithmeticError, SafetensorError)
@@ -116,7 +117,7 @@ class Denoiser:
         """Pictures (N, 3, H, W) in [-1, 1] -> x0 (N, C, h, w), the mean of the VAE's distribution."""
         if self.vae is None:
             return pixels
-        mean = torch.cat([self.vae.encode(one[None]).latent_dist.mean for one in pixels])
+        mean = torch.cat([self.vae.encode(some).latent_dist.mean for some in pixels.split(self._at_once)])
         return (mean - (self.vae.config.shift_factor or 0.0)) * self.vae.config.scaling_factor
 
     @torch.no_grad()
@@ -125,7 +126,12 @@ class Denoiser:
         if self.vae is None:
             return x0.clamp(-1, 1)
         latents = x0 / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0.0)
-        return torch.cat([self.vae.decode(one[None]).sample for one in latents]).clamp(-1, 1)
+        return torch.cat([self.vae.decode(some).sample for some in latents.split(self._at_once)]).clamp(-1, 1)
+
+    @property
+    def _at_once(self) -> int:
+        """Pictures that the VAE takes together: of large ones one, for memory's sake."""
+        return max(1, AT_ONCE // (self.shape[1] * self.shape[2] * (self.place.scale or 1) ** 2))
 
     def condition(self, prompt: str) -> Condition:
         """What the denoiser is told of a prompt; text encoders are loaded for it and freed.
@@ -155,7 +161,7 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
     import diffusers
 
     if device == "cuda":
-        require_cuda()
+        use_cuda()
     place = locate(name_or_place) if isinstance(name_or_place, str) else name_or_place
     folder, path, kind = place.folder, place.folder / place.part, getattr(diffusers, place.config["_class_name"])
     shape = place.shape(resolution)

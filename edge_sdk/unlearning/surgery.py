@@ -62,5 +62,5 @@ def agreement(first: Tensors, second: Tensors) -> float:
 
 def _products(first: Tensors, second: Tensors, scope: str) -> list[float]:
     """Inner products, one a tensor; with "global" all are their sum."""
-    own = [float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(first, second, strict=True)]
+    own = torch.stack([torch.dot(x.flatten(), y.flatten()) for x, y in zip(first, second, strict=True)]).tolist()
     return own if scope == "tensor" else [sum(own)] * len(own)
