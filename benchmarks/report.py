@@ -32,7 +32,7 @@ def machine() -> dict[str, str]:
         "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
         **_gpu(),
         "python": platform.python_version(),
-        **{found.name: found.version for found in distributions() if found.name in PACKAGES},
+        **{found.name: found.version for found in reversed([*distributions()]) if found.name in PACKAGES},
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 
