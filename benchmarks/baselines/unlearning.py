@@ -19,13 +19,13 @@ Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets
 
 
 class Stepper(Unlearner):
-    """The product's loop with another rule for the gradient: no weights over timesteps, no surgery, and retention on
-    the own noise of any pictures. ``unlearn_weight`` is the strength that a rule multiplies its forgetting by."""
+    """The product's loop with another rule for the gradient: all layers trained, no weights over timesteps, no surgery,
+    and retention on the own noise of any pictures. ``unlearn_weight`` is the strength of a rule's forgetting."""
 
     def __init__(self, losses: Losses, rule: Rule, caption: str = "") -> None:
         plain = replace(
             losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform",
-            surrogate_path=0.0, retention="data", neighbour_share=0.0, metric="euclidean",
+            surrogate_path=0.0, retention="data", neighbour_share=0.0, metric="euclidean", layers="all",
         )  # fmt: skip
         super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, plain))
         self.caption, self._rule = caption, rule

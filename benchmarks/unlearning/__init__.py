@@ -11,7 +11,7 @@ from edge_sdk.config import DEVICES
 
 STRENGTHS = {
     "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.5), "SISS": (0.05, 0.3), "EraseDiff": (0.0005,),
-    "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (1.3, 2.6),
+    "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (2.6, 4.0),
 }  # fmt: skip
 
 # Variants of ours, by name. "ablation" changes one thing at a time: the reconstructions of what the paper does not say,
@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
         "surrogates: the nearest one": {"num_surrogates": 1},
         "no path to surrogates": {"surrogate_path": 0.0},
         "metric: Euclidean": {"metric": "euclidean"},
+        "layers: all": {"layers": "all"},
         "retention: by noise": {"retention": "data"},
         "retention: no more of neighbours": {"neighbour_share": 0.0},
         "adapters of rank 8, 10 times the rate": {"lora_rank": 8, "learning_rate": 5.4e-3},

@@ -7,6 +7,7 @@ from edge_sdk.config import DEVICES, check_resolution, one_of
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.choices import (
     AWARENESS,
+    LAYERS,
     LR_SCHEDULERS,
     METRICS,
     RETENTIONS,
@@ -45,7 +46,8 @@ class UnlearnConfig:
     retention: str = "teacher"  # what retained pictures are held to: the base model, or their own noise ("data")
     unlearn_weight: float = 1.5  # of the surrogate loss beside the retain loss
     quantization_aware: str = "none"  # compute every other draw with weights rounded as "int8" or "int4" would be
-    lora_rank: int = 0  # 0: all weights are trained; else adapters of this rank on the linear layers
+    layers: str = "branches"  # what is trained: the layers in residual branches, or "all" of the denoiser
+    lora_rank: int = 0  # 0: their weights are trained; else adapters of this rank
     learning_rate: float = 3e-4
     lr_scheduler: str = "linear"  # the learning rate falls to 0 over the run, or is "constant"
     lr_warmup_steps: int = 5  # over which it rises first
@@ -98,7 +100,7 @@ class UnlearnConfig:
 _CHOICES = {
     "surrogate": SURROGATES, "timestep_weight": TIMESTEP_WEIGHTS, "surgery": SURGERIES, "surgery_scope": SCOPES,
     "surgery_space": SPACES, "retention": RETENTIONS, "quantization_aware": AWARENESS, "device": DEVICES,
-    "lr_scheduler": LR_SCHEDULERS, "metric": METRICS,
+    "lr_scheduler": LR_SCHEDULERS, "metric": METRICS, "layers": LAYERS,
 }  # fmt: skip
 _RANGES = {
     "num_surrogates": (1, 64), "edit_strength": (0.05, 1.0), "surrogate_tries": (1, 1024),

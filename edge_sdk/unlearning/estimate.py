@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import T5_TOKENS
 from edge_sdk.unlearning.metric import block_sizes
-from edge_sdk.unlearning.trainable import gets_adapters, layers_of
+from edge_sdk.unlearning.trainable import trained_layers, trained_weights
 
 FLOAT = 4  # bytes
 SD3_TOKENS = 77 + T5_TOKENS  # of CLIP and T5
@@ -48,9 +48,9 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     with torch.device("meta"):
         module = kind.from_config(denoiser_config).eval()
     weights = sum(p.numel() for p in module.parameters())
-    layers, trained = list(layers_of(module).values()), weights
+    layers = trained_layers(module, config.layers, bool(config.lora_rank)).values()
+    trained = sum(p.numel() for p in trained_weights(module, config.layers).values())
     if config.lora_rank:
-        layers = [m for m in layers if gets_adapters(m)]
         trained = sum(config.lora_rank * (m.weight.shape[0] + prod(m.weight.shape[1:])) for m in layers)
     metric = sum(k * k for m in layers for k in block_sizes(m)) if config.metric == "retained" else 0
     moments = 4 if config.surgery_space == "update" and config.surgery != "none" else 2

@@ -161,4 +161,4 @@ class Losses:
 
 def trainable_of(denoiser: Denoiser, config: UnlearnConfig) -> Trainable:
     """What a run trains."""
-    return Trainable(denoiser.module, config.lora_rank, config.seed)
+    return Trainable(denoiser.module, config.layers, config.lora_rank, config.seed)

@@ -24,7 +24,7 @@ def relearned(
     """
     settings = replace(config, retention="data")
     losses = Losses(model.denoiser, shown.x0, shown.x0[:, None], shown.x0, settings)
-    trainable = Trainable(model.denoiser.module)
+    trainable = Trainable(model.denoiser.module, "all")
     if form != "none":
         for name in trainable.layers:
             weight = trainable.parameters[f"{name}.weight"].data

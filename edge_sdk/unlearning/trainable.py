@@ -1,11 +1,16 @@
-"""A frozen module, and the same module computed with other weights: all of them trained, or adapters beside them.
+"""A frozen module, and the same module computed with other weights: trained ones, or adapters beside them.
 
 The base weights are never changed, so the base model is there at any time, as a teacher and for measurements. Weights
 are functions of what is trained, W = W0 + B A for adapters (LoRA, Hu et al., 2022), and come in *forms*: as they are
 ("none"), or rounded as an integer checkpoint of "int8" or "int4" will hold them, with gradients passed straight
 through. Adapters inside rounded weights are what peft does not offer; the files written are peft's, see `patch.py`.
+
+By default layers in residual branches are trained. All that a model does passes through the others (the first and the
+last layer, shortcuts, changes of resolution): training them moves everything else and forgets hardly more, and rounding
+them anew moves it again. That is our measurement.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +24,7 @@ from edge_sdk.zo.noise import Stream, normals
 
 TARGETS = (nn.Linear, nn.Conv2d)  # what is rounded, and what gets adapters
 SMALL = 1 << 13  # elements; layers below this get no adapters: there they would save nothing
+BRANCH = re.compile(r"(?:^|\.)(?:resnets|attentions|transformer_blocks)\.(?!.*conv_shortcut)")  # diffusers' names
 
 
 class Trainable:
@@ -26,18 +32,21 @@ class Trainable:
 
     Args:
         module: stays as it is; eval mode, float32.
-        lora_rank: 0: every weight is trained; else adapters of this rank on linear layers and convolutions.
+        which: the layers that are trained: the weights of those in residual "branches", or "all" with everything else
+            that the module has.
+        lora_rank: 0: weights are trained; else adapters of this rank on those layers.
 
     Attributes:
-        layers: name -> linear layer or convolution, which are rounded and get adapters.
+        layers: name -> linear layer or convolution, which are rounded.
         parameters: name -> leaf tensor; for adapters "LAYER.lora_A" (r, K...) and "LAYER.lora_B" (N, r).
     """
 
-    def __init__(self, module: nn.Module, lora_rank: int = 0, seed: int = 0) -> None:
+    def __init__(self, module: nn.Module, which: str = "branches", lora_rank: int = 0, seed: int = 0) -> None:
         self.module = module.eval().requires_grad_(False)
         self.lora_rank = lora_rank
         self.layers = layers_of(module)
-        made = dict(_adapters(self.layers, lora_rank, seed)) if lora_rank else dict(module.named_parameters())
+        made = dict(_adapters(trained_layers(module, which, True), lora_rank, seed) if lora_rank
+                    else trained_weights(module, which))  # fmt: skip
         self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
         if lora_rank and not self.parameters:
             raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
@@ -81,7 +90,7 @@ class Trainable:
 
 
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
-    """What is rounded, and gets adapters, by name."""
+    """What is rounded, by name."""
     return {
         name: layer
         for name, layer in module.named_modules()
@@ -89,9 +98,20 @@ def layers_of(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def gets_adapters(layer: nn.Module) -> bool:
-    """Whether adapters save anything."""
-    return layer.weight.numel() >= SMALL
+def trained_layers(module: nn.Module, which: str, as_adapters: bool) -> dict[str, nn.Module]:
+    """Those of "all" layers, or of those in "branches", that are trained; adapters only where they save anything."""
+    return {
+        name: layer
+        for name, layer in layers_of(module).items()
+        if (which == "all" or BRANCH.search(name)) and (not as_adapters or layer.weight.numel() >= SMALL)
+    }
+
+
+def trained_weights(module: nn.Module, which: str) -> dict[str, torch.Tensor]:
+    """What is trained without adapters, by name."""
+    if which == "all":
+        return dict(module.named_parameters())
+    return {f"{name}.weight": layer.weight for name, layer in trained_layers(module, which, False).items()}
 
 
 def in_form(module: nn.Module, form: str) -> Callable[..., Any]:
@@ -125,8 +145,6 @@ def rounded(weight: torch.Tensor, as_weights: str) -> torch.Tensor:
 def _adapters(layers: dict[str, nn.Module], rank: int, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     """A with small random numbers, B zero, so that nothing changes at first."""
     for index, (name, layer) in enumerate(layers.items()):
-        if not gets_adapters(layer):
-            continue
         weight = layer.weight
         shape = (rank, *weight.shape[1:])
         values = normals(seed, Stream.AUGMENTATION, index, shape) / weight[0].numel() ** 0.5

@@ -30,7 +30,7 @@ def test_nothing_changes_before_training_and_the_base_never_does(ddpm_folder: Pa
     denoiser = load_denoiser(str(ddpm_folder))
     z, t = inputs(denoiser.shape)
     before = denoiser.module(z, t).sample
-    trainable = Trainable(denoiser.module, rank)
+    trainable = Trainable(denoiser.module, "all", rank)
     torch.testing.assert_close(trainable(z, t).sample, before)
     shaken(trainable)
     assert not torch.allclose(trainable(z, t).sample, before)
@@ -58,7 +58,7 @@ def test_a_layer_on_three_colours_is_rounded_to_int8_instead_of_int4() -> None:
 
 def test_gradients_pass_straight_through_rounding(ddpm_folder: Path) -> None:
     denoiser = load_denoiser(str(ddpm_folder))
-    trainable = Trainable(denoiser.module)
+    trainable = Trainable(denoiser.module, "all")
     rounded_call, (z, t) = trainable.through("int4"), inputs(denoiser.shape)
     assert not torch.allclose(rounded_call(z, t).sample, denoiser.module(z, t).sample)
     assert torch.equal(trainable(z, t).sample, denoiser.module(z, t).sample)
@@ -73,7 +73,7 @@ def test_adapters_are_read_by_peft(ddpm_folder: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel  # noqa: F401
 
     denoiser = load_denoiser(str(ddpm_folder))
-    trainable = shaken(Trainable(denoiser.module, 3))
+    trainable = shaken(Trainable(denoiser.module, "all", 3))
     write_patch(tmp_path / "patch", trainable)
     z, t = inputs(denoiser.shape)
     wanted = trainable(z, t).sample.detach()
@@ -88,7 +88,7 @@ def test_a_patch_on_the_base_is_the_merged_model(ddpm_folder: Path, tmp_path: Pa
     from diffusers import DDPMPipeline
 
     denoiser = load_denoiser(str(ddpm_folder))
-    trainable = shaken(Trainable(denoiser.module, rank))
+    trainable = shaken(Trainable(denoiser.module, "all", rank))
     write_patch(tmp_path / "patch", trainable)
     write_model(tmp_path / "model", denoiser, trainable.merged(), {"requests": []})
     again = DDPMPipeline.from_pretrained(tmp_path / "model", use_safetensors=True).unet.state_dict()
@@ -99,16 +99,39 @@ def test_a_patch_on_the_base_is_the_merged_model(ddpm_folder: Path, tmp_path: Pa
     assert any(not torch.equal(value, denoiser.module.state_dict()[name]) for name, value in again.items())
 
 
-@pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
-def test_the_memory_estimate_is_near_what_training_takes(ddpm_folder: Path, rank: int) -> None:
+@pytest.mark.parametrize("family", ["ddpm", "sd1", "sd3"])
+def test_of_branches_the_first_and_last_layer_and_shortcuts_are_left_alone(
+    model_of: dict[str, Path], family: str
+) -> None:
+    module = load_denoiser(str(model_of[family])).module
+    trained = set(Trainable(module).parameters)
+    layers = {
+        f"{name}.weight"
+        for name, layer in module.named_modules()
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+    }
+    left = {name.removesuffix(".weight") for name in layers - trained}
+    assert trained < layers  # no bias, no norm
+    outside = {"ddpm": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
+               "sd1": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
+               "sd3": ("pos_embed", "proj_out", "norm_out", "context_embedder", "time_text_embed")}[family]  # fmt: skip
+    assert all(any(word in name for word in outside) for name in left if "transformer_blocks" not in name)
+    assert {word for word in outside if any(word in name for name in left)} >= set(outside[:2])
+    assert not any(word in name for name in trained for word in outside if word != "proj_out")
+    assert set(Trainable(module, "all").parameters) == {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("which", ["branches", "all"])
+@pytest.mark.parametrize("rank", [0, 4], ids=["weights", "adapters"])
+def test_the_memory_estimate_is_near_what_training_takes(ddpm_folder: Path, rank: int, which: str) -> None:
     """Counted on the meta device, against the tensors that a real step keeps."""
     from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.estimate import estimate
 
     denoiser = load_denoiser(str(ddpm_folder))
-    config = UnlearnConfig(forget_batch=8, retain_batch=8, lora_rank=rank)
+    config = UnlearnConfig(forget_batch=8, retain_batch=8, lora_rank=rank, layers=which)
     found = estimate(json.loads((ddpm_folder / "unet" / "config.json").read_text()), denoiser.shape, config)
-    trainable = Trainable(denoiser.module, rank)
+    trainable = Trainable(denoiser.module, which, rank)
     kept: dict[int, int] = {}
     own = {value.data_ptr() for value in (*denoiser.module.parameters(), *trainable.parameters.values())}
 
@@ -123,7 +146,8 @@ def test_the_memory_estimate_is_near_what_training_takes(ddpm_folder: Path, rank
     assert output.requires_grad
     assert 1 <= found.activations / (sum(kept.values()) / 1e6) < 1.7  # shapes alone do not show what attention saves
     weights = sum(p.numel() for p in denoiser.module.parameters()) * 4 / 1e6
-    assert found.weights == pytest.approx(weights) and found.trained > (0.1 if rank else 6) * weights
+    own_weights = sum(p.numel() for p in trainable.parameters.values()) * 4 / 1e6
+    assert found.weights == pytest.approx(weights) and found.trained == pytest.approx(7 * own_weights)
     aware = replace(config, quantization_aware="int8")
     found = estimate(json.loads((ddpm_folder / "unet" / "config.json").read_text()), denoiser.shape, aware)
     assert found.weights == pytest.approx(2 * weights)  # the teacher is rounded
