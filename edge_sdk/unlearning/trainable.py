@@ -48,8 +48,8 @@ class Trainable:
         made = dict(_adapters(trained_layers(module, which, True), lora_rank, seed) if lora_rank
                     else trained_weights(module, which))  # fmt: skip
         self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
-        if lora_rank and not self.parameters:
-            raise EdgeSdkError("the model has no layer for adapters; leave out --lora_rank")
+        if not self.parameters:
+            raise EdgeSdkError("the model has no layer to train in this way; use --layers all, without --lora_rank")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The module with what is trained in place, unrounded."""

@@ -82,7 +82,7 @@ def gradient_of(losses: Losses, trained: Trainable) -> list[torch.Tensor]:
 def test_of_all_steps_with_one_effect_on_the_loss_it_takes_the_one_that_does_least_to_retained_pictures(
     model_of: dict[str, Path], pictures: dict[str, Path], family: str, name: str
 ) -> None:
-    losses = losses_of(model_of[family], pictures, lora_rank=4 if name == "lora_A" else 0)
+    losses = losses_of(model_of[family], pictures, lora_rank=4 if name == "lora_A" else 0, layers="all")
     trained = trainable_of(losses.denoiser, losses.config)
     for p in trained.parameters.values():  # adapters begin with B = 0, where A has no gradient
         p.data += 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
@@ -106,7 +106,7 @@ def test_of_all_steps_with_one_effect_on_the_loss_it_takes_the_one_that_does_lea
 def test_a_step_that_does_as_much_to_the_target_does_less_to_retained_pictures(
     model_of: dict[str, Path], pictures: dict[str, Path]
 ) -> None:
-    losses = losses_of(model_of["ddpm"], pictures)
+    losses = losses_of(model_of["ddpm"], pictures, layers="all")
     trained = trainable_of(losses.denoiser, losses.config)
     steps = gradient_of(losses, trained)
     plain = [step * (1e-3 / torch.stack([step.norm() for step in steps]).norm()) for step in steps]
@@ -117,7 +117,7 @@ def test_a_step_that_does_as_much_to_the_target_does_less_to_retained_pictures(
 
 
 def test_what_is_no_layers_weight_has_the_input_one(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
-    losses = losses_of(model_of["ddpm"], pictures)
+    losses = losses_of(model_of["ddpm"], pictures, layers="all")
     trained = trainable_of(losses.denoiser, losses.config)
     ones = [torch.ones_like(p) for p in trained.parameters.values()]
     done = dict(zip(trained.parameters, retained_metric(losses, trained, 0.25)(ones), strict=True))
@@ -127,16 +127,18 @@ def test_what_is_no_layers_weight_has_the_input_one(model_of: dict[str, Path], p
 
 
 @pytest.mark.parametrize("block", [1024, 200])
+@pytest.mark.parametrize("which", ["branches", "all"])
 def test_the_estimate_counts_the_matrices(
-    model_of: dict[str, Path], pictures: dict[str, Path], block: int, monkeypatch: pytest.MonkeyPatch
+    model_of: dict[str, Path], pictures: dict[str, Path], which: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metric, "BLOCK", block)
-    losses = losses_of(model_of["ddpm"], pictures)
-    moments = input_moments(losses, trainable_of(losses.denoiser, losses.config).layers)
+    losses = losses_of(model_of["ddpm"], pictures, layers=which)
+    trained = trainable_of(losses.denoiser, losses.config)
+    moments = input_moments(losses, {n: m for n, m in trained.layers.items() if f"{n}.weight" in trained.parameters})
     held = sum(own.nbytes for blocks in moments.values() for own in blocks) / 1e6
     settings = json.loads((model_of["ddpm"] / "unet" / "config.json").read_text())
     for kind, wanted in (("retained", held), ("euclidean", 0)):
-        config = UnlearnConfig(metric=kind)
+        config = UnlearnConfig(metric=kind, layers=which)
         assert estimate(settings, losses.denoiser.shape, config).metric == pytest.approx(wanted)
 
 

@@ -246,7 +246,8 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
     [
         (["--surrogate", "edit"], "go together"),
         (["--max_target_similarity", "-1"], "0 of 1 surrogates are admitted"),
-        (["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean"], "the loss is not finite"),
+        (["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean", "--layers", "all"],
+         "the loss is not finite"),
         (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
         (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
         (["--resume_from_checkpoint", "latest"], "holds no interrupted run"),
