@@ -41,7 +41,7 @@ def estimated() -> list[dict[str, Any]]:
         for rank in (0, 16):
             config = UnlearnConfig(lora_rank=rank, forget_batch=1, retain_batch=1)
             need = estimate(SD3_MEDIUM, (16, side // 8, side // 8), config)
-            trained = f"adapters of rank {rank}" if rank else "all weights"
+            trained = f"adapters of rank {rank}" if rank else "weights in branches"
             found.append(_row(f"Stable Diffusion 3 medium, {side} px, batch 1", trained, need))
     return found
 
@@ -59,7 +59,7 @@ def measured() -> dict[str, Any]:
     run = Unlearner(losses)
     run.step()
     run.step()
-    row = _row(f"benchmark's DDPM, batch {BATCH}", "all weights", need)
+    row = _row(f"benchmark's DDPM, batch {BATCH}", "weights in branches", need)
     return {**row, "measured_mb": need.weights + peak_rss_mb() - before}
 
 
