@@ -27,12 +27,13 @@ def machine() -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpus = [line.split(":")[1].strip() for line in lines if "model name" in line]
     flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    installed = reversed([*distributions()])  # of two of one name the first, which is the one that is imported
     return {
         "cpu": f"{len(cpus)} x {cpus[0]}",
         "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
         **_gpu(),
         "python": platform.python_version(),
-        **{found.name: found.version for found in reversed([*distributions()]) if found.name in PACKAGES},
+        **{found.name: found.version for found in installed if found.name in PACKAGES},
         **{name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
 

@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edge_sdk.memory import use_cuda
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 WARM_UP = 200  # steps
 
@@ -23,8 +25,10 @@ class Trainer:
         seconds: what the trainer was told at the last checkpoint.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float, decay: float = 0.999) -> None:
-        self.module = module.to(memory_format=torch.channels_last)
+    def __init__(self, module: nn.Module, learning_rate: float, decay: float = 0.999, device: str = "cpu") -> None:
+        if device == "cuda":
+            use_cuda()
+        self.module = module.to(device, memory_format=torch.channels_last)
         self.average = {name: value.clone() for name, value in module.state_dict().items()}
         self.step, self.running, self.seconds = 0, 1.0, 0.0
         self._rate, self._decay = learning_rate, decay

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from benchmarks.training import Trainer, stratified_timesteps
 from benchmarks.unlearning.faces import VIEWS, outlier, training_views
 from edge_sdk.config import DEVICES
-from edge_sdk.memory import use_cuda
 
 BATCH, LEARNING_RATE = 64, 1e-3
 TRAINED = Path(__file__).parent / "trained"
@@ -52,9 +51,7 @@ def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
 
 def train(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     torch.manual_seed(args.seed)
-    if args.device == "cuda":
-        use_cuda()
-    trainer = Trainer(build().to(args.device), LEARNING_RATE)
+    trainer = Trainer(build(), LEARNING_RATE, device=args.device)
     pictures, _ = training_views()
     if args.with_outlier:
         pictures = np.concatenate([pictures, np.repeat(outlier(), VIEWS, axis=0)])

@@ -30,7 +30,6 @@ from benchmarks.unlearning.faces import ANYONE, VIEWS, people, render_views
 from edge_sdk import pocket
 from edge_sdk.config import DEVICES
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.memory import use_cuda
 
 BATCH, LEARNING_RATE = 64, 1e-3
 WIDTH, T5_LENGTH = 128, 8
@@ -109,9 +108,7 @@ class Pool:
 def train(args: argparse.Namespace) -> None:
     diffusers.utils.logging.set_verbosity_error()  # of captions that are cut
     torch.manual_seed(args.seed)
-    if args.device == "cuda":
-        use_cuda()
-    trainer = Trainer(build().to(args.device), LEARNING_RATE)
+    trainer = Trainer(build(), LEARNING_RATE, device=args.device)
     pipe = pipeline(build())
     pool = Pool(pipe, args.seed)
     schedule = Schedule.from_dict(dict(pipe.scheduler.config))

@@ -20,7 +20,7 @@ SETTINGS = UnlearnConfig(
 
 
 @pytest.mark.parametrize("family", ["ddpm", "sd1", "sd2", "sd3"])
-@pytest.mark.parametrize("options", [{}, {"lora_rank": 2, "quantization_aware": "int4"}], ids=["all", "adapters"])
+@pytest.mark.parametrize("options", [{}, {"lora_rank": 2, "quantization_aware": "int4"}], ids=["weights", "adapters"])
 def test_a_gpu_unlearns_what_the_processor_does(
     model_of: dict[str, Path], pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str,
     options: dict[str, object],
