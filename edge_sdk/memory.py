@@ -60,9 +60,22 @@ def bound_heap() -> None:
 
     By default glibc raises the size from which blocks go back, up to 32 MB, and keeps what is smaller.
     """
+    _set_heap(HEAP_BLOCK, HEAP_BLOCK)
+
+
+def keep_heap() -> None:
+    """The opposite, for training on a server: freed blocks stay for the next step, up to 32 MB each (glibc only).
+
+    A backward pass takes and frees all that it stores, at every step; the system clears what it gives out again.
+    """
+    _set_heap(32 << 20, 2**31 - 1)
+
+
+def _set_heap(mapped: int, kept: int) -> None:
+    """From which size, in bytes, blocks are mapped on their own; and how much that is free is kept."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, HEAP_BLOCK)
-        libc.mallopt(_M_TRIM_THRESHOLD, HEAP_BLOCK)
+        libc.mallopt(_M_MMAP_THRESHOLD, mapped)
+        libc.mallopt(_M_TRIM_THRESHOLD, kept)
 
 
 def leave_out_tracing() -> None:

@@ -214,8 +214,12 @@ def _all_finite(piece: np.ndarray, dtype: str) -> bool:
     return bool(np.isfinite(piece.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])).all())
 
 
-def fingerprint(folder: Path) -> str:
-    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each)."""
+def fingerprint(folder: Path, whole: bool = False) -> str:
+    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each).
+
+    Args:
+        whole: large files too, some seconds a gigabyte; for evidence.
+    """
     digest = hashlib.sha256()
     for path in _files(folder):
         size = path.stat().st_size
@@ -223,6 +227,9 @@ def fingerprint(folder: Path) -> str:
         with open(path, "rb") as file:
             if size <= 1 << 20:
                 digest.update(file.read())
+            elif whole:
+                while block := file.read(1 << 20):
+                    digest.update(block)
             else:
                 digest.update(file.read(1 << 16))
                 file.seek(-(1 << 16), os.SEEK_END)

@@ -292,5 +292,11 @@ def test_the_fingerprint_is_that_of_the_content(model: Path, sd1_folder: Path) -
             assert fingerprint(model) != before, path.name
         path.write_bytes(whole)
     assert fingerprint(model) == before
+    large = model / "large.safetensors"
+    large.write_bytes(bytes(3 << 20))
+    ends, whole = fingerprint(model), fingerprint(model, whole=True)
+    large.write_bytes(bytes(1 << 20) + b"1" + bytes((2 << 20) - 1))
+    assert fingerprint(model) == ends and fingerprint(model, whole=True) != whole
+    large.unlink()
     (model / "unet" / "more.json").write_text("{}")
     assert fingerprint(model) != before

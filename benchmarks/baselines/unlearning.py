@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Draws, Losses, Question
 from edge_sdk.unlearning.optimizer import clipped, norm
@@ -18,16 +19,21 @@ Gradients = Sequence[torch.Tensor]
 Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets, of retained pictures, the strength
 
 
+def plain(config: UnlearnConfig) -> UnlearnConfig:
+    """Settings without all that is ours."""
+    return replace(
+        config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform", surrogate_path=0.0,
+        retention="data", neighbour_share=0.0, metric="euclidean", layers="all",
+    )  # fmt: skip
+
+
 class Stepper(Unlearner):
     """The product's loop with another rule for the gradient: all layers trained, no weights over timesteps, no surgery,
     and retention on the own noise of any pictures. ``unlearn_weight`` is the strength of a rule's forgetting."""
 
     def __init__(self, losses: Losses, rule: Rule, caption: str = "") -> None:
-        plain = replace(
-            losses.config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform",
-            surrogate_path=0.0, retention="data", neighbour_share=0.0, metric="euclidean", layers="all",
-        )  # fmt: skip
-        super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, plain))
+        config = plain(losses.config)
+        super().__init__(Losses(losses.denoiser, losses.targets, losses.surrogates, losses.retained, config))
         self.caption, self._rule = caption, rule
         self._strength, self._limit = losses.config.unlearn_weight, losses.config.max_grad_norm
         self.saliency: Gradients | None = None

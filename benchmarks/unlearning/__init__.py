@@ -5,14 +5,23 @@ Rows are on the disk as soon as they are measured; ``--resume`` goes on.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from edge_sdk.config import DEVICES
 
-STRENGTHS = {
-    "naive deletion": (1.0,), "NegGrad with retention": (0.1, 0.5), "SISS": (0.05, 0.3), "EraseDiff": (0.0005,),
-    "SalUn, ported": (0.03, 0.1), "ReTrack": (0.01, 0.03), "ESD": (1.0, 3.0), "ours": (2.6, 4.0),
-}  # fmt: skip
+# Strength of forgetting and learning rate of each method's runs. No metric shortens the others' steps, so their rates
+# are lower; the lowest is there to have a run of each at a drift that ours has too.
+RUNS: dict[str, tuple[tuple[float, float], ...]] = {
+    "naive deletion": ((1.0, 3e-5), (1.0, 9e-5)),
+    "NegGrad with retention": ((0.5, 3e-5), (0.1, 9e-5), (0.5, 9e-5)),
+    "SISS": ((0.5, 3e-5), (0.05, 9e-5), (0.3, 9e-5)),
+    "EraseDiff": ((0.0005, 1e-5), (0.0005, 9e-5)),
+    "SalUn, ported": ((0.1, 3e-5), (0.03, 9e-5), (0.1, 9e-5)),
+    "ReTrack": ((0.03, 3e-5), (0.01, 9e-5), (0.03, 9e-5)),
+    "ESD": ((3.0, 3e-5), (1.0, 9e-5), (3.0, 9e-5)),
+    "ours": ((2.6, 5.4e-4), (4.0, 5.4e-4)),
+}
 
 # Variants of ours, by name. "ablation" changes one thing at a time: the reconstructions of what the paper does not say,
 # and our own parts.
@@ -31,7 +40,7 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
         "surrogates: 4 edits": {"surrogate": "edit"},
         "surrogates: the nearest one": {"num_surrogates": 1},
         "no path to surrogates": {"surrogate_path": 0.0},
-        "metric: Euclidean": {"metric": "euclidean"},
+        "metric: Euclidean": {"metric": "euclidean", "learning_rate": 9e-5},
         "layers: all": {"layers": "all"},
         "retention: by noise": {"retention": "data"},
         "retention: no more of neighbours": {"neighbour_share": 0.0},
@@ -41,18 +50,34 @@ VARIANTS: dict[str, dict[str, dict[str, object]]] = {
 }
 
 
+def setting(text: str) -> tuple[str, object]:
+    """NAME=VALUE as a name and a number, tuple or string."""
+    name, given, value = text.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, tuple(found) if isinstance(found, list) else found
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("benchmarks/work/faces"),
                         help="what python -m benchmarks.unlearning.ddpm, or for ESD .sd3, made")  # fmt: skip
     parser.add_argument("--reference", type=Path, help="the same model trained without the outlier, which is then the "
                         "only target")  # fmt: skip
     parser.add_argument("--targets", nargs="+", type=int, default=list(range(8)), help="people, by number")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", choices=STRENGTHS, default=[m for m in STRENGTHS if m != "ESD"],
+    parser.add_argument("--seeds", type=int, choices=range(1, 101), metavar="{1..100}", default=3)
+    parser.add_argument("--methods", nargs="+", choices=RUNS, default=[m for m in RUNS if m != "ESD"],
                         help="default: all but ESD, which takes a conditional model")  # fmt: skip
-    parser.add_argument("--strengths", nargs="+", type=float, help="of every method, in place of its own")
+    parser.add_argument("--strengths", nargs="+", type=float, help="of every method, in place of its own, with each of "
+                        "its learning rates")  # fmt: skip
+    parser.add_argument("--rates", nargs="+", type=float, help="only the runs with these learning rates")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the methods")
+    parser.add_argument(
+        "--set", nargs="+", type=setting, default=[], metavar="NAME=VALUE", help="settings of the methods"
+    )
     parser.add_argument("--label", help="what is added to the methods' names, with these settings")
     parser.add_argument("--variants", choices=VARIANTS, help="of ours, instead of --methods: with training through "
                         "rounding, or with one thing changed at a time")  # fmt: skip

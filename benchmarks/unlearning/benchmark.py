@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.baselines.unlearning import plain
 from benchmarks.report import machine, say
-from benchmarks.unlearning import STRENGTHS, VARIANTS
+from benchmarks.unlearning import RUNS, VARIANTS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
 from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, show
 from benchmarks.unlearning.faces import ANYONE
@@ -26,15 +28,14 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
-RATE = 5.4e-4  # of ours, in few steps; the rest is the product's default
-OTHERS = {"learning_rate": 9e-5, "retain_batch": 32}  # no metric shortens their steps; `Stepper` turns the rest off
+FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One method on one target with one seed, over all strengths."""
+    """One method on one target with one seed, over strengths and learning rates."""
 
     model: Path
     reference: Path | None
@@ -43,31 +44,28 @@ class Task:
     seed: int
     method: str
     name: str  # of the method with its settings
-    strengths: tuple[float, ...]
+    runs: tuple[tuple[float, float], ...]  # strength and learning rate of each
     steps: int
     own: tuple[tuple[str, Any], ...]  # settings in place of the benchmark's
 
-    def config(self) -> UnlearnConfig:
-        given = {} if self.method == OURS else OTHERS
-        return self.settings(self.steps, seed=self.seed, **(given | dict(self.own)))
-
-    @staticmethod
-    def settings(steps: int, **own: Any) -> UnlearnConfig:
-        return UnlearnConfig.from_options(**({"prompt": ANYONE, "max_train_steps": steps, "learning_rate": RATE} | own))
+    def config(self, learning_rate: float) -> UnlearnConfig:
+        given = {"prompt": ANYONE, "max_train_steps": self.steps, "seed": self.seed}
+        fewer = {} if self.method == OURS else FEWER
+        return UnlearnConfig.from_options(**(given | fewer | dict(self.own) | {"learning_rate": learning_rate}))
 
 
 def perform(task: Task) -> tuple[Row, list[Row]]:
-    """The base's row, and one for each strength; pictures of the first seed go to a folder of work."""
-    config = task.config()
+    """The base's row, and one for each run; pictures of the first seed's last run go to a folder of work."""
+    config = task.config(task.runs[0][1])
     wanted = UnlearnConfig(
         prompt=ANYONE, max_retained_similarity=1.0, surrogate_tries=64, surrogate=config.surrogate,
         num_surrogates=config.num_surrogates, max_target_similarity=config.max_target_similarity,
     )  # fmt: skip
     base, case, ruler = prepared(task.model, task.reference, task.device, task.person, wanted)
     rows = []
-    for strength in task.strengths:
-        row, shown = run(base, case, ruler, task.method, strength, config)
-        rows.append({"strength": strength, **row})
+    for strength, rate in task.runs:
+        row, shown = run(base, case, ruler, task.method, strength, task.config(rate))
+        rows.append({"strength": strength, "learning_rate": rate, **row})
     if task.seed == 0:
         keep(task.model, f"{task.person} target", np.concatenate([case.target.pixels, ruler.shown(base)]))
         keep(task.model, f"{task.person} {task.name}", shown)
@@ -100,11 +98,12 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
-    record |= {"date": date.today().isoformat(), "settings": Task.settings(args.steps).to_dict()}
+    record["date"] = date.today().isoformat()
     here = {**machine(), "device": args.device}
     record["machines"] = [*(m for m in record.get("machines", []) if m != here), here]
     record["commands"] = [*record["commands"], command]
     tasks = _tasks(args, record["rows"])
+    record["settings"] = record.get("settings", {}) | {task.name: settings_of(task) for task in tasks}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, record)
     context = multiprocessing.get_context("spawn")
@@ -115,7 +114,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
             base, rows = future.result()
             record["base"].setdefault(str(task.person), base)
             record["rows"] += [{"method": task.name, "person": task.person, "seed": task.seed, **row} for row in rows]
-            record["rows"].sort(key=lambda r: (r["method"], r["person"], r["seed"], r["strength"]))
+            record["rows"].sort(key=lambda r: (r["method"], r["person"], r["seed"], *run_of(r)))
             write_json(args.output, record)
             found = [f"{r['target_similarity']:.3f} at drift {r['drift']:.3f}" for r in rows]
             print(f"{task.person} {task.name} seed {task.seed}: {'; '.join(found)}", flush=True)
@@ -125,20 +124,38 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     show(record, PICTURES / args.model.name, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
+def settings_of(task: Task) -> dict[str, Any]:
+    """What a method's runs are told, but for what their rows say: the seed, the strength and the learning rate."""
+    config = task.config(task.runs[0][1])
+    told = (config if task.method == OURS else plain(config)).to_dict()
+    return {name: value for name, value in told.items() if name not in ("seed", "unlearn_weight", "learning_rate")}
+
+
+def run_of(row: Row) -> tuple[float, float]:
+    """Strength and learning rate of a row."""
+    return row["strength"], row["learning_rate"]
+
+
 def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
-    own = {}
-    for entry in args.set:
-        name, value = entry.split("=", 1)
-        found = json.loads(value) if value[:1] in "[0123456789" else value
-        own[name] = tuple(found) if isinstance(found, list) else found
+    """What is asked for and not measured yet."""
+    own = dict(args.set)
     variants = [(m, f"{m}, {args.label}" if args.label else m, own) for m in args.methods]
     if args.variants:
         variants = [(OURS, name, own | changed) for name, changed in VARIANTS[args.variants].items()]
-    done = {(r["method"], r["person"], r["seed"]) for r in rows}
+    done = {(r["method"], r["person"], r["seed"], *run_of(r)) for r in rows}
     people = args.targets if args.reference is None else [OUTLIER]
-    return [
-        Task(args.model, args.reference, args.device, person, seed, method, name,
-             tuple(args.strengths or STRENGTHS[method]), args.steps, tuple(settings.items()))
-        for person in people for seed in range(args.seeds) for method, name, settings in variants
-        if (name, person, seed) not in done
-    ]  # fmt: skip
+    tasks = []
+    for person, seed, (method, name, settings) in itertools.product(people, range(args.seeds), variants):
+        wanted = _runs(method, args.strengths, args.rates, settings.get("learning_rate"))
+        if runs := tuple(run for run in wanted if (name, person, seed, *run) not in done):
+            tasks.append(Task(args.model, args.reference, args.device, person, seed, method, name, runs, args.steps,
+                              tuple(settings.items())))  # fmt: skip
+    return tasks
+
+
+def _runs(
+    method: str, strengths: list[float] | None, rates: list[float] | None, rate: float | None
+) -> list[tuple[float, float]]:
+    """Strength and learning rate of each run of a method, of its own or given; only those with some rates."""
+    every = [(s, rate or r) for own, r in RUNS[method] for s in strengths or [own]]
+    return [run for run in dict.fromkeys(every) if rates is None or run[1] in rates]

@@ -73,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timestep_window", nargs=2, type=int, metavar=("LO", "HI"), help="timesteps LO <= t < HI")
     parser.add_argument("--dry_run", action="store_true", help="check everything, make surrogates, say what "
                         "memory and time training will take; write nothing")  # fmt: skip
-    parser.add_argument("--patch_only", action="store_true", help="do not write the whole model")
     add_device(parser)
     add_resume(parser)
     add_common(parser)
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     with gentle_interrupt() as stop:
         try:
             record = unlearn(
-                sources, args.output_dir, config, resume, args.dry_run, args.patch_only, progress.say,
+                sources, args.output_dir, config, resume, args.dry_run, progress.say,
                 shown_by(progress, config.max_train_steps), stop,
             )  # fmt: skip
         except Cancelled as cancelled:

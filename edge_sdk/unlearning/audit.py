@@ -46,6 +46,7 @@ class Limits:
     """What must hold for every form of the weights; written into the report before anything is measured."""
 
     target_similarity: float = 0.8  # mean of reconstructions of a target from half of all timesteps on, at most
+    target_change: float = -0.04  # of that, by unlearning: every target's must have fallen, and by no less
     hit_rate: float = 0.05  # upper 95 % bound of the share of free samples that are most like a target
     drift: float = 0.1  # mean, of samples from the same noise, at most
     worst_drift: float = 0.5  # their 95 % quantile
@@ -119,7 +120,8 @@ def audit(
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "before_sha256": model_files.fingerprint(base.folder), "after_sha256": model_files.fingerprint(repaired.folder),
+        "before_sha256": model_files.fingerprint(base.folder, whole=True),
+        "after_sha256": model_files.fingerprint(repaired.folder, whole=True),
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
         "requests": len(requests), "unaudited": unaudited(requests, targets),
         "similarity": similarity.name, "samples": count, "prompt": prompt, "seed": seed, "limits": asdict(limits),
@@ -266,6 +268,10 @@ def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     forgetting, integrity = found["forgetting"], found["integrity"].values()
     measured_ = {
         "target_similarity": max(max(forgetting[form]["by_target"]) for form in FORMS),
+        "target_change": max(
+            after - before
+            for before, after in zip(forgetting["before"]["by_target"], forgetting["float"]["by_target"], strict=True)
+        ),
         "hit_rate": max(rate["upper_95"] for form in FORMS for rate in found["samples_like_targets"][form]),
         **{
             name: max(values[name] for values in integrity)

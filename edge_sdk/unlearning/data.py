@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.images import load_photos
+from edge_sdk.images import Photos, load_photos
 from edge_sdk.unlearning.denoiser import Denoiser
 
-MAX_RETAINED = 100_000
+MAX_PICTURES = 100_000
 SAME = 2.5 / 255  # root mean square difference in [0, 1] below which two pictures are one
 
 
@@ -43,36 +43,42 @@ def read(denoiser: Denoiser, folder: str | Path, what: str, whole: bool = False)
     Raises:
         EdgeSdkError: no usable picture, or one is not of this model's number of channels.
     """
-    photos = load_photos(folder, side_of(denoiser), what=what, limit=MAX_RETAINED)
-    if whole and photos.skipped:
-        name, why = photos.skipped[0]
-        raise EdgeSdkError(f"{what} {folder}: {name} cannot be used ({why}); all files there are: mend or remove it")
+    photos = load_photos(folder, side_of(denoiser), what=what, limit=MAX_PICTURES)
+    if whole:
+        refuse_skipped(photos, folder, what)
     x0 = denoiser.encode(torch.from_numpy(photos.pixels).to(denoiser.device))
     if x0.shape[1] != denoiser.shape[0]:
         raise EdgeSdkError(f"the model diffuses {denoiser.shape[0]} channels, pictures have {x0.shape[1]}")
     return Pictures(photos.pixels, x0, photos.skipped)
 
 
-def refuse_overlap(targets: Pictures, retained: Pictures) -> None:
-    """Raises EdgeSdkError if a picture is both to be forgotten and to be kept."""
+def refuse_skipped(photos: Photos, folder: str | Path, what: str) -> None:
+    """Raises EdgeSdkError if a file of a folder could not be used."""
+    if photos.skipped:
+        name, why = photos.skipped[0]
+        raise EdgeSdkError(f"{what} {folder}: {name} cannot be used ({why}); all files there are: mend or remove it")
+
+
+def refuse_overlap(targets: Pictures, others: Pictures, what: str = "retain_data_dir") -> None:
+    """Raises EdgeSdkError if a target is also among pictures that the model is to know, those of an option."""
     for i, target in enumerate(targets.pixels):
-        gaps = np.sqrt(((retained.pixels - target) ** 2).mean(axis=(1, 2, 3))) / 2
+        gaps = np.sqrt(((others.pixels - target) ** 2).mean(axis=(1, 2, 3))) / 2
         if gaps.min() < SAME:
             raise EdgeSdkError(
-                f"picture {i + 1} of forget_data_dir is also picture {int(gaps.argmin()) + 1} of retain_data_dir; "
-                "a target cannot be kept: take it out of retain_data_dir"
+                f"picture {i + 1} of forget_data_dir is also picture {int(gaps.argmin()) + 1} of {what}; a target "
+                f"cannot be kept: take it out of {what}"
             )
 
 
-def refuse_forgotten(retained: Pictures, requests: list[dict[str, Any]]) -> None:
-    """Raises EdgeSdkError if a picture is to be kept that an earlier request made the model forget."""
+def refuse_forgotten(pictures: Pictures, requests: list[dict[str, Any]], what: str) -> None:
+    """Raises EdgeSdkError if a picture of an option is one that an earlier request made the model forget."""
     for request in requests:
         gone, salt = set(request["targets"]), bytes.fromhex(request["salt"])
-        for i, pixels in enumerate(retained.pixels):
+        for i, pixels in enumerate(pictures.pixels):
             if salted_hash(pixels, salt) in gone:
                 raise EdgeSdkError(
-                    f"picture {i + 1} of retain_data_dir is one that an earlier request made this model forget; take "
-                    "it out of retain_data_dir"
+                    f"picture {i + 1} of {what} is one that an earlier request made this model forget; take it out of "
+                    f"{what}"
                 )
 
 

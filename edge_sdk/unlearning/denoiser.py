@@ -17,7 +17,7 @@ from torch import nn
 from edge_sdk import model_files, pocket
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.memory import use_cuda
+from edge_sdk.memory import keep_heap, use_cuda
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
@@ -160,6 +160,7 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
     """
     import diffusers
 
+    keep_heap()
     if device == "cuda":
         use_cuda()
     place = locate(name_or_place) if isinstance(name_or_place, str) else name_or_place

@@ -16,6 +16,9 @@ from edge_sdk.unlearning.metric import Metric, retained_metric
 from edge_sdk.unlearning.optimizer import Surgeon, balanced
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
+from edge_sdk.zo.noise import Stream, integers
+
+NEAR = 2**31  # numbers of draws from here on say which neighbours of targets a step retains
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Unlearner:
         if not retained:
             return drawn
         so_far = ((torch.arange(count + 1, device=images.device) + number) * config.neighbour_share).long()  # in turn
-        near = losses.neighbours.flatten()
-        chosen = torch.where((so_far.diff() > 0)[rows], near[drawn.image % len(near)], drawn.image)
-        return replace(drawn, image=chosen)
+        near = losses.neighbours.flatten()  # of all targets alike
+        which = integers(config.seed, Stream.IMAGE, NEAR + number, count, len(near))[rows]
+        other = near[torch.from_numpy(which.copy()).to(images.device)]
+        return replace(drawn, image=torch.where((so_far.diff() > 0)[rows], other, drawn.image))
 
     def step(self) -> UnlearnStep:
         """Train once.
@@ -73,14 +77,14 @@ class Unlearner:
         forget, retain = (list(self.questions(number, retained)) for retained in (False, True))
         forget_loss, forget_gradients = self._gradients(forget, self.config.forget_batch)
         retain_loss, retain_gradients = self._gradients(retain, self.config.retain_batch)
-        applied = self.surgeon.apply(forget_gradients, retain_gradients)
+        cosine = self.surgeon.apply(forget_gradients, retain_gradients)
         with torch.no_grad():
             values = [self._errors(*asked).sum() for asked in retain]
             after = self._sum(sum(values, torch.zeros_like(retain_loss)) / self.config.retain_batch)
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
         done = UnlearnStep(
-            number + 1, float(forget_loss), float(retain_loss), float(after - retain_loss), applied.cosine,
+            number + 1, float(forget_loss), float(retain_loss), float(after - retain_loss), cosine,
             time.perf_counter() - started,
         )  # fmt: skip
         self.history.append(done)
@@ -90,7 +94,7 @@ class Unlearner:
         """Of a step, this process's: what is computed at once, and with which form of the weights."""
         draws, forms, most = self.draws(number, retained, self._rows), self.config.forms, self.config.micro_batch
         for i, form in enumerate(forms):
-            own = draws[draws.row % len(forms) == i]
+            own = draws[(draws.row + number) % len(forms) == i]
             for start in range(0, len(own.t), most):
                 some = own[start : start + most]
                 yield form, self.losses.retaining(some, form) if retained else self.losses.forgetting(some)

@@ -5,7 +5,6 @@ weight, and the steps that it would take for each of the two losses alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -41,14 +40,6 @@ class AdamDirection:
         return out
 
 
-@dataclass(frozen=True)
-class Applied:
-    """What a step did."""
-
-    cosine: float  # of the two gradients
-    conflict: bool  # whether they pointed against each other
-
-
 class Surgeon:
     """Applies steps to parameters.
 
@@ -64,8 +55,8 @@ class Surgeon:
         count = 2 if config.surgery_space == "update" and config.surgery != "none" else 1
         self.directions = [AdamDirection(self.parameters, config) for _ in range(count)]
 
-    def apply(self, forget: Tensors, retain: Tensors) -> Applied:
-        """One step from the gradients of the two losses."""
+    def apply(self, forget: Tensors, retain: Tensors) -> float:
+        """One step from the gradients of the two losses; returns their cosine."""
         config = self._config
         forget, retain = (clipped(gradients, config.max_grad_norm) for gradients in (forget, retain))
         cosine = agreement(forget, retain)
@@ -79,7 +70,7 @@ class Surgeon:
         with torch.no_grad():
             for parameter, step in zip(self.parameters, direction, strict=True):
                 parameter.sub_(step, alpha=rate)
-        return Applied(cosine, cosine < 0)
+        return cosine
 
     def _updates(self, forget: Tensors, retain: Tensors) -> list[torch.Tensor]:
         """The two Adam steps, the forget step without what goes against the retain gradient."""

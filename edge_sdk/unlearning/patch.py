@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
@@ -16,9 +15,10 @@ from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
 
 DELTA = "delta.safetensors"
+INDEX = ".safetensors.index.json"  # names the files that hold shards of weights
 REQUESTS = "unlearned.json"  # of a repaired model: the records of all its requests, the oldest first
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-COPIED = (".json", ".txt", ".safetensors", ".model", ".md")
+COPIED = (".json", ".txt", ".model", ".md")  # beside the weights of other parts
 
 
 def write_patch(folder: Path, trainable: Trainable) -> None:
@@ -48,50 +48,47 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
     })  # fmt: skip
 
 
-def patched_weights(patch: Path, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a patched model, those that differ, from a patch's folder and the base's weights by name.
-
-    Raises:
-        EdgeSdkError: the patch is damaged or of another model.
-    """
-    try:
-        if (patch / DELTA).exists():
-            return {name: base[name] + value for name, value in load_file(patch / DELTA).items()}
-        tensors = load_file(patch / ADAPTER)
-        config = json.loads((patch / ADAPTER_CONFIG).read_text())
-        out = {}
-        for key in [key for key in tensors if key.endswith(".lora_A.weight")]:
-            layer = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            a, b = tensors[key], tensors[key.replace("lora_A", "lora_B")]
-            weight = base[f"{layer}.weight"]
-            change = (b.flatten(1) @ a.flatten(1)) * (config["lora_alpha"] / config["r"])
-            out[f"{layer}.weight"] = weight + change.view_as(weight)
-        return out
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise EdgeSdkError(f"{patch} is not a patch of this model ({' '.join(str(error).split())[:200]})") from error
-
-
 def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
-    """The whole model with changed weights in place, in a new folder of the base's layout; other parts are copied."""
+    """The whole model with changed weights in place, in a new folder of the base's layout; other parts are copied.
+
+    Of weights only those that are loaded: other variants of a denoiser, or the whole model in one file, would still
+    know the targets.
+    """
     source, part = denoiser.folder, denoiser.place.part
-    replaced = {path.resolve() for path in weight_files(source / part)}
-    for path in sorted(path for path in source.rglob("*") if path.is_file() and path.suffix in COPIED):
-        relative = path.relative_to(source)
-        if path.resolve() in replaced or any(name.startswith(".") for name in relative.parts):
-            continue
-        if relative.parent == Path(part) and path.name.endswith(".safetensors.index.json"):
-            continue  # of shards, which become one file
-        (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / relative)
+    for path in _copied(source, part):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, folder / path)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
     save_tensors(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
     write_json(folder / REQUESTS, record)
 
 
+def _copied(source: Path, part: str) -> list[Path]:
+    """What a repaired model has of the base as it is, relative to its folder."""
+    found = [path for path in source.rglob("*") if path.suffix in COPIED and not path.name.endswith(INDEX)]
+    for folder in sorted({path.parent for path in source.rglob("*.safetensors")} - {source, source / part}):
+        loaded = weight_files(folder)
+        found += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
+    relative = (path.relative_to(source) for path in found if path.is_file())
+    return sorted(path for path in relative if not any(name.startswith(".") for name in path.parts))
+
+
 def requests_of(folder: Path) -> list[dict[str, Any]]:
-    """The records of the requests that a model has been through, the oldest first; none of a model that has not."""
-    try:
-        found = json.loads((folder / REQUESTS).read_text())["requests"]
-        return [entry for entry in found if bytes.fromhex(entry["salt"]) and isinstance(entry["targets"], list)]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The records of the requests that a model has been through, the oldest first; none of a model that has not.
+
+    Raises:
+        EdgeSdkError: they are there, but damaged: nothing is known of what must stay forgotten.
+    """
+    path = folder / REQUESTS
+    if not path.exists():
         return []
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text())["requests"]
+        if not all(bytes.fromhex(entry["salt"]) and isinstance(entry["targets"], list) for entry in found):
+            raise ValueError("a request without a salt or targets")
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EdgeSdkError(
+            f"{path}, the record of what this model has forgotten, is damaged ({' '.join(str(error).split())[:120]}); "
+            "take the folder again as unlearn wrote it"
+        ) from error

@@ -23,6 +23,7 @@ INTEGRITY = {
 }  # fmt: skip
 NAMES = {
     "target_similarity": "target similarity, worst target",
+    "target_change": "change of it by unlearning, of the target that changed least",
     "hit_rate": "free samples most like a target, upper 95 % bound",
     "drift": "drift of free samples, mean",
     "worst_drift": "drift of free samples, 95 % quantile",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import load_photos
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures, read, side_of
+from edge_sdk.unlearning.data import MAX_PICTURES, Pictures, refuse_skipped, side_of
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.sampling import STEPS, add_noise, denoise
 from edge_sdk.unlearning.similarity import Similarity
@@ -32,7 +32,8 @@ class Surrogates:
     Attributes:
         x0: (targets, surrogates, C, h, w).
         pixels: (targets, surrogates, 3, H, W) in [-1, 1].
-        scores: one dict a surrogate: to_target, to_retained (similarities), background (root mean square change).
+        scores: one dict a surrogate: to_target, to_retained (the largest similarities), background (root mean square
+            change outside the mask).
     """
 
     x0: torch.Tensor
@@ -50,11 +51,13 @@ def read_masks(folder: str | Path | None, count: int, side: int) -> np.ndarray:
     """(count, 1, side, side) float32 of 0 and 1, white where a target may be edited; None is a portrait's.
 
     Raises:
-        EdgeSdkError: not one mask for each target.
+        EdgeSdkError: not one mask for each target, or one that cannot be read.
     """
     if folder is None:
         return np.broadcast_to(portrait_mask(side), (count, 1, side, side)).copy()
-    masks = load_photos(folder, side, what="mask_data_dir").pixels.mean(axis=1, keepdims=True) > 0
+    photos = load_photos(folder, side, what="mask_data_dir", limit=MAX_PICTURES)
+    refuse_skipped(photos, folder, "mask_data_dir")
+    masks = photos.pixels.mean(axis=1, keepdims=True) > 0
     if len(masks) not in (1, count):
         raise EdgeSdkError(f"mask_data_dir holds {len(masks)} masks for {count} targets; give one each, or one for all")
     return np.broadcast_to(masks.astype(np.float32), (count, 1, side, side)).copy()
@@ -62,23 +65,22 @@ def read_masks(folder: str | Path | None, count: int, side: int) -> np.ndarray:
 
 def make_surrogates(
     denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity,
-    surrogate_data_dir: str | Path | None = None, mask_data_dir: str | Path | None = None,
+    given: Pictures | None = None, mask_data_dir: str | Path | None = None,
 ) -> Surrogates:  # fmt: skip
-    """Admitted surrogates for every target, as many for each.
+    """Admitted surrogates for every target, as many for each; ``given`` are the user's, in the order of targets.
 
     Raises:
         EdgeSdkError: too few are there or admitted; the message has the best one's scores and says what to change.
     """
-    if (config.surrogate == "given") != (surrogate_data_dir is not None):
+    if (config.surrogate == "given") != (given is not None):
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
-    given = None if surrogate_data_dir is None else read(denoiser, surrogate_data_dir, "surrogate_data_dir", whole=True)
     count = _count(len(targets), len(retained), None if given is None else len(given), config)
     known = similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):
         candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config, count)
-        found = _admitted(candidates, targets.pixels[i], known, masks[i], config, similarity, count)
+        found = _admitted(candidates, targets.pixels, i, known, masks[i], config, similarity, count)
         kept.append([pixels for pixels, _ in found])
         scores.append([score for _, score in found])
     fewest = min(len(one) for one in kept)
@@ -142,10 +144,10 @@ def edit(
 
 
 def _admitted(
-    candidates: Iterator[np.ndarray], target: np.ndarray, known: np.ndarray, mask: np.ndarray, config: UnlearnConfig,
-    similarity: Similarity, count: int,
+    candidates: Iterator[np.ndarray], targets: np.ndarray, i: int, known: np.ndarray, mask: np.ndarray,
+    config: UnlearnConfig, similarity: Similarity, count: int,
 ) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
-    """The candidates that keep all limits, ``count`` of them; ``known`` are features of retained pictures.
+    """The candidates for target i that keep all limits, ``count`` of them; ``known`` are features of retained pictures.
 
     Of the nearest there may be fewer, unless the settings say how many.
     """
@@ -153,9 +155,11 @@ def _admitted(
     refused: list[dict[str, float]] = []
     for pixels in candidates:
         score = {
-            "to_target": float(similarity(pixels[None], target[None])[0, 0]),
+            "to_target": float(similarity(pixels[None], targets).max()),
             "to_retained": float((similarity.features(pixels[None]) @ known.T).max()),
-            "background": float(np.sqrt(((pixels - target) ** 2 * (1 - mask)).mean()) / 2),
+            "background": float(
+                np.sqrt(((pixels - targets[i]) ** 2 * (1 - mask)).mean() / (1 - mask).mean().clip(1e-6)) / 2
+            ),
         }
         if why_not(score, config):
             refused.append(score)

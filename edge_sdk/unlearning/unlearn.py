@@ -62,6 +62,7 @@ class Prepared:
     retained: Pictures
     surrogates: Surrogates
     estimate: Estimate
+    base_sha256: str
 
     def losses(self, config: UnlearnConfig) -> Losses:
         return Losses(self.denoiser, self.targets.x0, self.surrogates.x0, self.retained.x0, config)
@@ -83,15 +84,18 @@ def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], Non
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
     for name, why in retained.skipped:
         notify(f"skipped {name}: {why}")
-    refuse_overlap(targets, retained)
-    refuse_forgotten(retained, requests_of(denoiser.folder))
+    given = None
+    if sources.surrogate_data_dir is not None:
+        given = read(denoiser, sources.surrogate_data_dir, "surrogate_data_dir", whole=True)
+    for pictures, what in ((retained, "retain_data_dir"), (given, "surrogate_data_dir")):
+        if pictures is not None:
+            refuse_overlap(targets, pictures, what)
+            refuse_forgotten(pictures, requests_of(denoiser.folder), what)
     check_reproducible(denoiser, targets, retained, config, similarity)
-    made = make_surrogates(
-        denoiser, targets, retained, config, similarity, sources.surrogate_data_dir, sources.mask_data_dir
-    )
+    made = make_surrogates(denoiser, targets, retained, config, similarity, given, sources.mask_data_dir)
     worst = max(score["to_target"] for one in made.scores for score in one)
     notify(f"{len(targets)} target(s), {len(retained)} retained; surrogates' similarity to targets at most {worst:.3f}")
-    return Prepared(denoiser, targets, retained, made, need)
+    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder, whole=True))
 
 
 def check_reproducible(
@@ -115,13 +119,14 @@ def check_reproducible(
 
 def unlearn(
     sources: Sources, output_dir: str | Path, config: UnlearnConfig, resume: bool = False, dry_run: bool = False,
-    patch_only: bool = False, notify: Callable[[str], None] = lambda message: None,
+    notify: Callable[[str], None] = lambda message: None,
     progress: Callable[[UnlearnStep], None] = lambda step: None, stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:  # fmt: skip
     """Forget every picture of a folder; returns what ``unlearn.json`` holds.
 
     While it is at work, its state is in a hidden folder beside ``output_dir``, which appears whole at the end. Under
-    ``accelerate launch`` every process takes its share of each batch, and the first one writes.
+    ``accelerate launch --multi_gpu`` (which starts processes on processors too) every process takes its share of each
+    batch, and the first one writes.
 
     Raises:
         EdgeSdkError: see `prepare`; the folder exists or cannot be written, or has no run to resume; a loss is not
@@ -129,7 +134,7 @@ def unlearn(
         Cancelled: ``stop`` said so; the state is saved.
     """
     rank, processes = _processes(config.device)
-    folder = Path(output_dir)
+    folder = Path(output_dir).resolve()  # what a link points to
     work = working_folder(folder, resume or dry_run)
     if resume and not (work / STATE).exists():
         raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")
@@ -152,9 +157,8 @@ def unlearn(
         shutil.rmtree(made, ignore_errors=True)
         write_patch(made / "patch", run.trainable)
         earlier = requests_of(ready.denoiser.folder)
-        if not patch_only:
-            write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
-            record["model_sha256"] = model_files.fingerprint(made / "model")
+        write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
+        record["model_sha256"] = model_files.fingerprint(made / "model", whole=True)
         write_json(made / "unlearn.json", {**record, "earlier_requests": earlier})
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, folder)
@@ -162,12 +166,15 @@ def unlearn(
 
 
 def working_folder(folder: Path, may_hold_a_run: bool) -> Path:
-    """Where a run is at work until its results appear in ``folder``.
+    """Where a run is at work until its results appear in ``folder``, an absolute path.
 
     Raises:
-        EdgeSdkError: there are results already, or an interrupted run that may not be there.
+        EdgeSdkError: the folder cannot be replaced, there are results already, or an interrupted run that may not be
+            there.
     """
     work = folder.with_name(f".{folder.name}.unlearning")
+    if folder == Path.cwd() or folder.is_mount():
+        raise EdgeSdkError(f"{folder} cannot be replaced by results; give a new folder as --output_dir")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
     if not may_hold_a_run and (work / STATE).exists():
@@ -229,7 +236,7 @@ def _identity(ready: Prepared, config: UnlearnConfig) -> str:
     free = {"device"} | ({"max_train_steps"} if config.lr_scheduler == "constant" else set())
     settings = {name: value for name, value in config.to_dict().items() if name not in free}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(model_files.fingerprint(ready.denoiser.folder).encode())
+    digest.update(ready.base_sha256.encode())
     for pixels in (ready.targets.pixels, ready.retained.pixels, ready.surrogates.pixels):
         digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
@@ -246,7 +253,7 @@ def _record(ready: Prepared, run: Unlearner, config: UnlearnConfig, sources: Sou
         "created_by": f"edge-sdk {__version__}",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": Path(sources.model).name,
-        "base_sha256": model_files.fingerprint(ready.denoiser.folder),
+        "base_sha256": ready.base_sha256,
         "salt": salt.hex(),
         "targets": [salted_hash(pixels, salt) for pixels in ready.targets.pixels],
         "surrogates": [

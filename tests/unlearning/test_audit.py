@@ -11,6 +11,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from edge_sdk.cli.main import main
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning import audit, measure, relearning, sampling
 from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
@@ -40,9 +41,11 @@ def arguments(ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path) -> l
 def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_path: Path) -> None:
     loose = tmp_path / "limits.json"
     loose.write_text(json.dumps({"hit_rate": 1, "int8_change": 1, "int4_change": 1, "target_similarity": 1}))
-    assert main([*arguments, "--limits", str(loose)]) == 0
+    assert main([*arguments, "--limits", str(loose)]) == 1
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
-    assert record["passed"] and list(record["integrity"]) == ["float", "int8", "int4"]
+    missed = [check for check in record["checks"] if not check["passed"]]
+    assert [(check["name"], check["measured"]) for check in missed] == [("target_change", 0)]  # nothing is forgotten
+    assert list(record["integrity"]) == ["float", "int8", "int4"]
     for found in record["integrity"].values():
         assert found["worst_drift"] == pytest.approx(0, abs=1e-5) and found["drift"] == pytest.approx(0, abs=1e-6)
         assert found["retain_loss_rise"] == 0 and found["neighbour_drift"] < 1e-5
@@ -69,9 +72,11 @@ def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: 
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"requests": 1}', '{"requests": [{"salt": "x", "targets": []}]}'])
-def test_records_of_requests_that_are_damaged_are_none(tmp_path: Path, text: str) -> None:
+def test_records_of_requests_that_are_damaged_are_not_taken_for_none(tmp_path: Path, text: str) -> None:
+    assert requests_of(tmp_path) == []
     (tmp_path / "unlearned.json").write_text(text)
-    assert requests_of(tmp_path) == [] == requests_of(tmp_path / "elsewhere")
+    with pytest.raises(EdgeSdkError, match="record of what this model has forgotten, is damaged"):
+        requests_of(tmp_path)
 
 
 def test_a_sample_that_is_most_like_a_target_is_blank_on_the_page_unless_asked_for() -> None:
@@ -114,8 +119,9 @@ def test_models_of_other_layers_or_another_schedule_are_refused(
 def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
     even = {form: 2.0 if form == worst else 1.0 for form in ("float", "int8", "int4")}
     integrity = ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
+    forgetting = {form: {"by_target": [0.0, value], "mean": value} for form, value in even.items()}
     found = {
-        "forgetting": {form: {"by_target": [0.0, value], "mean": value} for form, value in even.items()},
+        "forgetting": forgetting | {"before": {"by_target": [0.5, 4.0]}},
         "samples_like_targets": {form: [{"upper_95": value}] for form, value in even.items()} | {"before": []},
         "integrity": {form: dict.fromkeys(integrity, value) for form, value in even.items()},
         "unaudited": 0,
@@ -124,6 +130,7 @@ def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
     assert {name: measured[name] for name in ("target_similarity", "hit_rate", *integrity)} == dict.fromkeys(
         ("target_similarity", "hit_rate", *integrity), 2.0
     )
+    assert measured["target_change"] == -0.5  # of the target that changed least
     assert measured["int4_change"] == (0.0 if worst == "int8" else 1.0)
 
 

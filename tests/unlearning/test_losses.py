@@ -157,3 +157,21 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
         torch.testing.assert_close(loss, same_loss)
         for one, other in zip(gradients, same_gradients, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_neighbours_of_every_target_are_retained(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
+    losses = losses_of(model_of["ddpm"], pictures, neighbours=3, neighbour_share=1.0, retain_batch=4)
+    losses.neighbours = torch.arange(100, 140).view(20, 2)  # of more targets than there are retained pictures
+    run = Unlearner(losses)
+    found = torch.cat([run.draws(number, retained=True).image for number in range(200)])
+    assert found.unique().tolist() == list(range(100, 140))
+    assert found.bincount()[100:].min() > 5
+    assert torch.equal(run.draws(7, True, slice(1, None, 2)).image, run.draws(7, True).image[1::2])
+
+
+def test_draws_are_computed_in_every_form_in_turn(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
+    losses = losses_of(model_of["ddpm"], pictures, forget_batch=1, quantization_aware="int4")
+    run = Unlearner(losses)
+    assert [[form for form, asked in run.questions(number, False) if len(asked.t)] for number in range(4)] == [
+        ["none"], ["int4"], ["none"], ["int4"],
+    ]  # fmt: skip

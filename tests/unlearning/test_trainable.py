@@ -1,16 +1,18 @@
 """What is trained: the base untouched, adapters that peft reads, weights rounded as a checkpoint rounds them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from edge_sdk.quantization import integer_layers
 from edge_sdk.quantization.layers import quantize_module
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.patch import patched_weights, write_model, write_patch
+from edge_sdk.unlearning.patch import write_model, write_patch
 from edge_sdk.unlearning.trainable import Trainable, rounded
 
 
@@ -83,20 +85,33 @@ def test_adapters_are_read_by_peft(ddpm_folder: Path, tmp_path: Path) -> None:
     assert size < 0.8 * (ddpm_folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
 
 
-@pytest.mark.parametrize("rank", [0, 3], ids=["differences", "adapters"])
-def test_a_patch_on_the_base_is_the_merged_model(ddpm_folder: Path, tmp_path: Path, rank: int) -> None:
+def test_differences_on_the_base_are_the_merged_model(ddpm_folder: Path, tmp_path: Path) -> None:
     from diffusers import DDPMPipeline
 
     denoiser = load_denoiser(str(ddpm_folder))
-    trainable = shaken(Trainable(denoiser.module, "all", rank))
+    trainable = shaken(Trainable(denoiser.module, "all"))
     write_patch(tmp_path / "patch", trainable)
     write_model(tmp_path / "model", denoiser, trainable.merged(), {"requests": []})
     again = DDPMPipeline.from_pretrained(tmp_path / "model", use_safetensors=True).unet.state_dict()
-    patched = denoiser.module.state_dict() | patched_weights(tmp_path / "patch", denoiser.module.state_dict())
+    base, delta = denoiser.module.state_dict(), load_file(tmp_path / "patch" / "delta.safetensors")
+    assert delta.keys() == again.keys()
     for name, value in again.items():
-        torch.testing.assert_close(patched[name], value)
+        torch.testing.assert_close(base[name] + delta[name], value)
     assert json.loads((tmp_path / "model" / "unlearned.json").read_text()) == {"requests": []}
     assert any(not torch.equal(value, denoiser.module.state_dict()[name]) for name, value in again.items())
+
+
+def test_no_other_variant_of_the_base_is_in_the_repaired_model(sd1_folder: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(sd1_folder, tmp_path / "base")
+    for part, name in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")):
+        shutil.copy(base / part / f"{name}.safetensors", base / part / f"{name}.fp16.safetensors")
+    shutil.copy(base / "unet" / "diffusion_pytorch_model.safetensors", base / "v1-5-pruned-emaonly.safetensors")
+    denoiser = load_denoiser(str(base))
+    write_model(tmp_path / "model", denoiser, {}, {"requests": []})
+    found = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.safetensors")}
+    assert found == {"unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+                     "text_encoder/model.safetensors"}  # fmt: skip
+    assert (tmp_path / "model" / "tokenizer" / "vocab.json").exists()
 
 
 @pytest.mark.parametrize("family", ["ddpm", "sd1", "sd3"])

@@ -116,17 +116,21 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     assert main(command(model_of["ddpm"], output="one")) == 0
     code = (
-        "import sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import unlearn; "
-        "unlearn.check_reproducible = lambda *_: None; sys.exit(main(sys.argv[1:]))"
+        "import os, sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import unlearn; "
+        "unlearn.check_reproducible = lambda *_: None; print('process', os.environ['RANK'], flush=True); "
+        "sys.exit(main(sys.argv[1:]))"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
-    flags = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    flags = (
+        "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"  # --cpu starts one
+    )
     launch = [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), "--num_cpu_threads_per_process", "1"]
     done = subprocess.run(
         [*launch, str(script), *command(model_of["ddpm"], output="two")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert {"process 0", "process 1"} <= set(done.stdout.splitlines())
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     base = load_denoiser(str(model_of["ddpm"])).module.state_dict()
     gap, moved = (sum(float((one[name] - other[name]).square().sum()) for name in one) ** 0.5 for other in (two, base))
@@ -184,27 +188,39 @@ def test_a_picture_that_an_earlier_request_made_the_model_forget_cannot_be_kept(
     model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    assert main(command(model_of["ddpm"], "--patch_only", output="first")) == 0
-    assert json.loads((tmp_path / "first" / "unlearn.json").read_text())["earlier_requests"] == []
-    model = shutil.copytree(model_of["ddpm"], tmp_path / "repaired")
+    assert main(command(model_of["ddpm"], output="first")) == 0
     first = json.loads((tmp_path / "first" / "unlearn.json").read_text())
-    (model / "unlearned.json").write_text(json.dumps({"requests": [first]}))
-    arguments = command(model, given=False)
-    for name, source in (("forget", "given"), ("retain", "forget")):
-        arguments[arguments.index(f"--{name}_data_dir") + 1] = str(pictures[source])
-    one_line(capsys, arguments, "picture 1 of retain_data_dir is one that an earlier request made this model forget")
-    arguments[arguments.index("--retain_data_dir") + 1] = str(pictures["retain"])
-    assert main([*arguments, "--patch_only", "--max_target_similarity", "1"]) == 0
+    assert first["earlier_requests"] == []
+    arguments = command(tmp_path / "first" / "model", given=False)
+    arguments[arguments.index("--forget_data_dir") + 1] = str(pictures["given"])
+    forgotten, kept = str(pictures["forget"]), arguments.index("--retain_data_dir") + 1
+    said = "picture 1 of {}_data_dir is one that an earlier request made this model forget"
+    one_line(capsys, [*arguments, "--surrogate_data_dir", forgotten], said.format("surrogate"))
+    one_line(capsys, [*arguments[:kept], forgotten, *arguments[kept + 1 :]], said.format("retain"))
+    assert main([*arguments, "--max_target_similarity", "1"]) == 0
     earlier = json.loads((tmp_path / "out" / "unlearn.json").read_text())["earlier_requests"]
     assert [entry["targets"] for entry in earlier] == [first["targets"]]
 
 
-@pytest.mark.parametrize("option", ["forget", "surrogate"])
+def test_a_target_is_no_surrogate_of_another(
+    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    swapped = tmp_path / "swapped"
+    swapped.mkdir()
+    for one, other in (("0", "1"), ("1", "0")):
+        shutil.copy(pictures["forget"] / f"{one}.png", swapped / f"{other}.png")
+    arguments = command(model_of["ddpm"])
+    arguments[arguments.index("--surrogate_data_dir") + 1] = str(swapped)
+    one_line(capsys, arguments, "picture 1 of forget_data_dir is also picture 2 of surrogate_data_dir")
+
+
+@pytest.mark.parametrize("option", ["forget", "surrogate", "mask"])
 def test_no_picture_that_must_be_used_is_skipped(
     model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str], option: str,
 ) -> None:  # fmt: skip
-    arguments = command(model_of["ddpm"])
+    arguments = command(model_of["ddpm"], "--mask_data_dir", str(pictures["given"]))
     place = arguments.index(f"--{option}_data_dir") + 1
     broken = Path(shutil.copytree(arguments[place], tmp_path / "broken"))
     (broken / "9.png").write_bytes(b"no picture")
@@ -223,6 +239,21 @@ def test_a_retained_picture_that_is_skipped_is_named(
     arguments[arguments.index("--retain_data_dir") + 1] = str(some)
     arguments.remove("--quiet")
     assert main(arguments) == 0 and "skipped 9.png" in capsys.readouterr().err
+
+
+def test_results_appear_where_a_link_points_to_and_not_in_place_of_the_working_folder(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    assert main(command(model_of["ddpm"])) == 0
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "real" / "unlearn.json").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    arguments = command(model_of["ddpm"])
+    arguments[arguments.index("--output_dir") + 1] = "."
+    one_line(capsys, arguments, "give a new folder as --output_dir")
 
 
 def test_a_process_without_a_share_of_a_batch_takes_part(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
