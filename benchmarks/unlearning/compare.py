@@ -34,22 +34,23 @@ class Rows:
         self.methods = list(dict.fromkeys(r["method"] for r in self.all))
         self.people = sorted({r["person"] for r in self.all})
 
-    def at(self, method: str, drift: float) -> dict[tuple[int, int], float]:
-        """Target similarity within a drift, by person and seed."""
-        runs: dict[tuple[int, int], list[Row]] = {}
+    def runs(self, method: str) -> dict[tuple[int, int], list[Row]]:
+        """A method's rows by person and seed."""
+        found: dict[tuple[int, int], list[Row]] = {}
         for row in self.all:
             if row["method"] == method:
-                runs.setdefault((row["person"], row["seed"]), []).append(row)
-        return {key: frontier([{**self.base[key[0]], "drift": 0.0}, *own], drift) for key, own in sorted(runs.items())}
+                found.setdefault((row["person"], row["seed"]), []).append(row)
+        return dict(sorted(found.items()))
+
+    def at(self, method: str, drift: float) -> dict[tuple[int, int], float]:
+        """Target similarity within a drift, by person and seed."""
+        return {
+            key: frontier([{**self.base[key[0]], "drift": 0.0}, *own], drift) for key, own in self.runs(method).items()
+        }
 
     def measured(self, method: str, drift: float) -> float:
         """Of targets and seeds, the share for which a method has a run within a drift, not only the base."""
-        within: dict[tuple[int, int], bool] = {}
-        for row in self.all:
-            if row["method"] == method:
-                key = (row["person"], row["seed"])
-                within[key] = within.get(key, False) or row["drift"] <= drift
-        return sum(within.values()) / len(within)
+        return float(np.mean([min(row["drift"] for row in own) <= drift for own in self.runs(method).values()]))
 
 
 def by_person(values: dict[tuple[int, int], float]) -> list[list[float]]:

@@ -172,8 +172,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f'<td class="n">{value:.3f}</td>'
+    if isinstance(value, int | float):
+        return f'<td class="n">{value if isinstance(value, int) else f"{value:.3f}"}</td>'
     text = str(value)
     return f"<td>{text if text.startswith('<span') else html.escape(text)}</td>"
 

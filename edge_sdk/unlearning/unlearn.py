@@ -143,7 +143,8 @@ def unlearn(
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
     if dry_run:
         seconds = _foretell(run.step(), config.max_train_steps, notify)
-        return {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
+        found = {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
+        return {} if rank else found
     if resume:
         run.restore(work / STATE, identity)
         notify(f"resumed after step {len(run.history)}")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import tensor_files
+from edge_sdk.unlearning import metric, tensor_files
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.loop import Unlearner
@@ -27,8 +27,9 @@ FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", 
 
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models reproduce nothing: the check that they do has a test of its own."""
+    """Random models reproduce nothing: the check that they do has a test of its own. Few inputs are measured."""
     monkeypatch.setattr(module, "check_reproducible", lambda *_: None)
+    monkeypatch.setattr(metric, "DRAWS", 64)
 
 
 @pytest.fixture
@@ -116,9 +117,9 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     assert main(command(model_of["ddpm"], output="one")) == 0
     code = (
-        "import os, sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import unlearn; "
-        "unlearn.check_reproducible = lambda *_: None; print('process', os.environ['RANK'], flush=True); "
-        "sys.exit(main(sys.argv[1:]))"
+        "import os, sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import metric, unlearn; "
+        "metric.DRAWS = 64; unlearn.check_reproducible = lambda *_: None; "
+        "print('process', os.environ['RANK'], flush=True); sys.exit(main(sys.argv[1:]))"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
