@@ -132,7 +132,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     axis.set(xlabel="drift of free samples of everyone else", ylabel="similarity of reconstructions to the target")
     axis.set_xscale("log")
     axis.set_xlim(0.004, 0.6)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, path)
 
 
