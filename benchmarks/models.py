@@ -83,12 +83,9 @@ def timed(work: Callable[[], object], device: str) -> dict[str, float]:
 
 def default_heap() -> None:
     """Undo `bound_heap`: the thresholds up to which glibc's own rule rises."""
-    import ctypes
-    import sys
+    from edge_sdk.memory import set_heap_thresholds
 
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for name, size in ((-3, 32 << 20), (-1, 64 << 20)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            libc.mallopt(name, size)
+    set_heap_thresholds(32 << 20, 64 << 20)
 
 
 def hide(*packages: str) -> None:

@@ -60,7 +60,7 @@ def bound_heap() -> None:
 
     By default glibc raises the size from which blocks go back, up to 32 MB, and keeps what is smaller.
     """
-    _set_heap(HEAP_BLOCK, HEAP_BLOCK)
+    set_heap_thresholds(HEAP_BLOCK, HEAP_BLOCK)
 
 
 def keep_heap() -> None:
@@ -68,11 +68,11 @@ def keep_heap() -> None:
 
     A backward pass takes and frees all that it stores, at every step; the system clears what it gives out again.
     """
-    _set_heap(32 << 20, 2**31 - 1)
+    set_heap_thresholds(32 << 20, 2**31 - 1)
 
 
-def _set_heap(mapped: int, kept: int) -> None:
-    """From which size, in bytes, blocks are mapped on their own; and how much that is free is kept."""
+def set_heap_thresholds(mapped: int, kept: int) -> None:
+    """From which size, in bytes, blocks are mapped on their own; and how much that is free is kept (glibc only)."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, mapped)
         libc.mallopt(_M_TRIM_THRESHOLD, kept)

@@ -18,7 +18,7 @@ from benchmarks.baselines.unlearning import plain
 from benchmarks.report import machine, say
 from benchmarks.unlearning import RUNS, VARIANTS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
-from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, show
+from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, run_of, show
 from benchmarks.unlearning.faces import ANYONE
 from benchmarks.unlearning.harness import OURS, run
 from benchmarks.unlearning.ruler import Ruler
@@ -129,11 +129,6 @@ def settings_of(task: Task) -> dict[str, Any]:
     config = task.config(task.runs[0][1])
     told = (config if task.method == OURS else plain(config)).to_dict()
     return {name: value for name, value in told.items() if name not in ("seed", "unlearn_weight", "learning_rate")}
-
-
-def run_of(row: Row) -> tuple[float, float]:
-    """Strength and learning rate of a row."""
-    return row["strength"], row["learning_rate"]
 
 
 def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:

@@ -1,5 +1,6 @@
 """Who forgets more at the same drift: tables and the plot, from the rows of a benchmark."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ def frontier(rows: list[Row], drift: float) -> float:
     return float(np.interp(drift, x, best))
 
 
+def run_of(row: Row) -> tuple[float, float]:
+    """Strength and learning rate of a row."""
+    return row["strength"], row["learning_rate"]
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    """Rows by a key, in the order in which keys come."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
 class Rows:
     """What a benchmark measured, by method, target and seed."""
 
@@ -36,11 +50,8 @@ class Rows:
 
     def runs(self, method: str) -> dict[tuple[int, int], list[Row]]:
         """A method's rows by person and seed."""
-        found: dict[tuple[int, int], list[Row]] = {}
-        for row in self.all:
-            if row["method"] == method:
-                found.setdefault((row["person"], row["seed"]), []).append(row)
-        return dict(sorted(found.items()))
+        own = (row for row in self.all if row["method"] == method)
+        return dict(sorted(grouped(own, lambda row: (row["person"], row["seed"])).items()))
 
     def at(self, method: str, drift: float) -> dict[tuple[int, int], float]:
         """Target similarity within a drift, by person and seed."""
@@ -100,9 +111,8 @@ def costs(record: dict[str, Any]) -> str:
     head = {title: key for title, key in COSTS.items() if any(key in r for r in rows.all)}
     known = {title: key for title, key in ROUNDED.items() if any(key in r for r in rows.all)}
     before, lines = list(rows.base.values()), []
-    groups = {("before", "", ""): before}
-    for row in rows.all:
-        groups.setdefault((row["method"], f"{row['strength']:g}", f"{row['learning_rate']:g}"), []).append(row)
+    runs = grouped(rows.all, lambda row: (row["method"], *(f"{value:g}" for value in run_of(row))))
+    groups = {("before", "", ""): before, **runs}
     for name, own in groups.items():
         cells = [*name, str(len(own))]
         cells += [f"{np.mean([r[key] for r in own]):.4f}" if key in own[0] else "" for key in head.values()]
@@ -141,10 +151,7 @@ def plot_losses(record: dict[str, Any], path: Path) -> None:
     plt, rows = pyplot(), Rows(record)
     figure, axis = plt.subplots(figsize=(8, 4))
     for method in rows.methods:
-        runs: dict[tuple[float, float], list[Row]] = {}
-        for row in rows.all:
-            if row["method"] == method:
-                runs.setdefault((row["strength"], row["learning_rate"]), []).append(row)
+        runs = grouped((row for row in rows.all if row["method"] == method), run_of)
         strongest = min(runs.values(), key=lambda own: float(np.mean([r["target_similarity"] for r in own])))
         own = [np.array(r["kept_by_bin"]) / rows.base[r["person"]]["kept_by_bin"] for r in strongest]
         axis.plot(np.linspace(0.05, 0.95, len(own[0])), np.mean(own, axis=0), "o-", ms=3, label=method)

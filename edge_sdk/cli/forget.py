@@ -34,7 +34,7 @@ def forget(args: argparse.Namespace) -> int:
 
     folder = Path(args.output_dir)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
-    working_folder(folder / "unlearned", resume)  # refused before anything is drawn
+    working_folder((folder / "unlearned").resolve(), resume)  # refused before anything is drawn
     denoiser = load_denoiser("pocket", device=config.device)
     make_places(folder)
     progress = Progress(args.quiet)

@@ -76,11 +76,11 @@ def make_surrogates(
         raise EdgeSdkError("surrogate 'given' and surrogate_data_dir go together; give both or neither")
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
     count = _count(len(targets), len(retained), None if given is None else len(given), config)
-    known = similarity.features(retained.pixels)
+    sought, known = similarity.features(targets.pixels), similarity.features(retained.pixels)
     kept, scores = [], []
     for i in range(len(targets)):
         candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config, count)
-        found = _admitted(candidates, targets.pixels, i, known, masks[i], config, similarity, count)
+        found = _admitted(candidates, targets.pixels[i], sought, known, masks[i], config, similarity, count)
         kept.append([pixels for pixels, _ in found])
         scores.append([score for _, score in found])
     fewest = min(len(one) for one in kept)
@@ -144,21 +144,25 @@ def edit(
 
 
 def _admitted(
-    candidates: Iterator[np.ndarray], targets: np.ndarray, i: int, known: np.ndarray, mask: np.ndarray,
+    candidates: Iterator[np.ndarray], target: np.ndarray, sought: np.ndarray, known: np.ndarray, mask: np.ndarray,
     config: UnlearnConfig, similarity: Similarity, count: int,
 ) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
-    """The candidates for target i that keep all limits, ``count`` of them; ``known`` are features of retained pictures.
+    """The candidates for a target that keep all limits, ``count`` of them.
 
     Of the nearest there may be fewer, unless the settings say how many.
+
+    Args:
+        sought, known: features of all targets, and of retained pictures.
     """
     found: list[tuple[np.ndarray, dict[str, float]]] = []
     refused: list[dict[str, float]] = []
     for pixels in candidates:
+        features = similarity.features(pixels[None])
         score = {
-            "to_target": float(similarity(pixels[None], targets).max()),
-            "to_retained": float((similarity.features(pixels[None]) @ known.T).max()),
+            "to_target": float((features @ sought.T).max()),
+            "to_retained": float((features @ known.T).max()),
             "background": float(
-                np.sqrt(((pixels - targets[i]) ** 2 * (1 - mask)).mean() / (1 - mask).mean().clip(1e-6)) / 2
+                np.sqrt(((pixels - target) ** 2 * (1 - mask)).mean() / (1 - mask).mean().clip(1e-6)) / 2
             ),
         }
         if why_not(score, config):

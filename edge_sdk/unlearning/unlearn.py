@@ -84,13 +84,13 @@ def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], Non
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
     for name, why in retained.skipped:
         notify(f"skipped {name}: {why}")
-    given = None
+    given, learned, requests = None, {"retain_data_dir": retained}, requests_of(denoiser.folder)
     if sources.surrogate_data_dir is not None:
         given = read(denoiser, sources.surrogate_data_dir, "surrogate_data_dir", whole=True)
-    for pictures, what in ((retained, "retain_data_dir"), (given, "surrogate_data_dir")):
-        if pictures is not None:
-            refuse_overlap(targets, pictures, what)
-            refuse_forgotten(pictures, requests_of(denoiser.folder), what)
+        learned["surrogate_data_dir"] = given
+    for what, pictures in learned.items():
+        refuse_overlap(targets, pictures, what)
+        refuse_forgotten(pictures, requests, what)
     check_reproducible(denoiser, targets, retained, config, similarity)
     made = make_surrogates(denoiser, targets, retained, config, similarity, given, sources.mask_data_dir)
     worst = max(score["to_target"] for one in made.scores for score in one)
