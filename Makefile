@@ -11,8 +11,8 @@ demo: .venv/ready  ## learn a bundled subject on the embedded model, pictures in
 	@rm -rf demo_out
 	@$(BIN)/edge-sdk demo --output_dir demo_out
 
-test: .venv/ready web  ## the whole test suite
-	@$(BIN)/python -m pytest
+test: .venv/ready web  ## the whole test suite, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` runs two processes; on two cores more threads wait
 
 import functools
 import gc
@@ -20,8 +21,6 @@ from edge_sdk import quantize
 from export.bundle import export
 from tests import tiny_models
 from tests.export import bundles
-
-torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 def pytest_collection_finish() -> None:

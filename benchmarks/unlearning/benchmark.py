@@ -47,6 +47,7 @@ class Task:
     runs: tuple[tuple[float, float], ...]  # strength and learning rate of each
     steps: int
     own: tuple[tuple[str, Any], ...]  # settings in place of the benchmark's
+    pictured: bool  # whether pictures of the last run, the strongest, are kept
 
     def config(self, learning_rate: float) -> UnlearnConfig:
         given = {"prompt": ANYONE, "max_train_steps": self.steps, "seed": self.seed}
@@ -55,7 +56,7 @@ class Task:
 
 
 def perform(task: Task) -> tuple[Row, list[Row]]:
-    """The base's row, and one for each run; pictures of the first seed's last run go to a folder of work."""
+    """The base's row, and one for each run; pictures go to a folder of work."""
     config = task.config(task.runs[0][1])
     wanted = UnlearnConfig(
         prompt=ANYONE, max_retained_similarity=1.0, surrogate_tries=64, surrogate=config.surrogate,
@@ -66,7 +67,7 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
     for strength, rate in task.runs:
         row, shown = run(base, case, ruler, task.method, strength, task.config(rate))
         rows.append({"strength": strength, "learning_rate": rate, **row})
-    if task.seed == 0:
+    if task.pictured:
         keep(task.model, f"{task.person} target", np.concatenate([case.target.pixels, ruler.shown(base)]))
         keep(task.model, f"{task.person} {task.name}", shown)
     return ruler.base_row, rows
@@ -141,16 +142,15 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
     people = args.targets if args.reference is None else [OUTLIER]
     tasks = []
     for person, seed, (method, name, settings) in itertools.product(people, range(args.seeds), variants):
-        wanted = _runs(method, args.strengths, args.rates, settings.get("learning_rate"))
-        if runs := tuple(run for run in wanted if (name, person, seed, *run) not in done):
+        every = _runs(method, args.strengths, settings.get("learning_rate"))
+        asked = [run for run in every if args.rates is None or run[1] in args.rates]
+        if runs := tuple(run for run in asked if (name, person, seed, *run) not in done):
+            pictured = seed == 0 and runs[-1] == every[-1]
             tasks.append(Task(args.model, args.reference, args.device, person, seed, method, name, runs, args.steps,
-                              tuple(settings.items())))  # fmt: skip
+                              tuple(settings.items()), pictured))  # fmt: skip
     return tasks
 
 
-def _runs(
-    method: str, strengths: list[float] | None, rates: list[float] | None, rate: float | None
-) -> list[tuple[float, float]]:
-    """Strength and learning rate of each run of a method, of its own or given; only those with some rates."""
-    every = [(s, rate or r) for own, r in RUNS[method] for s in strengths or [own]]
-    return [run for run in dict.fromkeys(every) if rates is None or run[1] in rates]
+def _runs(method: str, strengths: list[float] | None, rate: float | None) -> list[tuple[float, float]]:
+    """Strength and learning rate of each run of a method, of its own or given."""
+    return list(dict.fromkeys((s, rate or r) for own, r in RUNS[method] for s in strengths or [own]))

@@ -29,6 +29,7 @@ def test_only_what_is_not_measured_yet_is_run() -> None:
     assert (0.01, 9e-5) not in first.runs and len(first.runs) == len(unlearning.RUNS["ReTrack"]) - 1
     (only,) = _tasks(asked("--rates", "3e-5"), rows)
     assert only.method == "ReTrack" and {rate for _, rate in only.runs} == {3e-5}
+    assert first.pictured and not only.pictured  # whose run is not the strongest
     (one, other) = _tasks(asked("--strengths", "2", "--set", "learning_rate=1e-3", "retain_batch=8"), rows)
     assert one.runs == other.runs == ((2.0, 1e-3),)
     assert (one.config(1e-3).retain_batch, other.config(1e-3).learning_rate) == (8, 1e-3)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from edge_sdk import load_embedding
 from tests.cli.test_main import call, environment, refused, start
 
-STEPS = 150
+STEPS = 80
 LEARNED = "learned_embeds.safetensors"
 Command = Callable[..., list[str]]
 
@@ -88,7 +88,7 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_in_the_same_bytes(long: Command, 
 
 def test_kill_9_at_any_moment_loses_no_checkpoint(long: Command, whole: bytes, tmp_path: Path) -> None:
     resume: list[str] = []
-    for moment, delay in ((5, 0.0), (60, 0.013)):
+    for moment, delay in ((5, 0.0), (30, 0.013)):
         process = start(*long("--quiet", *resume))
         wait_for_checkpoint(process, tmp_path / "run", moment)
         time.sleep(delay)
@@ -98,7 +98,7 @@ def test_kill_9_at_any_moment_loses_no_checkpoint(long: Command, whole: bytes, t
         resume = ["--resume_from_checkpoint", "latest"]
     assert call(*long("--quiet", *resume)) == 0
     assert (tmp_path / "run" / LEARNED).read_bytes() == whole
-    assert json.loads((tmp_path / "run/run.json").read_text())["resumed"] >= 60
+    assert json.loads((tmp_path / "run/run.json").read_text())["resumed"] >= 30
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_the_first_unharmed(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_sdk.unlearning import metric
 from tests import tiny_models
+
+
+@pytest.fixture(autouse=True)
+def few_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metric of steps looks at fewer noised pictures."""
+    monkeypatch.setattr(metric, "DRAWS", 64)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning import audit, measure, metric, relearning, sampling
+from edge_sdk.unlearning import audit, measure, relearning, sampling
 from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
@@ -27,7 +27,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "NOISES", 2)
     monkeypatch.setattr(measure, "NOISED", 32)
     monkeypatch.setattr(relearning, "BATCH", 4)
-    monkeypatch.setattr(metric, "DRAWS", 64)
     monkeypatch.setattr(sampling, "STEPS", 4)
     monkeypatch.setattr(audit, "RELEARNING", (1, 2, 4))
 

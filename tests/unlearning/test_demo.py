@@ -7,7 +7,7 @@ import pytest
 
 from edge_sdk.cli import forget
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import audit, measure, metric, sampling
+from edge_sdk.unlearning import audit, measure, sampling
 
 
 def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +18,6 @@ def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, mo
     monkeypatch.setattr(measure, "NOISES", 4)  # as many as the page shows
     monkeypatch.setattr(measure, "NOISED", 32)
     monkeypatch.setattr(audit, "RELEARNING", (1,))
-    monkeypatch.setattr(metric, "DRAWS", 64)
     assert (
         main(["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]) == 1
     )  # four samples prove little

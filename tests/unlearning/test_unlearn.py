@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import metric, tensor_files
+from edge_sdk.unlearning import tensor_files
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.loop import Unlearner
@@ -27,9 +27,8 @@ FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", 
 
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models reproduce nothing: the check that they do has a test of its own. Few inputs are measured."""
+    """Random models reproduce nothing: the check that they do has a test of its own."""
     monkeypatch.setattr(module, "check_reproducible", lambda *_: None)
-    monkeypatch.setattr(metric, "DRAWS", 64)
 
 
 @pytest.fixture
