@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # or a worker's notices come after pytest's last line
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` runs two processes; on two cores more threads wait
 
 import functools

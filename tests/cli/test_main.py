@@ -53,8 +53,9 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
 
 
 def environment() -> dict[str, str]:
-    """That of a process which computes the same bytes as this one."""
-    return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    """That of a process which computes the same bytes as this one, and is as quiet as it makes itself."""
+    inherited = {name: value for name, value in os.environ.items() if name != "TRANSFORMERS_VERBOSITY"}
+    return inherited | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
 
 
 def start(*argv: object) -> subprocess.Popen[str]:
