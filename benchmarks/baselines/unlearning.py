@@ -80,7 +80,7 @@ def siss(run: Stepper, forget: Draws, retain: Draws, strength: float, mixture: f
     a, b = (values[retain.t].view(-1, 1, 1, 1) for values in (losses.a, losses.b))
     kept = losses.retained[retain.image]
     gone = losses.targets[retain.image % len(losses.targets)]
-    from_target = (torch.arange(len(retain.t), device=a.device) % 2 == 0).view(-1, 1, 1, 1)
+    from_target = ((retain.row + run.count) % 2 == 0).view(-1, 1, 1, 1)  # every timestep's by turns
     z = a * torch.where(from_target, gone, kept) + b * retain.noise
     squares = [(z - a * x0).double().square().sum(dim=(1, 2, 3)) for x0 in (kept, gone)]
     log_ratio = ((squares[0] - squares[1]) / (2 * b.flatten().double().square())).clamp(-60, 60)  # log q(m|a)/q(m|x)

@@ -22,6 +22,7 @@ from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plo
 from benchmarks.unlearning.faces import ANYONE
 from benchmarks.unlearning.harness import OURS, run
 from benchmarks.unlearning.ruler import Ruler
+from edge_sdk import model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
 from edge_sdk.unlearning.config import UnlearnConfig
@@ -29,6 +30,7 @@ from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
+ADMITTED = {"max_retained_similarity": 1.0, "surrogate_tries": 64}  # edits of drawn people may be like one of them
 
 Row = dict[str, Any]
 
@@ -50,7 +52,7 @@ class Task:
     pictured: bool  # whether pictures of the last run, the strongest, are kept
 
     def config(self, learning_rate: float) -> UnlearnConfig:
-        given = {"prompt": ANYONE, "max_train_steps": self.steps, "seed": self.seed}
+        given = {"prompt": ANYONE, "max_train_steps": self.steps, "seed": self.seed, **ADMITTED}
         fewer = {} if self.method == OURS else FEWER
         return UnlearnConfig.from_options(**(given | fewer | dict(self.own) | {"learning_rate": learning_rate}))
 
@@ -59,8 +61,8 @@ def perform(task: Task) -> tuple[Row, list[Row]]:
     """The base's row, and one for each run; pictures go to a folder of work."""
     config = task.config(task.runs[0][1])
     wanted = UnlearnConfig(
-        prompt=ANYONE, max_retained_similarity=1.0, surrogate_tries=64, surrogate=config.surrogate,
-        num_surrogates=config.num_surrogates, max_target_similarity=config.max_target_similarity,
+        prompt=ANYONE, surrogate=config.surrogate, num_surrogates=config.num_surrogates,
+        max_target_similarity=config.max_target_similarity, **ADMITTED,
     )  # fmt: skip
     base, case, ruler = prepared(task.model, task.reference, task.device, task.person, wanted)
     rows = []
@@ -99,12 +101,13 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     record: dict[str, Any] = {"commands": [], "rows": [], "base": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
+    tasks = _tasks(args, record["rows"])
+    settings = {task.name: settings_of(task) for task in tasks}
+    refuse_other_runs(record, args.output, model_files.fingerprint(args.model, whole=True), settings)
     record["date"] = date.today().isoformat()
     here = {**machine(), "device": args.device}
     record["machines"] = [*(m for m in record.get("machines", []) if m != here), here]
     record["commands"] = [*record["commands"], command]
-    tasks = _tasks(args, record["rows"])
-    record["settings"] = record.get("settings", {}) | {task.name: settings_of(task) for task in tasks}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, record)
     context = multiprocessing.get_context("spawn")
@@ -123,6 +126,21 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     plot(record, args.output.with_suffix(".png"))
     plot_losses(record, args.output.with_name(f"{args.output.stem}_by_timestep.png"))
     show(record, PICTURES / args.model.name, args.output.with_name(f"{args.output.stem}_pictures.png"))
+
+
+def refuse_other_runs(
+    record: dict[str, Any], output: Path, model_sha256: str, settings: dict[str, dict[str, Any]]
+) -> None:
+    """Put the model and the methods' settings into a record; raises EdgeSdkError if it holds runs of others."""
+    if record.setdefault("model_sha256", model_sha256) != model_sha256:
+        raise EdgeSdkError(f"{output} holds runs of another model; give another --output, or leave out --resume")
+    known = record.setdefault("settings", {})
+    for name, own in settings.items():
+        if differing := [key for key, value in known.get(name, own).items() if own.get(key) != value]:
+            raise EdgeSdkError(
+                f"{output} holds runs of {name} with another {differing[0]}; give a --label or another --output"
+            )
+    known |= settings
 
 
 def settings_of(task: Task) -> dict[str, Any]:

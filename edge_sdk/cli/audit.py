@@ -14,6 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forget_data_dir", required=True, metavar="DIR", help="the targets, of this and earlier runs")
     parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="pictures that must not change, best "
                         "ones that were not trained on")  # fmt: skip
+    parser.add_argument("--control_data_dir", metavar="DIR", help="pictures that no model has seen, beside which "
+                        "recovery is measured (default: retained ones least like targets, mirrored)")  # fmt: skip
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="gets audit.json and audit.html")
     parser.add_argument("--limits", metavar="FILE.json", help="limits in place of the default ones")
     parser.add_argument("--similarity", default="pixels", metavar="pixels|FILE.onnx",
@@ -40,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     record = audit(
         args.before, args.after, args.forget_data_dir, args.retain_data_dir, args.output_dir,
-        Limits.from_file(args.limits), args.similarity, args.samples, args.prompt, args.resolution, args.seed or 0,
-        args.device, args.include_images, (lambda message: None) if args.quiet else _say,
+        Limits.from_file(args.limits), args.control_data_dir, args.similarity, args.samples, args.prompt,
+        args.resolution, args.seed or 0, args.device, args.include_images,
+        (lambda message: None) if args.quiet else _say,
     )  # fmt: skip
     return say_checks(record, args.output_dir, args.quiet)
 

@@ -18,21 +18,20 @@ import torch
 from edge_sdk import __version__, model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, write_bytes, write_json
-from edge_sdk.unlearning import measure
+from edge_sdk.unlearning import measure, recovery
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.losses import Losses
 from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.patch import requests_of
-from edge_sdk.unlearning.relearning import relearned
+from edge_sdk.unlearning.recovery import attacks, control_of
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.trainable import in_form
 
-SCHEMA_VERSION = 2
-RELEARNING = (5, 20, 100)  # steps of the attack that shows the target again
+SCHEMA_VERSION = 3
 FORMS = {"float": "none", "int8": "int8", "int4": "int4"}  # of the weights, in words and as `trainable` calls them
-LATE = tuple(share for share in measure.TIMESTEPS if share >= 0.5)  # where a target no longer shows through the noise
+WHEN = ("before", "after")
 NEIGHBOURS = 8  # retained pictures most like a target
 WORST = 0.95  # quantile that stands for the worst tail
 WORDING = (
@@ -84,19 +83,21 @@ class Pictured:
 
     samples: dict[str, np.ndarray]  # (2, N, 3, H, W), before and after, by form
     like_target: dict[str, np.ndarray]  # (2, N) bool, which of those are most like a target
-    reconstructions: dict[str, np.ndarray]  # by "before" and form, a few of each target: (N, few, 3, H, W)
+    reconstructions: dict[str, np.ndarray]  # a few of each target, before, and after by form: (N, few, 3, H, W)
     targets: np.ndarray
 
 
 def audit(
     before: str, after: str, forget_data_dir: str | Path, retain_data_dir: str | Path, output_dir: str | Path,
-    limits: Limits, similarity_name: str = "pixels", count: int = 256, prompt: str = "", resolution: int | None = None,
-    seed: int = 0, device: str = "cpu", include_images: bool = False,
+    limits: Limits, control_data_dir: str | Path | None = None, similarity_name: str = "pixels", count: int = 256,
+    prompt: str = "", resolution: int | None = None, seed: int = 0, device: str = "cpu", include_images: bool = False,
     notify: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure two models and write ``audit.json`` and ``audit.html``; returns the record.
 
     Args:
+        control_data_dir: pictures that neither model has seen, beside which recovery is judged; None for the retained
+            picture least like the targets, mirrored.
         count: free samples that are drawn of each model.
         include_images: show the targets and their reconstructions; without it no picture of a target is stored.
 
@@ -114,6 +115,7 @@ def audit(
     for name, why in retained.skipped:
         notify(f"skipped {name}: {why}")
     refuse_overlap(targets, retained)
+    control = control_of(base, targets, retained, control_data_dir, similarity)
     base.condition(prompt)  # what a text encoder lacks is said before anything is written
     requests = requests_of(repaired.folder)
     salt = bytes.fromhex(requests[-1]["salt"]) if requests else secrets.token_bytes(16)
@@ -124,12 +126,14 @@ def audit(
         "after_sha256": model_files.fingerprint(repaired.folder, whole=True),
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
         "requests": len(requests), "unaudited": unaudited(requests, targets),
+        "control": "retained pictures least like targets, mirrored" if control_data_dir is None else "given pictures",
+        "control_to_targets": float(similarity(control.pixels, targets.pixels).max()),
         "similarity": similarity.name, "samples": count, "prompt": prompt, "seed": seed, "limits": asdict(limits),
     }  # fmt: skip
     with RunLock(folder):
         check_output_dir(folder, run_files=("audit.json", "audit.html"))
         write_json(folder / "audit.json", record)  # the limits, before any figure
-        found, shown = measured(base, repaired, targets, retained, config, similarity, count, notify)
+        found, shown = measured(base, repaired, targets, retained, control, config, similarity, count, notify)
         record |= found
         record["checks"] = checks(record, limits)
         record["passed"] = all(check["passed"] for check in record["checks"])
@@ -155,27 +159,17 @@ def refuse_others(base: Denoiser, repaired: Denoiser) -> None:
 
 
 def measured(
-    base: Denoiser, repaired: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig,
+    base: Denoiser, repaired: Denoiser, targets: Pictures, retained: Pictures, control: Pictures, config: UnlearnConfig,
     similarity: Similarity, count: int, notify: Callable[[str], None],
 ) -> tuple[dict[str, Any], Pictured]:  # fmt: skip
     """All figures of an audit, and the pictures that go with them."""
     condition = base.condition(config.prompt)
     losses = Losses(base, targets.x0, targets.x0[:, None], retained.x0, config)
-    control = _mirrored(targets, base)
     found: dict[str, Any] = {"forgetting": {}, "samples_like_targets": {}, "integrity": {}, "attacks": {}}
-    found["relearning_steps"] = [0, *RELEARNING]
+    found["relearning_steps"] = [0, *recovery.RELEARNING]
     rebuilt: dict[str, np.ndarray] = {}
     drawn: dict[str, np.ndarray] = {}
     like: dict[str, Any] = {}
-
-    def forgotten(name: str, model: Model, hits: np.ndarray) -> None:
-        rebuilt[name] = measure.reconstructions(model, targets, config.seed)
-        values = measure.similarities(similarity, rebuilt[name], targets.pixels)
-        found["forgetting"][name] = {
-            "by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": _half(values).tolist(),
-            "mean": float(_half(values).mean()),
-        }  # fmt: skip
-        found["samples_like_targets"][name] = [_rate(hit) for hit in hits]
 
     for name, form in FORMS.items():
         notify(f"{name} weights: reconstructions, and {count} samples of each model")
@@ -189,12 +183,18 @@ def measured(
                 ]
             )  # (2, targets, N)
             like[name] = np.any(hits, axis=1)
-            if name == "float":
-                forgotten("before", old, hits[0])
-            forgotten(name, new, hits[1])
+            made = {
+                when: measure.reconstructions(model, targets, config.seed)
+                for when, model in zip(WHEN, (old, new), strict=True)
+            }
+            found["forgetting"][name] = {when: _remembered(made[when], targets, similarity) for when in WHEN}
+            found["samples_like_targets"][name] = {
+                when: [_rate(hit) for hit in of_targets] for when, of_targets in zip(WHEN, hits, strict=True)
+            }
+            rebuilt |= ({"before": made["before"]} if name == "float" else {}) | {name: made["after"]}
             found["integrity"][name] = _integrity(old, new, drawn[name], losses, targets, retained, similarity)
         notify(f"{name} weights: recovery attacks")
-        found["attacks"][name] = _attacks(old, new, form, targets, control, similarity, config)
+        found["attacks"][name] = attacks(old, new, form, targets, control, similarity, config)
     return found, Pictured(drawn, like, {name: values[:, 2, :4] for name, values in rebuilt.items()}, targets.pixels)
 
 
@@ -214,10 +214,17 @@ def _integrity(
     }  # fmt: skip
 
 
+def _remembered(made: np.ndarray, targets: Pictures, similarity: Similarity) -> dict[str, Any]:
+    """How like targets their reconstructions are."""
+    values = measure.similarities(similarity, made, targets.pixels)
+    late = _half(values)
+    return {"by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": late.tolist(), "mean": float(late.mean())}
+
+
 def _half(values: np.ndarray) -> np.ndarray:
     """Of similarities (N, timesteps, noises) the mean from half of all timesteps on, (N,): below, a target that is
     still in the noise shows through."""
-    late = [i for i, share in enumerate(measure.TIMESTEPS) if share in LATE]
+    late = [measure.TIMESTEPS.index(share) for share in measure.LATE]
     return values[:, late].mean(axis=(1, 2))
 
 
@@ -236,52 +243,29 @@ def _neighbour_drift(
     return float(measure.drift(similarity, *(p.reshape(-1, *p.shape[3:]) for p in (first, second))).mean())
 
 
-def _attacks(
-    old: Model, new: Model, form: str, targets: Pictures, control: Pictures, similarity: Similarity,
-    config: UnlearnConfig,
-) -> dict[str, Any]:  # fmt: skip
-    """Inversion, and showing the target again, beside a control that no model has seen; of weights in a form."""
-    inversion = {
-        name: float(np.diag(similarity(measure.inverted(model, pictures), pictures.pixels)).mean())
-        for name, model, pictures in (("before", old, targets), ("after", new, targets), ("control", new, control))
-    }
-    relearning = {
-        name: [
-            float(measure.similarities(similarity, found, pictures.pixels).mean())
-            for found in (
-                measure.reconstructions(model, pictures, shares=LATE)
-                for model in relearned(new, form, pictures, config, (0, *RELEARNING))
-            )
-        ]
-        for name, pictures in (("target", targets), ("control", control))
-    }
-    return {"inversion": inversion, "relearning": relearning}
-
-
-def _mirrored(targets: Pictures, denoiser: Denoiser) -> Pictures:
-    pixels = np.ascontiguousarray(targets.pixels[..., ::-1])
-    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
-
-
 def checks(found: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
-    """Every limit with what was measured, of all forms of the weights the worst."""
+    """Every limit with what was measured, of all forms of the weights and all targets the worst."""
     forgetting, integrity = found["forgetting"], found["integrity"].values()
+    rates = [rate["upper_95"] for when in found["samples_like_targets"].values() for rate in when["after"]]
+    before, after = ({form: np.array(forgetting[form][when]["by_target"]) for form in FORMS} for when in WHEN)
     measured_ = {
-        "target_similarity": max(max(forgetting[form]["by_target"]) for form in FORMS),
-        "target_change": max(
-            after - before
-            for before, after in zip(forgetting["before"]["by_target"], forgetting["float"]["by_target"], strict=True)
-        ),
-        "hit_rate": max(rate["upper_95"] for form in FORMS for rate in found["samples_like_targets"][form]),
+        "target_similarity": np.max([*after.values()]),
+        "target_change": np.max([after[form] - before[form] for form in FORMS]),
+        "hit_rate": np.max(rates),
         **{
-            name: max(values[name] for values in integrity)
+            name: np.max([values[name] for values in integrity])
             for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
         },
         "unaudited": found["unaudited"],
-        **{f"{form}_change": abs(forgetting[form]["mean"] - forgetting["float"]["mean"]) for form in ("int8", "int4")},
+        **{f"{form}_change": np.abs(after[form] - after["float"]).max() for form in ("int8", "int4")},
     }
-    return [
-        {"name": name, "measured": value, "limit": getattr(limits, name), "passed": value <= getattr(limits, name)}
+    return [  # what is not finite keeps no limit
+        {
+            "name": name,
+            "measured": float(value),
+            "limit": (limit := getattr(limits, name)),
+            "passed": bool(value <= limit),
+        }
         for name, value in measured_.items()
     ]
 

@@ -18,6 +18,7 @@ from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.zo.noise import Stream, normals
 
 TIMESTEPS = (0.1, 0.25, 0.5, 0.75)  # from which targets are reconstructed, as shares of all timesteps
+LATE = (0.5, 0.75)  # of those, where a target no longer shows through the noise
 NOISES = 16
 NOISED = 256  # pictures, for the denoising loss
 BINS = 10  # of timesteps, for the denoising loss

@@ -10,28 +10,28 @@ import numpy as np
 from PIL import Image
 
 from edge_sdk.images import to_pil
+from edge_sdk.unlearning.measure import TIMESTEPS
 
 if TYPE_CHECKING:
     from edge_sdk.unlearning.audit import Pictured
 
 SHOWN = 24  # samples of each model
 TILE = 64  # pixels, of a picture
-FORMS = {"before": "before", "float": "after", "int8": "after, int8", "int4": "after, int4"}
 INTEGRITY = {
     "drift": "drift of free samples", "worst_drift": "its 95 % quantile", "kernel_distance": "kernel distance (KID)",
     "neighbour_drift": "drift of neighbours", "retain_loss_rise": "rise of the retain loss",
 }  # fmt: skip
 NAMES = {
     "target_similarity": "target similarity, worst target",
-    "target_change": "change of it by unlearning, of the target that changed least",
+    "target_change": "change of it by unlearning, target that changed least",
     "hit_rate": "free samples most like a target, upper 95 % bound",
     "drift": "drift of free samples, mean",
     "worst_drift": "drift of free samples, 95 % quantile",
     "neighbour_drift": "drift of the retained pictures most like a target",
     "retain_loss_rise": "rise of the retained pictures' denoising loss",
     "unaudited": "pictures of earlier requests that were not given to this audit",
-    "int8_change": "change of target similarity by int8",
-    "int4_change": "change of target similarity by int4",
+    "int8_change": "change of target similarity by int8, worst target",
+    "int4_change": "change of target similarity by int4, worst target",
 }
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #ddd;padding:.3rem .8rem;text-align:left}
@@ -49,19 +49,25 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         f"<h1>Audit of unlearning: {verdict}</h1><p>{html.escape(record['wording'])}</p>",
         f"<p>{record['time']}, {html.escape(record['created_by'])}. Similarity is measured by "
         f"<b>{html.escape(record['similarity'])}</b>. Targets are named by salted hashes: "
-        f"{', '.join(digest[:16] for digest in record['targets'])}.</p>",
-        "<h2>Limits, fixed before the run</h2><p>Measured on float, int8 and int4 weights; the worst counts.</p>",
+        f"{', '.join(digest[:16] for digest in record['targets'])}. Models: before {record['before_sha256'][:16]}, "
+        f"after {record['after_sha256'][:16]}. Tested: {record['samples']} free samples of each model, seed "
+        f"{record['seed']}, {_prompt(record['prompt'])}; no other prompt, seed or attack.</p>",
+        "<h2>Limits, fixed before the run</h2><p>Measured on float, int8 and int4 weights; the worst counts. Recovery "
+        "attacks are reported below, and not judged.</p>",
         _table(["what", "measured", "limit", ""], [
             [NAMES[c["name"]], c["measured"], c["limit"], _mark(c["passed"])] for c in record["checks"]
         ]),
         "<h2>Forgetting</h2><p>Similarity of a target to what becomes of it when it is noised to a share of all "
         "timesteps and denoised again, mean over noises and targets.</p>",
-        _table(["weights", *(f"from {share:g} T" for share in (0.1, 0.25, 0.5, 0.75))], [
-            [FORMS[form], *values["by_timestep"]]
-            for form, values in forgetting.items()
+        _table(["weights", "", *(f"from {share:g} T" for share in TIMESTEPS)], [
+            [form, when, *values["by_timestep"]]
+            for form, both in forgetting.items() for when, values in both.items()
         ]),
         "<p>Free samples that are more like a target than like any retained picture: "
-        + "; ".join(f"{FORMS[name]} {_percent(rates)}" for name, rates in hits.items()) + ".</p>",
+        + "; ".join(
+            f"{form}, {when}: {_percent(rates)}" for form, both in hits.items() for when, rates in both.items()
+        ) + ".</p>",
+        *([_targets(shown)] if include_images else []),
         "<h2>Integrity</h2><p>How far the model after is from the model before, both with their weights in the same "
         "form.</p>",
         _table(["weights", *INTEGRITY.values()], [
@@ -70,8 +76,9 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         *_samples(shown, include_images),
         chart(integrity["float"]["loss_by_timestep"], "denoising loss of retained pictures by timestep (in tenths), "
               "float weights"),
-        "<h2>Recovery attacks</h2><p>Beside a control that no model has seen, the target mirrored: only what a target "
-        "gives away and the control does not is evidence of what is left. Inversion: similarity of a picture to what "
+        "<h2>Recovery attacks</h2><p>Any picture can be taught, and most have an address: only what a target gives "
+        f"away and the control does not is evidence of what is left. Control: {html.escape(record['control'])}, "
+        f"similarity to targets at most {record['control_to_targets']:.2f}. Inversion: similarity of a picture to what "
         "becomes of the model's own address of it.</p>",
         _table(["weights", "target, before", "target, after", "control, after"], [
             [form, *values["inversion"].values()] for form, values in attacks.items()
@@ -82,14 +89,17 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
             [form, name, *found] for form, values in attacks.items() for name, found in values["relearning"].items()
         ]),
     ]  # fmt: skip
-    if include_images:
-        parts.insert(6, _targets(shown))
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of unlearning</title>'
         f"<style>{_STYLE}</style>"
         f"<body>{body}</body></html>\n"
     )
+
+
+def _prompt(prompt: str) -> str:
+    """What conditional models were told, for the page."""
+    return f"one prompt, “{html.escape(prompt)}”" if prompt else "no prompt"
 
 
 def _samples(shown: "Pictured", include_images: bool) -> list[str]:
@@ -108,7 +118,8 @@ def _samples(shown: "Pictured", include_images: bool) -> list[str]:
 def _targets(shown: "Pictured") -> str:
     """A table with a row for each target: it, and what becomes of it."""
     few = {"target": shown.targets[:, None], **shown.reconstructions}
-    head = "".join(f"<th>{html.escape(FORMS.get(form, form))}</th>" for form in few)
+    after = {"target": "target", "before": "before"}
+    head = "".join(f"<th>{html.escape(after.get(name, f'after, {name}'))}</th>" for name in few)
     rows = [
         "<tr>" + "".join(f"<td>{_image(grid([many[i]], 2), TILE)}</td>" for many in few.values()) + "</tr>"
         for i in range(len(shown.targets))

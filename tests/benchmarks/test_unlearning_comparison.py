@@ -1,13 +1,15 @@
 """Which runs a comparison of unlearning methods makes, and what its tables say of them."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import unlearning
-from benchmarks.unlearning.benchmark import _tasks, settings_of
+from benchmarks.unlearning.benchmark import _tasks, refuse_other_runs, settings_of
 from benchmarks.unlearning.compare import Rows, comparison, frontier
+from edge_sdk.errors import EdgeSdkError
 
 
 def asked(*arguments: str) -> argparse.Namespace:
@@ -40,6 +42,19 @@ def test_settings_are_those_that_a_method_runs_with() -> None:
     assert (theirs["layers"], theirs["surgery"], theirs["retain_batch"]) == ("all", "none", 32)
     assert (ours["layers"], ours["surgery"], ours["retain_batch"]) == ("branches", "one_sided", 96)
     assert "seed" not in ours
+
+
+def test_runs_of_another_model_or_with_other_settings_are_not_gone_on_with() -> None:
+    record: dict[str, Any] = {}
+    refuse_other_runs(record, Path("x.json"), "a", {"ours": {"steps": 40}})
+    refuse_other_runs(record, Path("x.json"), "a", {"ours": {"steps": 40}, "SISS": {"steps": 40}})
+    assert record == {"model_sha256": "a", "settings": {"ours": {"steps": 40}, "SISS": {"steps": 40}}}
+    for sha256, settings, said in (
+        ("b", {}, "another model"),
+        ("a", {"ours": {"steps": 50}}, "ours with another steps"),
+    ):
+        with pytest.raises(EdgeSdkError, match=said):
+            refuse_other_runs(record, Path("x.json"), sha256, settings)
 
 
 def test_what_is_no_setting_is_said(capsys: pytest.CaptureFixture[str]) -> None:

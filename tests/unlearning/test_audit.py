@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning import audit, measure, relearning, sampling
+from edge_sdk.unlearning import audit, measure, recovery, sampling
 from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
@@ -26,9 +27,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that an audit does, on few noises and in few steps."""
     monkeypatch.setattr(measure, "NOISES", 2)
     monkeypatch.setattr(measure, "NOISED", 32)
-    monkeypatch.setattr(relearning, "BATCH", 4)
+    monkeypatch.setattr(recovery, "BATCH", 4)
     monkeypatch.setattr(sampling, "STEPS", 4)
-    monkeypatch.setattr(audit, "RELEARNING", (1, 2, 4))
+    monkeypatch.setattr(recovery, "RELEARNING", (1, 2, 4))
 
 
 @pytest.fixture
@@ -50,17 +51,41 @@ def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_
         assert found["worst_drift"] == pytest.approx(0, abs=1e-5) and found["drift"] == pytest.approx(0, abs=1e-6)
         assert found["retain_loss_rise"] == 0 and found["neighbour_drift"] < 1e-5
     assert len({json.dumps(found["loss_by_timestep"]) for found in record["integrity"].values()}) == 3
-    assert record["forgetting"]["before"] == record["forgetting"]["float"]
+    assert all(found["before"] == found["after"] for found in record["forgetting"].values())
+    assert record["control_to_targets"] < 0.9
     assert record["relearning_steps"] == [0, 1, 2, 4]
     starts = {}
     for form, found in record["attacks"].items():
         assert found["inversion"]["before"] == found["inversion"]["after"]
         assert [len(values) for values in found["relearning"].values()] == [4, 4]
         starts[form] = found["relearning"]["target"][0]  # before anything is shown: the model itself
-        assert starts[form] == pytest.approx(record["forgetting"][form]["mean"], abs=1e-6)
+        assert starts[form] == pytest.approx(record["forgetting"][form]["after"]["mean"], abs=1e-6)
     assert len(set(starts.values())) == 3
     page = (tmp_path / "a" / "audit.html").read_text()
     assert "do not prove" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_a_control_is_a_stranger_unless_it_is_given(
+    arguments: list[str], ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    denoiser, similarity = load_denoiser(str(ddpm_folder)), Similarity("pixels")
+    targets, retained = (read(denoiser, pictures[name], name) for name in ("forget", "retain"))
+    found = recovery.control_of(denoiser, targets, retained, None, similarity)
+    alike = similarity(retained.pixels, targets.pixels).max(axis=1)
+    np.testing.assert_array_equal(found.pixels[0], retained.pixels[alike.argmin(), ..., ::-1])
+    given = recovery.control_of(denoiser, targets, retained, pictures["given"], similarity)
+    np.testing.assert_array_equal(given.pixels, read(denoiser, pictures["given"], "given").pixels)
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(pictures["given"] / "0.png", one)
+    for wrong, said in (
+        (one, "holds 1 pictures for 2 targets"),
+        (pictures["forget"], "take it out of control_data_dir"),
+    ):
+        assert main([*arguments, "--control_data_dir", str(wrong)]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1 and not (tmp_path / "a").exists()
 
 
 def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: list[str], tmp_path: Path) -> None:
@@ -115,20 +140,49 @@ def test_models_of_other_layers_or_another_schedule_are_refused(
         assert not (tmp_path / "a").exists()
 
 
+INTEGRITY = ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
+
+
+def figures(before: list[float], after: dict[str, list[float]]) -> dict[str, Any]:
+    """Of an audit in which only the targets' similarities are not 0."""
+    return {
+        "forgetting": {
+            form: {"before": {"by_target": before}, "after": {"by_target": found}} for form, found in after.items()
+        },
+        "samples_like_targets": {form: {"before": [], "after": [{"upper_95": 0.0}]} for form in after},
+        "integrity": {form: dict.fromkeys(INTEGRITY, 0.0) for form in after},
+        "unaudited": 0,
+    }
+
+
+def missed_by(found: dict[str, Any]) -> set[str]:
+    return {check["name"] for check in audit.checks(found, audit.Limits()) if not check["passed"]}
+
+
+def test_integers_that_have_forgotten_nothing_miss_a_limit() -> None:
+    """Also where another target's opposite change would hide it in the mean."""
+    after = {"float": [0.5, 0.3], "int8": [0.5, 0.3], "int4": [0.5, 0.3]}
+    assert missed_by(figures([0.6, 0.6], after)) == set()
+    after["int4"] = [0.7, 0.1]
+    assert missed_by(figures([0.6, 0.6], after)) == {"target_change", "int4_change"}
+
+
+def test_what_is_not_finite_keeps_no_limit() -> None:
+    found = figures([0.6], {"float": [0.5], "int8": [0.5], "int4": [0.5]})
+    found["integrity"]["int8"]["drift"] = float("nan")
+    assert missed_by(found) == {"drift"}
+
+
 @pytest.mark.parametrize("worst", ["float", "int8", "int4"])
 def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
     even = {form: 2.0 if form == worst else 1.0 for form in ("float", "int8", "int4")}
-    integrity = ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
-    forgetting = {form: {"by_target": [0.0, value], "mean": value} for form, value in even.items()}
-    found = {
-        "forgetting": forgetting | {"before": {"by_target": [0.5, 4.0]}},
-        "samples_like_targets": {form: [{"upper_95": value}] for form, value in even.items()} | {"before": []},
-        "integrity": {form: dict.fromkeys(integrity, value) for form, value in even.items()},
-        "unaudited": 0,
-    }
+    found = figures([0.5, 4.0], {form: [0.0, value] for form, value in even.items()})
+    for form, value in even.items():
+        found["samples_like_targets"][form]["after"] = [{"upper_95": value}]
+        found["integrity"][form] = dict.fromkeys(INTEGRITY, value)
     measured = {check["name"]: check["measured"] for check in audit.checks(found, audit.Limits())}
-    assert {name: measured[name] for name in ("target_similarity", "hit_rate", *integrity)} == dict.fromkeys(
-        ("target_similarity", "hit_rate", *integrity), 2.0
+    assert {name: measured[name] for name in ("target_similarity", "hit_rate", *INTEGRITY)} == dict.fromkeys(
+        ("target_similarity", "hit_rate", *INTEGRITY), 2.0
     )
     assert measured["target_change"] == -0.5  # of the target that changed least
     assert measured["int4_change"] == (0.0 if worst == "int8" else 1.0)
