@@ -55,7 +55,7 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
     know the targets.
     """
     source, part = denoiser.folder, denoiser.place.part
-    for path in _copied(source, part):
+    for path in copied(source, part):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, folder / path)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
@@ -63,14 +63,39 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
     write_json(folder / REQUESTS, record)
 
 
-def _copied(source: Path, part: str) -> list[Path]:
-    """What a repaired model has of the base as it is, relative to its folder."""
-    found = [path for path in source.rglob("*") if path.suffix in COPIED and not path.name.endswith(INDEX)]
-    for folder in sorted({path.parent for path in source.rglob("*.safetensors")} - {source, source / part}):
-        loaded = weight_files(folder)
-        found += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
+def copied(source: Path, part: str) -> list[Path]:
+    """What a repaired model has of the base as it is, relative to its folder; ``part`` is the denoiser's own.
+
+    Raises:
+        EdgeSdkError: a part's weights cannot be used.
+    """
+    parts = _parts(source, part)
+    beside = [*source.iterdir(), *(path for folder in parts for path in folder.rglob("*"))]
+    found = [path for path in beside if path.suffix in COPIED and not path.name.endswith(INDEX)]
+    for folder in parts:
+        if folder != source / part and any(folder.glob("*.safetensors")):
+            loaded = weight_files(folder)
+            found += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
     relative = (path.relative_to(source) for path in found if path.is_file())
     return sorted(path for path in relative if not any(name.startswith(".") for name in path.parts))
+
+
+def _parts(source: Path, part: str) -> list[Path]:
+    """The folders of a model's parts: those that its index names, or all where it has none.
+
+    Raises:
+        EdgeSdkError: the index is damaged.
+    """
+    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    index = source / "model_index.json"
+    if not index.exists():
+        return folders
+    try:
+        entries = json.loads(index.read_text()).items()
+    except (OSError, ValueError, AttributeError) as error:
+        raise EdgeSdkError(f"{index} is not the index of a diffusers model; download it again") from error
+    named = {name for name, entry in entries if isinstance(entry, list) and any(entry)}
+    return [path for path in folders if path.name in named | {part}]
 
 
 def requests_of(folder: Path) -> list[dict[str, Any]]:

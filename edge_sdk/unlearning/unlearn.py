@@ -24,11 +24,11 @@ from edge_sdk.files import RunLock, disk_errors, write_json
 from edge_sdk.run_folder import Cancelled
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_forgotten, refuse_overlap, salted_hash
-from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser, locate
+from edge_sdk.unlearning.denoiser import Denoiser, Place, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.loop import Unlearner, UnlearnStep
 from edge_sdk.unlearning.losses import Losses
-from edge_sdk.unlearning.patch import requests_of, write_model, write_patch
+from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_patch
 from edge_sdk.unlearning.sampling import reconstruct
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
@@ -68,15 +68,18 @@ class Prepared:
         return Losses(self.denoiser, self.targets.x0, self.surrogates.x0, self.retained.x0, config)
 
 
-def prepare(sources: Sources, config: UnlearnConfig, notify: Callable[[str], None]) -> Prepared:
+def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Callable[[str], None]) -> Prepared:
     """Read pictures, check that there is something to forget, and make surrogates; nothing is written.
+
+    Args:
+        place: where the model of ``sources`` is.
 
     Raises:
         EdgeSdkError: a model or picture that cannot be used, a target that is also kept or that the model cannot
             reproduce, or no admitted surrogate.
     """
     similarity = Similarity(sources.similarity)
-    place = locate(sources.model)
+    copied(place.folder, place.part)  # a part that cannot be is refused before training
     need = estimate(place.config, place.shape(config.resolution), config)
     notify(f"memory of training: {need}")
     denoiser = load_denoiser(place, config.resolution, config.device)
@@ -129,8 +132,8 @@ def unlearn(
     batch, and the first one writes.
 
     Raises:
-        EdgeSdkError: see `prepare`; the folder exists or cannot be written, or has no run to resume; a loss is not
-            finite.
+        EdgeSdkError: see `prepare`; the folder exists, cannot be written or is the model's own, or has no run to
+            resume; a loss is not finite.
         Cancelled: ``stop`` said so; the state is saved.
     """
     rank, processes = _processes(config.device)
@@ -138,8 +141,10 @@ def unlearn(
     work = working_folder(folder, resume or dry_run)
     if resume and not (work / STATE).exists():
         raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")
+    place = locate(sources.model)
+    refuse_inside(folder, place.folder)
     notify = (lambda message: None) if rank else notify
-    ready = prepare(sources, config, notify)
+    ready = prepare(place, sources, config, notify)
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
     if dry_run:
         seconds = _foretell(run.step(), config.max_train_steps, notify)
@@ -183,6 +188,13 @@ def working_folder(folder: Path, may_hold_a_run: bool) -> Path:
             f"{work} holds an interrupted run; go on with --resume_from_checkpoint latest, or remove it to start anew"
         )
     return work
+
+
+def refuse_inside(folder: Path, base: Path) -> None:
+    """Raises EdgeSdkError if results would be among the files of the base model."""
+    base = base.resolve()
+    if folder.is_relative_to(base):
+        raise EdgeSdkError(f"{folder} is inside {base}, the base model; give an --output_dir outside of it")
 
 
 @contextlib.contextmanager

@@ -256,6 +256,53 @@ def test_results_appear_where_a_link_points_to_and_not_in_place_of_the_working_f
     one_line(capsys, arguments, "give a new folder as --output_dir")
 
 
+@pytest.mark.parametrize("place", ["out", "unet/out", "new/out"])
+def test_results_among_the_files_of_the_base_are_refused_before_anything_is_read(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, place: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("something is read"))
+    base = Path(shutil.copytree(model_of["ddpm"], tmp_path / "base"))
+    (tmp_path / "link").symlink_to("base")
+    before = sorted(base.rglob("*"))
+    one_line(capsys, command(base, output=f"base/{place}"), "the base model; give an --output_dir outside of it")
+    one_line(capsys, command(tmp_path / "link", output=f"base/{place}"), "the base model; give an --output_dir")
+    inside = str(module.locate("pocket").folder / place)
+    one_line(capsys, [inside if entry.endswith("/out") else entry for entry in command("pocket")], "outside of it")
+    assert sorted(base.rglob("*")) == before and not Path(inside).parent.joinpath(".out.unlearning").exists()
+
+
+def test_a_folder_that_is_no_part_of_the_base_is_left_alone(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(model_of["sd1"], tmp_path / "base"))
+    for folder in ("loras", ".earlier.unlearning"):
+        (base / folder).mkdir()
+        shutil.copy(base / "vae" / "diffusion_pytorch_model.safetensors", base / folder / "anything.safetensors")
+        (base / folder / "notes.json").write_text("{}")
+    assert main(command(base, "--max_train_steps", "1")) == 0
+    made = {path.relative_to(tmp_path / "out" / "model").parts[0] for path in (tmp_path / "out" / "model").rglob("*")}
+    assert {"unet", "vae", "text_encoder", "tokenizer", "scheduler", "model_index.json"} <= made
+    assert not made & {"loras", ".earlier.unlearning"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(lambda base: (base / "model_index.json").write_text("[]"), "is not the index of a diffusers model"),
+     (lambda base: (base / "text_encoder" / "model.safetensors").rename(base / "text_encoder" / "other.safetensors"),
+      "has no safetensors weights")],
+    ids=["index", "part"],
+)  # fmt: skip
+def test_a_part_that_cannot_be_copied_is_refused_before_training(
+    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "load_denoiser", lambda *_: pytest.fail("the model is loaded"))
+    base = Path(shutil.copytree(model_of["sd1"], tmp_path / "base"))
+    damage(base)
+    one_line(capsys, command(base), said)
+
+
 def test_a_process_without_a_share_of_a_batch_takes_part(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
     losses = losses_of(model_of["ddpm"], pictures, retain_batch=1, forget_batch=1, metric="euclidean")
     run = Unlearner(losses, rank=1, processes=2)
