@@ -25,7 +25,10 @@ T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
 AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
-UNREADABLE = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ArithmeticError, SafetensorError)
+UNREADABLE = (
+    OSError, ValueError, RuntimeError, TypeError, LookupError, UnboundLocalError, AttributeError, ArithmeticError,
+    SafetensorError,
+)  # fmt: skip
 Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 
 
@@ -203,7 +206,23 @@ def locate(name_or_path: str) -> Place:
         raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}") from error
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
+    if why := _otherwise(config):
+        raise EdgeSdkError(
+            f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
+            "say as many channels as they take; give one of these"
+        )
     return Place(folder, part, config, _vae_scale(folder) if part else None)
+
+
+def _otherwise(config: dict[str, Any]) -> str | None:
+    """What a denoiser is told or says beyond a picture and a prompt, in words."""
+    for name in ("class_embed_type", "num_class_embeds"):
+        if config.get(name) is not None:
+            return f"is told a class ({name} {config[name]!r})"
+    taken, said = config.get("in_channels"), config.get("out_channels")
+    if None not in (taken, said) and (taken != said or not isinstance(taken, int)):
+        return f"takes {taken!r} channels and says {said!r}"
+    return None
 
 
 def _vae_scale(folder: Path) -> int | None:

@@ -1,5 +1,7 @@
 """What a run will take, before anything is loaded: counted on the meta device, where tensors have shapes only."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.denoiser import T5_TOKENS
+from edge_sdk.unlearning.denoiser import SUPPORTED, T5_TOKENS, UNREADABLE
 from edge_sdk.unlearning.metric import block_sizes
 from edge_sdk.unlearning.trainable import trained_layers, trained_weights
 
@@ -41,11 +44,14 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
 
     Args:
         shape: (C, h, w) of what is diffused.
+
+    Raises:
+        EdgeSdkError: the config describes no model, or none that takes this shape.
     """
     import diffusers
 
     kind = getattr(diffusers, denoiser_config["_class_name"])
-    with torch.device("meta"):
+    with _readable(kind.__name__), torch.device("meta"):
         module = kind.from_config(denoiser_config).eval()
     weights = sum(p.numel() for p in module.parameters())
     layers = trained_layers(module, config.layers, bool(config.lora_rank)).values()
@@ -55,11 +61,24 @@ def estimate(denoiser_config: dict[str, Any], shape: tuple[int, int, int], confi
     metric = sum(k * k for m in layers for k in block_sizes(m)) if config.metric == "retained" else 0
     moments = 4 if config.surgery_space == "update" and config.surgery != "none" else 2
     batch = min(config.micro_batch, max(config.forget_batch, config.retain_batch))
-    saved = _saved_bytes(module, shape, batch)
+    with _readable(kind.__name__):
+        saved = _saved_bytes(module, shape, batch)
     if config.lora_rank or config.quantization_aware != "none":
         saved += FLOAT * weights  # the weights that are computed from what is trained
     held = weights * (len(config.forms) if config.retention == "teacher" else 1)
     return Estimate(FLOAT * held / 1e6, FLOAT * trained * (3 + moments) / 1e6, FLOAT * metric / 1e6, saved / 1e6)
+
+
+@contextlib.contextmanager
+def _readable(kind: str) -> Iterator[None]:
+    """Say in one line what diffusers raises of a config that describes no model."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise EdgeSdkError(
+            f"the config.json of the model's {kind} cannot be used ({' '.join(str(error).split())[:300]}); supported "
+            f"are {SUPPORTED}; download the model again, or give another"
+        ) from error
 
 
 class _Attention(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Models that cannot be used are refused in one line: what is said of a prompt, sides, devices."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -70,6 +71,33 @@ def test_a_side_that_the_levels_do_not_divide_is_refused(
     assert main([*arguments, "--resolution", "24"]) == 2
     error = capsys.readouterr().err
     assert "must be a multiple of 16" in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "said"),
+    [("unet", {"class_embed_type": "timestep"}, "is told a class (class_embed_type 'timestep')"),
+     ("unet", {"num_class_embeds": 10}, "is told a class (num_class_embeds 10)"),
+     ("unet", {"out_channels": 6}, "takes 3 channels and says 6"),
+     ("unet", {"in_channels": "3"}, "takes '3' channels"),
+     ("unet", {"down_block_types": ["NoBlock2D", "DownBlock2D"]}, "NoBlock2D does not exist"),
+     ("unet", {"block_out_channels": []}, "the model's UNet2DModel cannot be used"),
+     ("unet", {"time_embedding_type": "none"}, "the model's UNet2DModel cannot be used"),
+     ("transformer", {"caption_projection_dim": 7}, "the model's SD3Transformer2DModel cannot be used")],
+    ids=["class", "classes", "variance", "channels", "block", "no blocks", "time", "width"],
+)  # fmt: skip
+def test_a_config_of_a_model_that_cannot_unlearn_is_said_before_anything_is_loaded(
+    model_of: dict[str, Path], pictures: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    part: str, changed: dict[str, object], said: str,
+) -> None:  # fmt: skip
+    folder = Path(shutil.copytree(model_of["ddpm" if part == "unet" else "sd3"], tmp_path / "model"))
+    path = folder / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    (folder / part / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    arguments = ["unlearn", "--pretrained_model_name_or_path", str(folder), "--output_dir", str(tmp_path / "out")]
+    arguments += ["--forget_data_dir", str(pictures["forget"]), "--retain_data_dir", str(pictures["retain"])]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and "supported are" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("side", "fits"), [(24, True), (32, True), (30, False), (40, False)])
