@@ -27,18 +27,21 @@ NEAREST, EDITS = 64, 4  # surrogates of each target where the settings do not sa
 
 @dataclass(frozen=True)
 class Surrogates:
-    """Admitted surrogates and their scores.
+    """Admitted surrogates and their scores, as many for each target: where fewer are admitted than for another target,
+    they are repeated in their order, the nearest first. So a surrogate is as likely as it has repeats.
 
     Attributes:
         x0: (targets, surrogates, C, h, w).
         pixels: (targets, surrogates, 3, H, W) in [-1, 1].
         scores: one dict a surrogate: to_target, to_retained (the largest similarities), background (root mean square
             change outside the mask).
+        admitted: how many of each target's are admitted, its first ones; the others are repeats.
     """
 
     x0: torch.Tensor
     pixels: np.ndarray
     scores: list[list[dict[str, float]]]
+    admitted: list[int]
 
 
 def portrait_mask(side: int) -> np.ndarray:
@@ -67,7 +70,7 @@ def make_surrogates(
     denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity,
     given: Pictures | None = None, mask_data_dir: str | Path | None = None,
 ) -> Surrogates:  # fmt: skip
-    """Admitted surrogates for every target, as many for each; ``given`` are the user's, in the order of targets.
+    """Admitted surrogates for every target; ``given`` are the user's, as many for each, in the order of targets.
 
     Raises:
         EdgeSdkError: too few are there or admitted; the message has the best one's scores and says what to change.
@@ -77,16 +80,16 @@ def make_surrogates(
     masks = read_masks(mask_data_dir, len(targets), side_of(denoiser))
     count = _count(len(targets), len(retained), None if given is None else len(given), config)
     sought, known = similarity.features(targets.pixels), similarity.features(retained.pixels)
-    kept, scores = [], []
+    kept = []
     for i in range(len(targets)):
         candidates = _candidates(denoiser, targets, retained, given, i, masks[i], config, count)
-        found = _admitted(candidates, targets.pixels[i], sought, known, masks[i], config, similarity, count)
-        kept.append([pixels for pixels, _ in found])
-        scores.append([score for _, score in found])
-    fewest = min(len(one) for one in kept)
-    pixels = np.stack([np.stack(one[:fewest]) for one in kept])
+        kept.append(_admitted(candidates, targets.pixels[i], sought, known, masks[i], config, similarity, count))
+    admitted = [len(own) for own in kept]
+    kept = [[own[j % len(own)] for j in range(max(admitted))] for own in kept]
+    pixels = np.stack([np.stack([one for one, _ in own]) for own in kept])
     x0 = denoiser.encode(torch.from_numpy(pixels.reshape(-1, *pixels.shape[2:])).to(denoiser.device))
-    return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, [one[:fewest] for one in scores])
+    scores = [[score for _, score in own] for own in kept]
+    return Surrogates(x0.view(*pixels.shape[:2], *x0.shape[1:]), pixels, scores, admitted)
 
 
 def _count(targets: int, retained: int, given: int | None, config: UnlearnConfig) -> int:

@@ -97,7 +97,10 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
     check_reproducible(denoiser, targets, retained, config, similarity)
     made = make_surrogates(denoiser, targets, retained, config, similarity, given, sources.mask_data_dir)
     worst = max(score["to_target"] for one in made.scores for score in one)
-    notify(f"{len(targets)} target(s), {len(retained)} retained; surrogates' similarity to targets at most {worst:.3f}")
+    notify(
+        f"{len(targets)} target(s), {len(retained)} retained; surrogates of each target: "
+        f"{', '.join(map(str, made.admitted))}; their similarity to targets at most {worst:.3f}"
+    )
     return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder, whole=True))
 
 

@@ -383,12 +383,23 @@ def test_by_default_the_nearest_retained_pictures_are_surrogates_as_many_as_are_
     assert main(arguments) == 0
     record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
     assert [len(many) for many in record["surrogates"]] == [6, 6]  # of 64, all that are there
-    found = sorted(min(score["to_target"] for score in many) for many in record["surrogates"])
-    arguments[arguments.index("--max_target_similarity") + 1] = str(found[1])  # for one target a single one
+    scores = [sorted(score["to_target"] for score in many) for many in record["surrogates"]]
+    limit = max(
+        score for score in scores[0] + scores[1] if min(sum(one <= score for one in own) for own in scores) == 1
+    )
+    fewer = [sum(one <= limit for one in own) for own in scores]  # for one target a single one, for the other more
+    arguments[arguments.index("--max_target_similarity") + 1] = str(limit)
     shutil.rmtree(tmp_path / "out")
+    arguments.remove("--quiet")
+    capsys.readouterr()
     assert main(arguments) == 0
-    record = json.loads((tmp_path / "out" / "unlearn.json").read_text())
-    assert [len(many) for many in record["surrogates"]] == [1, 1]
+    again = json.loads((tmp_path / "out" / "unlearn.json").read_text())["surrogates"]
+    assert min(fewer) == 1 < max(fewer)
+    assert [len(many) for many in again] == [max(fewer)] * 2  # the others of a target with fewer are repeats, in order
+    for own, many in zip(fewer, again, strict=True):
+        assert many == [many[j % own] for j in range(len(many))] and len({one["sha256"] for one in many}) == own
+    assert f"surrogates of each target: {fewer[0]}, {fewer[1]};" in capsys.readouterr().err
+    arguments.append("--quiet")
     arguments[arguments.index("--max_target_similarity") + 1] = "-1"
     shutil.rmtree(tmp_path / "out")
     one_line(capsys, arguments, "0 of 6 surrogates are admitted")
