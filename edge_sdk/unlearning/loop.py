@@ -131,6 +131,12 @@ class Unlearner:
 
         return reduce(value, "sum")
 
+    def any_of_all(self, asked: bool) -> bool:
+        """Whether any process says so. All must call this; none goes on before the last one has."""
+        if self._processes == 1:
+            return asked
+        return bool(self._sum(torch.tensor(float(asked), device=self.parameters[0].device)) > 0)
+
     def save(self, path: Path, identity: str) -> None:
         """Everything that is needed to go on to the same bytes.
 

@@ -223,10 +223,11 @@ def _train(
         if len(run.history) == begun + 1:
             _foretell(done, config.max_train_steps - begun, notify)
         progress(done)
-        asked = stop()
+        asked = run.any_of_all(stop())  # a signal reaches one process a step before another
         if asked or len(run.history) % config.checkpointing_steps == 0:
             save()
         if asked:
+            run.any_of_all(True)  # the state is saved before any process ends, upon which the launcher ends the others
             raise Cancelled(f"stopped after step {len(run.history)}, which is saved")
 
 

@@ -311,6 +311,26 @@ def test_a_process_without_a_share_of_a_batch_takes_part(model_of: dict[str, Pat
     assert (step.forget_loss, step.retain_loss, step.retain_change) == (0, 0, 0)
 
 
+def test_all_processes_stop_at_the_step_at_which_one_is_asked_to(
+    model_of: dict[str, Path], pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = losses_of(model_of["ddpm"], pictures, metric="euclidean")
+    alone, run = Unlearner(losses), Unlearner(losses, rank=1, processes=2)
+    assert [alone.any_of_all(asked) for asked in (True, False)] == [True, False]
+    monkeypatch.setattr(Unlearner, "step", lambda self: self.history.append(one) or one)
+    one, calls = module.UnlearnStep(1, 0, 0, 0, 0, 0), []
+
+    def summed(value: torch.Tensor) -> torch.Tensor:
+        """As if the first process was asked to stop in the second step, and had saved before the third call."""
+        calls.append(float(value))
+        return value + (len(calls) == 2)
+
+    run._sum = summed
+    with pytest.raises(module.Cancelled, match="stopped after step 2"):
+        module._train(run, losses.config, lambda _: None, lambda: calls.append("saved"), lambda _: None, lambda: False)
+    assert calls == [0, 0, "saved", 1]
+
+
 def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
     model_of: dict[str, Path], command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
