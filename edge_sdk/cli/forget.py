@@ -4,9 +4,11 @@ import argparse
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_sdk.cli.common import Progress
+    from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.denoiser import Denoiser
 
 PROMPT = "a picture of a person"
@@ -20,8 +22,8 @@ SETTINGS = {"prompt": PROMPT, "max_train_steps": 60, "learning_rate": 1e-3, "unl
 def forget(args: argparse.Namespace) -> int:
     """Draw faces, forget the first, measure; the page opens where someone is looking."""
     from edge_sdk.cli.audit import say_checks
-    from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, require_torch, say_how_to_go_on
-    from edge_sdk.cli.unlearn import goes_on, shown_by, summary
+    from edge_sdk.cli.common import Progress, quiet_libraries, require_torch, say_how_to_go_on
+    from edge_sdk.cli.unlearn import goes_on, summary
 
     resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()
@@ -29,37 +31,63 @@ def forget(args: argparse.Namespace) -> int:
     from edge_sdk.run_folder import Cancelled
     from edge_sdk.unlearning.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
-    from edge_sdk.unlearning.denoiser import load_denoiser
-    from edge_sdk.unlearning.unlearn import Sources, unlearn, working_folder
 
-    folder = Path(args.output_dir)
+    folder, progress = Path(args.output_dir), Progress(args.quiet)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
-    working_folder((folder / "unlearned").resolve(), resume)  # refused before anything is drawn
-    denoiser = load_denoiser("pocket", device=config.device)
-    make_places(folder)
-    progress = Progress(args.quiet)
-    progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
-    draw(denoiser, folder, config.seed)
-    with gentle_interrupt() as stop:
+    if resume and (folder / "unlearned" / "unlearn.json").exists():
+        progress.say("the face is forgotten already; going on with the audit")
+    else:
         try:
-            record = unlearn(
-                Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
-                resume, notify=progress.say, progress=shown_by(progress, config.max_train_steps), stop=stop,
-            )  # fmt: skip
+            record = train(folder, config, resume, progress)
         except Cancelled as cancelled:
             progress.close()
             return say_how_to_go_on(cancelled)
-    progress.close()
-    if not args.quiet:
-        print(summary(record, str(folder / "unlearned")))
-    found = audit(
-        "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
-        Limits(), count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
-        notify=progress.say,
-    )  # fmt: skip
+        progress.close()
+        if not args.quiet:
+            print(summary(record, str(folder / "unlearned")))
+    try:
+        if resume:
+            remove_unfinished(folder / "audit")
+        found = audit(
+            "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
+            Limits(), count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
+            notify=progress.say,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        return say_how_to_go_on(Cancelled("the audit is interrupted"))
     if sys.stdout.isatty():
         webbrowser.open((folder / "audit" / "audit.html").resolve().as_uri())
     return say_checks(found, str(folder / "audit"), args.quiet)
+
+
+def train(folder: Path, config: "UnlearnConfig", resume: bool, progress: "Progress") -> dict[str, Any]:
+    """Draw the faces and forget the first; returns what ``unlearn.json`` holds. Raises Cancelled if it was stopped."""
+    from edge_sdk.cli.common import gentle_interrupt
+    from edge_sdk.cli.unlearn import shown_by
+    from edge_sdk.unlearning.denoiser import load_denoiser
+    from edge_sdk.unlearning.unlearn import Sources, refuse_inside, unlearn, working_folder
+
+    unlearned = (folder / "unlearned").resolve()
+    working_folder(unlearned, resume)  # refused before anything is drawn
+    denoiser = load_denoiser("pocket", device=config.device)
+    refuse_inside(unlearned, denoiser.folder)
+    make_places(folder)
+    progress.say(f"drawing {1 + KEPT + HELD_OUT} faces with the embedded model; the first is to be forgotten")
+    draw(denoiser, folder, config.seed)
+    with gentle_interrupt() as stop:
+        return unlearn(
+            Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
+            resume, notify=progress.say, progress=shown_by(progress, config.max_train_steps), stop=stop,
+        )  # fmt: skip
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Make room for an audit where one was broken off: its page, which comes last, is not there."""
+    from edge_sdk.files import RunLock
+
+    if folder.is_dir() and not (folder / "audit.html").exists():
+        with RunLock(folder):
+            (folder / "audit.json").unlink(missing_ok=True)
 
 
 def make_places(folder: Path) -> None:

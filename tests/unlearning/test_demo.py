@@ -7,10 +7,16 @@ import pytest
 
 from edge_sdk.cli import forget
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import measure, recovery, sampling
+from edge_sdk.unlearning import audit, measure, recovery, sampling
 
 
-def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_embedded_model_forgets_a_face_and_a_page_says_so_even_where_the_audit_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, value in (("KEPT", 6), ("HELD_OUT", 4), ("SAMPLES", 4)):
         monkeypatch.setattr(forget, name, value)
     monkeypatch.setattr(forget, "SETTINGS", forget.SETTINGS | {"max_train_steps": 2, "num_surrogates": 1})
@@ -18,9 +24,15 @@ def test_the_embedded_model_forgets_a_face_and_a_page_says_so(tmp_path: Path, mo
     monkeypatch.setattr(measure, "NOISES", 4)  # as many as the page shows
     monkeypatch.setattr(measure, "NOISED", 32)
     monkeypatch.setattr(recovery, "RELEARNING", (1,))
-    assert (
-        main(["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]) == 1
-    )  # four samples prove little
+    command = ["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]
+    with monkeypatch.context() as broken_off:
+        broken_off.setattr(audit, "measured", interrupted)
+        assert main(command) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("edge-sdk: the audit is interrupted; ") and said.endswith("--resume_from_checkpoint latest")
+    with monkeypatch.context() as finished:  # nothing is drawn or trained again
+        finished.setattr(forget, "train", interrupted)
+        assert main([*command, "--resume_from_checkpoint", "latest"]) == 1  # four samples prove little
     counts = {name: len(list((tmp_path / "out" / name).glob("*.png"))) for name in ("forget", "keep", "held_out")}
     assert counts == {"forget": 1, "keep": 6, "held_out": 4}
     record = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())
