@@ -30,7 +30,7 @@ from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
-ADMITTED = {"max_retained_similarity": 1.0, "surrogate_tries": 64}  # edits of drawn people may be like one of them
+ADMITTED = {"max_retained_similarity": 1.0, "surrogate_tries": 64}  # an edit may be like a retained person
 
 Row = dict[str, Any]
 
