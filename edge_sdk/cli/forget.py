@@ -28,6 +28,7 @@ def forget(args: argparse.Namespace) -> int:
     resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()
     require_torch("unlearning")
+    from edge_sdk.pocket import PHOTOS
     from edge_sdk.run_folder import Cancelled
     from edge_sdk.unlearning.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
@@ -50,7 +51,7 @@ def forget(args: argparse.Namespace) -> int:
             remove_unfinished(folder / "audit")
         found = audit(
             "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
-            Limits(), count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
+            Limits(), PHOTOS, count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
             notify=progress.say,
         )  # fmt: skip
     except KeyboardInterrupt:
