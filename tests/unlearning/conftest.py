@@ -1,5 +1,6 @@
 """Small models that can unlearn, and pictures for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,11 @@ import pytest
 from PIL import Image
 
 from edge_sdk.unlearning import metric
+from edge_sdk.unlearning import unlearn as module
 from tests import tiny_models
+
+FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",
+        "1", "--max_background_change", "1")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +46,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for i in range(count):
             Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folders[name] / f"{i}.png")
     return folders
+
+
+@pytest.fixture
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models reproduce nothing: the check that they do has a test of its own."""
+    monkeypatch.setattr(module, "check_reproducible", lambda *_: None)
+
+
+@pytest.fixture
+def command(pictures: dict[str, Path], tmp_path: Path) -> Callable[..., list[str]]:
+    """The words of a short `edge-sdk unlearn` into a folder of ``tmp_path``."""
+
+    def made(model: Path | str, *more: str, output: str = "out", given: bool = True) -> list[str]:
+        out = ["unlearn", "--pretrained_model_name_or_path", str(model), "--forget_data_dir", str(pictures["forget"]),
+               "--retain_data_dir", str(pictures["retain"]), "--output_dir", str(tmp_path / output), *FAST]  # fmt: skip
+        return [*out, *(["--surrogate_data_dir", str(pictures["given"])] if given else []), *more]
+
+    return made
