@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from benchmarks import unlearning
-from benchmarks.unlearning.benchmark import _tasks, refuse_other_runs, settings_of
+from benchmarks.unlearning.benchmark import ADMITTED, _tasks, refuse_other_runs, settings_of
 from benchmarks.unlearning.compare import Rows, comparison, frontier
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.unlearning.config import UnlearnConfig
 
 
 def asked(*arguments: str) -> argparse.Namespace:
@@ -42,6 +43,14 @@ def test_settings_are_those_that_a_method_runs_with() -> None:
     assert (theirs["layers"], theirs["surgery"], theirs["retain_batch"]) == ("all", "none", 32)
     assert (ours["layers"], ours["surgery"], ours["retain_batch"]) == ("branches", "one_sided", 96)
     assert "seed" not in ours
+
+
+def test_the_strongest_run_of_ours_is_what_the_command_line_does() -> None:
+    task = _tasks(asked(), [])[-1]
+    strength, rate = task.runs[-1]
+    ran, default = (one.to_dict() for one in (task.config(rate), UnlearnConfig()))
+    assert strength == default["unlearn_weight"]
+    assert {name for name in default if ran[name] != default[name]} == {"prompt", *ADMITTED}
 
 
 def test_runs_of_another_model_or_with_other_settings_are_not_gone_on_with() -> None:
