@@ -30,6 +30,8 @@ from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
+CASE = ("prompt", "surrogate", "num_surrogates", "edit_strength", "surrogate_tries", "max_target_similarity",
+        "max_retained_similarity", "max_background_change")  # settings that make a case's surrogates  # fmt: skip
 ADMITTED = {"max_retained_similarity": 1.0, "surrogate_tries": 64}  # an edit may be like a retained person
 
 Row = dict[str, Any]
@@ -60,10 +62,7 @@ class Task:
 def perform(task: Task) -> tuple[Row, list[Row]]:
     """The base's row, and one for each run; pictures go to a folder of work."""
     config = task.config(task.runs[0][1])
-    wanted = UnlearnConfig(
-        prompt=ANYONE, surrogate=config.surrogate, num_surrogates=config.num_surrogates,
-        max_target_similarity=config.max_target_similarity, **ADMITTED,
-    )  # fmt: skip
+    wanted = UnlearnConfig(**{name: getattr(config, name) for name in CASE})
     base, case, ruler = prepared(task.model, task.reference, task.device, task.person, wanted)
     rows = []
     for strength, rate in task.runs:

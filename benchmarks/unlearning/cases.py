@@ -9,7 +9,7 @@ from benchmarks.pocket.people import Pictures as Drawn
 from benchmarks.pocket.people import any_people, caption, render
 from benchmarks.unlearning.faces import NUM_PEOPLE, OUTLIER_SEED, held_out_views, people, training_views
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures
+from edge_sdk.unlearning.data import Pictures, encoded
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.surrogate import make_surrogates
@@ -45,10 +45,6 @@ class Case:
     neighbours: Pictures
 
 
-def as_pictures(denoiser: Denoiser, pixels: np.ndarray) -> Pictures:
-    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
-
-
 def make_case(denoiser: Denoiser, person: int, config: UnlearnConfig) -> Case:
     """``config`` says which surrogates; given ones are strangers in the same pose, on the same background."""
     drawn = _view(person, people()[person])
@@ -58,14 +54,14 @@ def make_case(denoiser: Denoiser, person: int, config: UnlearnConfig) -> Case:
     near = rows[Similarity()(target, pixels[rows])[0].argsort()[-NEIGHBOURS:]]
     fresh, whose_fresh = held_out_views()
     kept = np.random.default_rng(1).permutation(np.flatnonzero(whose_fresh != person))[:KEPT]
-    pictures, retained = as_pictures(denoiser, target), as_pictures(denoiser, pixels[rows])
+    pictures, retained = encoded(denoiser, target), encoded(denoiser, pixels[rows])
     if config.surrogate == "given":
-        x0 = as_pictures(denoiser, _strangers(person, config.num_surrogates)).x0[None]
+        x0 = encoded(denoiser, _strangers(person, config.num_surrogates)).x0[None]
     else:
         x0 = make_surrogates(denoiser, pictures, retained, config, Similarity()).x0
     said = caption(people()[person], int(drawn.background[0]))
-    unseen = as_pictures(denoiser, fresh[whose_fresh == person][:UNSEEN])
-    others = (as_pictures(denoiser, chosen) for chosen in (fresh[kept], pixels[near]))
+    unseen = encoded(denoiser, fresh[whose_fresh == person][:UNSEEN])
+    others = (encoded(denoiser, chosen) for chosen in (fresh[kept], pixels[near]))
     return Case(person, said, pictures, x0, retained, unseen, *others)
 
 

@@ -215,17 +215,10 @@ def _integrity(
 
 
 def _remembered(made: np.ndarray, targets: Pictures, similarity: Similarity) -> dict[str, Any]:
-    """How like targets their reconstructions are."""
+    """How like targets their reconstructions (N, timesteps, noises, 3, H, W) are."""
     values = measure.similarities(similarity, made, targets.pixels)
-    late = _half(values)
+    late = values[:, [measure.TIMESTEPS.index(share) for share in measure.LATE]].mean(axis=(1, 2))
     return {"by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": late.tolist(), "mean": float(late.mean())}
-
-
-def _half(values: np.ndarray) -> np.ndarray:
-    """Of similarities (N, timesteps, noises) the mean from half of all timesteps on, (N,): below, a target that is
-    still in the noise shows through."""
-    late = [measure.TIMESTEPS.index(share) for share in measure.LATE]
-    return values[:, late].mean(axis=(1, 2))
 
 
 def _rate(hit: np.ndarray) -> dict[str, float]:

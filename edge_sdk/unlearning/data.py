@@ -1,7 +1,7 @@
 """The pictures of an unlearning run: targets, retained pictures, surrogates, masks; read, checked, encoded once."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ def side_of(denoiser: Denoiser) -> int:
     return denoiser.shape[1] * (denoiser.place.scale or 1)
 
 
+def encoded(denoiser: Denoiser, pixels: np.ndarray) -> Pictures:
+    """Pictures (N, 3, H, W) in [-1, 1] with what the model diffuses of them."""
+    return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
+
+
 def read(denoiser: Denoiser, folder: str | Path, what: str, whole: bool = False) -> Pictures:
     """Read and encode every picture of a folder, in the order of names.
 
@@ -46,10 +51,10 @@ def read(denoiser: Denoiser, folder: str | Path, what: str, whole: bool = False)
     photos = load_photos(folder, side_of(denoiser), what=what, limit=MAX_PICTURES)
     if whole:
         refuse_skipped(photos, folder, what)
-    x0 = denoiser.encode(torch.from_numpy(photos.pixels).to(denoiser.device))
-    if x0.shape[1] != denoiser.shape[0]:
-        raise EdgeSdkError(f"the model diffuses {denoiser.shape[0]} channels, pictures have {x0.shape[1]}")
-    return Pictures(photos.pixels, x0, photos.skipped)
+    pictures = encoded(denoiser, photos.pixels)
+    if pictures.x0.shape[1] != denoiser.shape[0]:
+        raise EdgeSdkError(f"the model diffuses {denoiser.shape[0]} channels, pictures have {pictures.x0.shape[1]}")
+    return replace(pictures, skipped=photos.skipped)
 
 
 def refuse_skipped(photos: Photos, folder: str | Path, what: str) -> None:

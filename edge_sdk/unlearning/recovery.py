@@ -15,7 +15,7 @@ import torch
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning import measure
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures, read, refuse_overlap
+from edge_sdk.unlearning.data import Pictures, encoded, read, refuse_overlap
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.losses import Draws, Losses
 from edge_sdk.unlearning.measure import MEASURED, Model
@@ -30,7 +30,7 @@ def control_of(
     denoiser: Denoiser, targets: Pictures, retained: Pictures, folder: str | Path | None, similarity: Similarity
 ) -> Pictures:
     """As many pictures as there are targets, beside which these are attacked: the first of a folder, or, without one,
-    the retained pictures least like any target, mirrored.
+    the retained pictures least like any target, mirrored (all of them, if fewer are retained).
 
     Raises:
         EdgeSdkError: the folder has too few, or a target.
@@ -38,7 +38,7 @@ def control_of(
     if folder is None:
         alike = similarity(retained.pixels, targets.pixels).max(axis=1)
         pixels = np.ascontiguousarray(retained.pixels[np.argsort(alike)[: len(targets)], ..., ::-1])
-        return Pictures(pixels, denoiser.encode(torch.from_numpy(pixels).to(denoiser.device)))
+        return encoded(denoiser, pixels)
     given = read(denoiser, folder, "control_data_dir", whole=True)
     if len(given) < len(targets):
         raise EdgeSdkError(

@@ -118,8 +118,7 @@ def _samples(shown: "Pictured", include_images: bool) -> list[str]:
 def _targets(shown: "Pictured") -> str:
     """A table with a row for each target: it, and what becomes of it."""
     few = {"target": shown.targets[:, None], **shown.reconstructions}
-    after = {"target": "target", "before": "before"}
-    head = "".join(f"<th>{html.escape(after.get(name, f'after, {name}'))}</th>" for name in few)
+    head = "".join(f"<th>{name if name in ('target', 'before') else f'after, {name}'}</th>" for name in few)
     rows = [
         "<tr>" + "".join(f"<td>{_image(grid([many[i]], 2), TILE)}</td>" for many in few.values()) + "</tr>"
         for i in range(len(shown.targets))

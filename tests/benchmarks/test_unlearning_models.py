@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.unlearning import ddpm
-from benchmarks.unlearning.cases import Pictures, as_pictures
 from benchmarks.unlearning.faces import held_out_views, outlier
+from edge_sdk.unlearning.data import Pictures, encoded
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.measure import Model, reconstructions, similarities
 from edge_sdk.unlearning.similarity import Similarity
@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
 
 def test_both_know_the_people_and_one_the_outlier(models: list[Model]) -> None:
     people = np.concatenate([held_out_views()[0][::288], outlier()])
-    known, unknown = ([similarity_to(m, as_pictures(m.denoiser, people[i : i + 1])) for i in (0, 1, 2, 3, 4)]
+    known, unknown = ([similarity_to(m, encoded(m.denoiser, people[i : i + 1])) for i in (0, 1, 2, 3, 4)]
                       for m in models)  # fmt: skip
     assert min(known[:4] + unknown[:4]) > 0.6
     assert known[4] > unknown[4] + 0.05
