@@ -170,10 +170,13 @@ def keep(model: Path, name: str, pictures: np.ndarray) -> None:
 
 
 def show(record: dict[str, Any], folder: Path, path: Path, people: int = 4) -> None:
-    """What became of some targets: a row each, first the target and the base's reconstructions."""
+    """What became of some targets: a row each, first the target and the base's reconstructions; none without pictures,
+    which only each method's strongest run leaves."""
     plt, rows = pyplot(), Rows(record)
     chosen = rows.people[:people]
     columns = [name for name in ("target", *rows.methods) if (folder / f"{chosen[0]} {name}.png").exists()]
+    if not columns:
+        return
     figure, axes = plt.subplots(len(chosen), len(columns), figsize=(2.2 * len(columns), 0.75 * len(chosen) + 0.3))
     for axis, (person, name) in zip(np.ravel(axes), [(p, n) for p in chosen for n in columns], strict=True):
         axis.set_axis_off()

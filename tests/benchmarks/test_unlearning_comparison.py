@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import unlearning
 from benchmarks.unlearning.benchmark import ADMITTED, _tasks, refuse_other_runs, settings_of
-from benchmarks.unlearning.compare import Rows, comparison, frontier
+from benchmarks.unlearning.compare import Rows, comparison, frontier, show
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.config import UnlearnConfig
 
@@ -64,6 +64,11 @@ def test_runs_of_another_model_or_with_other_settings_are_not_gone_on_with() -> 
     ):
         with pytest.raises(EdgeSdkError, match=said):
             refuse_other_runs(record, Path("x.json"), sha256, settings)
+
+
+def test_runs_that_left_no_pictures_are_no_error(tmp_path: Path) -> None:
+    show({"rows": [row("a", 0.1, 0.6)], "base": {}}, tmp_path, tmp_path / "pictures.png")
+    assert not (tmp_path / "pictures.png").exists()
 
 
 def test_what_is_no_setting_is_said(capsys: pytest.CaptureFixture[str]) -> None:
