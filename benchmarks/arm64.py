@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
 from benchmarks.report import machine
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_json
+from edge_sdk.system.files import write_json
 from edge_sdk.quantization.native import SOURCES
 
 STEPS = 3
@@ -87,7 +87,7 @@ def run_case(command: list[str], checkpoint: Path, library: Path | None, **envir
 
 def compare_loops(arm: Path, folder: Path) -> dict[str, Any]:
     """The loop here, here with PyTorch's plainest float kernels, and on the emulated processor."""
-    from edge_sdk.quantize import quantize
+    from edge_sdk.integer_checkpoint import quantize
 
     checkpoint, library, emulator = folder / "int8", folder / "integer.so", ARM.emulator
     quantize("pocket", checkpoint)

@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.memory_case import Phases
 from benchmarks.models import WORK
 from benchmarks.report import machine, markdown, say
-from edge_sdk.files import write_json
-from edge_sdk.memory import bound_heap
+from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import bound_heap
 
 CASES = {"int8": WORK / "sd15-int8", "int4": WORK / "sd15-int4", "none": WORK / "sd15"}
 OUTPUT = Path("benchmarks/results/export_memory.json")
@@ -28,7 +28,7 @@ STAGES = ("writing", "golden vectors", "measuring mu")
 
 def one(weights: str, folder: Path) -> dict[str, Any]:
     """Export in this process; stages begin where the exporter says so."""
-    from export.bundle import export
+    from edge_sdk.export.bundle import export
 
     bound_heap()
     phases, begun = Phases("cpu"), iter(("opening", *STAGES))

@@ -26,8 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.report import machine, markdown, say, spread, spread_cell
-from edge_sdk.files import write_json
-from edge_sdk.memory import peak_rss_mb, rss_mb
+from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import peak_rss_mb, rss_mb
 from edge_sdk.zo import directions, draw, fast
 
 WAYS = ("finite differences", "forward mode")  # of `ways`

@@ -22,8 +22,8 @@ from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.bases import readable
 from benchmarks.quality.learn import REFERENCES, VIEWS, Bench, Subjects
 from benchmarks.report import machine, markdown, say
-from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-from edge_sdk.files import write_json
+from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.system.files import write_json
 from edge_sdk.zo import State, ZoConfig, directions, draw, estimate, fast, linearize, run
 
 SUBJECTS, DRAWS, STEPS = 8, 512, 8

@@ -10,8 +10,8 @@ from torch import nn
 from edge_sdk import pocket
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.images import load_photos
-from edge_sdk.models import open_model
-from edge_sdk.personalize import Prepared, prepare
+from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.personalizer import Prepared, prepare
 from edge_sdk.quantization import integer_layers
 from edge_sdk.zo import evaluate, held_out_draws
 

@@ -19,7 +19,7 @@ from benchmarks.memory_report import FINETUNE, bundle_table, plot, ratios, summa
 from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
 from benchmarks.report import machine, say
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_json
+from edge_sdk.system.files import write_json
 
 
 def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, dict[str, Any]]:
@@ -60,7 +60,7 @@ def bundle_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:
     Raises:
         EdgeSdkError: a folder is not a whole bundle.
     """
-    from edge_sdk.runtime.bundle import Bundle
+    from edge_sdk.runtime.onnx.bundle import Bundle
 
     out = {}
     for folder in folders:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.models import timed
-from edge_sdk.memory import bound_heap, cuda_peak, leave_out_tracing, peak_rss_mb, release, rss_mb, status_mb
+from edge_sdk.system.memory import bound_heap, cuda_peak, leave_out_tracing, peak_rss_mb, release, rss_mb, status_mb
 
 
 def reset_peak() -> None:
@@ -67,7 +67,8 @@ def zeroth_order(
 ) -> Callable[[], object]:
     """The product's own loop with central differences, one direction, on an integer checkpoint."""
     leave_out_tracing()
-    from edge_sdk.diffusion import stable_diffusion, stable_diffusion_xl  # noqa: F401  (they count as imports)
+    from edge_sdk.runtime.pytorch import objective as stable_diffusion  # noqa: F401  (they count as imports)
+    from edge_sdk.runtime.pytorch import text_xl as stable_diffusion_xl  # noqa: F401  (they count as imports)
     from edge_sdk.quantization import native
 
     native.library()
@@ -80,9 +81,9 @@ def integer_objective(checkpoint: str, weights: str, residency: str, device: str
     """An integer checkpoint as an objective of one picture, all of whose latents are 0."""
     import torch
 
-    from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-    from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
-    from edge_sdk.models import open_model
+    from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+    from edge_sdk.runtime.pytorch.text_xl import picture_sizes
+    from edge_sdk.runtime.pytorch.model import open_model
 
     model = open_model(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
@@ -106,11 +107,11 @@ def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, A
     """
     import numpy as np
 
-    from edge_sdk.runtime.bundle import Bundle
-    from edge_sdk.runtime.generate import picture_sizes
-    from edge_sdk.runtime.objective import Latents, OnnxObjective
-    from edge_sdk.runtime.session import Session
-    from edge_sdk.runtime.text import BundleText
+    from edge_sdk.runtime.onnx.bundle import Bundle
+    from edge_sdk.runtime.onnx.generate import picture_sizes
+    from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
+    from edge_sdk.runtime.onnx.session import Session
+    from edge_sdk.runtime.onnx.text import BundleText
 
     phase("import")
     bundle = Bundle.open(folder)

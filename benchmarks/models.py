@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.memory import require_cuda
+from edge_sdk.system.memory import require_cuda
 
 WORK = Path("benchmarks/work")
 
@@ -27,7 +27,7 @@ def integer_checkpoints(args: argparse.Namespace) -> dict[str, Path]:
     Raises:
         EdgeSdkError: a folder is missing or not what it must be, or there is no GPU.
     """
-    from edge_sdk.model_files import check
+    from edge_sdk.diffusion.folder import check
 
     for folder in (args.model, *args.checkpoints):
         if not folder.is_dir():
@@ -83,7 +83,7 @@ def timed(work: Callable[[], object], device: str) -> dict[str, float]:
 
 def default_heap() -> None:
     """Undo `bound_heap`: the thresholds up to which glibc's own rule rises."""
-    from edge_sdk.memory import set_heap_thresholds
+    from edge_sdk.system.memory import set_heap_thresholds
 
     set_heap_thresholds(32 << 20, 64 << 20)
 

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.layer_error import layer_errors, layers, loss_difference, prepared
 from benchmarks.report import machine, markdown, pyplot
-from edge_sdk.files import write_json
-from edge_sdk.personalize import Prepared
+from edge_sdk.system.files import write_json
+from edge_sdk.personalizer import Prepared
 from edge_sdk.quantization import IntConv2d, kernels
 from edge_sdk.quantization import layers as integer
 from edge_sdk.zo import (

@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.memory_case import integer_objective, reset_peak
 from benchmarks.report import machine, markdown, say, spread, spread_cell
-from edge_sdk.files import write_json
-from edge_sdk.memory import bound_heap, leave_out_tracing, peak_rss_mb, release, rss_mb
+from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import bound_heap, leave_out_tracing, peak_rss_mb, release, rss_mb
 
 SIZED = {
     f"step, {residency}, {rows} rows a call": {"residency": residency, "rows": rows}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.files import write_bytes
+from edge_sdk.system.files import write_bytes
 
 Row = dict[str, float]  # one run: subject, seed and what was measured
 PACKAGES = (

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edge_sdk.memory import use_cuda
+from edge_sdk.system.memory import use_cuda
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 WARM_UP = 200  # steps

@@ -13,7 +13,7 @@ __all__ = ["EdgeSdkError", "Personalizer", "__version__", "generate", "load_embe
 
 _HOME = {
     "EdgeSdkError": "edge_sdk.errors",
-    "Personalizer": "edge_sdk.personalize",
+    "Personalizer": "edge_sdk.personalizer",
     "load_embedding": "edge_sdk.embedding",
 }
 
@@ -30,13 +30,13 @@ def personalize(*args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def generate(*args: Any, **kwargs: Any) -> Any:
-    """Draw pictures from a prompt and learned embeddings: `edge_sdk.generate.generate`."""
-    return importlib.import_module("edge_sdk.generate").generate(*args, **kwargs)
+    """Draw pictures from a prompt and learned embeddings: `edge_sdk.runtime.pytorch.generate.generate`."""
+    return importlib.import_module("edge_sdk.runtime.pytorch.generate").generate(*args, **kwargs)
 
 
 def quantize(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Write an integer checkpoint: `edge_sdk.quantize.quantize`."""
-    return importlib.import_module("edge_sdk.quantize").quantize(*args, **kwargs)
+    """Write an integer checkpoint: `edge_sdk.integer_checkpoint.quantize`."""
+    return importlib.import_module("edge_sdk.integer_checkpoint").quantize(*args, **kwargs)
 
 
 class _Package(ModuleType):

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.stopping import LONGEST
+from edge_sdk.zo.early_stopping import LONGEST
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
 SCHEMA_VERSION = 1

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_bytes
+from edge_sdk.system.files import write_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -10,17 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_sdk import __version__, budget, mu_floor
+from edge_sdk import __version__, mu_floor
+from edge_sdk.runtime.pytorch import memory_budget as budget
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_json
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
-from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb
-from edge_sdk.models import Model
-from edge_sdk.personalize import Personalizer
-from edge_sdk.prepared import Personalizable, Prepared, open_model_or_bundle
-from edge_sdk.stopping import SAVE, Flat, steps_of
+from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.personalizer import Personalizer
+from edge_sdk.preparation import Personalizable, Prepared, open_model_or_bundle
+from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
 from edge_sdk.zo import (
     CheckpointError,
     NonFiniteLossError,
@@ -70,7 +71,7 @@ def run_personalization(
         time_budget_s: wall-clock seconds for everything but the preview; the run ends before a step that would be too
             long, with what it has, but not before the first.
         memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
-            out where it does not fit. See `edge_sdk.budget.choose`.
+            out where it does not fit. See `edge_sdk.runtime.pytorch.memory_budget.choose`.
         preview: draw before and after beside the photos, as ``preview.png``. It holds small copies of the photos.
         report_to: "tensorboard" writes loss curves to ``output_dir/logs``.
         notify: is told, in one line each, what the user should know (a photo that was skipped, ...).
@@ -209,7 +210,7 @@ def preview_rows(model: Personalizable) -> int:
 
 def draw_preview(personalizer: Personalizer) -> Any:
     """A sheet of three rows: the photos, pictures from the initial vectors, pictures from the learned ones."""
-    from edge_sdk.generate import starting_noise
+    from edge_sdk.runtime.pytorch.generate import starting_noise
 
     prepared, model, learned = personalizer.fitted(), personalizer.model, personalizer.embedding
     prompt = model.training_prompts(personalizer.config.learnable_property, learned.token)[0]

@@ -20,16 +20,16 @@ import numpy as np
 from edge_sdk import __version__
 from edge_sdk.config import check_resolution, check_seed, one_of
 from edge_sdk.diffusion.prompts import TEMPLATES
-from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
-from edge_sdk.diffusion.text import Text, TextEncoder
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
+from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.files import disk_errors, write_json
-from edge_sdk.memory import release
-from edge_sdk.models import Model, open_model
-from edge_sdk.quantize import quantize
+from edge_sdk.system.files import disk_errors, write_json
+from edge_sdk.system.memory import release
+from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.integer_checkpoint import quantize
 from edge_sdk.zo import PAPER
-from export.golden import Reference, golden_cases, measured_mu_min
-from export.weights import weights_of
+from edge_sdk.export.golden import Reference, golden_cases, measured_mu_min
+from edge_sdk.export.weights import weights_of
 
 SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
 PRINCIPAL = "principal_directions.f32"

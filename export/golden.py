@@ -12,12 +12,12 @@ import torch
 
 from edge_sdk import mu_floor
 from edge_sdk.diffusion.prompts import TEMPLATES
-from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
-from edge_sdk.models import Model
+from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.runtime.pytorch.text_xl import picture_sizes
+from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
-from export.cases import listed, value_of
-from export.graphs import Networks
+from edge_sdk.export.cases import listed, value_of
+from edge_sdk.export.graphs import Networks
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
 Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime

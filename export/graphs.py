@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.diffusion.clip import ClipConfig
+from edge_sdk.diffusion.networks.clip import ClipConfig
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
-from edge_sdk.diffusion.text import Text
-from edge_sdk.diffusion.unet import UNetConfig
-from edge_sdk.diffusion.vae import VaeConfig
-from edge_sdk.models import Model
-from export import network
-from export.ops import Ops, Value
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
+from edge_sdk.runtime.pytorch.text import Text
+from edge_sdk.diffusion.networks.unet import UNetConfig
+from edge_sdk.diffusion.networks.vae import VaeConfig
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.export import network
+from edge_sdk.export.ops import Ops, Value
 
 Shape = tuple[int | str, ...]
 Tensors = dict[str, tuple[Shape, str]]  # name -> shape with sizes or symbols ("B" rows, "K" vectors), dtype
@@ -47,7 +47,7 @@ class Networks:
 
     Attributes:
         side: of pictures in pixels.
-        scale: (D,) float32 for SDXL, see `edge_sdk.diffusion.text.Text`; else None, for 1.
+        scale: (D,) float32 for SDXL, see `edge_sdk.runtime.pytorch.text.Text`; else None, for 1.
         end: the id of the second text encoder's end of text, for SDXL.
     """
 

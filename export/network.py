@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_sdk.diffusion.clip import ClipConfig
-from edge_sdk.diffusion.unet import UNetConfig
-from edge_sdk.diffusion.vae import VaeConfig
-from export.ops import Ops, Value
+from edge_sdk.diffusion.networks.clip import ClipConfig
+from edge_sdk.diffusion.networks.unet import UNetConfig
+from edge_sdk.diffusion.networks.vae import VaeConfig
+from edge_sdk.export.ops import Ops, Value
 
 Size = tuple[int, int]
 
@@ -22,7 +22,7 @@ def text_encoder(
 ) -> tuple[Value, Value | None]:
     """Hidden states (B, T, D) and, where ``end`` is the id of the end of text, the projected state of that token.
 
-    See `edge_sdk.diffusion.clip.ClipText`: with ``skip_last`` the states before the last layer, without the final norm.
+    See `edge_sdk.diffusion.networks.clip.ClipText`: with ``skip_last`` the states before the last layer, without the final norm.
     """
     x = ops.add(ops.token_embedding(ids, learned), ops.weight("embeddings.position_embedding.weight"))
     count = config.num_hidden_layers
@@ -214,7 +214,7 @@ def _vae_middle(ops: Ops, config: VaeConfig, name: str, x: Value, size: Size) ->
 
 
 def sinusoids(values: np.ndarray, size: int) -> np.ndarray:
-    """values (N,) -> (N, size) float32, see `edge_sdk.diffusion.unet.sinusoids`."""
+    """values (N,) -> (N, size) float32, see `edge_sdk.diffusion.networks.unet.sinusoids`."""
     angles = values.astype(np.float32)[:, None] * _frequencies(size)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.bundle import Bundle
-from export import web_runtimes
-from export.cases import value_of, worst_difference
-from export.web_runtimes import WebRun
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.export import web_runtimes
+from edge_sdk.export.cases import value_of, worst_difference
+from edge_sdk.export.web_runtimes import WebRun
 
 GOLDEN_SCHEMA = 1
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph: inputs to outputs, by name
@@ -70,7 +70,7 @@ def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
     """The Python package, one graph after the other."""
     import onnxruntime as runtime
 
-    from edge_sdk.runtime.session import Session
+    from edge_sdk.runtime.onnx.session import Session
 
     def opened(graph: str) -> Run:
         session, names = Session(bundle, graph), list(bundle.manifest["graphs"][graph]["outputs"])
@@ -84,7 +84,7 @@ def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
     title = "interpreter of the Core ML programs"
     if not is_here("coremltools"):
         return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
-    from export.mil import Interpreter
+    from edge_sdk.export.coreml.interpreter import Interpreter
 
     return judged(title, "interpreter", cases, lambda graph: Interpreter(bundle.graph(graph)).run)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
-from export import chromium as browser
-from export.web_server import WEB, missing, serving
+from edge_sdk.export import chromium as browser
+from edge_sdk.export.web_server import WEB, missing, serving
 
 LIMIT_S = 1800.0
 

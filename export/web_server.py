@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.pocket import PHOTOS
-from edge_sdk.runtime.bundle import MANIFEST, Bundle
+from edge_sdk.runtime.onnx.bundle import MANIFEST, Bundle
 
 HOST = "127.0.0.1"
 WEB = Path(__file__).parent / "web"

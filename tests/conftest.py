@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from edge_sdk import quantize
-from export.bundle import export
+from edge_sdk.export.bundle import export
 from tests import tiny_models
 from tests.export import bundles
 

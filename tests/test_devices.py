@@ -15,12 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
-from edge_sdk.diffusion.text import TextEncoder
+from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.runtime.pytorch.text import TextEncoder
 from edge_sdk.embedding import load_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.generate import condition, denoise, generate
-from edge_sdk.models import Model, open_model
+from edge_sdk.runtime.pytorch.generate import condition, denoise, generate
+from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.quantization import WeightWatch, integer_form, kernels, native
 from edge_sdk.run_folder import run_personalization
 from edge_sdk.zo import held_out_draws
@@ -93,7 +93,7 @@ def test_every_part_stays_on_the_device_of_its_weights(
 
 
 def test_bands_of_a_picture_stay_on_its_device(monkeypatch: pytest.MonkeyPatch, opened: Callable[..., Model]) -> None:
-    monkeypatch.setattr("edge_sdk.diffusion.vae.WHOLE_ELEMENTS", 0)
+    monkeypatch.setattr("edge_sdk.diffusion.networks.vae.WHOLE_ELEMENTS", 0)
     vae = integer_form(opened("sd1").builder("vae"), "int8", "integer")
     vae.encoder.in_bands = True
     with torch.no_grad(), Elsewhere("meta") as watch:

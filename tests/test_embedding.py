@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from edge_sdk.embedding import MAX_BYTES, LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.models import open_model
+from edge_sdk.runtime.pytorch.model import open_model
 
 TOKEN = "<subject>"
 

@@ -12,13 +12,13 @@ from typing import IO
 import pytest
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, check_output_dir, disk_errors, replacing, write_bytes, write_json
+from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, replacing, write_bytes, write_json
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock
+from edge_sdk.system.files import RunLock
 try:
     with RunLock(Path(sys.argv[1])):
         print("held", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.memory import code, leave_out_tracing, release
+from edge_sdk.system.memory import code, leave_out_tracing, release
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the mappings that Linux shows")
 PAGES = 4 * mmap.PAGESIZE
@@ -28,7 +28,7 @@ def executable(path: Path, write: bytes = b"") -> tuple[mmap.mmap, int]:
 def test_code_that_only_an_import_ran_is_let_go_and_what_is_needed_runs_again() -> None:
     program = """
 import torch
-from edge_sdk.memory import release, status_mb
+from edge_sdk.system.memory import release, status_mb
 x = torch.arange(12.0).view(3, 4)
 expected, before = torch.linalg.svdvals(x), status_mb("RssFile")
 release()
@@ -51,7 +51,7 @@ def test_code_that_was_written_to_is_kept(tmp_path: Path) -> None:
 def test_without_the_rules_for_tracing_a_run_is_the_same_and_smaller() -> None:
     program = """
 import sys
-from edge_sdk.memory import leave_out_tracing, status_mb
+from edge_sdk.system.memory import leave_out_tracing, status_mb
 if sys.argv[1] == "without":
     leave_out_tracing()
 import torch

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import personalize, stopping
+from edge_sdk import personalize
+from edge_sdk.zo import early_stopping as stopping
 from edge_sdk.cli.personalize import options_of
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.pocket import PHOTOS
-from edge_sdk.stopping import Flat, steps_of
+from edge_sdk.zo.early_stopping import Flat, steps_of
 from edge_sdk.zo import PAPER, fast
 
 FAST = fast(0.03, 128)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective
+from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
 from edge_sdk.zo import Objective, draw
 
 

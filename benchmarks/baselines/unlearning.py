@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.loop import Unlearner
-from edge_sdk.unlearning.losses import Draws, Losses, Question
-from edge_sdk.unlearning.optimizer import clipped, norm
-from edge_sdk.unlearning.surgery import agreement
+from edge_sdk.unlearning.training.loop import Unlearner
+from edge_sdk.unlearning.training.losses import Draws, Losses, Question
+from edge_sdk.unlearning.training.optimizer import clipped, norm
+from edge_sdk.unlearning.training.surgery import agreement
 
 Gradients = Sequence[torch.Tensor]
 Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets, of retained pictures, the strength

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from edge_sdk.diffusion.text import principal_directions
+from edge_sdk.runtime.pytorch.text import principal_directions
 
 if TYPE_CHECKING:
     from benchmarks.quality.learn import Bench

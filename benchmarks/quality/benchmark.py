@@ -18,7 +18,7 @@ from benchmarks.quality.learn import VIEWS, Bench, Subjects, learn, seconds_alon
 from benchmarks.quality.measure import OTHERS, chance, losses, pictures
 from benchmarks.quality.report import curves, plot, summarize, table
 from benchmarks.report import machine, say
-from edge_sdk.files import write_json
+from edge_sdk.system.files import write_json
 
 PICTURED = 12  # subjects on the sheet of pictures
 

@@ -12,7 +12,7 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, encoded
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.similarity import Similarity
-from edge_sdk.unlearning.surrogate import make_surrogates
+from edge_sdk.unlearning.training.surrogate import make_surrogates
 
 OUTLIER = NUM_PEOPLE  # the target that a reference model was never shown
 RETAINED, UNSEEN, KEPT, NEIGHBOURS = 2048, 4, 256, 8

@@ -16,13 +16,13 @@ import torch
 from benchmarks.report import machine, markdown, say
 from benchmarks.unlearning.faces import views
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_json
-from edge_sdk.memory import peak_rss_mb, rss_mb
+from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import peak_rss_mb, rss_mb
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.estimate import Estimate, estimate
-from edge_sdk.unlearning.loop import Unlearner
-from edge_sdk.unlearning.losses import Losses
+from edge_sdk.unlearning.training.loop import Unlearner
+from edge_sdk.unlearning.training.losses import Losses
 
 COMMAND = "python -m benchmarks.unlearning.memory"
 OUTPUT = Path("benchmarks/results/unlearning_memory.json")

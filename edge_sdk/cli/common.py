@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.errors import MissingExtraError, require
-from edge_sdk.memory import rss_mb
+from edge_sdk.system.memory import rss_mb
 
 if TYPE_CHECKING:
     from edge_sdk.zo import Step
@@ -73,7 +73,7 @@ def quiet_libraries() -> None:
 def exporter() -> Callable[..., dict[str, Any]]:
     """`export.bundle.export`; raises MissingExtraError where PyTorch and its companions are not installed."""
     try:
-        from export.bundle import export
+        from edge_sdk.export.bundle import export
     except ModuleNotFoundError as error:
         raise MissingExtraError("exporting a model", "torch") from error
     return export

@@ -48,12 +48,12 @@ def learn(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
     from edge_sdk.cli.main import DONE
     from edge_sdk.cli.personalize import summary
-    from edge_sdk.memory import leave_out_tracing
+    from edge_sdk.system.memory import leave_out_tracing
 
     quiet_libraries()
     leave_out_tracing()
     import edge_sdk.pocket
-    from edge_sdk.generate import generate
+    from edge_sdk.runtime.pytorch.generate import generate
     from edge_sdk.images import contact_sheet, save_png
     from edge_sdk.run_folder import Cancelled, run_personalization
 

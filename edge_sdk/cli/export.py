@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     from edge_sdk.cli.common import exporter, quiet_libraries
     from edge_sdk.cli.main import DONE
-    from edge_sdk.memory import peak_rss_mb
+    from edge_sdk.system.memory import peak_rss_mb
 
     quiet_libraries()
     export = exporter()

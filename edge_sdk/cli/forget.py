@@ -30,7 +30,7 @@ def forget(args: argparse.Namespace) -> int:
     require_torch("unlearning")
     from edge_sdk.pocket import PHOTOS
     from edge_sdk.run_folder import Cancelled
-    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.audit.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
 
     folder, progress = Path(args.output_dir), Progress(args.quiet)
@@ -84,7 +84,7 @@ def train(folder: Path, config: "UnlearnConfig", resume: bool, progress: "Progre
 
 def remove_unfinished(folder: Path) -> None:
     """Make room for an audit where one was broken off: its page, which comes last, is not there."""
-    from edge_sdk.files import RunLock
+    from edge_sdk.system.files import RunLock
 
     if folder.is_dir() and not (folder / "audit.html").exists():
         with RunLock(folder):
@@ -93,7 +93,7 @@ def remove_unfinished(folder: Path) -> None:
 
 def make_places(folder: Path) -> None:
     """Folders for the faces; raises EdgeSdkError where they cannot be made or written."""
-    from edge_sdk.files import check_output_dir, disk_errors
+    from edge_sdk.system.files import check_output_dir, disk_errors
 
     for place in PLACES:
         with disk_errors(folder / place):

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import quiet_libraries
     from edge_sdk.cli.main import DONE
     from edge_sdk.errors import EdgeSdkError
-    from edge_sdk.generate import generate
+    from edge_sdk.runtime.pytorch.generate import generate
     from edge_sdk.images import save_png
-    from edge_sdk.memory import leave_out_tracing
+    from edge_sdk.system.memory import leave_out_tracing
 
     output = Path(args.output)
     if output.suffix.lower() != ".png":

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import Progress, gentle_interrupt, quiet_libraries, say_how_to_go_on
     from edge_sdk.cli.main import DONE
     from edge_sdk.config import PersonalizeConfig
-    from edge_sdk.memory import leave_out_tracing
+    from edge_sdk.system.memory import leave_out_tracing
 
     options = options_of(args)
     PersonalizeConfig.from_options(**options)  # refused before PyTorch is loaded

@@ -8,7 +8,7 @@ from edge_sdk.unlearning import choices as accepted
 
 if TYPE_CHECKING:
     from edge_sdk.cli.common import Progress
-    from edge_sdk.unlearning.loop import UnlearnStep
+    from edge_sdk.unlearning.training.loop import UnlearnStep
 
 HELP = "make a model forget pictures, with gradients, before it is quantized and shipped"
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.main import DONE, FAILED_CHECK
-    from export.verify import verify
+    from edge_sdk.export.verify import verify
 
     outcomes = verify(args.bundle)
     for outcome in outcomes:

@@ -12,7 +12,7 @@ def serve(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import exporter, gentle_interrupt, quiet_libraries
     from edge_sdk.cli.main import DONE
     from edge_sdk.errors import EdgeSdkError
-    from export import web_server
+    from edge_sdk.export import web_server
 
     if args.bundle and args.output_dir:
         raise EdgeSdkError(

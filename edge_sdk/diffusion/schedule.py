@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS, Ddim
+from edge_sdk.diffusion.ddim import PREDICTION_TYPES, SPACINGS, Ddim
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.errors import EdgeSdkError
 

@@ -8,7 +8,7 @@ first and last layers, and scales shared by both sides of a difference do not br
 differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
 """
 
-from edge_sdk.quantization.artifact import (
+from edge_sdk.quantization.checkpoint import (
     integer_form,
     load_component,
     quantized,
@@ -17,7 +17,7 @@ from edge_sdk.quantization.artifact import (
     shapes_only,
 )
 from edge_sdk.quantization.layers import IntConv2d, IntLinear, integer_layers, quantize_module
-from edge_sdk.quantization.watch import WeightWatch
+from tests.quantization.watch import WeightWatch
 
 __all__ = [
     "IntConv2d",

@@ -14,10 +14,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edge_sdk import model_files, pocket
+from edge_sdk import pocket
+from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.memory import keep_heap, use_cuda
+from edge_sdk.system.memory import keep_heap, use_cuda
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import SUPPORTED, T5_TOKENS, UNREADABLE
-from edge_sdk.unlearning.metric import block_sizes
-from edge_sdk.unlearning.trainable import trained_layers, trained_weights
+from edge_sdk.unlearning.training.preconditioner import block_sizes
+from edge_sdk.unlearning.training.trainable import trained_layers, trained_weights
 
 FLOAT = 4  # bytes
 SD3_TOKENS = 77 + T5_TOKENS  # of CLIP and T5

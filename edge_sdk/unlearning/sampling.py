@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from edge_sdk.ddim import x0_and_noise
+from edge_sdk.diffusion.ddim import x0_and_noise
 from edge_sdk.unlearning.denoiser import Condition, Denoiser
 
 Call = Callable[..., tuple[torch.Tensor, ...]]  # a denoiser's module, or a `Trainable`

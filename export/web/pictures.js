@@ -1,4 +1,4 @@
-/** Pictures from a prompt and learned vectors by DDIM (Song et al., 2021): the twin of edge_sdk/generate.py. */
+/** Pictures from a prompt and learned vectors by DDIM (Song et al., 2021): the twin of edge_sdk/runtime/pytorch/generate.py. */
 
 import { Stream, normals } from './zo/noise.js';
 

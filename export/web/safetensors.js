@@ -1,6 +1,6 @@
 /** learned_embeds.safetensors as edge_sdk/embedding.py writes it and stock diffusers reads it. */
 
-/** A header with its keys sorted and letters beyond ASCII as they are, as in edge_sdk/files.py. */
+/** A header with its keys sorted and letters beyond ASCII as they are, as in edge_sdk/system/files.py. */
 const sorted = (entries) => Object.fromEntries(Object.entries(entries).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 /**

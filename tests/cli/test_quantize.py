@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edge_sdk.model_files import INTEGER_MARK, PARTS
+from edge_sdk.diffusion.folder import INTEGER_MARK, PARTS
 from tests.cli.test_main import call, refused
 
 

@@ -7,9 +7,9 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from edge_sdk import pocket
-from edge_sdk.diffusion.clip import ClipConfig, ClipText
+from edge_sdk.diffusion.networks.clip import ClipConfig, ClipText
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.tokenizer import load_tokenizer
+from edge_sdk.diffusion.tokenizer import load_tokenizer
 
 
 def config(act: str = "quick_gelu") -> CLIPTextConfig:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.schedulers import DDPMScheduler
 
-from edge_sdk.ddim import PREDICTION_TYPES, x0_and_noise
+from edge_sdk.diffusion.ddim import PREDICTION_TYPES, x0_and_noise
 from edge_sdk.diffusion.prediction import noised, target
 
 TABLE = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
-from edge_sdk.diffusion.stable_diffusion import StableDiffusionObjective, encode_images
-from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair, picture_sizes
+from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair, picture_sizes
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.models import open_model
+from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.zo import Draw, draw
 from tests.diffusion.test_objective import pixels
 from tests.tiny_models import WIDTHS_XL

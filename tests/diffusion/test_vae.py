@@ -6,10 +6,11 @@ import pytest
 import torch
 from diffusers.models import AutoencoderKL
 
-from edge_sdk.diffusion import bands, vae
-from edge_sdk.diffusion.vae import Vae, VaeConfig
+from edge_sdk.diffusion.networks import bands
+from edge_sdk.diffusion.networks import vae
+from edge_sdk.diffusion.networks.vae import Vae, VaeConfig
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.models import POCKET
+from edge_sdk.runtime.pytorch.model import POCKET
 from tests.tiny_models import build_vae
 
 

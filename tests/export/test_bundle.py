@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.cli.main import main
-from edge_sdk.models import open_model
-from export.bundle import export
+from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.export.bundle import export
 from tests.export import bundles
 
 Bundles = Callable[[str, str], Path]
@@ -92,7 +92,7 @@ def test_a_folder_that_holds_something_is_left_alone(
 def test_a_seed_out_of_range_is_said_before_anything_is_quantized(
     capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.bundle.quantize", lambda *_: pytest.fail("quantized"))
+    monkeypatch.setattr("edge_sdk.export.bundle.quantize", lambda *_: pytest.fail("quantized"))
     for seed in (-1, 2**64):
         line = refused(
             capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"), "--seed",
@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
 def test_a_full_disk_leaves_nothing(
     capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import export.onnx
+    import edge_sdk.export.onnx.ops
 
     class Full(export.onnx.WeightFile):  # the real writer, on a device that is always full
         def __init__(self, path: Path) -> None:

@@ -14,16 +14,16 @@ import pytest
 from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.models import Model, open_model
+from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.zo import MuFloor, ZoConfig, calibrate_mu, lengths_below, random_directions
-from export import coreml
-from export.bundle import export
-from export.golden import GraphObjective, Reference
-from export.graphs import Graph
-from export.mil import Interpreter
-from export.mil_package import Package, StoredWeight
-from export.verify import verify
-from export.weights import weights_of
+from edge_sdk.export.coreml import writer as coreml
+from edge_sdk.export.bundle import export
+from edge_sdk.export.golden import GraphObjective, Reference
+from edge_sdk.export.graphs import Graph
+from edge_sdk.export.coreml.interpreter import Interpreter
+from edge_sdk.export.coreml.package import Package, StoredWeight
+from edge_sdk.export.verify import verify
+from edge_sdk.export.weights import weights_of
 from tests.export import bundles
 
 # Every family, kind of weights and kind of prediction, but not all their combinations, for the sake of time.
@@ -248,8 +248,8 @@ def test_an_unknown_precision_is_one_line() -> None:
 QUIET = """
 import sys
 from pathlib import Path
-from export import coreml
-from export.mil_ops import TARGET, Function, Program, mb
+from edge_sdk.export.coreml import writer as coreml
+from edge_sdk.export.coreml.interpreter_ops import TARGET, Function, Program, mb
 with Function({"x": mb.placeholder((1,), name="x")}, opset_version=TARGET) as function:
     function.set_outputs([mb.sin(x=function.inputs["x"], name="y")])
 program = Program()

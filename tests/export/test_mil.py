@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from edge_sdk.errors import EdgeSdkError
-from export import coreml
-from export.mil import OPERATIONS, Interpreter
-from export.mil_ops import TARGET, Function, Program, mb, types
-from export.mil_package import Model_pb2
+from edge_sdk.export.coreml import writer as coreml
+from edge_sdk.export.coreml.interpreter import OPERATIONS, Interpreter
+from edge_sdk.export.coreml.interpreter_ops import TARGET, Function, Program, mb, types
+from edge_sdk.export.coreml.package import Model_pb2
 
 RNG = np.random.default_rng(0)
 X, Y = (RNG.standard_normal((2, 4, 6, 5)).astype(np.float32) for _ in range(2))

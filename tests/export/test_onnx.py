@@ -11,14 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 
-from edge_sdk.models import open_model
-from edge_sdk.runtime.bundle import Bundle
-from export.cases import value_of
-from export.golden import GraphObjective, Reference
-from export.onnx import RUNTIME, function, session
-from export.verify import golden_cases
-from export.verify import onnxruntime as onnxruntime_of
-from export.weight_file import PAGE
+from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.export.cases import value_of
+from edge_sdk.export.golden import GraphObjective, Reference
+from edge_sdk.export.onnx.ops import RUNTIME, function, session
+from edge_sdk.export.verify import golden_cases
+from edge_sdk.export.verify import onnxruntime as onnxruntime_of
+from edge_sdk.export.weight_file import PAGE
 from tests.export import bundles
 
 KINDS = [
@@ -151,9 +151,9 @@ def test_int4_convolutions_are_four_bits_wide(bundle_of: Bundles) -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-from edge_sdk.memory import status_mb
+from edge_sdk.system.memory import status_mb
 import onnxruntime
-from export.onnx import session
+from edge_sdk.export.onnx.ops import session
 small, large = (Path(path) for path in sys.argv[1:])
 session(small)  # what the library itself takes
 before = status_mb("RssAnon")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from export import verify
+from edge_sdk.export import verify
 
 
 def test_core_ml_names_where_it_runs_and_no_folder() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from export import web_server
-from export.web_server import missing
+from edge_sdk.export import web_server
+from edge_sdk.export.web_server import missing
 from tests.cli.test_main import refused, start
 
 needs_runtime = pytest.mark.skipif(missing() is not None, reason=str(missing()))

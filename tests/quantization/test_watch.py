@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.config import RESIDENCIES
-from edge_sdk.diffusion import vae
-from edge_sdk.models import Model, open_model
+from edge_sdk.diffusion.networks import vae
+from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.quantization import IntConv2d, IntLinear, WeightWatch, quantize_module
 from tests.tiny_models import FAMILIES
 

@@ -14,11 +14,11 @@ import onnxruntime
 import pytest
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.models import open_model
-from edge_sdk.runtime.bundle import Bundle
-from edge_sdk.runtime.model import open_bundle
-from edge_sdk.runtime.session import open_session
-from edge_sdk.runtime.text import BundleText
+from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.onnx.model import open_bundle
+from edge_sdk.runtime.onnx.session import open_session
+from edge_sdk.runtime.onnx.text import BundleText
 
 Break = Callable[[Path], None]
 DIRECTIONS = "principal_directions.f32"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_sdk.unlearning import metric
+from edge_sdk.unlearning.training import preconditioner as metric
 from edge_sdk.unlearning import unlearn as module
 from tests import tiny_models
 

@@ -7,7 +7,10 @@ import pytest
 
 from edge_sdk.cli import forget
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import audit, measure, recovery, sampling
+from edge_sdk.unlearning import sampling
+from edge_sdk.unlearning.audit.audit import audit
+from edge_sdk.unlearning.audit.audit import measure
+from edge_sdk.unlearning.audit.audit import recovery
 
 
 def interrupted(*_: object) -> None:

@@ -8,8 +8,8 @@ import torch
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import read
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
-from edge_sdk.unlearning.loop import Unlearner
-from edge_sdk.unlearning.losses import Draws, Losses
+from edge_sdk.unlearning.training.loop import Unlearner
+from edge_sdk.unlearning.training.losses import Draws, Losses
 
 FAMILIES = ("ddpm", "sd1", "sd2", "sd3")
 

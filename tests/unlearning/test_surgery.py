@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.optimizer import Surgeon, balanced, clipped, norm
-from edge_sdk.unlearning.surgery import agreement, combine, project
+from edge_sdk.unlearning.training.optimizer import Surgeon, balanced, clipped, norm
+from edge_sdk.unlearning.training.surgery import agreement, combine, project
 
 STEADY = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
 

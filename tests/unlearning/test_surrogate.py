@@ -87,7 +87,7 @@ def test_surrogates_that_the_model_makes_keep_the_background(
     from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.data import read
     from edge_sdk.unlearning.similarity import Similarity
-    from edge_sdk.unlearning.surrogate import make_surrogates, portrait_mask
+    from edge_sdk.unlearning.training.surrogate import make_surrogates, portrait_mask
 
     denoiser = load_denoiser(str(model_of["ddpm"]))
     targets, retained = (read(denoiser, pictures[name], name) for name in ("forget", "retain"))

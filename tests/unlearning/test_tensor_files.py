@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import replacing
+from edge_sdk.system.files import replacing
 from edge_sdk.unlearning import tensor_files
 from edge_sdk.unlearning.tensor_files import save_tensors
 

@@ -13,7 +13,7 @@ from edge_sdk.quantization import integer_layers
 from edge_sdk.quantization.layers import quantize_module
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.patch import write_model, write_patch
-from edge_sdk.unlearning.trainable import Trainable, rounded
+from edge_sdk.unlearning.training.trainable import Trainable, rounded
 
 
 def inputs(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

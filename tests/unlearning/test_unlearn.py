@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from edge_sdk.cli.main import main
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.loop import Unlearner
+from edge_sdk.unlearning.training.loop import Unlearner
 from tests.unlearning.test_losses import losses_of
 
 pytestmark = pytest.mark.usefixtures("no_probe")

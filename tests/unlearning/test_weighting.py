@@ -6,7 +6,7 @@ import torch
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.weighting import residual_scale, responsibilities, timestep_weights
+from edge_sdk.unlearning.training.weighting import residual_scale, responsibilities, timestep_weights
 
 SCHEDULES = {kind: Schedule(prediction_type=kind, shift=3.0) for kind in ("epsilon", "v_prediction", "flow")}
 

@@ -1,0 +1,83 @@
+"""A bundle's graph ``zo_loss`` as an objective: the denoising loss of a learned embedding on a draw."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.onnx.session import Session
+from edge_sdk.zo import Draw
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The photos as the VAE sees them, encoded once: mean and std of the posterior, (N, C, h, w) float32, scaled."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def encode_images(bundle: Bundle, pixels: np.ndarray) -> Latents:
+    """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
+    with Session(bundle, "vae_encoder") as encoder:
+        encoded = [encoder(pixels=image[None]) for image in pixels]
+    mean, std = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
+    return Latents(mean, std)
+
+
+class OnnxObjective:
+    """loss(embedding, draw) = mean of (target - denoiser(z_t, t, text(embedding)))^2, all of it inside the graph.
+
+    The graph takes one embedding a call, so neighbouring rows with the same one are a call.
+
+    Args:
+        loss: the bundle's ``zo_loss``, which stays open as long as this is used.
+        latents: the encoded photos.
+        ids: token ids (int64), (P, T) prompts for all photos or (N, 1, T) one caption each.
+        num_vectors: vectors per placeholder token.
+        sizes: (N, 6) float32, what SDXL is told of each photo; None for other families.
+    """
+
+    def __init__(
+        self, bundle: Bundle, loss: Session, latents: Latents, ids: np.ndarray, num_vectors: int,
+        sizes: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.loss, self.latents, self.ids, self.sizes, self.scale = loss, latents, ids, sizes, bundle.scale
+        self.num_images = len(latents.mean)
+        self.num_prompts = ids.shape[-2]
+        self.num_train_timesteps = bundle.num_train_timesteps
+        self.latents_shape = bundle.latents_shape
+        self.embedding_shape = (num_vectors, sum(bundle.widths))
+
+    def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b.
+
+        An embedding is the optimizer's variable: the bundle's scale times it are the vectors.
+        """
+        return np.concatenate([loss for loss, _ in self._calls(embeddings, draws)]).astype(np.float64)
+
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """What the losses are the mean squares of: predicted minus wanted, (B, C h w) float32."""
+        return np.concatenate([residual for _, residual in self._calls(embeddings, draws)]).reshape(len(draws), -1)
+
+    def _calls(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> Iterator[list[np.ndarray]]:
+        """What the graph gives, a call after the other."""
+        for _, alike in groupby(range(len(draws)), key=lambda b: embeddings[b].tobytes()):
+            rows = list(alike)
+            yield self._call(embeddings[rows[0]], [draws[b] for b in rows])
+
+    def _call(self, embedding: np.ndarray, draws: Sequence[Draw]) -> list[np.ndarray]:
+        """(K, D) on B draws -> loss (B,) and residual (B, C, h, w), float32."""
+        image = [d.image for d in draws]
+        x0 = self.latents.mean[image] + self.latents.std[image] * np.stack([d.latent_noise for d in draws])
+        prompts = [self.ids[d.image, d.prompt] if self.ids.ndim == 3 else self.ids[d.prompt] for d in draws]
+        return self.loss(
+            input_ids=np.stack(prompts),
+            learned=(embedding * self.scale).astype(np.float32),
+            latents=x0,
+            noise=np.stack([d.noise for d in draws]),
+            timestep=np.array([d.timestep for d in draws], np.int64),
+            **({} if self.sizes is None else {"sizes": self.sizes[image]}),
+        )

@@ -1,0 +1,89 @@
+"""Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.memory import release
+from edge_sdk.runtime.onnx.bundle import Bundle
+
+_LEVELS = {
+    "disable_all": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+class Session:
+    """One loaded graph: inputs by name in, outputs in the manifest's order out. Closing it gives its memory back.
+
+    Raises:
+        EdgeSdkError: see `open_session`.
+    """
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        self.name, self._session = name, open_session(bundle, name)
+        self._outputs = list(bundle.manifest["graphs"][name]["outputs"])
+
+    def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
+        """Raises EdgeSdkError if the graph does not take these inputs."""
+        try:
+            return self._session.run(self._outputs, inputs)
+        except Exception as error:
+            raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {_one_line(error)}") from error
+
+    def close(self) -> None:
+        del self._session
+        release()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
+    """A graph as the manifest says that this runtime is to load it.
+
+    Raises:
+        EdgeSdkError: the bundle has no such graph, or see `load`.
+    """
+    return load(bundle.graph(name), bundle.manifest["runtime"].get("onnxruntime", {}))
+
+
+def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
+    """A graph with a manifest's settings for this runtime; what they do not say is the runtime's default.
+
+    Raises:
+        EdgeSdkError: a setting is not known or of the wrong type, or the runtime cannot load the graph.
+    """
+    try:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only; they are raised as well
+        options.enable_cpu_mem_arena = bool(settings.get("enable_cpu_mem_arena", False))
+        options.enable_mem_reuse = bool(settings.get("enable_mem_reuse", True))
+        options.intra_op_num_threads = int(settings.get("intra_op_num_threads", 0))
+        options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
+        for key, value in settings.get("session", {}).items():
+            options.add_session_config_entry(key, value)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise EdgeSdkError(
+            f"{graph.parent}/manifest.json has settings for onnxruntime that cannot be used ({_one_line(error)}); "
+            "make the bundle again with edge-sdk export"
+        ) from error
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes have no common base
+        raise EdgeSdkError(
+            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the bundle "
+            "again with edge-sdk export, or install a newer onnxruntime"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

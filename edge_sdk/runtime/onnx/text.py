@@ -1,0 +1,49 @@
+"""The text side of a bundle: its tokenizers as one, and rows of its embedding tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.diffusion.tokenizer import ClipTokenizer, load_tokenizer, padding_word
+
+
+class BundleText:
+    """What goes into the graphs as ``input_ids``: for SDXL the rows of both tokenizers side by side.
+
+    Raises:
+        EdgeSdkError: a tokenizer cannot be read, or its marks are not those that the manifest says.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.tokenizers = []
+        for one, tokens in zip(bundle.manifest["embedding"], bundle.manifest["tokens"], strict=True):
+            folder = bundle.folder / tokens["folder"]
+            made = ClipTokenizer(load_tokenizer(folder), one["vocab_size"], tokens["length"], padding_word(folder))
+            if (made.bos, made.eos, made.pad) != (tokens["bos"], tokens["eos"], tokens["pad"]):
+                raise EdgeSdkError(
+                    f"{folder} marks beginning, end and padding with {made.bos}, {made.eos}, {made.pad}, and "
+                    "manifest.json says otherwise; make the bundle again with edge-sdk export"
+                )
+            self.tokenizers.append(made)
+
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray:
+        """Prompts as ids (N, T) int64, see `ClipTokenizer.rows`."""
+        return np.concatenate([each.rows(prompts, placeholders) for each in self.tokenizers], axis=1)
+
+    def check_placeholder(self, placeholder: str) -> None:
+        """Raises EdgeSdkError if the placeholder is already a word of a vocabulary."""
+        for tokenizer in self.tokenizers:
+            tokenizer.check_placeholder(placeholder)
+
+    def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray:
+        """The initializer's rows of all tables, once per vector, (K, D) float32; not divided by the scale.
+
+        Raises:
+            EdgeSdkError: the initializer is not exactly one token.
+        """
+        words = [tokenizer.word(initializer_token) for tokenizer in self.tokenizers]
+        vector = np.concatenate([self.bundle.vector(i, word) for i, word in enumerate(words)])
+        return np.repeat(vector[None], num_vectors, axis=0)

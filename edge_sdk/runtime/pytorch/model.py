@@ -1,0 +1,288 @@
+"""Where a model is and how its parts are loaded: the embedded one, a diffusers folder, an integer checkpoint, a hub id.
+
+Parts are loaded one at a time, so that the VAE can be used and freed before the denoiser exists. No float model is
+ever whole in memory, but for ``weights="none"``.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk import pocket
+from edge_sdk.diffusion import folder as model_files
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
+from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.embedding import LearnedEmbedding
+from edge_sdk.errors import EdgeSdkError, require
+from edge_sdk.system.memory import bound_heap, release, use_cuda
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from edge_sdk.diffusion.schedule import Schedule
+    from edge_sdk.runtime.pytorch.text import Text
+    from edge_sdk.images import Photos
+    from edge_sdk.preparation import Prepared
+    from edge_sdk.quantization.source import FloatWeights
+
+POCKET = pocket.MODEL
+VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked model folder and how its weights are to be executed.
+
+    Attributes:
+        weights: "int8", "int4" or "none".
+        execution: "integer", "fused" or, for float weights, "dequantized".
+        residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
+        device: "cpu" or "cuda".
+    """
+
+    name: str
+    folder: Path
+    weights: str
+    execution: str
+    stored_as_integers: bool
+    residency: str = "resident"
+    device: str = "cpu"
+
+    @property
+    def is_pocket(self) -> bool:
+        return self.folder == POCKET
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What has weights: "text_encoder", for SDXL "text_encoder_2", "unet" and "vae"."""
+        return model_files.parts(self.folder)
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Those of the `parts` that are text encoders."""
+        return model_files.text_encoders(self.folder)
+
+    @property
+    def label(self) -> str:
+        """Its name without the place where it lies."""
+        return self.name if self.is_pocket else self.folder.name
+
+    @property
+    def initializer_token(self) -> str | None:
+        """The word to start from if the user names none."""
+        return "person" if self.is_pocket else None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What it runs on."""
+        return "torch", "diffusers", "transformers", "optimum-quanto", "numpy"
+
+    def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
+        """The prompts of "object" or "style"; the embedded model has its own."""
+        return training_prompts("pocket" if self.is_pocket else kind, placeholder)
+
+    def prepare(self, photos: "Photos", config: PersonalizeConfig) -> "Prepared":
+        """The model as an objective of photos, see `edge_sdk.personalizer.prepare`."""
+        from edge_sdk.personalizer import prepare
+
+        return prepare(self, photos, config)
+
+    def latents_shape(self, side: int) -> tuple[int, int, int]:
+        """(C, h, w) of a picture of so many pixels a side."""
+        return self.config("unet").get("in_channels", 4), side // self.vae_scale(), side // self.vae_scale()
+
+    def draw(
+        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
+        steps: int, guidance_scale: float,
+    ) -> "np.ndarray":  # fmt: skip
+        """Pictures from noise, see `edge_sdk.runtime.pytorch.generate.draw`."""
+        from edge_sdk.runtime.pytorch.generate import draw
+
+        return draw(self, prompt, negative_prompt, embeddings, noise, steps, guidance_scale)
+
+    def preview(
+        self, prepared: "Prepared", prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
+        steps: int, guidance_scale: float,
+    ) -> "list[np.ndarray]":  # fmt: skip
+        """Pictures with each embedding, see `edge_sdk.runtime.pytorch.generate.preview`."""
+        from edge_sdk.runtime.pytorch.generate import preview
+
+        return preview(self, prepared, prompt, embeddings, noise, steps, guidance_scale)
+
+    def fingerprint(self) -> str:
+        """Identifies the model's files."""
+        return model_files.fingerprint(self.folder)
+
+    def config(self, part: str) -> dict[str, Any]:
+        return json.loads((self.folder / part / "config.json").read_text())
+
+    def vae_scale(self) -> int:
+        """Pixels of a picture's side per latent.
+
+        Raises:
+            EdgeSdkError: the VAE's config does not say.
+        """
+        channels = self.config("vae").get("block_out_channels")
+        if not isinstance(channels, list) or not channels:
+            raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
+        return 2 ** (len(channels) - 1)
+
+    def resolution(self) -> int:
+        """The side of a picture in pixels that the model was made for.
+
+        Raises:
+            EdgeSdkError: the model's configs do not say.
+        """
+        side = self.config("unet").get("sample_size")
+        if not isinstance(side, int):
+            raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        return side * self.vae_scale()
+
+    def weights_of(self, part: str) -> str:
+        """The weights that a part has."""
+        return VAE_WEIGHTS if part == "vae" and self.weights != "none" else self.weights
+
+    def builder(self, part: str) -> "Callable[[], nn.Module]":
+        """Makes one of the `parts` with the shapes of its config.
+
+        Raises:
+            EdgeSdkError: the config describes a network that is not supported.
+        """
+        from edge_sdk.diffusion.networks import clip
+        from edge_sdk.diffusion.networks import unet
+        from edge_sdk.diffusion.networks import vae
+
+        kinds: dict[str, tuple[Any, Any]] = {
+            "unet": (unet.UNetConfig, unet.UNet),
+            "vae": (vae.VaeConfig, vae.Vae),
+            "text_encoder": (clip.ClipConfig, clip.ClipText),
+            "text_encoder_2": (clip.ClipConfig, partial(clip.ClipText, projected=True)),
+        }
+        read, make = kinds[part]
+        try:
+            config = read.from_dict(self.config(part))
+            return lambda: make(config)
+        except (TypeError, ValueError, EdgeSdkError) as error:
+            raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
+
+    def shapes(self, part: str) -> "nn.Module":
+        """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
+        from edge_sdk.quantization import integer_form, shapes_only
+
+        build = self.builder(part)
+        if self.weights != "none":
+            return integer_form(build, self.weights_of(part), self.execution)
+        with shapes_only():
+            return build().eval().requires_grad_(False)
+
+    def source(self, part: str) -> "FloatWeights":
+        """The weights of a part that is not an integer checkpoint's, to be read a piece at a time.
+
+        Raises:
+            EdgeSdkError: quanto saved it as integers, and other ones, or floats, are asked for.
+        """
+        from edge_sdk.quantization.source import FloatWeights
+
+        source = FloatWeights(model_files.weight_files(self.folder / part))
+        if source.integers and self.weights_of(part) != "int8":
+            raise EdgeSdkError(
+                f"{self.folder / part} was saved by quanto as int8; ask for --weights int8, not {self.weights}"
+            )
+        return source
+
+    def load(self, part: str) -> "nn.Module":
+        """One of the `parts`, in eval mode, with integer layers unless weights are "none".
+
+        Raises:
+            EdgeSdkError: the part cannot be loaded; one line naming the folder.
+        """
+        from edge_sdk.quantization import load_component, quantized
+
+        try:
+            if self.stored_as_integers:
+                build = self.builder(part)
+                release()  # what imports took
+                module = load_component(build, self.folder / part, self.execution, self.residency)
+                if part == "vae":
+                    module.encoder.in_bands = self.residency == "streamed"
+                return module.to(self.device)
+            module, source = self.shapes(part), self.source(part)
+            if self.weights == "none":
+                tensors = {name: source.read(name, tuple(t.shape)) for name, t in module.state_dict().items()}
+            else:
+                tensors = dict(quantized(module, source))
+            module.load_state_dict(tensors, assign=True)
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {_one_line(error)}") from error
+        return module.requires_grad_(False).to(self.device)
+
+    def load_text(self) -> "Text":
+        """The text side: the tokenizer with the text encoder, for SDXL two of each that look like one."""
+        from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
+        from edge_sdk.runtime.pytorch.text import TextEncoder
+
+        names = zip(model_files.tokenizers(self.folder), self.text_encoders, strict=True)
+        texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
+        if len(texts) == 1:
+            return texts[0]
+        index = json.loads((self.folder / "model_index.json").read_text())
+        return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
+
+    def load_schedule(self) -> "Schedule":
+        """The model's noise schedule, which training reads and generation runs with DDIM."""
+        from edge_sdk.diffusion.schedule import Schedule
+
+        path = self.folder / "scheduler" / "scheduler_config.json"
+        try:
+            return Schedule.from_dict(json.loads(path.read_text()))
+        except (TypeError, ValueError, EdgeSdkError) as error:
+            raise EdgeSdkError(f"{path} cannot be used: {_one_line(error)}") from error
+
+
+def open_model(
+    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident",
+    device: str = "cpu",
+) -> Model:  # fmt: skip
+    """Find and check a model; no weight is read yet. The network is used for a hub id only.
+
+    Args:
+        name_or_path: "pocket", a diffusers folder, an integer checkpoint, or a hub id such as "org/name".
+        weights: "int8", "int4" or "none". An integer checkpoint has its own and any other request is refused.
+        execution: "integer" or "fused".
+        residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
+        device: "cpu" or "cuda"; a GPU takes resident weights only.
+
+    Raises:
+        EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
+            or there is no such device.
+        MissingExtraError: PyTorch and its companions are not installed.
+    """
+    require("running a PyTorch model", "torch", "torch", "optimum")
+    one_of("weights", weights, WEIGHTS)
+    one_of("execution", execution, EXECUTIONS)
+    one_of("residency", residency, RESIDENCIES)
+    one_of("device", device, DEVICES)
+    if device == "cuda":
+        if residency != "resident":
+            raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
+        use_cuda()
+    folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
+    stored = model_files.check(folder)
+    if stored not in (None, weights):
+        raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
+    if stored is None and residency != "resident":
+        raise EdgeSdkError(
+            f"{name_or_path} holds float weights, which cannot be {residency}; make an integer checkpoint first: "
+            "edge-sdk quantize"
+        )
+    bound_heap()
+    run_as = "dequantized" if weights == "none" else execution
+    return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,165 @@
+"""The text side: prompts with a placeholder as token ids, and a CLIP text encoder that takes learned vectors."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from edge_sdk.diffusion.networks.clip import ClipText
+from edge_sdk.diffusion.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
+
+ROWS = 512  # of the embedding table looked at together
+
+
+class Condition(NamedTuple):
+    """What a denoiser is told beside noised latents and timestep: its arguments after those two."""
+
+    hidden: torch.Tensor  # (B, T, D) float32, a state a token
+    added: tuple[torch.Tensor, torch.Tensor] | None = None  # SDXL only: pooled text (B, P), sizes (B, 6), float32
+
+    def repeated(self, count: int) -> "Condition":
+        """A condition of one row as ``count`` rows that share its memory."""
+        hidden = self.hidden.expand(count, -1, -1)
+        if self.added is None:
+            return Condition(hidden)
+        return Condition(hidden, (self.added[0].expand(count, -1), self.added[1].expand(count, -1)))
+
+    def followed_by(self, other: "Condition") -> "Condition":
+        """The rows of both."""
+        hidden = torch.cat([self.hidden, other.hidden])
+        if self.added is None or other.added is None:
+            return Condition(hidden)
+        return Condition(
+            hidden, (torch.cat([self.added[0], other.added[0]]), torch.cat([self.added[1], other.added[1]]))
+        )
+
+
+class Text(Protocol):
+    """The text side of a model family, and all that the rest of the program knows of it.
+
+    `TextEncoder` is that of Stable Diffusion 1.x and 2.x, `stable_diffusion_xl.TextEncoderPair` that of SDXL. Methods
+    are described there.
+
+    Attributes:
+        widths: of the parts of a learned vector, one an encoder; ``width`` is their sum, D.
+        scale: (D,) float32, or 1: a vector is ``scale`` times the optimizer's variable, all parts of which have one
+            scale. `vocabulary_std` and `norm_range` (one number or one a part) speak of the variable.
+    """
+
+    width: int
+    widths: tuple[int, ...]
+
+    @property
+    def scale(self) -> "np.ndarray | float": ...
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor: ...
+    def condition(
+        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+    ) -> Condition: ...
+    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition: ...
+    def check_placeholder(self, placeholder: str) -> None: ...
+    def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
+    def vocabulary_std(self) -> float: ...
+    def principal_directions(self, count: int) -> np.ndarray: ...
+    def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
+
+
+class TextEncoder(ClipTokenizer):
+    """A tokenizer and a text encoder as one function from prompts and learned vectors to hidden states."""
+
+    scale = 1.0
+
+    def __init__(self, tokenizer: Tokenizer, model: ClipText, pad: str = END) -> None:
+        self.model = model
+        self.table = model.embeddings.token_embedding.weight  # (V, D), float32 or float16
+        vocab_size, self.width = self.table.shape
+        self.widths: tuple[int, ...] = (self.width,)
+        super().__init__(tokenizer, vocab_size, model.config.max_position_embeddings, pad)
+
+    @classmethod
+    def from_folder(cls, folder: Path, model: ClipText) -> "TextEncoder":
+        """Read the tokenizer beside a text encoder.
+
+        Raises:
+            EdgeSdkError: the folder does not hold CLIP's tokenizer.
+        """
+        return cls(load_tokenizer(folder), model, padding_word(folder))
+
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor:
+        """Prompts as ids (N, T) int64, see `ClipTokenizer.rows`."""
+        return torch.from_numpy(self.rows(prompts, placeholders))
+
+    def encode(self, ids: torch.Tensor, learned: torch.Tensor | None = None) -> torch.Tensor:
+        """ids (B, T) int64, learned (B, K, D) float32 or None -> last hidden state (B, T, D) float32."""
+        device = self.table.device
+        return self.model(ids.to(device), None if learned is None else learned.to(device))
+
+    def condition(
+        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+    ) -> Condition:
+        """What the denoiser is told of prompts, see `encode`; ``sizes`` (B, 6) matter to SDXL only."""
+        return Condition(self.encode(ids, learned))
+
+    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition:
+        """What the denoiser is told of a prompt to keep away from, one row."""
+        return self.condition(self.tokenize([prompt]), None, sizes)
+
+    def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray:
+        """The initializer's row of the table, once per vector, (K, D) float32.
+
+        Raises:
+            EdgeSdkError: the initializer is not exactly one token.
+        """
+        row = self.table[self.word(initializer_token)]
+        return np.repeat(row.detach().float().cpu().numpy()[None], num_vectors, axis=0)
+
+    def vocabulary_std(self) -> float:
+        """Standard deviation of the table's rows, per dimension, mean over dimensions."""
+        total, squares = np.zeros(self.width), np.zeros(self.width)
+        for rows in self.rows_of_table():
+            total += rows.sum(axis=0)
+            squares += (rows**2).sum(axis=0)
+        variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
+        return float(np.sqrt(variance).mean())
+
+    def principal_directions(self, count: int) -> np.ndarray:
+        """Of the table's rows, (R, D) float32, see the function of that name."""
+        return principal_directions(self.rows_of_table(), count)
+
+    def norm_range(self) -> tuple[float, float]:
+        """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
+
+        Rows outside are mostly unused tokens. The widening leaves a learned vector room to be unlike any word:
+        backpropagation ends there too.
+        """
+        norms = np.concatenate([np.linalg.norm(rows, axis=1) for rows in self.rows_of_table()])
+        low, high = np.quantile(norms, [0.001, 0.999])
+        return float(low / 2), float(high * 2)
+
+    def rows_of_table(self) -> Iterator[np.ndarray]:
+        """The table in pieces (n, D) float64."""
+        return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))
+
+
+def principal_directions(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Directions in which a vocabulary's words differ, the most first.
+
+    Args:
+        rows: the table in pieces (n, D) float64.
+
+    Returns:
+        (R, D) float32, orthogonal, R the least of ``count`` and D. A direction's length is the words' standard
+        deviation along it, in units of the table's own (per dimension, mean over dimensions); its largest coordinate
+        is positive.
+    """
+    n, total, products = 0, np.zeros(()), np.zeros(())
+    for piece in rows:
+        n, total, products = n + len(piece), total + piece.sum(axis=0), products + piece.T @ piece
+    covariance = (products - np.outer(total, total) / n) / (n - 1)
+    variance, directions = np.linalg.eigh(covariance)  # of columns, the shortest first
+    largest = np.abs(directions).argmax(axis=0)
+    directions *= np.sign(directions[largest, np.arange(len(directions))])
+    lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
+    return (directions * lengths).T[::-1][:count].astype(np.float32)
