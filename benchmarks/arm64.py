@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
 from benchmarks.report import machine
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.files import write_json
 from edge_sdk.quantization.native import SOURCES
+from edge_sdk.system.files import write_json
 
 STEPS = 3
 PYTHON = "3.11"

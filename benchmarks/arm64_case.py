@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from edge_sdk import pocket
-from edge_sdk.runtime.pytorch import model as models
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.quantization import IntLinear, integer_layers, native
+from edge_sdk.runtime.pytorch import model as models
 from edge_sdk.zo.noise import Stream, normals
 
 

@@ -10,9 +10,9 @@ from torch import nn
 from edge_sdk import pocket
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.images import load_photos
-from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.personalizer import Prepared, prepare
 from edge_sdk.quantization import integer_layers
+from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.zo import evaluate, held_out_draws
 
 DRAWS = 64  # of the loss, over all timesteps

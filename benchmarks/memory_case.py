@@ -67,9 +67,9 @@ def zeroth_order(
 ) -> Callable[[], object]:
     """The product's own loop with central differences, one direction, on an integer checkpoint."""
     leave_out_tracing()
+    from edge_sdk.quantization import native
     from edge_sdk.runtime.pytorch import objective as stable_diffusion  # noqa: F401  (they count as imports)
     from edge_sdk.runtime.pytorch import text_xl as stable_diffusion_xl  # noqa: F401  (they count as imports)
-    from edge_sdk.quantization import native
 
     native.library()
     phase("import")
@@ -81,9 +81,9 @@ def integer_objective(checkpoint: str, weights: str, residency: str, device: str
     """An integer checkpoint as an objective of one picture, all of whose latents are 0."""
     import torch
 
-    from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
-    from edge_sdk.runtime.pytorch.text_xl import picture_sizes
     from edge_sdk.runtime.pytorch.model import open_model
+    from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+    from edge_sdk.diffusion.conditioning import add_time_ids
 
     model = open_model(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
@@ -93,8 +93,8 @@ def integer_objective(checkpoint: str, weights: str, residency: str, device: str
     latents = Latents(torch.zeros(shape, device=device), torch.ones(shape, device=device))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
     pixels = (model.resolution(), model.resolution())
-    sizes = picture_sizes([pixels], pixels)
-    return StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, sizes)
+    time_ids = add_time_ids([pixels], pixels)
+    return StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, time_ids)
 
 
 def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, Any], steps: int, **_: object) -> (
@@ -108,7 +108,7 @@ def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, A
     import numpy as np
 
     from edge_sdk.runtime.onnx.bundle import Bundle
-    from edge_sdk.runtime.onnx.generate import picture_sizes
+    from edge_sdk.diffusion.conditioning import add_time_ids
     from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
     from edge_sdk.runtime.onnx.session import Session
     from edge_sdk.runtime.onnx.text import BundleText
@@ -120,8 +120,9 @@ def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, A
     shape = (1, *bundle.latents_shape)
     latents = Latents(np.zeros(shape, np.float32), np.ones(shape, np.float32))
     ids = text.tokenize(["a picture of <s>"], {"<s>": 1})
-    sizes = picture_sizes([(bundle.side, bundle.side)], bundle.side) if bundle.is_xl else None
-    objective = OnnxObjective(bundle, loss, latents, ids, 1, sizes)
+    side = (bundle.side, bundle.side)
+    time_ids = add_time_ids([side], side) if bundle.is_xl else None
+    objective = OnnxObjective(bundle, loss, latents, ids, 1, time_ids)
     return training_loop(objective, text.initial_embedding("a", 1) / bundle.scale, steps)
 
 

@@ -20,10 +20,10 @@ import torch
 
 from benchmarks.layer_error import layer_errors, layers, loss_difference, prepared
 from benchmarks.report import machine, markdown, pyplot
-from edge_sdk.system.files import write_json
 from edge_sdk.personalizer import Prepared
 from edge_sdk.quantization import IntConv2d, kernels
 from edge_sdk.quantization import layers as integer
+from edge_sdk.system.files import write_json
 from edge_sdk.zo import (
     State,
     calibrate_mu,

@@ -16,11 +16,11 @@ from typing import Any
 
 from benchmarks.models import WORK
 from benchmarks.report import machine, markdown, say
-from edge_sdk.system.files import write_json
-from edge_sdk.pocket import PHOTOS
 from edge_sdk.export import chromium
 from edge_sdk.export.bundle import export
 from edge_sdk.export.web_server import serving
+from edge_sdk.pocket import PHOTOS
+from edge_sdk.system.files import write_json
 
 OUTPUT = Path("benchmarks/results/runtimes.json")
 WEIGHTS = ("int8", "int4")

@@ -27,10 +27,10 @@ from benchmarks.models import (
     timed,
 )
 from benchmarks.report import bars, machine, markdown, say, spread, spread_cell
+from edge_sdk.quantization.layers import integer_layers
+from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import bound_heap, peak_rss_mb, release
-from edge_sdk.runtime.pytorch.model import open_model
-from edge_sdk.quantization.layers import integer_layers
 
 FLOAT, QUANTO, OURS = "diffusers float32", "quanto int8 as it comes", "ours int8"
 FAST = "ours int8, 8-bit activations"

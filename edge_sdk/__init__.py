@@ -4,48 +4,48 @@ The names below are loaded when they are first used, so that importing the packa
 """
 
 import importlib
-import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["EdgeSdkError", "Personalizer", "__version__", "generate", "load_embedding", "personalize", "quantize"]
+from edge_sdk._version import __version__
+
+if TYPE_CHECKING:
+    from edge_sdk.embedding import LearnedEmbedding, load_embedding
+    from edge_sdk.errors import EdgeSdkError
+    from edge_sdk.generation import generate
+    from edge_sdk.integer_checkpoint import quantize
+    from edge_sdk.personalizer import Personalizer
+    from edge_sdk.run_folder import run_personalization as personalize
+
+__all__ = [
+    "EdgeSdkError",
+    "LearnedEmbedding",
+    "Personalizer",
+    "__version__",
+    "generate",
+    "load_embedding",
+    "personalize",
+    "quantize",
+]
 
 _HOME = {
-    "EdgeSdkError": "edge_sdk.errors",
-    "Personalizer": "edge_sdk.personalizer",
-    "load_embedding": "edge_sdk.embedding",
+    "EdgeSdkError": "edge_sdk.errors:EdgeSdkError",
+    "LearnedEmbedding": "edge_sdk.embedding:LearnedEmbedding",
+    "Personalizer": "edge_sdk.personalizer:Personalizer",
+    "generate": "edge_sdk.generation:generate",
+    "load_embedding": "edge_sdk.embedding:load_embedding",
+    "personalize": "edge_sdk.run_folder:run_personalization",
+    "quantize": "edge_sdk.integer_checkpoint:quantize",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'edge_sdk' has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edge_sdk' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
 
 
-def personalize(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Learn a token from photos and leave a run folder: `edge_sdk.run_folder.run_personalization`."""
-    return importlib.import_module("edge_sdk.run_folder").run_personalization(*args, **kwargs)
-
-
-def generate(*args: Any, **kwargs: Any) -> Any:
-    """Draw pictures from a prompt and learned embeddings: `edge_sdk.runtime.pytorch.generate.generate`."""
-    return importlib.import_module("edge_sdk.runtime.pytorch.generate").generate(*args, **kwargs)
-
-
-def quantize(*args: Any, **kwargs: Any) -> dict[str, Any]:
-    """Write an integer checkpoint: `edge_sdk.integer_checkpoint.quantize`."""
-    return importlib.import_module("edge_sdk.integer_checkpoint").quantize(*args, **kwargs)
-
-
-class _Package(ModuleType):
-    """Keeps the three functions when a submodule of the same name is imported, which would otherwise replace them."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and name in ("personalize", "generate", "quantize"):
-            return
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.zo.early_stopping import LONGEST
 from edge_sdk.zo import PAPER, ZoConfig, fast
+from edge_sdk.zo.early_stopping import LONGEST
 
 SCHEMA_VERSION = 1
 PRESETS = ("fast", "paper")

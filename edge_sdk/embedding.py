@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from edge_sdk.diffusion.folder import data_start, read_header
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import safetensors_bytes, write_bytes
-from edge_sdk.diffusion.folder import data_start, read_header
 
 MAX_BYTES = 64 * 2**20
 A1111_KEY = "emb_params"

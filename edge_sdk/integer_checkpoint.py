@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, tokenizers
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.runtime.pytorch.model import VAE_WEIGHTS, open_model
 from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_bytes, write_json
 from edge_sdk.system.memory import release
-from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, tokenizers
-from edge_sdk.runtime.pytorch.model import VAE_WEIGHTS, open_model
 
 
 def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[str, Any]:

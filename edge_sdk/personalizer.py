@@ -8,7 +8,6 @@
 `edge_sdk.personalize` does the same with a run folder (`run_folder.py`): checkpoints, resume, ``run.json``, a preview.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,67 +16,20 @@ from typing import Any
 import numpy as np
 
 from edge_sdk import mu_floor
-from edge_sdk.runtime.pytorch import model as models
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
-from edge_sdk.system.memory import release
-from edge_sdk.preparation import Personalizable, Prepared, basis, initializer, pocket_notices, prompt_ids, settings
+from edge_sdk.preparation import Prepared, initializer, prepare
+from edge_sdk.runtime.base import Runtime
+from edge_sdk.runtime.open import open_runtime
 from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
-
-
-def prepare(model: models.Model, photos: Photos, config: PersonalizeConfig) -> Prepared:
-    """Encode the photos, free the VAE, then load the text encoder and the denoiser.
-
-    Raises:
-        EdgeSdkError: the model cannot be loaded, or initializer or placeholder do not fit its vocabulary.
-    """
-    from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
-    from edge_sdk.runtime.pytorch.text_xl import picture_sizes
-    from edge_sdk.runtime.pytorch.generate import decode
-
-    text = model.load_text()
-    text.check_placeholder(config.placeholder_token)
-    initial = text.initial_embedding(initializer(model, config), config.num_vectors)
-    ids = prompt_ids(model, text, photos, config)
-    vocabulary_std, schedule = text.vocabulary_std(), model.load_schedule()
-    zo = settings(config, vocabulary_std, text.width, schedule.num_train_timesteps)
-    along = basis(zo, text.principal_directions, config.num_vectors)
-
-    vae = model.load("vae")
-    latents = encode_images(vae, photos.pixels)
-    notices = pocket_notices(decode(vae, latents.mean), photos) if model.is_pocket else []
-    del vae
-    release()
-    sizes = picture_sizes(photos.sizes, photos.pixels.shape[2:])
-    objective = StableDiffusionObjective(text, model.load("unet"), schedule, latents, ids, config.num_vectors, sizes)
-    release()
-    fingerprints = {
-        "model": model.fingerprint(),
-        "weights": f"{model.weights} {model.execution} {model.residency} {model.device}",
-        "photos": hashlib.sha256(photos.pixels.tobytes() + ids.numpy().tobytes() + sizes.numpy().tobytes()).hexdigest(),
-        "token": f"{config.placeholder_token} from {initializer(model, config)}",
-    }
-    return Prepared(
-        objective,
-        zo,
-        initial,
-        text.widths,
-        text.scale,
-        text.norm_range(),
-        vocabulary_std,
-        photos,
-        fingerprints,
-        along,
-        notices,
-    )
 
 
 class Personalizer:
     """One model, and the embedding learned last."""
 
-    def __init__(self, model: Personalizable) -> None:
+    def __init__(self, model: Runtime) -> None:
         self.model = model
         self.config = PersonalizeConfig()
         self.prepared: Prepared | None = None
@@ -88,15 +40,16 @@ class Personalizer:
     def from_pretrained(
         cls, name_or_path: str, weights: str = "int8", execution: str = "integer", device: str = "cpu"
     ) -> "Personalizer":
-        """Open "pocket", a diffusers folder, an integer checkpoint or a hub id; see `edge_sdk.runtime.pytorch.model.open_model`."""
-        return cls(models.open_model(name_or_path, weights, execution, device=device))
+        """Open "pocket", a diffusers folder, an integer checkpoint or a hub id.
+
+        See `edge_sdk.runtime.pytorch.model.open_model`.
+        """
+        return cls(open_runtime(name_or_path, None, weights=weights, execution=execution, device=device))
 
     @classmethod
     def from_bundle(cls, folder: str | Path) -> "Personalizer":
         """Open what ``edge-sdk export`` wrote, for ONNX Runtime; see `edge_sdk.runtime.onnx.model.open_bundle`."""
-        from edge_sdk.runtime.onnx.model import open_bundle
-
-        return cls(open_bundle(folder))
+        return cls(open_runtime(None, folder))
 
     def fit(
         self, photos: str | Path | Photos, config: PersonalizeConfig | None = None, **options: Any
@@ -130,7 +83,7 @@ class Personalizer:
         self.config = config
         if not isinstance(photos, Photos):
             photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
-        self.prepared = self.model.prepare(photos, config)
+        self.prepared = prepare(self.model, photos, config)
         return self.prepared
 
     def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:

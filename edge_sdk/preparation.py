@@ -1,17 +1,17 @@
-"""What a run needs of a model, whatever executes it: PyTorch (`models.Model`) or ONNX Runtime (`BundleModel`)."""
+"""From photos to an objective: the one path, whatever runs the model."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-from edge_sdk.config import PersonalizeConfig, refuse_beside_bundle
+from edge_sdk.config import PersonalizeConfig
+from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.diffusion.prompts import caption_prompt
-from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
+from edge_sdk.runtime.base import PreparedObjective, Runtime, TextSide
 from edge_sdk.zo import ZoConfig, directions
 from edge_sdk.zo.loop import Bound
 
@@ -20,121 +20,95 @@ POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB
 
 @dataclass
 class Prepared:
-    """A model as an objective of one set of photos, and where to start."""
-
-    objective: Any  # an `edge_sdk.zo.Objective`
-    zo: ZoConfig  # for this model's vocabulary
-    initial: np.ndarray  # (K, D) float32, the initializer's vectors
-    widths: tuple[int, ...]  # of the parts of a vector, one a text encoder
-    scale: np.ndarray | float  # (D,) or 1: vectors are the optimizer's variable times it
-    norm_range: tuple[Bound, Bound]  # of the optimizer's variable
-    vocabulary_std: float  # per dimension of the variable over the vocabulary
-    photos: Photos
-    fingerprints: dict[str, str]  # of everything that must be the same when a run is resumed
-    basis: np.ndarray | None  # (R K, K, D) float32, the directions of Gauss-Newton, else None
-    notices: list[str]  # what the user should know before it starts
-
-
-class Personalizable(Protocol):
-    """A model that a token can be learned on and that draws with it.
+    """A model as an objective of one set of photos, and where to start.
 
     Attributes:
-        label: its name, in a run's record.
-        weights, execution, residency, device: see `models.Model`.
-        initializer_token: the word to start from if the user names none, or None.
-        packages: that it runs on, for the record.
+        zo: the optimizer's settings for this model's vocabulary.
+        initial: (K, D) float32, the initializer's vectors.
+        widths: of a vector's sections, one a text encoder.
+        scale: (D,) or 1: vectors are the optimizer's variable times it.
+        norm_range: least and largest norm of the variable.
+        vocabulary_std: per dimension of the variable over the vocabulary.
+        fingerprints: of everything that must be the same when a run is resumed.
+        basis: (R K, K, D) float32, the directions of Gauss-Newton, else None.
+        notices: what the user should know before the run starts, a line each.
     """
 
-    @property
-    def label(self) -> str: ...
-    @property
-    def weights(self) -> str: ...
-    @property
-    def execution(self) -> str: ...
-    @property
-    def residency(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def is_pocket(self) -> bool: ...
-    @property
-    def initializer_token(self) -> str | None: ...
-    @property
-    def packages(self) -> tuple[str, ...]: ...
-
-    def resolution(self) -> int:
-        """The side of a picture in pixels that the model was made for."""
-        ...
-
-    def latents_shape(self, side: int) -> tuple[int, int, int]:
-        """(C, h, w) of a picture of so many pixels a side."""
-        ...
-
-    def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
-        """The prompts of a `PersonalizeConfig.learnable_property`; the embedded model has its own."""
-        ...
-
-    def prepare(self, photos: Photos, config: PersonalizeConfig) -> Prepared:
-        """Encode the photos, then load what the loss is computed with."""
-        ...
-
-    def draw(
-        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray, steps: int,
-        guidance_scale: float,
-    ) -> np.ndarray:  # fmt: skip
-        """Pictures (N, H, W, 3) uint8 from noise (N, C, h, w) float32."""
-        ...
-
-    def preview(
-        self, prepared: Prepared, prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray, steps: int,
-        guidance_scale: float,
-    ) -> list[np.ndarray]:  # fmt: skip
-        """The same with each embedding, on what ``prepared`` has in memory; it cannot be used afterwards."""
-        ...
+    objective: PreparedObjective
+    zo: ZoConfig
+    initial: np.ndarray
+    widths: tuple[int, ...]
+    scale: np.ndarray | float
+    norm_range: tuple[Bound, Bound]
+    vocabulary_std: float
+    photos: Photos
+    fingerprints: dict[str, str]
+    basis: np.ndarray | None
+    notices: list[str]
 
 
-def open_model_or_bundle(model: str | None, bundle: str | Path | None, **settings: Any) -> Personalizable:
-    """A model (by default the embedded one), to be run by PyTorch, or a bundle, to be run by ONNX Runtime.
-
-    Args:
-        settings: of `edge_sdk.runtime.pytorch.model.open_model`; None is the default.
+def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig) -> Prepared:
+    """Load the text side, encode the photos, close the VAE, then load what the loss is computed with.
 
     Raises:
-        EdgeSdkError: it cannot be opened, or a model or settings are given beside a bundle, which has its own.
+        EdgeSdkError: the model cannot be loaded, photos are not of its size, or initializer or placeholder do not fit
+            its vocabulary.
     """
-    if bundle is None:
-        from edge_sdk.runtime.pytorch.model import open_model
+    runtime.latents_shape(photos.pixels.shape[2])
+    text = runtime.load_text()
+    text.check_placeholder(config.placeholder_token)
+    word = initializer(runtime, config)
+    initial = text.initial_embedding(word, config.num_vectors)
+    ids = prompt_ids(runtime, text, photos, config)
+    vocabulary_std = text.vocabulary_std()
+    zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps)
+    basis = search_directions(zo, text.principal_directions, config.num_vectors)
 
-        return open_model(model or "pocket", **{name: value for name, value in settings.items() if value is not None})
-    refuse_beside_bundle(pretrained_model_name_or_path=model, **settings)
-    from edge_sdk.runtime.onnx.model import open_bundle
+    with runtime.vae_stage() as vae:
+        latents = vae.encode(photos.pixels)
+        notices = pocket_notices(vae.decode(latents.mean), photos) if runtime.is_pocket else []
+    time_ids = add_time_ids(photos.sizes, photos.pixels.shape[2:])
+    objective = runtime.load_objective(text, latents, ids, config.num_vectors, time_ids)
+    fingerprints = runtime.fingerprints() | {
+        "photos": hashlib.sha256(photos.pixels.tobytes() + ids.tobytes() + time_ids.tobytes()).hexdigest(),
+        "token": f"{config.placeholder_token} from {word}",
+    }
+    return Prepared(
+        objective=objective,
+        zo=zo,
+        initial=initial,
+        widths=text.widths,
+        scale=text.scale,
+        norm_range=text.norm_range(),
+        vocabulary_std=vocabulary_std,
+        photos=photos,
+        fingerprints=fingerprints,
+        basis=basis,
+        notices=notices,
+    )
 
-    return open_bundle(bundle)
 
-
-def initializer(model: Personalizable, config: PersonalizeConfig) -> str:
-    """The word to start from. Only the embedded model has one of its own."""
-    chosen = model.initializer_token if config.initializer_token is None else config.initializer_token
-    if chosen is None:
+def initializer(runtime: Runtime, config: PersonalizeConfig) -> str:
+    """The word to start from; only the embedded model has one of its own."""
+    word = runtime.initializer_token if config.initializer_token is None else config.initializer_token
+    if word is None:
         raise EdgeSdkError(
             "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'"
         )
-    return chosen
+    return word
 
 
-def prompt_ids(model: Personalizable, text: Any, photos: Photos, config: PersonalizeConfig) -> Any:
-    """Token ids of the prompts, (P, T) for all photos or (N, 1, T) of the photos' own captions.
-
-    Args:
-        text: tokenizes; what it gives is what this gives.
-    """
+def prompt_ids(runtime: Runtime, text: TextSide, photos: Photos, config: PersonalizeConfig) -> np.ndarray:
+    """Token ids of the prompts, (P, T) int64 for all photos or (N, 1, T) of the photos' own captions."""
     token, vectors = config.placeholder_token, {config.placeholder_token: config.num_vectors}
     if config.use_captions:
         return text.tokenize([caption_prompt(caption, token) for caption in photos.captions], vectors)[:, None]
-    return text.tokenize(model.training_prompts(config.learnable_property, token), vectors)
+    return text.tokenize(runtime.training_prompts(config.learnable_property, token), vectors)
 
 
-def settings(config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int) -> ZoConfig:
+def optimizer_settings(
+    config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int
+) -> ZoConfig:
     """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have."""
     zo = config.zo(vocabulary_std, width)
     low, high = zo.timestep_range
@@ -143,11 +117,13 @@ def settings(config: PersonalizeConfig, vocabulary_std: float, width: int, num_t
     return zo
 
 
-def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_vectors: int) -> np.ndarray | None:
+def search_directions(
+    zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_vectors: int
+) -> np.ndarray | None:
     """The directions of Gauss-Newton, (R K, K, D) float32; None for Adam.
 
     Args:
-        principal_directions: of a text side; gives (R, D), with R what it is told where there are so many.
+        principal_directions: of a text side; gives (R, D), with R the number asked for or all there are.
 
     Raises:
         EdgeSdkError: there are fewer than ``zo_samples``.
@@ -161,7 +137,7 @@ def basis(zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_v
 
 
 def pocket_notices(reproduced: np.ndarray, photos: Photos) -> list[str]:
-    """Says so when photos are not of the kind that the embedded model draws: its VAE then cannot reproduce them.
+    """A warning where photos are not of the kind that the embedded model draws: its VAE cannot reproduce them.
 
     Args:
         reproduced: the photos through the VAE, (N, H, W, 3) uint8.

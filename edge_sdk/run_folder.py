@@ -10,18 +10,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_sdk import __version__, mu_floor
-from edge_sdk.runtime.pytorch import memory_budget as budget
+from edge_sdk import mu_floor
+from edge_sdk._version import __version__
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.generation import sample, starting_noise
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
-from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
-from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.personalizer import Personalizer
-from edge_sdk.preparation import Personalizable, Prepared, open_model_or_bundle
-from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
+from edge_sdk.preparation import Prepared
+from edge_sdk.runtime.base import Runtime
+from edge_sdk.runtime.open import open_runtime
+from edge_sdk.runtime.pytorch import memory_budget as budget
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
 from edge_sdk.zo import (
     CheckpointError,
     NonFiniteLossError,
@@ -31,6 +34,7 @@ from edge_sdk.zo import (
     load_state,
     save_checkpoint,
 )  # fmt: skip
+from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
 
 SCHEMA_VERSION = 1
 PREVIEW_PICTURES = 5
@@ -89,7 +93,7 @@ def run_personalization(
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
     if time_budget_s is not None and not time_budget_s > 0:
         raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
-    opened = open_model_or_bundle(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
+    opened = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
     if memory_budget_mb is not None:
         refuse_beside_bundle(memory_budget_mb=memory_budget_mb if bundle else None)
         assert isinstance(opened, Model)
@@ -203,21 +207,23 @@ def _save(folder: Path, state: State, prepared: Prepared) -> None:
         save_checkpoint(folder, state, prepared.fingerprints)
 
 
-def preview_rows(model: Personalizable) -> int:
+def preview_rows(model: Runtime) -> int:
     """Pictures in a row of a preview."""
     return PREVIEW_PICTURES if model.is_pocket else 1
 
 
 def draw_preview(personalizer: Personalizer) -> Any:
     """A sheet of three rows: the photos, pictures from the initial vectors, pictures from the learned ones."""
-    from edge_sdk.runtime.pytorch.generate import starting_noise
-
     prepared, model, learned = personalizer.fitted(), personalizer.model, personalizer.embedding
     prompt = model.training_prompts(personalizer.config.learnable_property, learned.token)[0]
     count = preview_rows(model)
     noise = starting_noise(personalizer.config.seed, count, prepared.objective.latents_shape)
     both = [LearnedEmbedding(learned.token, v, widths=learned.widths) for v in (prepared.initial, learned.vectors)]
-    drawn = model.preview(prepared, prompt, both, noise, PREVIEW_STEPS, PREVIEW_GUIDANCE)
+    side, objective = prepared.photos.pixels.shape[3], prepared.objective
+    drawn = sample(
+        model, prompt, [[e] for e in both], noise, side, steps=PREVIEW_STEPS, guidance_scale=PREVIEW_GUIDANCE,
+        objective=objective,
+    )  # fmt: skip
     rows = [("photos", [to_pil(pixels) for pixels in prepared.photos.pixels[:PREVIEW_PICTURES]])]
     rows += [(label, [to_pil(p) for p in pictures]) for label, pictures in zip(("before", "after"), drawn, strict=True)]
     return contact_sheet(rows)

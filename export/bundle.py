@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk import __version__
+from edge_sdk._version import __version__
 from edge_sdk.config import check_resolution, check_seed, one_of
 from edge_sdk.diffusion.prompts import TEMPLATES
-from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
-from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.system.files import disk_errors, write_json
-from edge_sdk.system.memory import release
-from edge_sdk.runtime.pytorch.model import Model, open_model
-from edge_sdk.integer_checkpoint import quantize
-from edge_sdk.zo import PAPER
 from edge_sdk.export.golden import Reference, golden_cases, measured_mu_min
 from edge_sdk.export.weights import weights_of
+from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.runtime.pytorch.text import Text, TextEncoder
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
+from edge_sdk.system.files import disk_errors, write_json
+from edge_sdk.system.memory import release
+from edge_sdk.zo import PAPER
 
 SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
 PRINCIPAL = "principal_directions.f32"

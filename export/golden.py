@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from edge_sdk import mu_floor
+from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.diffusion.prompts import TEMPLATES
-from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
-from edge_sdk.runtime.pytorch.text_xl import picture_sizes
-from edge_sdk.runtime.pytorch.model import Model
-from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
 from edge_sdk.export.cases import listed, value_of
 from edge_sdk.export.graphs import Networks
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
 Bounds = dict[str, dict[str, float]]  # largest relative difference, by graph ("*" for all others) and runtime
@@ -41,8 +41,8 @@ class Reference:
         self.networks = networks = Networks.of(model, self.text, side)
         self.kind = "pocket" if model.is_pocket else "object"
         prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
-        self.ids = self.text.tokenize([prompt], {PLACEHOLDER: vectors})  # (1, T)
-        self.sizes = picture_sizes([(networks.side, networks.side)], (networks.side, networks.side))
+        self.ids = torch.from_numpy(self.text.tokenize([prompt], {PLACEHOLDER: vectors}))  # (1, T)
+        self.sizes = torch.from_numpy(add_time_ids([(networks.side, networks.side)], (networks.side, networks.side)))
 
     def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
         inputs = {"input_ids": listed(self.ids.numpy()), "learned": learned}

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.diffusion.networks.clip import ClipConfig
-from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
-from edge_sdk.runtime.pytorch.text import Text
 from edge_sdk.diffusion.networks.unet import UNetConfig
 from edge_sdk.diffusion.networks.vae import VaeConfig
-from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.export import network
 from edge_sdk.export.ops import Ops, Value
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.runtime.pytorch.text import Text
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 
 Shape = tuple[int | str, ...]
 Tensors = dict[str, tuple[Shape, str]]  # name -> shape with sizes or symbols ("B" rows, "K" vectors), dtype

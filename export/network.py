@@ -22,7 +22,8 @@ def text_encoder(
 ) -> tuple[Value, Value | None]:
     """Hidden states (B, T, D) and, where ``end`` is the id of the end of text, the projected state of that token.
 
-    See `edge_sdk.diffusion.networks.clip.ClipText`: with ``skip_last`` the states before the last layer, without the final norm.
+    See `edge_sdk.diffusion.networks.clip.ClipText`: with ``skip_last`` the states before the last layer, without the
+    final norm.
     """
     x = ops.add(ops.token_embedding(ids, learned), ops.weight("embeddings.position_embedding.weight"))
     count = config.num_hidden_layers

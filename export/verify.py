@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.export import web_runtimes
 from edge_sdk.export.cases import value_of, worst_difference
 from edge_sdk.export.web_runtimes import WebRun
+from edge_sdk.runtime.onnx.bundle import Bundle
 
 GOLDEN_SCHEMA = 1
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph: inputs to outputs, by name

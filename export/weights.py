@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from edge_sdk.diffusion.folder import data_start
-from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.quantization import integer_layers, read_checked_header
 from edge_sdk.quantization.checkpoint import FILE_NAME
+from edge_sdk.runtime.pytorch.model import Model
 
 TABLE = "embeddings.token_embedding.weight"  # of a text encoder, a row a word
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from edge_sdk import EdgeSdkError
-from edge_sdk.runtime.pytorch.memory_budget import BATCHES, Estimator, choose
-from edge_sdk.system.memory import peak_rss_mb
-from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.runtime.pytorch.memory_budget import BATCHES, Estimator, choose
+from edge_sdk.runtime.pytorch.model import Model
+from edge_sdk.system.memory import peak_rss_mb
 from tests.cli.test_main import call, refused, start
 
 BASE = 250.0  # MB that a process holds before it loads a model

@@ -15,14 +15,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
-from edge_sdk.runtime.pytorch.text import TextEncoder
 from edge_sdk.embedding import load_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.generate import condition, denoise, generate
-from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.generation import generate
 from edge_sdk.quantization import WeightWatch, integer_form, kernels, native
 from edge_sdk.run_folder import run_personalization
+from edge_sdk.runtime.pytorch.generate import condition, denoise
+from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.runtime.pytorch.text import TextEncoder
 from edge_sdk.zo import held_out_draws
 from tests.cli.test_main import refused
 

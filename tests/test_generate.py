@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.generate import generate, starting_noise
+from edge_sdk.generation import generate, starting_noise
 from edge_sdk.runtime.pytorch.model import POCKET
 
 PROMPT = "a picture of a <s>"

@@ -106,7 +106,7 @@ def test_several_vectors_start_alike_and_part(tiny: Personalizer, photos: Path, 
 def test_the_learnable_property_chooses_the_training_prompts(kind: str, tiny: Personalizer, photos: Path) -> None:
     tiny.fit(photos, learnable_property=kind, **QUICK)
     objective = tiny.fitted().objective
-    expected = objective.text.tokenize(training_prompts(kind, "<subject>"), {"<subject>": 1})
+    expected = torch.from_numpy(objective.text.tokenize(training_prompts(kind, "<subject>"), {"<subject>": 1}))
     assert (objective.ids == expected).all() and objective.num_prompts == {"object": 27, "style": 17}[kind]
 
 
@@ -118,7 +118,7 @@ def test_captions_come_from_the_text_files_beside_the_photos(tiny: Personalizer,
     steps = tiny.fit(tmp_path, use_captions=True, **QUICK)
     objective = tiny.fitted().objective
     prompts = ["a dark <subject> in the mug", "<subject>, close up", "<subject>, "]
-    assert (objective.ids[:, 0] == objective.text.tokenize(prompts, {"<subject>": 1})).all()
+    assert (objective.ids[:, 0] == torch.from_numpy(objective.text.tokenize(prompts, {"<subject>": 1}))).all()
     assert np.isfinite([step.loss for step in steps]).all()
 
 

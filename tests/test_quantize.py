@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.generate import generate
 from edge_sdk.diffusion.folder import INTEGER_MARK, PARTS
-from edge_sdk.runtime.pytorch.model import Model, open_model
-from edge_sdk.quantization import integer_layers
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.generation import generate
 from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.quantization import integer_layers
+from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.zo import draw
 from tests.diffusion.test_objective import objective_of
 

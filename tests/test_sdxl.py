@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from edge_sdk import Personalizer, load_embedding
 from edge_sdk.config import RESIDENCIES
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
-from edge_sdk.runtime.pytorch.generate import generate, starting_noise
+from edge_sdk.generation import generate, starting_noise
 from edge_sdk.images import load_photos
 from edge_sdk.zo import evaluate, held_out_draws
 from tests.cli.test_main import call, refused

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import personalize
-from edge_sdk.zo import early_stopping as stopping
 from edge_sdk.cli.personalize import options_of
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.pocket import PHOTOS
-from edge_sdk.zo.early_stopping import Flat, steps_of
 from edge_sdk.zo import PAPER, fast
+from edge_sdk.zo import early_stopping as stopping
+from edge_sdk.zo.early_stopping import Flat, steps_of
 
 FAST = fast(0.03, 128)
 

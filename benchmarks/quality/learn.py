@@ -13,8 +13,8 @@ from benchmarks.pocket.people import SIZE, render
 from benchmarks.quality.configurations import Config
 from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
-from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
 from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
 from edge_sdk.zo import Draw, Objective, State, ZoConfig, directions, run
 
 TOKEN = "<subject>"

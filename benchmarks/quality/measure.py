@@ -11,7 +11,8 @@ from benchmarks.pocket.classifier import Classifier
 from benchmarks.pocket.people import BACKGROUNDS
 from benchmarks.quality.learn import REFERENCES, TOKEN, UNSEEN, VIEWS, Bench, Run, Subjects, all_losses, to_pixels
 from edge_sdk.embedding import LearnedEmbedding
-from edge_sdk.runtime.pytorch.generate import condition, decode, denoise, starting_noise
+from edge_sdk.generation import starting_noise
+from edge_sdk.runtime.pytorch.generate import condition, decode, denoise
 from edge_sdk.zo import held_out_draws
 
 LOSS_DRAWS, BINS = 64, 4

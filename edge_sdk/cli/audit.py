@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeSdkError(f"samples is {args.samples}; it must be from 2 to 1000000")
     quiet_libraries()
     require_torch("an audit")
-    from edge_sdk.unlearning.audit.audit import Limits, audit
+    from edge_sdk.unlearning.audit import Limits, audit
 
     record = audit(
         args.before, args.after, args.forget_data_dir, args.retain_data_dir, args.output_dir,

@@ -53,7 +53,7 @@ def learn(args: argparse.Namespace) -> int:
     quiet_libraries()
     leave_out_tracing()
     import edge_sdk.pocket
-    from edge_sdk.runtime.pytorch.generate import generate
+    from edge_sdk.generation import generate
     from edge_sdk.images import contact_sheet, save_png
     from edge_sdk.run_folder import Cancelled, run_personalization
 

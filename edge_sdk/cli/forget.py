@@ -30,7 +30,7 @@ def forget(args: argparse.Namespace) -> int:
     require_torch("unlearning")
     from edge_sdk.pocket import PHOTOS
     from edge_sdk.run_folder import Cancelled
-    from edge_sdk.unlearning.audit.audit import Limits, audit
+    from edge_sdk.unlearning.audit import Limits, audit
     from edge_sdk.unlearning.config import UnlearnConfig
 
     folder, progress = Path(args.output_dir), Progress(args.quiet)

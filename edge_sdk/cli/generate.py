@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import quiet_libraries
     from edge_sdk.cli.main import DONE
     from edge_sdk.errors import EdgeSdkError
-    from edge_sdk.runtime.pytorch.generate import generate
+    from edge_sdk.generation import generate
     from edge_sdk.images import save_png
     from edge_sdk.system.memory import leave_out_tracing
 

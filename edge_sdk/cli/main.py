@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from edge_sdk import __version__
+from edge_sdk._version import __version__
 from edge_sdk.errors import EdgeSdkError
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")

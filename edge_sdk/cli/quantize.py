@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.common import quiet_libraries
     from edge_sdk.cli.main import DONE
-    from edge_sdk.system.memory import peak_rss_mb
     from edge_sdk.integer_checkpoint import quantize
+    from edge_sdk.system.memory import peak_rss_mb
 
     quiet_libraries()
     record = quantize(args.pretrained_model_name_or_path, args.output_dir, args.weights)

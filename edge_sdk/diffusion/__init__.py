@@ -1,1 +1,1 @@
-"""Diffusion models as functions of a learned embedding. Knows nothing of how the embedding is optimized."""
+"""What the Stable Diffusion family is, whatever runs it: networks, schedule, sampler, prompts, tokenizer, folder."""

@@ -3,6 +3,7 @@
 z_t = a_t x0 + b_t noise, whatever the model is asked to predict of the two. For a flow a step is Euler's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,3 +63,28 @@ def x0_and_noise(prediction_type: str, predicted: Any, z: Any, a: Any, b: Any) -
     if prediction_type == "flow":
         return z - b * predicted, z + a * predicted
     return a * z - b * predicted, a * predicted + b * z
+
+
+def denoise(
+    sampler: Ddim,
+    coefficients: tuple[Any, Any],
+    predict: Callable[[Any, int], Any],
+    noise: Any,
+    num_inference_steps: int,
+    guidance_scale: float,
+) -> Any:
+    """DDIM from noise (N, C, h, w) to latents of the same shape, with classifier-free guidance (Ho and Salimans, 2022).
+
+    Args:
+        coefficients: a and b of every timestep, (T,) each.
+        predict: from latents and a timestep to the model's output: N rows, or 2 N with guidance, the negative prompt's
+            first.
+    """
+    steps, latents = min(num_inference_steps, sampler.max_steps), noise
+    for t in sampler.timesteps(steps):
+        model_output = predict(latents, t)
+        if len(model_output) > len(latents):
+            negative, positive = model_output[: len(latents)], model_output[len(latents) :]
+            model_output = negative + guidance_scale * (positive - negative)
+        latents = sampler.ddim_step(model_output, t, steps, latents, coefficients)
+    return latents

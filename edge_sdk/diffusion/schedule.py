@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from edge_sdk.diffusion.ddim import PREDICTION_TYPES, SPACINGS, Ddim
 from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.ddim import PREDICTION_TYPES, SPACINGS, Ddim
 from edge_sdk.errors import EdgeSdkError
 
 

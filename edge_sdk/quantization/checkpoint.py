@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.files import replacing
 from edge_sdk.diffusion.folder import data_start, read_header
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
+from edge_sdk.system.files import replacing
 
 SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"

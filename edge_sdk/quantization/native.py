@@ -22,8 +22,8 @@ import torch.nn.functional as F
 
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
 
-SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
-HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
+SOURCES = tuple(sorted((Path(__file__).parent / "cpp").glob("*.cpp")))
+HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 # Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
 BUILD_SECONDS = 300

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from edge_sdk.errors import EdgeSdkError
 from edge_sdk.diffusion.folder import data_start, read_header
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.quanto import saved_integers
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}

@@ -1,1 +1,1 @@
-"""The main job on an exported bundle, with numpy and ONNX Runtime; nothing here imports PyTorch."""
+"""Where a model runs: `pytorch` on a model folder, `onnx` on an exported bundle; `base` says what both offer."""

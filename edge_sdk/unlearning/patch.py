@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from edge_sdk.diffusion.folder import weight_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import write_json
-from edge_sdk.diffusion.folder import weight_files
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.training.trainable import Trainable

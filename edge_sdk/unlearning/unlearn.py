@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_sdk import __version__
+from edge_sdk._version import __version__
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.files import RunLock, disk_errors, write_json
 from edge_sdk.run_folder import Cancelled
+from edge_sdk.system.files import RunLock, disk_errors, write_json
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_forgotten, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, Place, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
-from edge_sdk.unlearning.training.loop import Unlearner, UnlearnStep
-from edge_sdk.unlearning.training.losses import Losses
 from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_patch
 from edge_sdk.unlearning.sampling import reconstruct
 from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.training.loop import Unlearner, UnlearnStep
+from edge_sdk.unlearning.training.losses import Losses
 from edge_sdk.unlearning.training.surrogate import Surrogates, make_surrogates
 from edge_sdk.zo.noise import Stream, normals
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.export.coreml.scratch import Scratch
 from edge_sdk.export.graphs import Graph
 from edge_sdk.export.ops import Value
-from edge_sdk.export.coreml.scratch import Scratch
 from edge_sdk.export.weights import TABLE, Layer, Weights
 
 logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns that Core ML cannot run on this system

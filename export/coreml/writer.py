@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.export.graphs import Graph, Tensors
 from edge_sdk.export.coreml.interpreter import Interpreter
 from edge_sdk.export.coreml.interpreter_ops import TARGET, MilOps, Program, ct
 from edge_sdk.export.coreml.scratch import Scratch
+from edge_sdk.export.graphs import Graph, Tensors
 from edge_sdk.export.weight_file import WeightFile
 from edge_sdk.export.weights import Weights
 

@@ -14,12 +14,12 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_sdk.runtime.onnx.session import load
-from edge_sdk.export.onnx import packed
 from edge_sdk.export.graphs import Graph, Tensors
+from edge_sdk.export.onnx import packed
 from edge_sdk.export.ops import Value
 from edge_sdk.export.weight_file import WeightFile
 from edge_sdk.export.weights import TABLE, Layer, Weights
+from edge_sdk.runtime.onnx.session import load
 
 OPSET, IR_VERSION = 21, 10
 MICROSOFT = "com.microsoft"

@@ -8,8 +8,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from edge_sdk import pocket
 from edge_sdk.diffusion.networks.clip import ClipConfig, ClipText
-from edge_sdk.errors import EdgeSdkError
 from edge_sdk.diffusion.tokenizer import load_tokenizer
+from edge_sdk.errors import EdgeSdkError
 
 
 def config(act: str = "quick_gelu") -> CLIPTextConfig:

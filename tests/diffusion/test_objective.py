@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
-from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
 from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
 from edge_sdk.zo import Draw, draw
 from tests.diffusion.test_text import extended
 

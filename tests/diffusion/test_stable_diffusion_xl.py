@@ -10,10 +10,11 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
-from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
-from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair, picture_sizes
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
+from edge_sdk.diffusion.conditioning import add_time_ids
+from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 from edge_sdk.zo import Draw, draw
 from tests.diffusion.test_objective import pixels
 from tests.tiny_models import WIDTHS_XL
@@ -53,12 +54,12 @@ def test_both_tokenizers_are_asked(text: TextEncoderPair, stock: StableDiffusion
         torch.cat([tokenizer(PLAIN, padding="max_length", truncation=True, return_tensors="pt").input_ids
                    for tokenizer in (stock.tokenizer, stock.tokenizer_2)], dim=1)
     ]  # fmt: skip
-    assert torch.equal(text.tokenize(PLAIN), expected[0])
+    assert torch.equal(torch.from_numpy(text.tokenize(PLAIN)), expected[0])
     assert text.tokenize([""])[0, -1] != text.tokenize([""])[0, text.first.length - 1]  # another word fills up
 
 
 def test_prompts_are_encoded_as_the_pipeline_does(text: TextEncoderPair, stock: StableDiffusionXLPipeline) -> None:
-    sizes = picture_sizes([(16, 16)] * len(PLAIN), (16, 16))
+    sizes = torch.from_numpy(add_time_ids([(16, 16)] * len(PLAIN), (16, 16)))
     with torch.inference_mode():
         hidden, _, pooled, _ = stock.encode_prompt(PLAIN, do_classifier_free_guidance=False)
         found = text.condition(text.tokenize(PLAIN), None, sizes)
@@ -76,7 +77,7 @@ def test_the_negative_prompt_is_that_of_the_pipeline(
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"force_zeros_for_empty_prompt": zeros}))
     stock = StableDiffusionXLPipeline.from_pretrained(folder)
-    sizes = picture_sizes([(16, 16)], (16, 16))
+    sizes = torch.from_numpy(add_time_ids([(16, 16)], (16, 16)))
     with torch.inference_mode():
         _, hidden, _, pooled = stock.encode_prompt("a dog", negative_prompt=prompt or None)
         found = open_model(str(folder), "none").load_text().negative(prompt, sizes)
@@ -115,7 +116,7 @@ def test_the_sizes_are_those_that_the_pipeline_gives(stock: StableDiffusionXLPip
         stock._get_add_time_ids(original, (0, 0), (16, 16), torch.float32, text_encoder_projection_dim=24)
         for original in ORIGINALS
     ]
-    assert torch.equal(picture_sizes(ORIGINALS, (16, 16)), torch.cat(expected))
+    assert torch.equal(torch.from_numpy(add_time_ids(ORIGINALS, (16, 16))), torch.cat(expected))
 
 
 def test_the_optimizers_variable_has_one_scale(text: TextEncoderPair) -> None:
@@ -151,7 +152,7 @@ def test_encoders_of_different_lengths_are_refused(sdxl_folder: Path, text: Text
 
 def objective_of(folder: Path, weights: str = "none") -> StableDiffusionObjective:
     model = open_model(str(folder), weights)
-    text, sizes = model.load_text(), picture_sizes(ORIGINALS, (16, 16))
+    text, sizes = model.load_text(), add_time_ids(ORIGINALS, (16, 16))
     ids, latents = text.tokenize(PROMPTS, {"<s>": 2}), encode_images(model.load("vae"), pixels())
     return StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 2, sizes)
 
@@ -195,12 +196,12 @@ def test_a_row_depends_on_nothing_but_itself_and_all_of_it(weights: str, sdxl_fo
         changed = learned.copy()
         changed[:, :, part] += 1
         assert (np.abs(objective.losses(changed, draws) - together) > 1e-5 * together).all()
-    objective.sizes = picture_sizes([(16, 16)] * 2, (16, 16))
+    objective.time_ids = torch.from_numpy(add_time_ids([(16, 16)] * 2, (16, 16)))
     assert (np.abs(objective.losses(learned, draws) - together) > 1e-6 * together).all()
 
 
 def test_a_denoiser_that_is_not_told_sizes_says_so(sdxl_folder: Path) -> None:
     objective: Any = objective_of(sdxl_folder)
-    objective.sizes = None
+    objective.time_ids = None
     with pytest.raises(EdgeSdkError, match="needs the pooled text and the picture's sizes"):
         objective.losses(vectors(1, 2).numpy(), draw(objective, 5, 0, 1, (0, 1000)))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import POCKET, open_model
+from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions
 
 
 @pytest.fixture(scope="module")

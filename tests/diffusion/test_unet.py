@@ -6,8 +6,7 @@ import pytest
 import torch
 from diffusers.models import UNet2DConditionModel
 
-from edge_sdk.diffusion.networks import bands
-from edge_sdk.diffusion.networks import unet
+from edge_sdk.diffusion.networks import bands, unet
 from edge_sdk.diffusion.networks.unet import UNet, UNetConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import POCKET

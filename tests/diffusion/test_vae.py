@@ -6,8 +6,7 @@ import pytest
 import torch
 from diffusers.models import AutoencoderKL
 
-from edge_sdk.diffusion.networks import bands
-from edge_sdk.diffusion.networks import vae
+from edge_sdk.diffusion.networks import bands, vae
 from edge_sdk.diffusion.networks.vae import Vae, VaeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import POCKET

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_sdk.export.golden import GraphObjective
 from edge_sdk.zo import State, ZoConfig, draw, run
 from edge_sdk.zo.estimator import directions
 from edge_sdk.zo.optimizer import learning_rate
-from edge_sdk.export.golden import GraphObjective
 from tests import tiny_models
 
 FAMILIES = (*tiny_models.FAMILIES, "flow")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_sdk.cli.main import main
-from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.export.bundle import export
+from edge_sdk.runtime.pytorch.model import open_model
 from tests.export import bundles
 
 Bundles = Callable[[str, str], Path]
@@ -113,7 +113,6 @@ def test_a_place_that_cannot_be_written_is_one_line(
 def test_a_full_disk_leaves_nothing(
     capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_sdk.export.onnx.ops
 
     class Full(export.onnx.WeightFile):  # the real writer, on a device that is always full
         def __init__(self, path: Path) -> None:

@@ -14,16 +14,16 @@ import pytest
 from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.model import Model, open_model
-from edge_sdk.zo import MuFloor, ZoConfig, calibrate_mu, lengths_below, random_directions
-from edge_sdk.export.coreml import writer as coreml
 from edge_sdk.export.bundle import export
-from edge_sdk.export.golden import GraphObjective, Reference
-from edge_sdk.export.graphs import Graph
+from edge_sdk.export.coreml import writer as coreml
 from edge_sdk.export.coreml.interpreter import Interpreter
 from edge_sdk.export.coreml.package import Package, StoredWeight
+from edge_sdk.export.golden import GraphObjective, Reference
+from edge_sdk.export.graphs import Graph
 from edge_sdk.export.verify import verify
 from edge_sdk.export.weights import weights_of
+from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.zo import MuFloor, ZoConfig, calibrate_mu, lengths_below, random_directions
 from tests.export import bundles
 
 # Every family, kind of weights and kind of prediction, but not all their combinations, for the sake of time.

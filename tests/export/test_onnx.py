@@ -11,14 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 
-from edge_sdk.runtime.pytorch.model import open_model
-from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.export.cases import value_of
 from edge_sdk.export.golden import GraphObjective, Reference
 from edge_sdk.export.onnx.ops import RUNTIME, function, session
 from edge_sdk.export.verify import golden_cases
 from edge_sdk.export.verify import onnxruntime as onnxruntime_of
 from edge_sdk.export.weight_file import PAGE
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.pytorch.model import open_model
 from tests.export import bundles
 
 KINDS = [

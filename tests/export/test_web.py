@@ -14,16 +14,15 @@ import pytest
 
 from edge_sdk import EdgeSdkError
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
-from edge_sdk.pocket import MODEL
-from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.diffusion.tokenizer import load_tokenizer
-from edge_sdk.zo import ZoConfig, fast
-from edge_sdk.zo.subspace import low_variance_directions
-from edge_sdk.export import web_runtimes
-from edge_sdk.export import web_server
+from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
+from edge_sdk.export import web_runtimes, web_server
 from edge_sdk.export.chromium import executable
 from edge_sdk.export.web_server import WEB, missing, serving
+from edge_sdk.pocket import MODEL
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.zo import ZoConfig, fast
+from edge_sdk.zo.subspace import low_variance_directions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 Bundles = Callable[[str, str], Path]

@@ -16,11 +16,11 @@ from PIL import Image
 
 from edge_sdk import Personalizer
 from edge_sdk.embedding import load_embedding
-from edge_sdk.runtime.pytorch.generate import generate
-from edge_sdk.images import load_photos, to_pil
-from edge_sdk.pocket import MODEL, PHOTOS
 from edge_sdk.export import chromium
 from edge_sdk.export.web_server import missing, serving
+from edge_sdk.generation import generate
+from edge_sdk.images import load_photos, to_pil
+from edge_sdk.pocket import MODEL, PHOTOS
 
 STEPS, ROWS = 10, 33  # of a short run; single-row evaluations a step
 Bundles = Callable[[str, str], Path]

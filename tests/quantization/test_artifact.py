@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.quantization import integer_form, integer_layers, load_component, save_component
 from edge_sdk.quantization.checkpoint import FILE_NAME
 from edge_sdk.quantization.source import FloatWeights
+from edge_sdk.runtime.pytorch.model import open_model
 
 EXECUTIONS = pytest.mark.parametrize("execution", ["integer", "fused"])
 RUNS: dict[str, Callable[[Any], torch.Tensor]] = {

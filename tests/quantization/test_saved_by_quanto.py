@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from edge_sdk import EdgeSdkError, Personalizer
-from edge_sdk.runtime.pytorch.model import open_model
-from edge_sdk.quantization import integer_layers
 from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.quantization import integer_layers
+from edge_sdk.runtime.pytorch.model import open_model
 
 KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 QUICK = {"initializer_token": "dog", "max_train_steps": 2, "eval_draws": 2}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_sdk.unlearning.training import preconditioner as metric
 from edge_sdk.unlearning import unlearn as module
+from edge_sdk.unlearning.training import preconditioner as metric
 from tests import tiny_models
 
 FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",

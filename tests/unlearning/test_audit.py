@@ -13,15 +13,12 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning import sampling
-from edge_sdk.unlearning.audit.audit import audit
-from edge_sdk.unlearning.audit.audit import measure
-from edge_sdk.unlearning.audit.audit import recovery
+from edge_sdk.unlearning import audit, measure, recovery, sampling
 from edge_sdk.unlearning.data import read, salted_hash
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.audit.measure import Model
+from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.patch import requests_of
-from edge_sdk.unlearning.audit.report import _image, _samples, grid
+from edge_sdk.unlearning.report import _image, _samples, grid
 from edge_sdk.unlearning.similarity import Similarity
 
 

@@ -7,10 +7,7 @@ import pytest
 
 from edge_sdk.cli import forget
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import sampling
-from edge_sdk.unlearning.audit.audit import audit
-from edge_sdk.unlearning.audit.audit import measure
-from edge_sdk.unlearning.audit.audit import recovery
+from edge_sdk.unlearning import audit, measure, recovery, sampling
 
 
 def interrupted(*_: object) -> None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from edge_sdk.unlearning.training import preconditioner as metric
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.estimate import estimate
+from edge_sdk.unlearning.sampling import add_noise
+from edge_sdk.unlearning.training import preconditioner as metric
 from edge_sdk.unlearning.training.losses import Draws, Losses, trainable_of
 from edge_sdk.unlearning.training.preconditioner import input_moments, multiplied, retained_metric, rows_of, shorteners
-from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.training.trainable import Trainable
 from tests.unlearning.test_losses import losses_of
 

@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sdk.unlearning import sampling
-from edge_sdk.unlearning.audit.audit import audit
-from edge_sdk.unlearning.audit.audit import measure
-from edge_sdk.unlearning.audit.audit import recovery
+from edge_sdk.unlearning import audit, measure, recovery, sampling
 from edge_sdk.unlearning import unlearn as module
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.unlearn import Sources

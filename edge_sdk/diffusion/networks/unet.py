@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.networks.bands import convolved, level, rows_of
 from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.networks.bands import convolved, level, rows_of
 from edge_sdk.errors import EdgeSdkError
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory

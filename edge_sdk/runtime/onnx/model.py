@@ -1,23 +1,19 @@
 """A bundle as a model that a token can be learned on: what `edge_sdk.runtime.pytorch.model.Model` is for PyTorch."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.config import PersonalizeConfig
-from edge_sdk.embedding import LearnedEmbedding
+from edge_sdk.diffusion.ddim import Ddim
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.images import Photos
-from edge_sdk.system.memory import bound_heap
-from edge_sdk.preparation import Prepared, basis, initializer, pocket_notices, prompt_ids, settings
-from edge_sdk.runtime.onnx import generate
 from edge_sdk.runtime.onnx.bundle import Bundle
-from edge_sdk.runtime.onnx.objective import OnnxObjective, encode_images
+from edge_sdk.runtime.onnx.generate import DenoiserStage, TextStage, VaeStage
+from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
 from edge_sdk.runtime.onnx.session import Session
 from edge_sdk.runtime.onnx.text import BundleText
+from edge_sdk.system.memory import bound_heap
 
 
 def open_bundle(folder: str | Path) -> "BundleModel":
@@ -38,7 +34,7 @@ def open_bundle(folder: str | Path) -> "BundleModel":
 
 @dataclass(frozen=True)
 class BundleModel:
-    """A checked bundle, see `edge_sdk.preparation.Personalizable`. Its weights stay in their file, mapped."""
+    """A checked bundle, see `edge_sdk.runtime.base.Runtime`. Its weights stay in their file, mapped."""
 
     bundle: Bundle
     residency: str = "mapped"
@@ -89,52 +85,39 @@ class BundleModel:
             raise EdgeSdkError(f"{self.bundle.folder} has no prompts for {name}; it has {', '.join(sorted(prompts))}")
         return [prompt["text"].replace("{}", placeholder) for prompt in prompts[name]]
 
-    def prepare(self, photos: Photos, config: PersonalizeConfig) -> Prepared:
-        """Encode the photos, close the VAE, then load the graph of the loss.
+    @property
+    def num_train_timesteps(self) -> int:
+        return self.bundle.num_train_timesteps
 
-        Raises:
-            EdgeSdkError: photos are not of the bundle's size, the runtime cannot load a graph, or initializer or
-                placeholder do not fit the vocabulary.
-        """
-        bundle, side = self.bundle, self.bundle.side
-        self.latents_shape(photos.pixels.shape[2])
-        text = BundleText(bundle)
-        text.check_placeholder(config.placeholder_token)
-        initial = text.initial_embedding(initializer(self, config), config.num_vectors)
-        ids = prompt_ids(self, text, photos, config)
-        vocabulary_std = bundle.manifest["vocabulary_std"]
-        zo = settings(config, vocabulary_std, sum(bundle.widths), bundle.num_train_timesteps)
-        along = basis(zo, bundle.principal_directions, config.num_vectors)
+    def fingerprints(self) -> dict[str, str]:
+        """What identifies the model and its graphs."""
+        return {"model": self.bundle.manifest["model"]["sha256"], "bundle": self.bundle.sha256}
 
-        latents, notices = encode_images(bundle, photos.pixels), []
-        if self.is_pocket:
-            with Session(bundle, "vae_decoder") as decoder:
-                notices = pocket_notices(generate.decode(decoder, latents.mean), photos)
-        sizes = generate.picture_sizes(photos.sizes, side)
-        loss = Session(bundle, "zo_loss")
-        objective = OnnxObjective(bundle, loss, latents, ids, config.num_vectors, sizes if bundle.is_xl else None)
-        fingerprints = {
-            "model": bundle.manifest["model"]["sha256"],
-            "bundle": bundle.sha256,
-            "photos": hashlib.sha256(photos.pixels.tobytes() + ids.tobytes() + sizes.tobytes()).hexdigest(),
-            "token": f"{config.placeholder_token} from {initializer(self, config)}",
-        }
-        return Prepared(
-            objective, zo, initial, bundle.widths, bundle.scale, bundle.norm_range, vocabulary_std, photos,
-            fingerprints, along, notices,
-        )  # fmt: skip
+    def load_text(self) -> BundleText:
+        """Tokenizers and embedding tables; the text encoders are part of the graphs."""
+        return BundleText(self.bundle)
 
-    def draw(
-        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray, steps: int,
-        guidance_scale: float,
-    ) -> np.ndarray:  # fmt: skip
-        """Pictures (N, H, W, 3) uint8 from noise, one session at a time."""
-        return generate.draw(self.bundle, prompt, negative_prompt, [embeddings], noise, steps, guidance_scale)[0]
+    def load_objective(
+        self, text: BundleText, latents: Latents, ids: np.ndarray, num_vectors: int, time_ids: np.ndarray
+    ) -> OnnxObjective:
+        """Load the graph of the loss, see `edge_sdk.runtime.base.Runtime`."""
+        loss = Session(self.bundle, "zo_loss")
+        return OnnxObjective(self.bundle, loss, latents, ids, num_vectors, time_ids if self.bundle.is_xl else None)
 
-    def preview(
-        self, prepared: Prepared, prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray, steps: int,
-        guidance_scale: float,
-    ) -> list[np.ndarray]:  # fmt: skip
-        """Pictures with each embedding; the graph of the loss is closed first."""
-        prepared.objective.loss.close()
-        return generate.draw(self.bundle, prompt, "", [[e] for e in embeddings], noise, steps, guidance_scale)
+    def sampler(self) -> tuple[Ddim, tuple[np.ndarray, np.ndarray]]:
+        """How the model is sampled, and a and b of every timestep, (T,) float32 each."""
+        return self.bundle.sampler(), self.bundle.coefficients
+
+    def text_stage(self, objective: OnnxObjective | None = None) -> TextStage:
+        """The text encoders' graph; the graph of an objective is closed first."""
+        if objective is not None:
+            objective.close()
+        return TextStage(self.bundle)
+
+    def denoiser_stage(self, objective: OnnxObjective | None = None) -> DenoiserStage:
+        """The denoiser's graph."""
+        return DenoiserStage(self.bundle)
+
+    def vae_stage(self) -> VaeStage:
+        """The autoencoder's graphs."""
+        return VaeStage(self.bundle)

@@ -37,14 +37,19 @@ class OnnxObjective:
         latents: the encoded photos.
         ids: token ids (int64), (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
-        sizes: (N, 6) float32, what SDXL is told of each photo; None for other families.
+        time_ids: (N, 6) float32 for SDXL, see `edge_sdk.diffusion.conditioning.add_time_ids`; None for other families.
     """
 
     def __init__(
-        self, bundle: Bundle, loss: Session, latents: Latents, ids: np.ndarray, num_vectors: int,
-        sizes: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
-        self.loss, self.latents, self.ids, self.sizes, self.scale = loss, latents, ids, sizes, bundle.scale
+        self,
+        bundle: Bundle,
+        loss: Session,
+        latents: Latents,
+        ids: np.ndarray,
+        num_vectors: int,
+        time_ids: np.ndarray | None = None,
+    ) -> None:
+        self.loss, self.latents, self.ids, self.time_ids, self.scale = loss, latents, ids, time_ids, bundle.scale
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
         self.num_train_timesteps = bundle.num_train_timesteps
@@ -59,8 +64,12 @@ class OnnxObjective:
         return np.concatenate([loss for loss, _ in self._calls(embeddings, draws)]).astype(np.float64)
 
     def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        """What the losses are the mean squares of: predicted minus wanted, (B, C h w) float32."""
+        """What the losses are the mean squares of: model output minus target, (B, C h w) float32."""
         return np.concatenate([residual for _, residual in self._calls(embeddings, draws)]).reshape(len(draws), -1)
+
+    def close(self) -> None:
+        """Close the graph; the objective cannot be used afterwards."""
+        self.loss.close()
 
     def _calls(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> Iterator[list[np.ndarray]]:
         """What the graph gives, a call after the other."""
@@ -79,5 +88,5 @@ class OnnxObjective:
             latents=x0,
             noise=np.stack([d.noise for d in draws]),
             timestep=np.array([d.timestep for d in draws], np.int64),
-            **({} if self.sizes is None else {"sizes": self.sizes[image]}),
+            **({} if self.time_ids is None else {"sizes": self.time_ids[image]}),
         )

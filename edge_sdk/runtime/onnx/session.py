@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.memory import release
 from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.system.memory import release
 
 _LEVELS = {
     "disable_all": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -26,7 +26,8 @@ class Session:
     """
 
     def __init__(self, bundle: Bundle, name: str) -> None:
-        self.name, self._session = name, open_session(bundle, name)
+        self.name = name
+        self._session: Any = open_session(bundle, name)
         self._outputs = list(bundle.manifest["graphs"][name]["outputs"])
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
@@ -37,7 +38,7 @@ class Session:
             raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {_one_line(error)}") from error
 
     def close(self) -> None:
-        del self._session
+        self._session = None
         release()
 
     def __enter__(self) -> "Session":

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_sdk.diffusion.tokenizer import ClipTokenizer, load_tokenizer, padding_word
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.onnx.bundle import Bundle
-from edge_sdk.diffusion.tokenizer import ClipTokenizer, load_tokenizer, padding_word
+from edge_sdk.zo.loop import Bound
 
 
 class BundleText:
@@ -17,7 +18,7 @@ class BundleText:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+        self.bundle, self.widths, self.width = bundle, bundle.widths, sum(bundle.widths)
         self.tokenizers = []
         for one, tokens in zip(bundle.manifest["embedding"], bundle.manifest["tokens"], strict=True):
             folder = bundle.folder / tokens["folder"]
@@ -47,3 +48,20 @@ class BundleText:
         words = [tokenizer.word(initializer_token) for tokenizer in self.tokenizers]
         vector = np.concatenate([self.bundle.vector(i, word) for i, word in enumerate(words)])
         return np.repeat(vector[None], num_vectors, axis=0)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """(D,) float32, see `edge_sdk.runtime.base.TextSide`."""
+        return self.bundle.scale
+
+    def vocabulary_std(self) -> float:
+        """Standard deviation per dimension over the vocabulary, as it was measured at the export."""
+        return self.bundle.manifest["vocabulary_std"]
+
+    def norm_range(self) -> tuple[Bound, Bound]:
+        """Least and largest norms of the sections of the optimizer's variable."""
+        return self.bundle.norm_range
+
+    def principal_directions(self, count: int) -> np.ndarray:
+        """Of the vocabulary, (R, D) float32, see `Bundle.principal_directions`."""
+        return self.bundle.principal_directions(count)

@@ -1,89 +1,82 @@
-"""Pictures from a prompt and learned embeddings, on the same integer weights that personalization runs on.
+"""Stages of generation in PyTorch: the conditioning of prompts, the denoiser's predictions, pictures from latents."""
 
-    pictures = generate("a picture of <subject> on a blue background", embeddings=["run/learned_embeds.safetensors"])
-
-DDIM (Song et al., 2021) with classifier-free guidance. The starting noise comes from the portable generator, so the
-same seed gives the same bytes on the same machine.
-"""
-
-import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from edge_sdk.config import check_resolution, check_seed
-from edge_sdk.embedding import LearnedEmbedding, check_embeddings, load_embedding
-from edge_sdk.errors import EdgeSdkError
-from edge_sdk.preparation import open_model_or_bundle
-from edge_sdk.zo.noise import Stream, normals
+from edge_sdk.diffusion.conditioning import add_time_ids
+from edge_sdk.diffusion.ddim import denoise as ddim
+from edge_sdk.embedding import LearnedEmbedding, check_embeddings
+from edge_sdk.runtime.pytorch.objective import Latents, encode_images
+from edge_sdk.system.memory import release
 
 if TYPE_CHECKING:
-    import torch
-    from PIL import Image
+    from collections.abc import Iterator
+
     from torch import nn
 
+    from edge_sdk.diffusion.networks.vae import Vae
     from edge_sdk.diffusion.schedule import Schedule
     from edge_sdk.runtime.pytorch.text import Condition, Text
-    from edge_sdk.diffusion.networks.vae import Vae
-    from edge_sdk.runtime.pytorch.model import Model
-    from edge_sdk.preparation import Prepared
 
 
 def condition(
     text: "Text", prompts: Sequence[str], negative_prompt: str, embeddings: Sequence[LearnedEmbedding], side: int = 0
 ) -> "tuple[Condition, Condition]":
-    """What the denoiser is told of N prompts and of the negative prompt, N rows each.
+    """The conditioning of N prompts and of the negative prompt, N rows each.
 
     Args:
-        side: of the pictures in pixels; SDXL is told.
+        side: of the pictures in pixels, for SDXL.
 
     Raises:
         EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.
     """
-    import torch
-
-    from edge_sdk.runtime.pytorch.text_xl import picture_sizes
-
     check_embeddings(embeddings, text.widths)
-    ids = text.tokenize(prompts, {e.token: len(e.vectors) for e in embeddings})
+    ids = torch.from_numpy(text.tokenize(prompts, {e.token: len(e.vectors) for e in embeddings}))
     learned = None
     if embeddings:
         rows = torch.from_numpy(np.concatenate([e.vectors for e in embeddings]))  # (sum of K, D)
         learned = rows.expand(len(ids), -1, -1)
-    sizes = picture_sizes([(side, side)] * len(ids), (side, side))
+    time_ids = torch.from_numpy(add_time_ids([(side, side)] * len(ids), (side, side)))
     with torch.inference_mode():
-        return text.condition(ids, learned, sizes), text.negative(negative_prompt, sizes[:1]).repeated(len(ids))
+        return text.condition(ids, learned, time_ids), text.negative(negative_prompt, time_ids[:1]).repeated(len(ids))
+
+
+def predictor(
+    unet: "nn.Module", schedule: "Schedule", positive: "Condition", negative: "Condition | None"
+) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """From latents (N, C, h, w) and a timestep to the model's output, with a negative conditioning of 2 N rows."""
+    times = schedule.times()
+    conditioning = positive if negative is None else negative.followed_by(positive)
+
+    @torch.inference_mode()
+    def predict(latents: torch.Tensor, t: int) -> torch.Tensor:
+        batch = latents if negative is None else torch.cat([latents, latents])
+        return unet(batch, times[t].to(batch.device), *conditioning)
+
+    return predict
 
 
 def denoise(
-    unet: "nn.Module", schedule: "Schedule", positive: "Condition", negative: "Condition", noise: np.ndarray,
-    num_inference_steps: int, guidance_scale: float,
-) -> "torch.Tensor":  # fmt: skip
+    unet: "nn.Module",
+    schedule: "Schedule",
+    positive: "Condition",
+    negative: "Condition",
+    noise: np.ndarray,
+    num_inference_steps: int,
+    guidance_scale: float,
+) -> torch.Tensor:
     """DDIM from noise (N, C, h, w) float32 to latents of the same shape. Guidance of 1 or less is no guidance."""
-    import torch
-
-    steps = min(num_inference_steps, schedule.max_steps)
-    coefficients, times = schedule.coefficients(), schedule.times()
-    latents = torch.from_numpy(noise).to(positive.hidden.device)
-    guided = guidance_scale > 1
-    told = negative.followed_by(positive) if guided else positive
-    with torch.inference_mode():
-        for t in schedule.timesteps(steps):
-            batch = torch.cat([latents, latents]) if guided else latents
-            predicted = unet(batch, times[t].to(batch.device), *told)
-            if guided:
-                without, with_prompt = predicted.chunk(2)
-                predicted = without + guidance_scale * (with_prompt - without)
-            latents = schedule.ddim_step(predicted, t, steps, latents, coefficients)
-    return latents
+    predict = predictor(unet, schedule, positive, negative if guidance_scale > 1 else None)
+    start = torch.from_numpy(noise).to(positive.hidden.device)
+    return ddim(schedule, schedule.coefficients(), predict, start, num_inference_steps, guidance_scale)
 
 
-def decode(vae: "Vae", latents: "torch.Tensor") -> np.ndarray:
+def decode(vae: "Vae", latents: torch.Tensor) -> np.ndarray:
     """Latents (N, C, h, w) to pictures (N, H, W, 3) uint8, one at a time to bound memory."""
-    import torch
-
     out = []
     with torch.inference_mode():
         for row in latents.split(1):
@@ -92,93 +85,52 @@ def decode(vae: "Vae", latents: "torch.Tensor") -> np.ndarray:
     return np.stack(out)
 
 
-def preview(
-    model: "Model", prepared: "Prepared", prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray,
-    steps: int, guidance_scale: float,
-) -> list[np.ndarray]:  # fmt: skip
-    """Pictures (N, H, W, 3) uint8 with each embedding, from noise (N, C, h, w), on what a run has in memory.
+class TextStage:
+    """The text encoders in memory, see `edge_sdk.runtime.base.TextStage`."""
 
-    The VAE follows the denoiser, they are never in memory together: ``prepared.objective`` is gone afterwards.
-    """
-    from edge_sdk.system.memory import release
+    def __init__(self, text: "Text") -> None:
+        self.text: Any = text
 
-    objective, schedule, latents = prepared.objective, model.load_schedule(), []
-    for embedding in embeddings:
-        states = condition(objective.text, [prompt] * len(noise), "", [embedding], prepared.photos.pixels.shape[3])
-        latents.append(denoise(objective.unet, schedule, *states, noise, steps, guidance_scale))
-    prepared.objective = None
-    del objective
-    release()
-    vae: Any = model.load("vae")
-    return [decode(vae, each) for each in latents]
+    def encode(
+        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], count: int, side: int
+    ) -> "tuple[Condition, Condition]":
+        return condition(self.text, [prompt] * count, negative_prompt, embeddings, side)
 
 
-def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """(count, C, h, w) float32; picture i starts from the same noise however many are drawn."""
-    return np.stack([normals(seed, Stream.NOISE, i, shape) for i in range(count)])
+class DenoiserStage:
+    """The denoiser in memory, see `edge_sdk.runtime.base.DenoiserStage`."""
+
+    def __init__(self, unet: "nn.Module", schedule: "Schedule", device: str) -> None:
+        self.unet: Any = unet
+        self.schedule, self.device = schedule, device
+
+    def array(self, noise: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(noise).to(self.device)
+
+    def predictor(
+        self, positive: "Condition", negative: "Condition | None"
+    ) -> Callable[[torch.Tensor, int], torch.Tensor]:
+        return predictor(lambda *inputs: self.unet(*inputs), self.schedule, positive, negative)
 
 
-def generate(
-    prompt: str,
-    model: str | None = None,
-    embeddings: Sequence[str | Path | LearnedEmbedding] = (),
-    *,
-    negative_prompt: str = "",
-    num_images: int = 1,
-    num_inference_steps: int = 25,
-    guidance_scale: float = 4.0,
-    resolution: int | None = None,
-    weights: str | None = None,
-    execution: str | None = None,
-    residency: str | None = None,
-    device: str | None = None,
-    seed: int = 0,
-    bundle: str | Path | None = None,
-) -> "list[Image.Image]":
-    """Draw pictures; text encoder, denoiser and VAE are in memory one after the other.
+class VaeStage:
+    """The autoencoder in memory, see `edge_sdk.runtime.base.VaeStage`."""
 
-    Args:
-        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
-        embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
-        resolution: side in pixels, a multiple of 8; None for the model's own.
-        weights, execution, residency, device: see `edge_sdk.runtime.pytorch.model.open_model`, whose defaults are taken.
-        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these four.
+    def __init__(self, vae: "Vae") -> None:
+        self.vae: Any = vae
 
-    Raises:
-        EdgeSdkError: model or embedding cannot be used, or a number is out of range.
-    """
-    from edge_sdk.images import to_pil
+    def encode(self, pixels: np.ndarray) -> Latents:
+        return encode_images(self.vae, pixels)
 
-    for name, value in (("num_images", num_images), ("num_inference_steps", num_inference_steps)):
-        if not 1 <= value <= 1000:
-            raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
-    if not math.isfinite(guidance_scale):
-        raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
-    check_seed(seed)
-    opened = open_model_or_bundle(
-        model, bundle, weights=weights, execution=execution, residency=residency, device=device
-    )
-    check_resolution(resolution)
-    loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
-    noise = starting_noise(seed, num_images, opened.latents_shape(resolution or opened.resolution()))
-    pictures = opened.draw(prompt, negative_prompt, loaded, noise, num_inference_steps, guidance_scale)
-    return [to_pil(picture) for picture in pictures]
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        return decode(self.vae, latents)
 
 
-def draw(
-    model: "Model", prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: np.ndarray,
-    num_inference_steps: int, guidance_scale: float,
-) -> np.ndarray:  # fmt: skip
-    """Pictures (N, H, W, 3) uint8 from noise (N, C, h, w); text encoder, denoiser and VAE follow one another."""
-    from edge_sdk.system.memory import release
-
-    text, side = model.load_text(), noise.shape[3] * model.vae_scale()
-    positive, negative = condition(text, [prompt] * len(noise), negative_prompt, embeddings, side)
-    del text
-    release()
-    unet = model.load("unet")
-    latents = denoise(unet, model.load_schedule(), positive, negative, noise, num_inference_steps, guidance_scale)
-    del unet
-    release()
-    vae: Any = model.load("vae")
-    return decode(vae, latents)
+@contextmanager
+def held(stage: Any, component: str) -> "Iterator[Any]":
+    """Yield a stage, then let go of its component, whoever still holds the stage."""
+    try:
+        yield stage
+    finally:
+        setattr(stage, component, None)
+        release()

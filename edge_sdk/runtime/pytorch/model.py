@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import pocket
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
 from edge_sdk.diffusion.prompts import training_prompts
-from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
+    import torch
     from torch import nn
 
+    from edge_sdk.diffusion.ddim import Ddim
     from edge_sdk.diffusion.schedule import Schedule
-    from edge_sdk.runtime.pytorch.text import Text
-    from edge_sdk.images import Photos
-    from edge_sdk.preparation import Prepared
     from edge_sdk.quantization.source import FloatWeights
+    from edge_sdk.runtime.pytorch.generate import DenoiserStage, TextStage, VaeStage
+    from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+    from edge_sdk.runtime.pytorch.text import Text
 
 POCKET = pocket.MODEL
 VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
@@ -85,37 +88,22 @@ class Model:
         """The prompts of "object" or "style"; the embedded model has its own."""
         return training_prompts("pocket" if self.is_pocket else kind, placeholder)
 
-    def prepare(self, photos: "Photos", config: PersonalizeConfig) -> "Prepared":
-        """The model as an objective of photos, see `edge_sdk.personalizer.prepare`."""
-        from edge_sdk.personalizer import prepare
-
-        return prepare(self, photos, config)
-
     def latents_shape(self, side: int) -> tuple[int, int, int]:
         """(C, h, w) of a picture of so many pixels a side."""
         return self.config("unet").get("in_channels", 4), side // self.vae_scale(), side // self.vae_scale()
 
-    def draw(
-        self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
-        steps: int, guidance_scale: float,
-    ) -> "np.ndarray":  # fmt: skip
-        """Pictures from noise, see `edge_sdk.runtime.pytorch.generate.draw`."""
-        from edge_sdk.runtime.pytorch.generate import draw
-
-        return draw(self, prompt, negative_prompt, embeddings, noise, steps, guidance_scale)
-
-    def preview(
-        self, prepared: "Prepared", prompt: str, embeddings: Sequence[LearnedEmbedding], noise: "np.ndarray",
-        steps: int, guidance_scale: float,
-    ) -> "list[np.ndarray]":  # fmt: skip
-        """Pictures with each embedding, see `edge_sdk.runtime.pytorch.generate.preview`."""
-        from edge_sdk.runtime.pytorch.generate import preview
-
-        return preview(self, prepared, prompt, embeddings, noise, steps, guidance_scale)
+    @property
+    def num_train_timesteps(self) -> int:
+        return self.load_schedule().num_train_timesteps
 
     def fingerprint(self) -> str:
         """Identifies the model's files."""
         return model_files.fingerprint(self.folder)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What identifies the model and how it runs."""
+        how = f"{self.weights} {self.execution} {self.residency} {self.device}"
+        return {"model": self.fingerprint(), "weights": how}
 
     def config(self, part: str) -> dict[str, Any]:
         return json.loads((self.folder / part / "config.json").read_text())
@@ -152,9 +140,7 @@ class Model:
         Raises:
             EdgeSdkError: the config describes a network that is not supported.
         """
-        from edge_sdk.diffusion.networks import clip
-        from edge_sdk.diffusion.networks import unet
-        from edge_sdk.diffusion.networks import vae
+        from edge_sdk.diffusion.networks import clip, unet, vae
 
         kinds: dict[str, tuple[Any, Any]] = {
             "unet": (unet.UNetConfig, unet.UNet),
@@ -222,8 +208,8 @@ class Model:
 
     def load_text(self) -> "Text":
         """The text side: the tokenizer with the text encoder, for SDXL two of each that look like one."""
-        from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
         from edge_sdk.runtime.pytorch.text import TextEncoder
+        from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 
         names = zip(model_files.tokenizers(self.folder), self.text_encoders, strict=True)
         texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
@@ -231,6 +217,44 @@ class Model:
             return texts[0]
         index = json.loads((self.folder / "model_index.json").read_text())
         return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
+
+    def load_objective(
+        self, text: "Text", latents: "Latents", ids: "np.ndarray", num_vectors: int, time_ids: "np.ndarray"
+    ) -> "StableDiffusionObjective":
+        """Load the denoiser; the objective holds it and the text encoders, see `edge_sdk.runtime.base.Runtime`."""
+        from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
+
+        unet, schedule = self.load("unet"), self.load_schedule()
+        objective = StableDiffusionObjective(text, unet, schedule, latents, ids, num_vectors, time_ids)
+        release()
+        return objective
+
+    def sampler(self) -> "tuple[Ddim, tuple[torch.Tensor, torch.Tensor]]":
+        """The schedule, and a and b of every timestep, (T,) float32 each."""
+        schedule = self.load_schedule()
+        return schedule, schedule.coefficients()
+
+    def text_stage(self, objective: "StableDiffusionObjective | None" = None) -> "AbstractContextManager[TextStage]":
+        """The text encoders, an objective's own where there is one."""
+        from edge_sdk.runtime.pytorch.generate import TextStage, held
+
+        return held(TextStage(self.load_text() if objective is None else objective.text), "text")
+
+    def denoiser_stage(
+        self, objective: "StableDiffusionObjective | None" = None
+    ) -> "AbstractContextManager[DenoiserStage]":
+        """The denoiser, an objective's own where there is one."""
+        from edge_sdk.runtime.pytorch.generate import DenoiserStage, held
+
+        unet = self.load("unet") if objective is None else objective.unet
+        return held(DenoiserStage(unet, self.load_schedule(), self.device), "unet")
+
+    def vae_stage(self) -> "AbstractContextManager[VaeStage]":
+        """The autoencoder."""
+        from edge_sdk.runtime.pytorch.generate import VaeStage, held
+
+        vae: Any = self.load("vae")
+        return held(VaeStage(vae), "vae")
 
     def load_schedule(self) -> "Schedule":
         """The model's noise schedule, which training reads and generation runs with DDIM."""

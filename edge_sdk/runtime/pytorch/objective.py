@@ -1,29 +1,18 @@
 """Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from edge_sdk.diffusion.networks.vae import Vae
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.runtime.pytorch.text import Text
-from edge_sdk.diffusion.networks.vae import Vae
-
-
-class _Draw(Protocol):
-    @property
-    def image(self) -> int: ...
-    @property
-    def prompt(self) -> int: ...
-    @property
-    def timestep(self) -> int: ...
-    @property
-    def noise(self) -> np.ndarray: ...
-    @property
-    def latent_noise(self) -> np.ndarray: ...
+from edge_sdk.system.memory import release
+from edge_sdk.zo import Draw
 
 
 class Latents:
@@ -59,9 +48,9 @@ class StableDiffusionObjective:
         unet: the denoiser.
         schedule: the model's noise schedule.
         latents: the encoded photos.
-        ids: token ids, (P, T) prompts for all photos or (N, 1, T) one caption each.
+        ids: token ids (int64), (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
-        sizes: (N, 6) float32, what SDXL is told of each photo (`stable_diffusion_xl.picture_sizes`); else not used.
+        time_ids: (N, 6) float32 for SDXL, see `edge_sdk.diffusion.conditioning.add_time_ids`; else not used.
     """
 
     def __init__(
@@ -70,12 +59,15 @@ class StableDiffusionObjective:
         unet: nn.Module,
         schedule: Schedule,
         latents: Latents,
-        ids: torch.Tensor,
+        ids: np.ndarray,
         num_vectors: int,
-        sizes: torch.Tensor | None = None,
+        time_ids: np.ndarray | None = None,
     ) -> None:
         self.prediction_type = schedule.prediction_type
-        self.text, self.unet, self.latents, self.ids, self.sizes = text, unet, latents, ids, sizes
+        self.text: Any = text
+        self.unet: Any = unet
+        self.latents, self.ids = latents, torch.from_numpy(ids)
+        self.time_ids = None if time_ids is None else torch.from_numpy(time_ids)
         self.coefficients = torch.stack([*schedule.coefficients(), schedule.times()])  # (3, T)
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
@@ -83,7 +75,7 @@ class StableDiffusionObjective:
         self.latents_shape: tuple[int, int, int] = tuple(latents.mean.shape[1:])
         self.embedding_shape = (num_vectors, text.width)
 
-    def losses(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
+    def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
         """(B, K, D) float32 embeddings on B draws -> (B,) float64. Row b depends on nothing but row b.
 
         An embedding is the optimizer's variable: ``text.scale`` times it are the vectors.
@@ -91,17 +83,17 @@ class StableDiffusionObjective:
         with torch.inference_mode():
             return self.loss(torch.from_numpy(np.array(embeddings, np.float32)), draws).double().cpu().numpy()
 
-    def residuals(self, embeddings: np.ndarray, draws: Sequence[_Draw]) -> np.ndarray:
-        """The same, not yet squared: predicted minus wanted, (B, C h w) float32."""
+    def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
+        """The same, not yet squared: model output minus target, (B, C h w) float32."""
         with torch.inference_mode():
             return self.errors(torch.from_numpy(np.array(embeddings, np.float32)), draws).flatten(1).cpu().numpy()
 
-    def loss(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
+    def loss(self, embeddings: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
         return self.errors(embeddings, draws).pow(2).mean(dim=(1, 2, 3))
 
-    def errors(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
-        """Predicted minus wanted, (B, C, h, w) float32."""
+    def errors(self, embeddings: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Model output minus target, (B, C, h, w) float32."""
         device = self.latents.mean.device
         firsts = [b for b, d in enumerate(draws) if b == 0 or d is not draws[b - 1]]  # neighbours share a draw
         lengths = torch.tensor([*firsts[1:], len(draws)]) - torch.tensor(firsts)
@@ -116,8 +108,13 @@ class StableDiffusionObjective:
 
         x0 = self.latents.mean[image] + self.latents.std[image] * latent_noise
         a, b, time = self.coefficients[:, t].to(device)  # (G,) each
-        sizes = None if self.sizes is None else self.sizes[image][rows]  # (B, 6)
-        condition = self.text.condition(ids[rows], embeddings * torch.as_tensor(self.text.scale), sizes)
+        time_ids = None if self.time_ids is None else self.time_ids[image][rows]  # (B, 6)
+        condition = self.text.condition(ids[rows], embeddings * torch.as_tensor(self.text.scale), time_ids)
         shared = None if len(own) == len(draws) else rows.to(device)
-        predicted = self.unet(noised(x0, noise, a, b), time, *condition, rows=shared)
-        return predicted.float() - target(self.prediction_type, x0, noise, a, b)[rows]
+        model_output = self.unet(noised(x0, noise, a, b), time, *condition, rows=shared)
+        return model_output.float() - target(self.prediction_type, x0, noise, a, b)[rows]
+
+    def close(self) -> None:
+        """Let go of text encoders and denoiser; the objective cannot be used afterwards."""
+        self.text = self.unet = None
+        release()

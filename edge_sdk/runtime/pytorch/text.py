@@ -18,7 +18,7 @@ class Condition(NamedTuple):
     """What a denoiser is told beside noised latents and timestep: its arguments after those two."""
 
     hidden: torch.Tensor  # (B, T, D) float32, a state a token
-    added: tuple[torch.Tensor, torch.Tensor] | None = None  # SDXL only: pooled text (B, P), sizes (B, 6), float32
+    added: tuple[torch.Tensor, torch.Tensor] | None = None  # SDXL only: pooled text (B, P), time ids (B, 6), float32
 
     def repeated(self, count: int) -> "Condition":
         """A condition of one row as ``count`` rows that share its memory."""
@@ -54,11 +54,11 @@ class Text(Protocol):
 
     @property
     def scale(self) -> "np.ndarray | float": ...
-    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor: ...
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray: ...
     def condition(
-        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+        self, ids: torch.Tensor | np.ndarray, learned: torch.Tensor | None = None, time_ids: torch.Tensor | None = None
     ) -> Condition: ...
-    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition: ...
+    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition: ...
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
@@ -87,24 +87,24 @@ class TextEncoder(ClipTokenizer):
         """
         return cls(load_tokenizer(folder), model, padding_word(folder))
 
-    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor:
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray:
         """Prompts as ids (N, T) int64, see `ClipTokenizer.rows`."""
-        return torch.from_numpy(self.rows(prompts, placeholders))
+        return self.rows(prompts, placeholders)
 
-    def encode(self, ids: torch.Tensor, learned: torch.Tensor | None = None) -> torch.Tensor:
+    def encode(self, ids: torch.Tensor | np.ndarray, learned: torch.Tensor | None = None) -> torch.Tensor:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> last hidden state (B, T, D) float32."""
         device = self.table.device
-        return self.model(ids.to(device), None if learned is None else learned.to(device))
+        return self.model(torch.as_tensor(ids).to(device), None if learned is None else learned.to(device))
 
     def condition(
-        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+        self, ids: torch.Tensor | np.ndarray, learned: torch.Tensor | None = None, time_ids: torch.Tensor | None = None
     ) -> Condition:
-        """What the denoiser is told of prompts, see `encode`; ``sizes`` (B, 6) matter to SDXL only."""
+        """What the denoiser is told of prompts, see `encode`; ``time_ids`` (B, 6) matter to SDXL only."""
         return Condition(self.encode(ids, learned))
 
-    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition:
+    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition:
         """What the denoiser is told of a prompt to keep away from, one row."""
-        return self.condition(self.tokenize([prompt]), None, sizes)
+        return self.condition(self.tokenize([prompt]), None, time_ids)
 
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray:
         """The initializer's row of the table, once per vector, (K, D) float32.

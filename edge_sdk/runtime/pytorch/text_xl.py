@@ -1,4 +1,4 @@
-"""The text side of Stable Diffusion XL: two encoders that look like one, and the sizes that its denoiser is told.
+"""The text side of Stable Diffusion XL: two encoders that look like one.
 
 Everything else of the family is what Stable Diffusion 1.x and 2.x have, objective included. What goes in is both
 encoders' part side by side, the first one's first: token ids (N, T1 + T2) and learned vectors (B, K, D1 + D2).
@@ -10,17 +10,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions
 from edge_sdk.errors import EdgeSdkError
-
-
-def picture_sizes(originals: Sequence[tuple[int, int]], target: tuple[int, int]) -> torch.Tensor:
-    """What SDXL is told of pictures, (N, 6) float32: original height, width, crop top, left, target height, width.
-
-    The crop is always (0, 0), as for a centred subject (SDXL paper, section 2.2). The denoiser of another family does
-    not look at them.
-    """
-    return torch.tensor([(*original, 0, 0, *target) for original in originals], dtype=torch.float32)
+from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions
 
 
 class TextEncoderPair:
@@ -58,22 +49,22 @@ class TextEncoderPair:
         ratio = self.second.vocabulary_std() / self.vocabulary_std()
         return np.repeat(np.array([1.0, ratio], np.float32), self.widths)
 
-    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> torch.Tensor:
+    def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray:
         """Prompts as ids (N, T1 + T2), see `TextEncoder.tokenize`."""
-        return torch.cat([text.tokenize(prompts, placeholders) for text in (self.first, self.second)], dim=1)
+        return np.concatenate([text.tokenize(prompts, placeholders) for text in (self.first, self.second)], axis=1)
 
     def condition(
-        self, ids: torch.Tensor, learned: torch.Tensor | None = None, sizes: torch.Tensor | None = None
+        self, ids: torch.Tensor | np.ndarray, learned: torch.Tensor | None = None, time_ids: torch.Tensor | None = None
     ) -> Condition:
         """What the denoiser is told: the states before either encoder's last layer, pooled text, and the sizes.
 
         Args:
             ids: (B, T1 + T2) int64.
             learned: (B, K, D1 + D2) float32 or None.
-            sizes: (B, 6) float32, see `picture_sizes`.
+            time_ids: (B, 6) float32, see `edge_sdk.diffusion.conditioning.add_time_ids`.
         """
         device = self.first.table.device
-        ids, learned, sizes = (None if x is None else x.to(device) for x in (ids, learned, sizes))
+        ids, learned, time_ids = (None if x is None else torch.as_tensor(x).to(device) for x in (ids, learned, time_ids))
         ids_1, ids_2 = ids.split([self.first.length, self.second.length], dim=1)
         learned_1, learned_2 = (None, None) if learned is None else learned.split(self.widths, dim=2)
         hidden_1 = self.first.model(ids_1, learned_1, skip_last=True)
@@ -81,11 +72,11 @@ class TextEncoderPair:
         end = (ids_2 == self.second.eos).int().argmax(dim=1)  # (B,), the first of them
         pooled = self.second.model.pool(hidden_2, end)
         hidden = torch.cat([hidden_1, hidden_2], dim=2)
-        return Condition(hidden, None if sizes is None else (pooled, sizes))
+        return Condition(hidden, None if time_ids is None else (pooled, time_ids))
 
-    def negative(self, prompt: str, sizes: torch.Tensor | None = None) -> Condition:
+    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition:
         """What the denoiser is told of a prompt to keep away from, one row; zeros for none."""
-        hidden, added = self.condition(self.tokenize([prompt]), None, sizes)
+        hidden, added = self.condition(self.tokenize([prompt]), None, time_ids)
         if prompt or not self.zero_negative or added is None:
             return Condition(hidden, added)
         return Condition(torch.zeros_like(hidden), (torch.zeros_like(added[0]), added[1]))

@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import replacing
-from edge_sdk.unlearning.training.losses import Draws, Losses, Question, trainable_of
-from edge_sdk.unlearning.training.preconditioner import Metric, retained_metric
-from edge_sdk.unlearning.training.optimizer import Surgeon, balanced
-from edge_sdk.unlearning.training.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
+from edge_sdk.unlearning.training.losses import Draws, Losses, Question, trainable_of
+from edge_sdk.unlearning.training.optimizer import Surgeon, balanced
+from edge_sdk.unlearning.training.preconditioner import Metric, retained_metric
+from edge_sdk.unlearning.training.surgery import Tensors
 from edge_sdk.zo.noise import Stream, integers
 
 NEAR = 2**31  # numbers of draws from here on say which neighbours of targets a step retains

@@ -19,16 +19,15 @@ from edge_sdk import __version__
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import RunLock, check_output_dir, write_bytes, write_json
-from edge_sdk.unlearning.audit.audit import measure
-from edge_sdk.unlearning.audit.audit import recovery
+from edge_sdk.unlearning import measure, recovery
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
-from edge_sdk.unlearning.training.losses import Losses
-from edge_sdk.unlearning.audit.measure import Model
+from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.patch import requests_of
-from edge_sdk.unlearning.audit.recovery import attacks, control_of
+from edge_sdk.unlearning.recovery import attacks, control_of
 from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.training.losses import Losses
 from edge_sdk.unlearning.training.trainable import in_form
 
 SCHEMA_VERSION = 3
@@ -106,7 +105,7 @@ def audit(
     Raises:
         EdgeSdkError: a model or folder that cannot be used, or models of different kinds.
     """
-    from edge_sdk.unlearning.audit.report import page
+    from edge_sdk.unlearning.report import page
 
     config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device, retention="data")
     similarity, folder = Similarity(similarity_name), Path(output_dir)

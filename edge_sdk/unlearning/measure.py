@@ -12,9 +12,9 @@ import torch
 from edge_sdk.unlearning import sampling
 from edge_sdk.unlearning.data import Pictures
 from edge_sdk.unlearning.denoiser import Condition, Denoiser
-from edge_sdk.unlearning.training.losses import Draws, Losses
 from edge_sdk.unlearning.sampling import Call, add_noise, reconstruct, sample
 from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.training.losses import Draws, Losses
 from edge_sdk.zo.noise import Stream, normals
 
 TIMESTEPS = (0.1, 0.25, 0.5, 0.75)  # from which targets are reconstructed, as shares of all timesteps

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from edge_sdk.images import to_pil
-from edge_sdk.unlearning.audit.measure import TIMESTEPS
+from edge_sdk.unlearning.measure import TIMESTEPS
 
 if TYPE_CHECKING:
-    from edge_sdk.unlearning.audit.audit import Pictured
+    from edge_sdk.unlearning.audit import Pictured
 
 SHOWN = 24  # samples of each model
 TILE = 64  # pixels, of a picture

@@ -1,0 +1,1 @@
+"""An exported bundle on numpy and ONNX Runtime; nothing here imports PyTorch."""

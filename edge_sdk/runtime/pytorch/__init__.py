@@ -1,0 +1,1 @@
+"""A model folder on PyTorch, with integer or float weights."""

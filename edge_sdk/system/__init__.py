@@ -1,0 +1,1 @@
+"""Files, memory and formats: what touches the operating system."""

@@ -1,0 +1,1 @@
+"""Training that forgets: losses, weights over timesteps, surrogates, gradient surgery, the loop."""

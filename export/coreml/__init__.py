@@ -1,0 +1,1 @@
+"""Graphs for Core ML, and an interpreter that runs the saved programs where there is no Core ML."""
