@@ -1,13 +1,16 @@
-"""What a personalization run is told: one frozen record, from which the command line is made."""
+"""The settings of a personalization run: one frozen record, and the command line is made from its fields."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo import PAPER, ZoConfig, fast
+from edge_sdk.zo.config import METHOD, OFTEN
 from edge_sdk.zo.early_stopping import LONGEST
+from edge_sdk.zo.options import option, violation
 
 SCHEMA_VERSION = 1
+MODEL, PHOTOS, RUN = "model", "photos", "run"  # groups of options beside `OFTEN` and `METHOD`
 PRESETS = ("fast", "paper")
 MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
 WEIGHTS = ("int8", "int4", "none")
@@ -21,37 +24,66 @@ OF_A_MODEL = ("weights", "execution", "residency", "device")  # settings that a 
 class PersonalizeConfig:
     """Everything but the photos, the model and the place of the results."""
 
-    placeholder_token: str = "<subject>"  # the word that stands for the learned vectors in prompts
-    initializer_token: str | None = None  # one known word to start from; None: "person" for the embedded model
-    learnable_property: str = "object"  # which prompt templates: "object" or "style"
-    num_vectors: int = 1  # vectors per placeholder token
-    resolution: int | None = None  # side in pixels, a multiple of 8; None: the model's own
-    center_crop: bool = True  # crop to a square before resizing; False: squeeze
-    use_captions: bool = False  # caption each photo by the text file beside it instead of by templates
-    weights: str = "int8"  # "int8", "int4" or "none" (float, for comparison)
-    execution: str = "integer"  # "integer" (integer products) or "fused" (float activations)
-    residency: str = "resident"  # where an integer checkpoint's weights are: "resident", "mapped" or "streamed"
-    device: str = "cpu"  # where the model runs: "cpu" or "cuda"; random numbers are the same on both
-    preset: str = "fast"  # the zeroth-order settings to start from: "fast" or "paper"
-    max_batch: int | None = None  # rows per call of the denoiser, None: see `rows`; changes results by rounding only
-    eval_draws: int = 32  # draws on which the loss is measured before and after; training never uses them
-    checkpointing_steps: int | None = None  # steps between checkpoints; None: about 150 forward passes
-    stop_when_flat: bool = False  # end once the held-out loss is flat; see `zo` for when at the latest
-    seed: int = 0  # of every random number
+    placeholder_token: str = option("<subject>", "word that will stand for the subject in prompts", group=OFTEN)
+    initializer_token: str | None = option(
+        None,
+        "one known word to start from, such as dog (default: person for the embedded model, else required)",
+        group=OFTEN,
+    )
+    learnable_property: str = option(
+        "object", "what is learned; chooses the training prompts", group=OFTEN, choices=("object", "style")
+    )
+    num_vectors: int = option(1, "vectors that the word stands for", group=METHOD, least=1, most=64)
+    resolution: int | None = option(
+        None, "side of the pictures in pixels, a multiple of 8 (default: the model's own)", group=OFTEN
+    )
+    center_crop: bool = option(True, "crop photos to a square before resizing; false: squeeze them")
+    use_captions: bool = option(
+        False,
+        "take each photo's prompt from the .txt file beside it, where {} marks the subject's place; without {} the "
+        "subject comes first",
+        group=PHOTOS,
+    )
+    weights: str = option(
+        "int8", "weights to run on: integers of 8 or 4 bits, or none for floats", group=MODEL, choices=WEIGHTS
+    )
+    execution: str = option(
+        "integer",
+        "integer: products of integers; fused: float activations on integer weights",
+        group=MODEL,
+        choices=EXECUTIONS,
+    )
+    residency: str = option(
+        "resident",
+        "where an integer checkpoint's weights are: in memory, in the file as far as there is room (mapped), or in "
+        "the file and dropped after each use (streamed)",
+        group=MODEL,
+        choices=RESIDENCIES,
+    )
+    device: str = option(
+        "cpu", "where the model runs; random numbers are the same on both", group=MODEL, choices=DEVICES
+    )
+    preset: str = option("fast", "settings of the method to start from", group=OFTEN, choices=PRESETS)
+    max_batch: int | None = option(
+        None,
+        "rows per call of the denoiser; changes results by rounding only (default: 1 to 16, by the size of the "
+        "latents)",
+        group=RUN,
+        least=1,
+        most=4096,
+    )
+    eval_draws: int = option(
+        32, "draws for the loss before and after, which training never uses", group=RUN, least=1, most=65_536
+    )
+    checkpointing_steps: int | None = option(
+        None, "steps between checkpoints (default: about 150 forward passes)", group=RUN, least=1, most=10**9
+    )
+    stop_when_flat: bool = option(False, "end once the held-out loss is flat; see `zo` for when at the latest")
+    seed: int = option(0, "seed of every random number", group=RUN, least=0, most=2**64 - 1)
     zo_options: dict[str, Any] = field(default_factory=dict)  # settings of `ZoConfig` that replace the preset's
 
     def __post_init__(self) -> None:
-        one_of("learnable_property", self.learnable_property, ("object", "style"))
-        one_of("weights", self.weights, WEIGHTS)
-        one_of("execution", self.execution, EXECUTIONS)
-        one_of("residency", self.residency, RESIDENCIES)
-        one_of("device", self.device, DEVICES)
-        one_of("preset", self.preset, PRESETS)
-        _within("num_vectors", self.num_vectors, 1, 64)
-        _within("max_batch", self.max_batch, 1, 4096)
-        _within("eval_draws", self.eval_draws, 1, 65_536)
-        _within("checkpointing_steps", self.checkpointing_steps, 1, 10**9)
-        check_seed(self.seed)
+        check_options(self)
         check_resolution(self.resolution)
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
@@ -78,7 +110,7 @@ class PersonalizeConfig:
         return self.max_batch or max(1, min(MOST_ROWS, ROW_LATENTS // (latents_shape[1] * latents_shape[2])))
 
     @classmethod
-    def from_options(cls, **options: Any) -> "PersonalizeConfig":
+    def from_options(cls, /, **options: Any) -> "PersonalizeConfig":
         """Build from flat options, those of `ZoConfig` included; None means the preset's or the default value.
 
         ``max_train_steps`` may be "auto", which is `stop_when_flat`.
@@ -119,12 +151,13 @@ def refuse_beside_bundle(**given: Any) -> None:
         raise EdgeSdkError(f"{named[0]} is given beside a bundle, which decides it; leave out one of them")
 
 
+def check_options(config: Any) -> None:
+    """Raises EdgeSdkError for the first field of a config that is not as its type and metadata say."""
+    if problem := violation(config):
+        raise EdgeSdkError(problem)
+
+
 def one_of(name: str, value: str, accepted: tuple[str, ...]) -> None:
     """Raises EdgeSdkError unless the value is an accepted one."""
     if value not in accepted:
         raise EdgeSdkError(f"{name} is {value!r}; it must be one of {', '.join(accepted)}")
-
-
-def _within(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        raise EdgeSdkError(f"{name} is {value}; it must be at least {least} and at most {most}")

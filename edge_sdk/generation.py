@@ -6,18 +6,22 @@ DDIM (Song et al., 2021) with classifier-free guidance. The starting noise comes
 same seed gives the same bytes on the same machine.
 """
 
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_sdk._version import __version__
 from edge_sdk.config import check_resolution, check_seed
 from edge_sdk.diffusion.ddim import denoise
 from edge_sdk.embedding import LearnedEmbedding, load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import to_pil
+from edge_sdk.progress import LOGGER, Counter, OnProgress, silent
 from edge_sdk.runtime.base import PreparedObjective, Runtime
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.zo.noise import Stream, normals
@@ -25,9 +29,12 @@ from edge_sdk.zo.noise import Stream, normals
 if TYPE_CHECKING:
     from PIL import Image
 
+DRAWING = "drawing pictures"  # the name of a stage
+_BRACKETED = re.compile(r"<[^<>|\s]+>")
+
 
 def generate(
-    prompt: str,
+    prompt: str | Sequence[str],
     model: str | None = None,
     embeddings: Sequence[str | Path | LearnedEmbedding] = (),
     *,
@@ -42,16 +49,25 @@ def generate(
     device: str | None = None,
     seed: int = 0,
     bundle: str | Path | None = None,
+    notify: Callable[[str], None] = LOGGER.warning,
+    on_progress: OnProgress = silent,
 ) -> "list[Image.Image]":
     """Generate pictures; text encoder, denoiser and VAE are in memory one after the other.
 
     Args:
+        prompt: one, or several; all start from the same noise.
         model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
         embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
         resolution: side in pixels, a multiple of 8; None for the model's own.
         weights, execution, residency, device: see `edge_sdk.runtime.pytorch.model.open_model`, whose defaults are
             taken.
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these four.
+        notify: is told in one line each what the user should know; by default a warning of the logger "edge_sdk".
+        on_progress: see `edge_sdk.progress`.
+
+    Returns:
+        ``num_images`` pictures for each prompt, all of the first one first. Their ``info["parameters"]`` is the text
+        that web UIs read their settings from, see `parameters`; `save_png` writes it.
 
     Raises:
         EdgeSdkError: model or embedding cannot be used, or a number is out of range.
@@ -65,25 +81,73 @@ def generate(
     runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
     check_resolution(resolution)
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for notice in unknown_words(prompts, negative_prompt, [embedding.token for embedding in loaded]):
+        notify(notice)
     side = resolution or runtime.resolution()
     noise = starting_noise(seed, num_images, runtime.latents_shape(side))
-    (pictures,) = sample(
+    sets = sample(
         runtime,
-        prompt,
-        [loaded],
+        [(each, loaded) for each in prompts],
         noise,
         side,
         negative_prompt=negative_prompt,
         steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        on_progress=on_progress,
     )
-    return [to_pil(picture) for picture in pictures]
+    pictures = []
+    for each, drawn in zip(prompts, sets, strict=True):
+        used = [embedding.token for embedding in loaded if embedding.token in each]
+        for number, pixels in enumerate(drawn):
+            picture = to_pil(pixels)
+            settings = {
+                "Steps": num_inference_steps,
+                "Sampler": "DDIM",
+                "CFG scale": f"{guidance_scale:g}",
+                "Seed": seed,
+                "Picture": number,
+                "Size": f"{side}x{side}",
+                "Model": runtime.label,
+                "Weights": f"{runtime.weights} {runtime.execution}",
+                "Embeddings": " ".join(used),
+                "Version": f"edge-sdk {__version__}",
+            }
+            picture.info["parameters"] = parameters(each, negative_prompt, settings)
+            pictures.append(picture)
+    return pictures
+
+
+def parameters(prompt: str, negative_prompt: str, settings: dict[str, object]) -> str:
+    """Settings as web UIs write them into the text ``parameters`` of a PNG: prompt, negative prompt, then the rest.
+
+    Values with a comma, a colon or a line break are quoted as in JSON; empty ones are left out.
+    """
+    prompt, negative_prompt = (
+        text.replace("\0", "").encode(errors="replace").decode() for text in (prompt, negative_prompt)
+    )
+    texts = {name: str(value) for name, value in settings.items() if str(value)}
+    quoted = {name: json.dumps(text) if re.search(r"[,:\n]", text) else text for name, text in texts.items()}
+    lines = [prompt, *([f"Negative prompt: {negative_prompt}"] if negative_prompt else [])]
+    return "\n".join([*lines, ", ".join(f"{name}: {text}" for name, text in quoted.items())])
+
+
+def unknown_words(prompts: Sequence[str], negative_prompt: str, tokens: Sequence[str]) -> list[str]:
+    """A notice for every word in angle brackets that no embedding defines; a model reads it as ordinary letters."""
+    unknown = {word for prompt in prompts for word in _BRACKETED.findall(prompt) if word not in tokens}
+    given = f"the embeddings define {', '.join(tokens)}" if tokens else "no --embedding is given"
+    notices = [
+        f"{word} in the prompt is not a learned word ({given}); it is read as ordinary text" for word in sorted(unknown)
+    ]
+    return notices + [
+        f"{word} in the negative prompt is read as ordinary text; learned words count in the prompt only"
+        for word in sorted(set(_BRACKETED.findall(negative_prompt)))
+    ]
 
 
 def sample(
     runtime: Runtime,
-    prompt: str,
-    embeddings: Sequence[Sequence[LearnedEmbedding]],
+    prompts: Sequence[tuple[str, Sequence[LearnedEmbedding]]],
     noise: np.ndarray,
     side: int,
     *,
@@ -91,31 +155,42 @@ def sample(
     steps: int = 25,
     guidance_scale: float = 4.0,
     objective: PreparedObjective | None = None,
+    keep_objective: bool = False,
+    stage: str = DRAWING,
+    on_progress: OnProgress = silent,
 ) -> list[np.ndarray]:
-    """N pictures (N, H, W, 3) uint8 with each set of embeddings, from the same noise (N, C, h, w) float32.
+    """N pictures (N, H, W, 3) uint8 of each prompt with its embeddings, from the same noise (N, C, h, w) float32.
 
     Args:
         side: of a picture in pixels.
         guidance_scale: 1 or less is no guidance.
-        objective: of a run on the same runtime; components that it holds are used, and then it is closed.
+        objective: of a run on the same runtime; components that it holds are used.
+        keep_objective: the objective is used again afterwards; else it is closed before the VAE is loaded.
+        stage: name under which ``on_progress`` hears of denoising steps and decoded pictures.
 
     Raises:
         EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.
     """
     guided = guidance_scale > 1
-    with runtime.text_stage(objective) as text:
-        conditionings = [text.encode(prompt, negative_prompt, each, len(noise), side) for each in embeddings]
     sampler, coefficients = runtime.sampler()
+    total = len(prompts) * (min(steps, sampler.max_steps) + len(noise))  # denoising steps, and pictures to decode
+    count = Counter(total, stage, on_progress)
+    with runtime.text_stage(objective) as text:
+        conditionings = [text.encode(prompt, negative_prompt, each, len(noise), side) for prompt, each in prompts]
     with runtime.denoiser_stage(objective) as denoiser:
         latents = []
         for positive, negative in conditionings:
-            predict = denoiser.predictor(positive, negative if guided else None)
+            predict = count.calls(denoiser.predictor(positive, negative if guided else None))
             start = denoiser.array(noise)
             latents.append(denoise(sampler, coefficients, predict, start, steps, guidance_scale))
-    if objective is not None:
+    if objective is not None and not keep_objective:
         objective.close()
+    pictures = []
     with runtime.vae_stage() as vae:
-        return [vae.decode(each) for each in latents]
+        for each in latents:
+            pictures.append(vae.decode(each))
+            count.add(len(noise))
+    return pictures
 
 
 def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import write_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -26,6 +27,7 @@ MIN_SIDE = 8  # pixels
 MAX_PHOTOS = 100  # a token learns from 3 to 5; what lies beyond a hundred is skipped and said
 MAX_CAPTION = 2000  # bytes
 TILE = 128  # pixels, smallest picture on a contact sheet
+SMALL, ENLARGED = 64, 256  # pixels: a smaller side is enlarged when asked for, to this one at least
 
 
 class _Unusable(Exception):
@@ -44,7 +46,7 @@ class Photos:
 
 def load_photos(
     source: str | os.PathLike[str], resolution: int, center_crop: bool = True, what: str = "train_data_dir",
-    limit: int = MAX_PHOTOS,
+    limit: int = MAX_PHOTOS, stop_at_limit: bool = False,
 ) -> Photos:  # fmt: skip
     """Read every photo of a folder (not of its subfolders), or one photo, in the order of names.
 
@@ -53,6 +55,7 @@ def load_photos(
         center_crop: cut to a square around the centre first; otherwise the sides are squeezed.
         what: the option's name, for messages.
         limit: at most so many photos.
+        stop_at_limit: do not look at what lies beyond the limit.
 
     Raises:
         EdgeSdkError: the place does not exist or holds no usable photo.
@@ -71,6 +74,8 @@ def load_photos(
     for file in files:
         if file.suffix.lower() == ".txt":
             continue  # the caption of the photo beside it
+        if stop_at_limit and len(photos) == limit:
+            break
         try:
             if len(photos) == limit:
                 raise _Unusable(f"there are more than {limit} photos")
@@ -85,6 +90,20 @@ def load_photos(
         why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise EdgeSdkError(f"{what} {root} holds no usable photo ({len(skipped)} skipped{why}); give PNG, JPEG or WebP")
     return Photos(np.stack(photos), tuple(captions), tuple(skipped), tuple(sizes))
+
+
+def check_photos(
+    source: str | os.PathLike[str], what: str = "train_data_dir", whole: bool = False, limit: int = MAX_PHOTOS
+) -> Photos:
+    """Look whether a folder can be used, before a model is loaded: photos of a few pixels.
+
+    Args:
+        whole: look at every photo, else only up to the first usable one.
+
+    Raises:
+        EdgeSdkError: see `load_photos`.
+    """
+    return load_photos(source, MIN_SIDE, what=what, limit=limit if whole else 1, stop_at_limit=not whole)
 
 
 def _read(file: Path, root: Path) -> bytes:
@@ -133,7 +152,7 @@ def _decode(data: bytes) -> Image.Image:
         raise _Unusable("too large for this machine's memory") from error
     except Exception as error:
         # Whatever a decoder says of hostile bytes (it raises many kinds), the picture is one to skip.
-        raise _Unusable(f"damaged ({' '.join(str(error).split())[:100]})") from error
+        raise _Unusable(f"damaged ({one_line(error, 100)})") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -183,10 +202,22 @@ def to_pil(pixels: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    """Write a PNG whole or not at all, with the text ``info["parameters"]`` of the picture where it has one."""
+    buffer, text = io.BytesIO(), PngInfo()
+    if "parameters" in image.info:
+        text.add_text("parameters", image.info["parameters"])
+    image.save(buffer, "PNG", pnginfo=text)
     write_bytes(path, buffer.getvalue())
+
+
+def enlarge(image: Image.Image) -> Image.Image:
+    """A picture smaller than 64 pixels a side, enlarged without smoothing by a whole factor; any other as it is."""
+    if min(image.size) >= SMALL:
+        return image
+    factor = -(-ENLARGED // min(image.size))
+    larger = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    larger.info = dict(image.info)
+    return larger
 
 
 def contact_sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:

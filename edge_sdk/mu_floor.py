@@ -6,33 +6,45 @@ raised value is part of the run's settings, and with the floor of its state, so 
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.progress import CountingObjective, OnProgress, Pace, silent
 from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below, random_directions
 
+MEASURING = "measuring the floor of mu"  # the name of the stage
 DIRECTIONS = (2, 16)  # a first look, and a second one where the first leaves a doubt: 12 forwards, or 108
 CLEAR = 8.0  # a first floor that is so many times below mu leaves none
 
 
 def measure(
     objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int,
-    basis: np.ndarray | None = None,
+    basis: np.ndarray | None = None, on_progress: OnProgress = silent, pace: Pace | None = None,
 ) -> MuFloor:  # fmt: skip
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
 
     Args:
         basis: (R, K, D), the directions of Gauss-Newton; by default they are random.
+        on_progress: is called after every call of the objective, with the forward passes of the look at hand.
+        pace: counts the time of every call.
     """
     forwards, lengths = 0, lengths_below(fast(vocabulary_std, embedding.shape[1]).zo_mu)
     for count in DIRECTIONS:
         directions = random_directions(seed, count, embedding.shape) if basis is None else basis[:count]
-        floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)
+        rows = partial(_report, on_progress, 2 * len(directions) * len(lengths))
+        rows(0)
+        watched = CountingObjective(objective, pace or Pace(), rows)
+        floor = calibrate_mu(watched, embedding, zo, lengths, seed, directions, max_batch)
         forwards += floor.forwards
         if floor.mu_min * CLEAR <= zo.zo_mu:
             break
     return replace(floor, forwards=forwards)
+
+
+def _report(on_progress: OnProgress, total: int, done: int) -> None:
+    on_progress(MEASURING, done, total)
 
 
 def raised(zo: ZoConfig, mu_min: float, vocabulary_std: float) -> ZoConfig:

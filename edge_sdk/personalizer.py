@@ -8,7 +8,7 @@
 `edge_sdk.personalize` does the same with a run folder (`run_folder.py`): checkpoints, resume, ``run.json``, a preview.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,21 @@ from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.preparation import Prepared, initializer, prepare
+from edge_sdk.progress import LOGGER, CountingObjective, OnProgress, Pace, silent
 from edge_sdk.runtime.base import Runtime
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
 
+HELD_OUT = "measuring the loss on held-out draws"  # the name of a stage
+
 
 class Personalizer:
-    """One model, and the embedding learned last."""
+    """One model, and the embedding learned last.
+
+    Attributes:
+        on_progress: is called with a stage's name, how much of it is done and how much there is (0: not counted).
+        notify: is told in one line each what the user should know; by default a warning of the logger "edge_sdk".
+    """
 
     def __init__(self, model: Runtime) -> None:
         self.model = model
@@ -35,6 +43,9 @@ class Personalizer:
         self.prepared: Prepared | None = None
         self.state: State | None = None
         self.mu_floor: MuFloor | None = None  # what the last `fit` measured
+        self.pace = Pace()  # of forward passes that measure
+        self.on_progress: OnProgress = silent
+        self.notify: Callable[[str], None] = LOGGER.warning  # is told, line by line, what the user should know
 
     @classmethod
     def from_pretrained(
@@ -76,6 +87,8 @@ class Personalizer:
             prepared.notices.append(f"{', '.join(idle)}: without effect on optimizer {preset.optimizer}, of preset "
                                     f"{self.config.preset}; leave it out or choose the other --preset")  # fmt: skip
         start = prepared.initial / prepared.scale
+        for message in prepared.notices:
+            self.notify(message)
         return self.resume(State.start(prepared.zo, self.config.seed, start, mu_min, prepared.basis))
 
     def prepare(self, photos: str | Path | Photos, config: PersonalizeConfig) -> Prepared:
@@ -83,7 +96,9 @@ class Personalizer:
         self.config = config
         if not isinstance(photos, Photos):
             photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
-        self.prepared = prepare(self.model, photos, config)
+            for name, why in photos.skipped:
+                self.notify(f"skipped {name}: {why}")
+        self.prepared = prepare(self.model, photos, config, self.on_progress)
         return self.prepared
 
     def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:
@@ -98,6 +113,8 @@ class Personalizer:
             config.seed,
             config.rows(prepared.objective.latents_shape),
             prepared.basis,
+            self.on_progress,
+            self.pace,
         )
 
     def resume(self, state: State) -> Iterator[Step]:
@@ -113,7 +130,12 @@ class Personalizer:
         draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, prepared.zo.timestep_range)
         chosen = self.embedding.vectors if vectors is None else vectors
         rows = config.rows(prepared.objective.latents_shape)
-        return float(evaluate(prepared.objective, chosen / prepared.scale, draws, rows).mean())
+        total = len(draws)
+        self.on_progress(HELD_OUT, 0, total)
+        objective = CountingObjective(
+            prepared.objective, self.pace, lambda done: self.on_progress(HELD_OUT, done, total)
+        )
+        return float(evaluate(objective, chosen / prepared.scale, draws, rows).mean())
 
     @property
     def embedding(self) -> LearnedEmbedding:

@@ -11,10 +11,12 @@ from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.diffusion.prompts import caption_prompt
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
+from edge_sdk.progress import OnProgress, counted, silent
 from edge_sdk.runtime.base import PreparedObjective, Runtime, TextSide
 from edge_sdk.zo import ZoConfig, directions
 from edge_sdk.zo.loop import Bound
 
+ENCODING = "encoding photos"  # a stage of `prepare`
 POCKET_PSNR = 20.0  # dB; the VAE reproduces every held-out person better (30 dB on average), photographs worse
 
 
@@ -47,14 +49,18 @@ class Prepared:
     notices: list[str]
 
 
-def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig) -> Prepared:
+def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig, on_progress: OnProgress = silent) -> Prepared:
     """Load the text side, encode the photos, close the VAE, then load what the loss is computed with.
+
+    Args:
+        on_progress: is called with each of these stages.
 
     Raises:
         EdgeSdkError: the model cannot be loaded, photos are not of its size, or initializer or placeholder do not fit
             its vocabulary.
     """
     runtime.latents_shape(photos.pixels.shape[2])
+    on_progress("loading the text encoder", 0, 0)
     text = runtime.load_text()
     text.check_placeholder(config.placeholder_token)
     word = initializer(runtime, config)
@@ -64,10 +70,12 @@ def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig) -> Prep
     zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps)
     basis = search_directions(zo, text.principal_directions, config.num_vectors)
 
+    on_progress("loading the VAE", 0, 0)
     with runtime.vae_stage() as vae:
-        latents = vae.encode(photos.pixels)
+        latents = vae.encode(counted(photos.pixels, len(photos.pixels), ENCODING, on_progress))
         notices = pocket_notices(vae.decode(latents.mean), photos) if runtime.is_pocket else []
     time_ids = add_time_ids(photos.sizes, photos.pixels.shape[2:])
+    on_progress("loading the denoiser", 0, 0)
     objective = runtime.load_objective(text, latents, ids, config.num_vectors, time_ids)
     fingerprints = runtime.fingerprints() | {
         "photos": hashlib.sha256(photos.pixels.tobytes() + ids.tobytes() + time_ids.tobytes()).hexdigest(),

@@ -1,49 +1,31 @@
 """A personalization run on disk: lock, checkpoints, resume, the learned file, ``run.json``, the preview."""
 
 import contextlib
-import math
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edge_sdk import mu_floor
-from edge_sdk._version import __version__
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
-from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.generation import sample, starting_noise
-from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
+from edge_sdk.forecast import foretell
+from edge_sdk.images import check_photos, load_photos
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preparation import Prepared
-from edge_sdk.runtime.base import Runtime
+from edge_sdk.preview import Validation, preview_rows
+from edge_sdk.progress import OnProgress, silent
+from edge_sdk.run import Run
+from edge_sdk.run_log import RunLog
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.runtime.pytorch import memory_budget as budget
 from edge_sdk.runtime.pytorch.model import Model
-from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_json
-from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
-from edge_sdk.zo import (
-    CheckpointError,
-    NonFiniteLossError,
-    State,
-    Step,
-    latest_checkpoint,
-    load_state,
-    save_checkpoint,
-)  # fmt: skip
-from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
+from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, refuse_taken
+from edge_sdk.time_budget import TimeBudget
+from edge_sdk.zo import CheckpointError, State, Step, latest_checkpoint, load_state, save_checkpoint
 
-SCHEMA_VERSION = 1
-PREVIEW_PICTURES = 5
-PREVIEW_STEPS = 25
-PREVIEW_GUIDANCE = 4.0
-
-
-class Cancelled(Exception):
-    """The user stopped the run; its state is saved."""
+Notify = Callable[[str], None]
 
 
 def run_personalization(
@@ -54,10 +36,15 @@ def run_personalization(
     bundle: str | Path | None = None,
     resume_from_checkpoint: str | None = None,
     time_budget_s: float | None = None,
+    started: float | None = None,
     memory_budget_mb: float | None = None,
     preview: bool = True,
+    validation_prompt: str | None = None,
+    validation_steps: int | None = None,
     report_to: str | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    dry_run: bool = False,
+    notify: Notify = lambda message: None,
+    on_progress: OnProgress = silent,
     on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
     command: str = "personalize",
@@ -72,13 +59,17 @@ def run_personalization(
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
-        time_budget_s: wall-clock seconds for everything but the preview; the run ends before a step that would be too
-            long, with what it has, but not before the first.
+        time_budget_s: wall-clock seconds for everything. The run ends before a step that would be too long, with what
+            it has, but not before the first; pictures are left out where there is no time for them.
+        started: `time.monotonic` when the budget began; now by default.
         memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
             out where it does not fit. See `edge_sdk.runtime.pytorch.memory_budget.choose`.
         preview: draw before and after beside the photos, as ``preview.png``. It holds small copies of the photos.
-        report_to: "tensorboard" writes loss curves to ``output_dir/logs``.
+        validation_prompt: drawn every ``validation_steps`` steps (10) as ``validation/step-000010.png``.
+        report_to: "tensorboard" writes loss curves, and pictures of the validation prompt, to ``output_dir/logs``.
+        dry_run: measure a little, write nothing, and return what `edge_sdk.forecast.foretell` says.
         notify: is told, in one line each, what the user should know (a photo that was skipped, ...).
+        on_progress: is called with a stage's name, how much of it is done and how much there is (0: not counted).
         on_step: is called after every step. stop: asked after every step; true ends the run with `Cancelled`.
         options: any setting of `PersonalizeConfig` and `ZoConfig`.
 
@@ -89,117 +80,74 @@ def run_personalization(
         EdgeSdkError: anything the user can mend, in one line.
         Cancelled: ``stop`` said so; a checkpoint was written first.
     """
-    started = time.monotonic()
     config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
-    if time_budget_s is not None and not time_budget_s > 0:
-        raise EdgeSdkError(f"time_budget_s is {time_budget_s}; it must be above 0")
-    opened = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
+    time_budget = TimeBudget(time_budget_s, time.monotonic() if started is None else started)
+    validation = Validation.of(validation_prompt, validation_steps)
+    check_photos(train_data_dir)
+    runtime = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
     if memory_budget_mb is not None:
         refuse_beside_bundle(memory_budget_mb=memory_budget_mb if bundle else None)
-        assert isinstance(opened, Model)
-        side = config.resolution or opened.resolution()
-        rows = preview_rows(opened) if preview else 0
-        chosen = budget.choose(opened, side, memory_budget_mb, options.get("residency"), options.get("max_batch"), rows)
-        config = replace(config, residency=chosen.residency, max_batch=chosen.max_batch)
-        opened = replace(opened, residency=chosen.residency)
-        without = " (preview.png does not fit and is left out)" if preview and not chosen.preview else ""
-        notify(f"memory budget {memory_budget_mb:g} MB: {chosen}{without}")
-        preview = chosen.preview
-    photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
+        assert isinstance(runtime, Model)
+        choice = _within_memory(runtime, config, options, memory_budget_mb, preview, validation is not None, notify)
+        config = replace(config, residency=choice.residency, max_batch=choice.max_batch)
+        runtime, preview = replace(runtime, residency=choice.residency), choice.preview
+    photos = load_photos(train_data_dir, config.resolution or runtime.resolution(), config.center_crop)
+    personalizer = Personalizer(runtime)
+    personalizer.notify, personalizer.on_progress = notify, on_progress
     with contextlib.ExitStack() as stack:
-        stack.enter_context(RunLock(folder))
-        check_output_dir(folder, resume=resume_from_checkpoint is not None)
-        log = stack.enter_context(_logger(report_to, folder))
+        if not dry_run:
+            stack.enter_context(RunLock(folder))
+            check_output_dir(folder, resume=resume_from_checkpoint is not None)
         for name, why in photos.skipped:
             notify(f"skipped {name}: {why}")
         notify(f"learning from {len(photos.pixels)} photo(s)")
-        personalizer, anon = Personalizer(opened), AnonPeak()
+        if dry_run:
+            refuse_taken(folder, resume_from_checkpoint is not None)
+            personalizer.prepare(photos, config)
+            return foretell(personalizer, preview, validation, time_budget.started)
+        log = stack.enter_context(RunLog(report_to, folder))
+        run = Run(
+            folder,
+            personalizer,
+            time_budget,
+            preview,
+            validation,
+            bundle is not None,
+            log,
+            notify,
+            on_progress,
+            on_step,
+            stop,
+            _save,
+        )
         if resume_from_checkpoint is None:
-            steps, resumed = personalizer.fit(photos, config), 0
+            run.start(photos, config)
         else:
             personalizer.prepare(photos, config)
-            resumed_state = _resume(folder, resume_from_checkpoint, personalizer, notify)
-            steps, resumed = personalizer.resume(resumed_state), resumed_state.step
-        prepared, state = personalizer.fitted(), personalizer.started()
-        for message in prepared.notices:
-            notify(message)
-
-        before = time.monotonic()
-        loss_initial = personalizer.held_out_loss(prepared.initial)
-        reserve = 1.5 * (time.monotonic() - before) + 1.0  # seconds the final measurement will take
-        flat = None
-        if config.stop_when_flat:
-            reached = personalizer.held_out_loss() if resumed else loss_initial
-            flat = Flat(personalizer.held_out_loss, loss_initial, reached, prepared.zo)
-        saving = config.checkpointing_steps or steps_of(SAVE, prepared.zo)
-        anon.sample()
-        clamped, marked = False, time.monotonic()
-        try:
-            for step in steps:
-                took, marked = time.monotonic() - marked, time.monotonic()
-                anon.sample()
-                log(step)
-                on_step(step)
-                if step.clamped and not clamped:
-                    clamped = True
-                    notify(f"step {step.step}: the token reached the vocabulary's largest norm and is kept there")
-                late = time_budget_s is not None and marked - started + took + reserve > time_budget_s
-                last = step.step == prepared.zo.max_train_steps
-                stopped = stop() and not last
-                done = flat is not None and not (late or last or stopped) and flat(step.step)
-                if step.step % saving == 0 or late or last or stopped or done:
-                    _save(folder, state, prepared)
-                if stopped:
-                    raise Cancelled(f"stopped after step {step.step}, saved")
-                if late:
-                    notify(f"the time budget ends the run after step {step.step}")
-                    break
-                if done:
-                    notify(f"the loss on draws that training never uses is flat; the run ends after step {step.step}")
-                    break
-            loss_final = personalizer.held_out_loss()
-            if not math.isfinite(loss_final):
-                raise NonFiniteLossError("the loss of the learned token is not finite")
-        except NonFiniteLossError as error:
-            _save(folder, state, prepared)
-            path = personalizer.save(folder)
-            raise EdgeSdkError(
-                f"{error}; the last good token is in {path}, start a new run with a smaller learning_rate or zo_mu"
-            ) from error
-        personalizer.save(folder)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "command": command,
-            "model": opened.label,
-            "weights": opened.weights,
-            "execution": opened.execution,
-            "residency": opened.residency,
-            "device": opened.device,
-            "preset": config.preset,
-            "steps": state.step,
-            "max_batch": config.rows(prepared.objective.latents_shape),
-            "unet_forwards": state.forwards,
-            "seconds": round(state.seconds, 3),
-            "peak_rss_mb": round(peak_rss_mb(), 1),
-            "peak_anon_mb": round(anon.mb, 1),
-            **({"peak_cuda_mb": cuda_peak()} if opened.device == "cuda" else {}),
-            "loss_initial": loss_initial,
-            "loss_final": loss_final,
-            "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
-            "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
-            "seed": config.seed,
-            "resumed": resumed,
-            "photos_used": len(photos.pixels),
-            "photos_skipped": len(photos.skipped),
-            "config": {k: v for k, v in config.to_dict().items() if bundle is None or k not in OF_A_MODEL},
-            "zo": prepared.zo.to_dict(),
-            "versions": _versions(opened.packages),
-        }
-        write_json(folder / "run.json", record)
-        if preview:
-            notify("drawing preview.png (--no_preview leaves it out)")
-            save_png(draw_preview(personalizer), folder / "preview.png")
+            run.resume(_resume(folder, resume_from_checkpoint, personalizer, notify))
+        run.train()
+        record = run.record(command)
+        run.draw_preview()
     return record
+
+
+def _within_memory(
+    model: Model,
+    config: PersonalizeConfig,
+    options: dict[str, Any],
+    memory_budget_mb: float,
+    preview: bool,
+    validates: bool,
+    notify: Notify,
+) -> budget.Choice:
+    """How to run within the memory budget, which the user is told."""
+    side, rows = config.resolution or model.resolution(), preview_rows(model) if preview else 0
+    choice = budget.choose(
+        model, side, memory_budget_mb, options.get("residency"), options.get("max_batch"), rows, validates=validates
+    )
+    without = " (preview.png does not fit and is left out)" if preview and not choice.preview else ""
+    notify(f"memory budget {memory_budget_mb:g} MB: {choice}{without}")
+    return choice
 
 
 def _save(folder: Path, state: State, prepared: Prepared) -> None:
@@ -207,29 +155,7 @@ def _save(folder: Path, state: State, prepared: Prepared) -> None:
         save_checkpoint(folder, state, prepared.fingerprints)
 
 
-def preview_rows(model: Runtime) -> int:
-    """Pictures in a row of a preview."""
-    return PREVIEW_PICTURES if model.is_pocket else 1
-
-
-def draw_preview(personalizer: Personalizer) -> Any:
-    """A sheet of three rows: the photos, pictures from the initial vectors, pictures from the learned ones."""
-    prepared, model, learned = personalizer.fitted(), personalizer.model, personalizer.embedding
-    prompt = model.training_prompts(personalizer.config.learnable_property, learned.token)[0]
-    count = preview_rows(model)
-    noise = starting_noise(personalizer.config.seed, count, prepared.objective.latents_shape)
-    both = [LearnedEmbedding(learned.token, v, widths=learned.widths) for v in (prepared.initial, learned.vectors)]
-    side, objective = prepared.photos.pixels.shape[3], prepared.objective
-    drawn = sample(
-        model, prompt, [[e] for e in both], noise, side, steps=PREVIEW_STEPS, guidance_scale=PREVIEW_GUIDANCE,
-        objective=objective,
-    )  # fmt: skip
-    rows = [("photos", [to_pil(pixels) for pixels in prepared.photos.pixels[:PREVIEW_PICTURES]])]
-    rows += [(label, [to_pil(p) for p in pictures]) for label, pictures in zip(("before", "after"), drawn, strict=True)]
-    return contact_sheet(rows)
-
-
-def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callable[[str], None]) -> State:
+def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Notify) -> State:
     prepared, config = personalizer.fitted(), personalizer.config
     try:
         if where == "latest":
@@ -249,36 +175,3 @@ def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Callab
         raise EdgeSdkError(f"the checkpoint in {folder} was made with other settings; resume with the same command")
     prepared.zo = used
     return state
-
-
-@contextlib.contextmanager
-def _logger(report_to: str | None, folder: Path) -> Iterator[Callable[[Step], None]]:
-    if report_to is None:
-        yield lambda step: None
-        return
-    if report_to != "tensorboard":
-        raise EdgeSdkError(f"report_to is {report_to!r}; it must be tensorboard")
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise EdgeSdkError(
-            "report_to tensorboard needs a package that is not installed; run: pip install tensorboard"
-        ) from error
-    writer = SummaryWriter(str(folder / "logs"))
-
-    def log(step: Step) -> None:
-        for name in ("loss", "grad_norm", "forwards", "seconds"):
-            writer.add_scalar(name, getattr(step, name), step.step)
-
-    try:
-        yield log
-    finally:
-        writer.close()
-
-
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {"edge-sdk": __version__, "python": platform.python_version()}
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

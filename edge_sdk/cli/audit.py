@@ -1,39 +1,62 @@
 """`edge-sdk audit`: measure what a repaired model has forgotten and kept."""
 
 import argparse
+import sys
 from typing import Any
 
-HELP = "measure forgetting, integrity and recovery of a model that unlearned, against limits"
+from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.common import add_common, add_device, quiet_libraries, require_torch
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo.config import METHOD, OFTEN
+
+EXAMPLE = "edge-sdk audit --after out/model --forget_data_dir targets --retain_data_dir kept --output_dir audit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_device
-
-    parser.add_argument("--before", default="pocket", metavar="MODEL", help="the base model")
-    parser.add_argument("--after", required=True, metavar="MODEL", help="the repaired one: model/ of a run's folder")
-    parser.add_argument("--forget_data_dir", required=True, metavar="DIR", help="the targets, of this and earlier runs")
-    parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="pictures that must not change, best "
-                        "ones that were not trained on")  # fmt: skip
-    parser.add_argument("--control_data_dir", metavar="DIR", help="pictures that no model has seen, beside which "
-                        "recovery is measured (default: retained ones least like targets, mirrored)")  # fmt: skip
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="gets audit.json and audit.html")
-    parser.add_argument("--limits", metavar="FILE.json", help="limits in place of the default ones")
-    parser.add_argument("--similarity", default="pixels", metavar="pixels|FILE.onnx",
-                        help="how alike two pictures are: an ONNX graph, say of a face encoder")  # fmt: skip
-    parser.add_argument("--samples", type=int, default=256, help="free samples of each model (default 256)")
-    parser.add_argument("--prompt", default="", help="what a conditional model is told (default: nothing)")
-    parser.add_argument("--resolution", type=int, help="side in pixels (default: the model's own)")
-    parser.add_argument(
-        "--include_images", "--include-images", action="store_true", help="show the targets on the page"
+    often, method = group_of(parser, OFTEN), group_of(parser, METHOD)
+    often.add_argument(
+        "--before",
+        default="pocket",
+        metavar="MODEL",
+        help="the base model: pocket (embedded), a diffusers folder or a hub id (default pocket)",
+    )
+    often.add_argument("--after", required=True, metavar="MODEL", help="the repaired model: model/ of a run's folder")
+    often.add_argument(
+        "--forget_data_dir", required=True, metavar="DIR", help="folder of the targets, of this run and earlier ones"
+    )
+    often.add_argument(
+        "--retain_data_dir",
+        required=True,
+        metavar="DIR",
+        help="folder of pictures that must not change, best ones that were not trained on",
+    )
+    often.add_argument(
+        "--control_data_dir",
+        metavar="DIR",
+        help="folder of pictures that no model has seen, beside "
+        "which recovery is measured (default: the retained pictures least like targets, mirrored)",
+    )
+    often.add_argument("--output_dir", required=True, metavar="DIR", help="new folder for audit.json and audit.html")
+    often.add_argument("--include_images", action="store_true", help="show the targets on the page")
+    method.add_argument("--limits", metavar="FILE.json", help="file of limits in place of the default ones")
+    method.add_argument(
+        "--similarity",
+        default="pixels",
+        metavar="pixels|FILE.onnx",
+        help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder (default pixels)",
+    )
+    method.add_argument(
+        "--samples", type=int, default=256, metavar="INT", help="free samples of each model (default 256)"
+    )
+    method.add_argument("--prompt", default="", metavar="TEXT", help="prompt of a conditional model (default: none)")
+    method.add_argument(
+        "--resolution", type=int, metavar="INT", help="side of a picture in pixels (default: the model's own)"
     )
     add_device(parser)
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from edge_sdk.cli.common import quiet_libraries, require_torch
-    from edge_sdk.errors import EdgeSdkError
-
     if not 2 <= args.samples <= 10**6:
         raise EdgeSdkError(f"samples is {args.samples}; it must be from 2 to 1000000")
     quiet_libraries()
@@ -41,11 +64,22 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.unlearning.audit import Limits, audit
 
     record = audit(
-        args.before, args.after, args.forget_data_dir, args.retain_data_dir, args.output_dir,
-        Limits.from_file(args.limits), args.control_data_dir, args.similarity, args.samples, args.prompt,
-        args.resolution, args.seed or 0, args.device, args.include_images,
+        args.before,
+        args.after,
+        args.forget_data_dir,
+        args.retain_data_dir,
+        args.output_dir,
+        Limits.from_file(args.limits),
+        args.control_data_dir,
+        args.similarity,
+        args.samples,
+        args.prompt,
+        args.resolution,
+        args.seed or 0,
+        args.device,
+        args.include_images,
         (lambda message: None) if args.quiet else _say,
-    )  # fmt: skip
+    )
     return say_checks(record, args.output_dir, args.quiet)
 
 
@@ -62,6 +96,4 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    import sys
-
     print(message, file=sys.stderr, flush=True)

@@ -1,26 +1,26 @@
 """`edge-sdk benchmark`: run one of the repository's benchmarks."""
 
 import argparse
+import importlib
+import shlex
+import sys
 
-HELP = "run a benchmark of a source checkout and write benchmarks/results/*.json"
+from edge_sdk.cli.common import add_common
+from edge_sdk.cli.parser import Parser
+from edge_sdk.errors import EdgeSdkError
+
+EXAMPLE = "edge-sdk benchmark speed --rounds 1"
 BENCHMARKS = ("arm64", "memory", "speed", "quality", "unlearning")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common
-
-    parser.add_argument("name", choices=BENCHMARKS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to the benchmark; --help lists them")
+    parser.add_argument("name", choices=BENCHMARKS, help="which benchmark to run")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="options of the benchmark; --help lists them")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import importlib
-    import shlex
-    import sys
-
-    from edge_sdk.cli.main import DONE, Parser
-    from edge_sdk.errors import EdgeSdkError
+    from edge_sdk.cli.main import DONE
 
     sys.path.insert(0, "")
     try:

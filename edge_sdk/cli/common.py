@@ -1,55 +1,71 @@
-"""What several commands share: common flags, the progress bar, a gentle Ctrl-C."""
+"""What several commands share: common options, a gentle Ctrl-C."""
 
 import argparse
 import contextlib
-import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edge_sdk.cli.arguments import add_options, group_of
+from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
 from edge_sdk.errors import MissingExtraError, require
-from edge_sdk.system.memory import rss_mb
-
-if TYPE_CHECKING:
-    from edge_sdk.zo import Step
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, help="of every random number (default 0)")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+def add_common(parser: argparse.ArgumentParser, seed: bool = True) -> None:
+    """Options of every command; ``seed`` is left out where a config brings it."""
+    group = group_of(parser, RUN)
+    if seed:
+        group.add_argument("--seed", type=int, help="seed of every random number (default 0)")
+    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
-def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8", "int4", "none")) -> None:
-    parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
-                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id")  # fmt: skip
-    parser.add_argument("--weights", choices=weights, default="int8")
-
-
-def add_bundle(parser: argparse.ArgumentParser) -> None:
-    """After the flags of a model, whose defaults it makes None: what is given beside a bundle is refused."""
-    parser.add_argument("--bundle", metavar="DIR", help="a folder made by edge-sdk export, run without PyTorch; "
-                        "instead of a model and its weights, execution, residency and device")  # fmt: skip
-    parser.set_defaults(pretrained_model_name_or_path=None, weights=None, execution=None, device=None)
+def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ()) -> None:
+    """The model, and its weights where a command accepts only some."""
+    group = group_of(parser, MODEL)
+    group.add_argument(
+        "--pretrained_model_name_or_path",
+        default="pocket",
+        metavar="MODEL",
+        help="pocket (embedded), a "
+        "diffusers folder, an integer checkpoint, or a hub id such as org/name (default pocket)",
+    )
+    if weights:
+        floats = ", or none for floats" if "none" in weights else ""
+        group.add_argument(
+            "--weights",
+            choices=weights,
+            default="int8",
+            help=f"weights to write: integers of 8 or 4 bits{floats} (default int8)",
+        )
 
 
 def add_execution(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--execution", choices=("integer", "fused"), default="integer",
-                        help="integer products, or float activations on integer weights")  # fmt: skip
-    parser.add_argument("--residency", choices=("resident", "mapped", "streamed"),
-                        help="where an integer checkpoint's weights are: in memory, in the file as far as there is "
-                        "room, or in the file and dropped after each use (default resident)")  # fmt: skip
-    add_device(parser)
+    """How a model runs, or a bundle instead: options beside a bundle are refused, so none has a default."""
+    add_options(parser, PersonalizeConfig, only=OF_A_MODEL)
+    group_of(parser, MODEL).add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="a folder made by edge-sdk export, run without "
+        "PyTorch; instead of a model and its weights, execution, residency and "
+        "device",
+    )
+    parser.set_defaults(pretrained_model_name_or_path=None)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (default cpu)")
+    group_of(parser, MODEL).add_argument(
+        "--device", choices=DEVICES, default="cpu", help="where the model runs (default cpu)"
+    )
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resume_from_checkpoint", metavar="latest|PATH", help="go on with an interrupted run")
+    group_of(parser, RUN).add_argument(
+        "--resume_from_checkpoint",
+        metavar="latest|PATH",
+        help="resume an interrupted run, with the same command otherwise",
+    )
 
 
 def say_how_to_go_on(cancelled: Exception) -> int:
@@ -82,52 +98,6 @@ def exporter() -> Callable[..., dict[str, Any]]:
 def require_torch(feature: str) -> None:
     """Raises MissingExtraError where PyTorch or one of its companions is not installed; loads none of them."""
     require(feature, "torch", "torch", "diffusers", "transformers", "optimum")
-
-
-class Progress:
-    """One line on stderr: redrawn on a terminal, else a new one every few seconds."""
-
-    def __init__(self, quiet: bool, every_s: float = 10.0) -> None:
-        self.quiet, self.every_s = quiet, every_s
-        self.live = sys.stderr.isatty()
-        self._last, self._loss = float("-inf"), float("nan")
-
-    def __call__(self, step: "Step") -> None:
-        if step.skipped:
-            self.say(f"step {step.step}: the loss was not finite, the step was left out")
-        else:
-            before = step.loss if math.isnan(self._loss) else self._loss
-            self._loss = before + min(1.0, max(0.05, 8 / step.steps)) * (step.loss - before)  # draws differ a lot
-        self.show(step.step, step.steps, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
-
-    def show(self, number: int, total: int, measured: str, eta_s: float) -> None:
-        """The state after a step, if it is time for a line."""
-        now = time.monotonic()
-        wait = 0.1 if self.live else self.every_s
-        if self.quiet or (now - self._last < wait and number != total):
-            return
-        self._last = now
-        done = int(24 * number / total)
-        line = (
-            f"[{'#' * done}{'.' * (24 - done)}] {number}/{total}  {measured}  ETA {_clock(eta_s)}  "
-            f"memory {rss_mb():.0f} MB"
-        )
-        print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
-
-    def say(self, message: str) -> None:
-        """A line of its own."""
-        if not self.quiet:
-            print(f"\r\033[K{message}" if self.live else message, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self.live and not self.quiet:
-            print(file=sys.stderr)
-
-
-def _clock(seconds: float) -> str:
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
 class Stop:

@@ -1,29 +1,43 @@
 """`edge-sdk export`: write the bundle that an app embeds."""
 
 import argparse
+import sys
 
-HELP = "write a bundle for ONNX Runtime or Core ML that an app embeds"
+from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.common import add_common, add_model, exporter, quiet_libraries
+from edge_sdk.zo.config import OFTEN
+
+EXAMPLE = "edge-sdk export --weights int8 --output_dir bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_model
-
-    add_model(parser)
-    parser.add_argument("--format", choices=("onnx", "coreml"), default="onnx")
-    parser.add_argument("--precision", choices=("mixed", "float32"), help="of a Core ML graph (default mixed: products "
-                        "in float16)")  # fmt: skip
-    parser.add_argument("--num_vectors", type=int, metavar="K", help="vectors of a token that a Core ML graph takes "
-                        "(default 1); one for ONNX Runtime takes any number")  # fmt: skip
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="the bundle's folder, new or empty")
-    parser.add_argument("--resolution", type=int, metavar="INT", help="side in pixels, a multiple of 8 (default: the "
-                        "model's own); a bundle has one")  # fmt: skip
+    often = group_of(parser, OFTEN)
+    often.add_argument("--output_dir", required=True, metavar="DIR", help="folder of the bundle, new or empty")
+    often.add_argument(
+        "--format", choices=("onnx", "coreml"), default="onnx", help="runtime that the bundle is for (default onnx)"
+    )
+    often.add_argument(
+        "--resolution",
+        type=int,
+        metavar="INT",
+        help="side of all pictures in pixels, a multiple of 8 (default: the model's own)",
+    )
+    often.add_argument(
+        "--num_vectors",
+        type=int,
+        metavar="K",
+        help="vectors of a token that a Core ML graph takes; one for ONNX Runtime takes any number (default 1)",
+    )
+    often.add_argument(
+        "--precision",
+        choices=("mixed", "float32"),
+        help="arithmetic of a Core ML graph; mixed: products in float16 (default mixed)",
+    )
+    add_model(parser, weights=("int8", "int4", "none"))
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
-
-    from edge_sdk.cli.common import exporter, quiet_libraries
     from edge_sdk.cli.main import DONE
     from edge_sdk.system.memory import peak_rss_mb
 

@@ -4,61 +4,86 @@ import argparse
 import importlib
 import os
 import sys
-from typing import NoReturn
+import time
 
 from edge_sdk._version import __version__
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.cli.parser import USER_ERROR, Parser
+from edge_sdk.errors import EdgeSdkError, one_line
+from edge_sdk.system.clock import process_start
 
-COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
-DONE, FAILED_CHECK, USER_ERROR, CANCELLED = 0, 1, 2, 130
+COMMANDS = {
+    "demo": "learn a bundled subject on the embedded model and draw it, before and after",
+    "personalize": "learn a token from 3 to 5 photos",
+    "generate": "draw pictures from prompts and learned embeddings",
+    "quantize": "write an integer checkpoint of a float model",
+    "export": "write a bundle for ONNX Runtime or Core ML that an app embeds",
+    "verify": "check a bundle: its files, then its golden vectors on every runtime that is here",
+    "unlearn": "make a model forget pictures, with gradients, before it is quantized and shipped",
+    "audit": "measure forgetting, integrity and recovery of a model that unlearned, against limits",
+    "benchmark": "run a benchmark of a source checkout and write benchmarks/results/*.json",
+}
+DONE, FAILED_CHECK, CANCELLED = 0, 1, 130
+EXAMPLE = "example: edge-sdk demo --output_dir demo_out"
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage text."""
+def build_parser(*names: str) -> Parser:
+    """The parser of some commands, by default of all.
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"edge-sdk: error: {' '.join(message.split())}; see {self.prog} --help\n")
-
-
-def build_parser() -> Parser:
-    parser = Parser(prog="edge-sdk", description="Personalize a quantized diffusion model with forward passes only.")
-    parser.add_argument("--version", action="version", version=f"edge-sdk {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
-    for name in COMMANDS:
-        module = importlib.import_module(f"edge_sdk.cli.{name}")
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    A command that is not named is listed, and has no options: what they are made from need not be loaded.
+    """
+    parser = Parser(
+        prog="edge-sdk", description="Personalize a quantized diffusion model with forward passes only.", epilog=EXAMPLE
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"edge-sdk {__version__}", help="show the version and exit"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, title="commands", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if not names or name in names:
+            module = importlib.import_module(f"edge_sdk.cli.{name}")
+            module.add_arguments(command)
+            command.epilog = f"example: {module.EXAMPLE}"
+            command.set_defaults(run=module.run)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    started = process_start() if argv is None else time.monotonic()
+    words = sys.argv[1:] if argv is None else argv
+    parser = build_parser(*([word for word in words if word in COMMANDS] or [""]))
+    if not words:
+        parser.print_help()
+        return DONE
+    args = parser.parse_args(words, argparse.Namespace(started=started))
     try:
         return args.run(args)
     except EdgeSdkError as error:
-        print(f"edge-sdk: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _refuse(error)
     except KeyboardInterrupt:
         print("edge-sdk: cancelled", file=sys.stderr)
         return CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except _of_the_machine() as error:  # anything else is a mistake of ours, to be seen whole
-        print(f"edge-sdk: error: {' '.join(_said(error).split())}", file=sys.stderr)
-        return USER_ERROR
+    except _machine_errors() as error:  # anything else is a mistake of ours, to be seen whole
+        return _refuse(_machine_message(error))
 
 
-def _of_the_machine() -> tuple[type[Exception], ...]:
+def _refuse(message: object) -> int:
+    print(f"edge-sdk: error: {one_line(message)}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _machine_errors() -> tuple[type[Exception], ...]:
     """What is raised where the machine refuses something; PyTorch's, which is no MemoryError, if it is loaded."""
     return OSError, MemoryError, getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
 
 
-def _said(error: Exception) -> str:
+def _machine_message(error: Exception) -> str:
     """What was refused, and what to do."""
-    reason = str(error)[:300] or type(error).__name__
+    reason = one_line(error, 300)
     if not isinstance(error, OSError):
         return f"memory is used up ({reason}); free some, or ask for less, such as a smaller batch or --resolution"
     if error.filename is None:

@@ -2,19 +2,22 @@
 
 import argparse
 
-HELP = "write an integer checkpoint of a float model"
+from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.common import add_common, add_model, quiet_libraries
+from edge_sdk.zo.config import OFTEN
+
+EXAMPLE = "edge-sdk quantize --pretrained_model_name_or_path ./stable-diffusion --weights int8 --output_dir checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common, add_model
-
+    group_of(parser, OFTEN).add_argument(
+        "--output_dir", required=True, metavar="DIR", help="a new folder for the checkpoint"
+    )
     add_model(parser, weights=("int8", "int4"))
-    parser.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder")
     add_common(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from edge_sdk.cli.common import quiet_libraries
     from edge_sdk.cli.main import DONE
     from edge_sdk.integer_checkpoint import quantize
     from edge_sdk.system.memory import peak_rss_mb

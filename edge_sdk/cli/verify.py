@@ -2,12 +2,12 @@
 
 import argparse
 
-HELP = "check a bundle: its files, then its golden vectors on every runtime that is here"
+from edge_sdk.cli.common import add_common
+
+EXAMPLE = "edge-sdk verify bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from edge_sdk.cli.common import add_common
-
     parser.add_argument("bundle", metavar="DIR", help="a folder written by edge-sdk export")
     add_common(parser)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
 XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
@@ -67,7 +67,7 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"]))
     except Exception as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        reason = one_line(error, 200)
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
 
 
@@ -115,7 +115,7 @@ def check(folder: Path) -> str | None:
         wanted = PART_CLASSES[part]
         declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
         if declared != [wanted]:
-            raise EdgeSdkError(f"{folder / part} is a {_short(declared)}; supported is {wanted} ({SUPPORTED})")
+            raise EdgeSdkError(f"{folder / part} is a {one_line(declared, 120)}; supported is {wanted} ({SUPPORTED})")
         if part == "unet" and (config.get("addition_embed_type") is not None) != (parts(folder) == XL_PARTS):
             raise EdgeSdkError(
                 f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
@@ -178,7 +178,7 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     except OSError as error:
         raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
+        raise EdgeSdkError(f"{path} is cut short or damaged ({one_line(error, 120)}); download it again") from error
     if not isinstance(header.get("__metadata__", {}), dict):
         raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
     return header
@@ -252,7 +252,3 @@ def _json(path: Path, hint: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
     return value
-
-
-def _short(value: object) -> str:
-    return " ".join(str(value).split())[:120]

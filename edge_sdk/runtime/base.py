@@ -4,7 +4,7 @@ A runtime hands out *stages*, context managers that hold one component in memory
 one another, so only one of them exists at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -66,13 +66,16 @@ class PreparedObjective(Objective, Protocol):
     """An objective that a run ends with `close`."""
 
     def close(self) -> None:
-        """Let go of everything it holds; it cannot be used afterwards."""
+        """Let go of everything it holds."""
         ...
 
 
 class VaeStage(Protocol):
-    def encode(self, pixels: np.ndarray) -> Any:
-        """Photos (N, 3, H, W) float32 in [-1, 1] to the posterior's ``mean`` and ``std``, (N, C, h, w), scaled."""
+    def encode(self, pixels: Iterable[np.ndarray]) -> Any:
+        """N photos, (3, H, W) float32 in [-1, 1] each, to the posterior's ``mean`` and ``std``, (N, C, h, w), scaled.
+
+        They are taken one at a time, which bounds memory.
+        """
         ...
 
     def decode(self, latents: Array) -> np.ndarray:
@@ -175,7 +178,7 @@ class Runtime(Protocol):
         ...
 
     def text_stage(self, objective: Any = None) -> AbstractContextManager[TextStage]:
-        """The text encoders. Components that an ``objective`` holds are used where the runtime can."""
+        """The text encoders. Components that an ``objective`` holds are used where the runtime can, else let go of."""
         ...
 
     def denoiser_stage(self, objective: Any = None) -> AbstractContextManager[DenoiserStage]:

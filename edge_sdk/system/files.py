@@ -88,6 +88,11 @@ def check_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, .
         probe = folder / f".write-test.{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
+    refuse_taken(folder, resume, run_files)
+
+
+def refuse_taken(folder: Path, resume: bool = False, run_files: tuple[str, ...] = RUN_FILES) -> None:
+    """Raises EdgeSdkError if a folder holds results and ``resume`` is not asked for; nothing is written."""
     taken = [name for name in run_files if (folder / name).exists()]
     taken += [entry.name for entry in folder.glob("checkpoint-*")] if run_files is RUN_FILES else []
     if taken and not resume:

@@ -17,7 +17,7 @@ import torch
 
 from edge_sdk import __version__
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import RunLock, check_output_dir, write_bytes, write_json
 from edge_sdk.unlearning import measure, recovery
 from edge_sdk.unlearning.config import UnlearnConfig
@@ -69,7 +69,7 @@ class Limits:
             return replace(cls(), **{name: float(value) for name, value in given.items()})
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise EdgeSdkError(
-                f"limits {path} cannot be used ({' '.join(str(error).split())[:120]}); give a JSON object of numbers "
+                f"limits {path} cannot be used ({one_line(error, 120)}); give a JSON object of numbers "
                 f"named {', '.join(sorted(known))}"
             ) from error
 

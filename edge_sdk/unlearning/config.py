@@ -1,83 +1,202 @@
-"""What an unlearning run is told: one frozen record, from which the command line is made."""
+"""The settings of an unlearning run: one frozen record, and the command line is made from its fields."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from edge_sdk.config import DEVICES, check_resolution, one_of
+from edge_sdk.config import DEVICES, MODEL, RUN, check_options, check_resolution
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning.choices import (
-    AWARENESS,
-    LAYERS,
-    LR_SCHEDULERS,
-    METRICS,
-    RETENTIONS,
-    SCOPES,
-    SPACES,
-    SURGERIES,
-    SURROGATES,
-    TIMESTEP_WEIGHTS,
-)
+from edge_sdk.zo.config import METHOD, OFTEN
+from edge_sdk.zo.options import option
 
 SCHEMA_VERSION = 1
+SURROGATES = "surrogates"  # a group of options
 
 
 @dataclass(frozen=True)
 class UnlearnConfig:
     """Everything but the model, the pictures and the place of the results."""
 
-    surrogate: str = "nearest"  # what replaces a target: "nearest" retained pictures, "edit" (by the model), "given"
-    num_surrogates: int | None = None  # of each target, so that none is an attractor; None: up to 64 nearest, 4 edits
-    edit_strength: float = 0.7  # how far a target is noised before it is denoised again, as a share of all timesteps
-    surrogate_tries: int = 16  # edits that are made until enough are admitted
-    max_target_similarity: float = 0.75  # of a surrogate to its target; above, it is no other person
-    max_retained_similarity: float = 0.98  # of a surrogate to any retained picture; above, it is a real other person
-    max_background_change: float = 0.05  # outside the mask, root mean square, pictures being in [0, 1]
-    surrogate_path: float = 0.3  # how far towards its surrogate a target is moved at most before it is noised
-    timestep_weight: str = "responsibility"  # w(t) of the surrogate loss, or "uniform", "snr", "window"
-    snr_gamma: float = 5.0  # where the signal-to-noise ratio is clamped (all but "uniform")
-    timestep_window: tuple[int, int] = (100, 600)  # [low, high) of the T timesteps ("window" only)
-    neighbours: int = 16  # retained pictures nearest a target: told apart from it ("responsibility"), and drawn more
-    neighbour_share: float = 0.25  # of a step's retained pictures, drawn from neighbours, which drift the most
-    surgery: str = "one_sided"  # "none", "one_sided" (retention has priority) or "symmetric"
-    surgery_scope: str = "global"  # projected over all weights together ("global") or "tensor" by tensor
-    surgery_space: str = "update"  # what is projected: the "gradient", it "preconditioned" by Adam, or Adam's "update"
-    metric: str = "retained"  # a step is as long as what it does to retained pictures, or "euclidean"
-    metric_damping: float = 0.1  # share of Euclidean length in that ("retained" only)
-    retention: str = "teacher"  # what retained pictures are held to: the base model, or their own noise ("data")
-    unlearn_weight: float = 4.0  # of the surrogate loss beside the retain loss
-    quantization_aware: str = "none"  # compute every other draw with weights rounded as "int8" or "int4" would be
-    layers: str = "branches"  # what is trained: the layers in residual branches, or "all" of the denoiser
-    lora_rank: int = 0  # 0: their weights are trained; else adapters of this rank
-    learning_rate: float = 5.4e-4
-    lr_scheduler: str = "linear"  # the learning rate falls to 0 over the run, or is "constant"
-    lr_warmup_steps: int = 5  # over which it rises first
-    adam_beta1: float = 0.5  # retention answers drift the sooner, the less it remembers
-    adam_beta2: float = 0.99
-    adam_eps: float = 1e-8
-    max_grad_norm: float = 1.0  # of each of the two gradients; 0: no limit
-    max_train_steps: int = 40
-    forget_batch: int = 8  # noised copies of the targets a step
-    retain_batch: int = 96  # retained pictures a step
-    micro_batch: int = 32  # pictures computed at once; gradients of larger batches are summed
-    prompt: str = ""  # what a conditional model is told, the same for targets and retained pictures
-    resolution: int | None = None  # side in pixels; None: the model's own
-    checkpointing_steps: int = 20
-    device: str = "cpu"
-    seed: int = 0
+    surrogate: str = option(
+        "nearest",
+        "what replaces a target: the people of the nearest retained pictures, edits by the model itself, or pictures "
+        "given by --surrogate_data_dir",
+        group=OFTEN,
+        choices=("edit", "nearest", "given"),
+    )
+    num_surrogates: int | None = option(
+        None,
+        "surrogates of each target (default: up to 64 nearest, 4 edits, or all given ones)",
+        group=SURROGATES,
+        least=1,
+        most=64,
+    )
+    edit_strength: float = option(
+        0.7,
+        "how far a target is noised before it is edited, as a share of all timesteps",
+        group=SURROGATES,
+        least=0.05,
+        most=1.0,
+    )
+    surrogate_tries: int = option(16, "edits tried for each surrogate", group=SURROGATES, least=1, most=1024)
+    max_target_similarity: float = option(
+        0.75,
+        "largest similarity of a surrogate to its target; a more similar one is refused as the same person",
+        group=SURROGATES,
+        least=-1.0,
+        most=1.0,
+    )
+    max_retained_similarity: float = option(
+        0.98,
+        "largest similarity of a surrogate to any retained picture; a more similar one is refused as a real person",
+        group=SURROGATES,
+        least=-1.0,
+        most=1.0,
+    )
+    max_background_change: float = option(
+        0.05,
+        "largest change of a surrogate outside the mask, root mean square of pictures in [0, 1]",
+        group=SURROGATES,
+        least=0.0,
+        most=2.0,
+    )
+    surrogate_path: float = option(
+        0.3,
+        "how far towards its surrogate a target is moved at most before it is noised, 0 to 1",
+        group=METHOD,
+        least=0.0,
+        most=1.0,
+    )
+    timestep_weight: str = option(
+        "responsibility",
+        "weight of the surrogate loss over timesteps",
+        group=METHOD,
+        choices=("uniform", "snr", "window", "responsibility"),
+    )
+    snr_gamma: float = option(
+        5.0,
+        "where the signal-to-noise ratio is clamped, for every --timestep_weight except uniform",
+        group=METHOD,
+        least=1e-6,
+        most=1e6,
+    )
+    timestep_window: tuple[int, int] = option(
+        (100, 600), "timesteps LO <= t < HI of the surrogate loss, for --timestep_weight window", group=METHOD
+    )
+    neighbours: int = option(
+        16,
+        "retained pictures nearest a target: the loss tells them apart from the target, and they are drawn more often",
+        group=METHOD,
+        least=1,
+        most=4096,
+    )
+    neighbour_share: float = option(
+        0.25,
+        "share of a step's retained pictures that are drawn from the neighbours, which drift the most",
+        group=METHOD,
+        least=0.0,
+        most=1.0,
+    )
+    surgery: str = option(
+        "one_sided",
+        "how conflicts with the retain loss are resolved: not at all, with retention first, or symmetrically",
+        group=METHOD,
+        choices=("none", "one_sided", "symmetric"),
+    )
+    surgery_scope: str = option(
+        "global",
+        "whether conflicts are resolved over all weights together or tensor by tensor",
+        group=METHOD,
+        choices=("global", "tensor"),
+    )
+    surgery_space: str = option(
+        "update",
+        "what is projected: the gradient, the gradient preconditioned by Adam, or the update of Adam",
+        group=METHOD,
+        choices=("gradient", "preconditioned", "update"),
+    )
+    metric: str = option(
+        "retained",
+        "what makes a step long: the change of retained pictures, or of all weights alike (euclidean)",
+        group=METHOD,
+        choices=("euclidean", "retained"),
+    )
+    metric_damping: float = option(
+        0.1, "share of Euclidean length in --metric retained", group=METHOD, least=1e-6, most=1e6
+    )
+    retention: str = option(
+        "teacher",
+        "target for retained pictures: the base model's prediction (teacher), or their own noise (data)",
+        group=METHOD,
+        choices=("data", "teacher"),
+    )
+    unlearn_weight: float = option(
+        4.0,
+        "weight of the surrogate loss relative to the retain loss; more forgets more and keeps less",
+        group=OFTEN,
+        least=0.0,
+        most=1e6,
+    )
+    quantization_aware: str = option(
+        "none",
+        "compute every other draw with weights rounded as this type would be",
+        group=METHOD,
+        choices=("none", "int8", "int4"),
+    )
+    layers: str = option(
+        "branches",
+        "what is trained: the layers in residual branches, or all of the denoiser",
+        group=METHOD,
+        choices=("branches", "all"),
+    )
+    lora_rank: int = option(
+        0,
+        "rank of adapters that are trained instead of the weights, at 10 times the learning rate; 0: no adapters",
+        group=METHOD,
+        least=0,
+        most=1024,
+    )
+    learning_rate: float = option(5.4e-4, "step size of Adam", group=OFTEN, least=1e-12, most=10.0)
+    lr_scheduler: str = option(
+        "linear",
+        "whether the learning rate stays constant or falls linearly to 0 over the run",
+        group=METHOD,
+        choices=("constant", "linear"),
+    )
+    lr_warmup_steps: int = option(
+        5, "steps over which the learning rate rises first", group=METHOD, least=0, most=10**6
+    )
+    # Retention gradients drift less where Adam has a short memory.
+    adam_beta1: float = option(0.5, "decay of Adam's mean gradient", least=0.0, most=0.9999)
+    adam_beta2: float = option(0.99, "decay of Adam's mean square", least=0.0, most=0.99999)
+    adam_eps: float = option(1e-8, "what Adam adds to the root of its mean square", least=1e-20, most=1.0)
+    max_grad_norm: float = option(
+        1.0, "largest norm of each loss's gradient; 0: no limit", group=METHOD, least=0.0, most=1e9
+    )
+    max_train_steps: int = option(40, "updates of the model", group=OFTEN, least=1, most=10**7)
+    forget_batch: int = option(8, "noised copies of targets in a step", group=METHOD, least=1, most=4096)
+    retain_batch: int = option(96, "retained pictures in a step", group=METHOD, least=1, most=4096)
+    micro_batch: int = option(
+        32, "pictures computed at once; gradients of larger batches are summed", group=RUN, least=1, most=4096
+    )
+    prompt: str = option(
+        "", "prompt of a conditional model, the same for targets and retained pictures (default: none)", group=OFTEN
+    )
+    resolution: int | None = option(None, "side of the pictures in pixels (default: the model's own)", group=OFTEN)
+    checkpointing_steps: int = option(
+        20, "steps between states that a run can be resumed from", group=RUN, least=1, most=10**9
+    )
+    device: str = option("cpu", "where the model runs", group=MODEL, choices=DEVICES)
+    seed: int = option(0, "seed of every random number", group=RUN, least=0, most=2**64 - 1)
 
     def __post_init__(self) -> None:
-        for name, accepted in _CHOICES.items():
-            one_of(name, getattr(self, name), accepted)
-        for name, (least, most) in _RANGES.items():
-            if getattr(self, name) is not None and not least <= getattr(self, name) <= most:
-                raise EdgeSdkError(f"{name} is {getattr(self, name):g}; it must be from {least:g} to {most:g}")
+        check_options(self)
         low, high = self.timestep_window
         if not 0 <= low < high:
             raise EdgeSdkError(f"timestep_window is {low} {high}; it must be two rising timesteps, such as 100 600")
         check_resolution(self.resolution)
 
     @classmethod
-    def from_options(cls, **options: Any) -> "UnlearnConfig":
+    def from_options(cls, /, **options: Any) -> "UnlearnConfig":
         """None stands for the default.
 
         Raises:
@@ -95,20 +214,3 @@ class UnlearnConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "timestep_window": list(self.timestep_window)}
-
-
-_CHOICES = {
-    "surrogate": SURROGATES, "timestep_weight": TIMESTEP_WEIGHTS, "surgery": SURGERIES, "surgery_scope": SCOPES,
-    "surgery_space": SPACES, "retention": RETENTIONS, "quantization_aware": AWARENESS, "device": DEVICES,
-    "lr_scheduler": LR_SCHEDULERS, "metric": METRICS, "layers": LAYERS,
-}  # fmt: skip
-_RANGES = {
-    "num_surrogates": (1, 64), "edit_strength": (0.05, 1.0), "surrogate_tries": (1, 1024),
-    "max_target_similarity": (-1.0, 1.0), "max_retained_similarity": (-1.0, 1.0), "max_background_change": (0.0, 2.0),
-    "surrogate_path": (0.0, 1.0), "snr_gamma": (1e-6, 1e6), "lr_warmup_steps": (0, 10**6),
-    "neighbours": (1, 4096), "unlearn_weight": (0.0, 1e6), "lora_rank": (0, 1024), "metric_damping": (1e-6, 1e6),
-    "learning_rate": (1e-12, 10.0),
-    "adam_beta1": (0.0, 0.9999), "adam_beta2": (0.0, 0.99999), "adam_eps": (1e-20, 1.0), "max_grad_norm": (0.0, 1e9),
-    "max_train_steps": (1, 10**7), "forget_batch": (1, 4096), "retain_batch": (1, 4096), "micro_batch": (1, 4096),
-    "neighbour_share": (0.0, 1.0), "checkpointing_steps": (1, 10**9), "seed": (0, 2**64 - 1),
-}  # fmt: skip

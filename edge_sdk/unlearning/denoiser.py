@@ -17,7 +17,7 @@ from torch import nn
 from edge_sdk import pocket
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.memory import keep_heap, use_cuda
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
@@ -180,7 +180,7 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
             vae.float().to(device).requires_grad_(False)
         schedule = _schedule(folder)
     except UNREADABLE as error:
-        raise EdgeSdkError(f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise EdgeSdkError(f"{folder} cannot be loaded: {one_line(error, 300)}") from error
     for parameter in module.parameters():
         if not torch.isfinite(parameter).all():
             raise EdgeSdkError(f"{path} holds a number that is not finite; download it again")
@@ -258,7 +258,7 @@ def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
         return _ENCODERS[kind](folder, prompt)
     except UNREADABLE as error:
         raise EdgeSdkError(
-            f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
+            f"the text encoder or tokenizer of {folder} cannot be used ({one_line(error, 300)}); "
             "download the model again"
         ) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import SUPPORTED, T5_TOKENS, UNREADABLE
 from edge_sdk.unlearning.training.preconditioner import block_sizes
@@ -76,7 +76,7 @@ def _readable(kind: str) -> Iterator[None]:
         yield
     except UNREADABLE as error:
         raise EdgeSdkError(
-            f"the config.json of the model's {kind} cannot be used ({' '.join(str(error).split())[:300]}); supported "
+            f"the config.json of the model's {kind} cannot be used ({one_line(error, 300)}); supported "
             f"are {SUPPORTED}; download the model again, or give another"
         ) from error
 

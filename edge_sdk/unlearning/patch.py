@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from edge_sdk.diffusion.folder import weight_files
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import write_json
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.tensor_files import save_tensors
@@ -114,6 +114,6 @@ def requests_of(folder: Path) -> list[dict[str, Any]]:
         return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EdgeSdkError(
-            f"{path}, the record of what this model has forgotten, is damaged ({' '.join(str(error).split())[:120]}); "
+            f"{path}, the record of what this model has forgotten, is damaged ({one_line(error, 120)}); "
             "take the folder again as unlearn wrote it"
         ) from error

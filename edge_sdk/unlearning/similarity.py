@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 
 SIDE = 32  # pixels, to which "pixels" reduces larger pictures
 TRIED = 224  # pixels, of the pictures on which a graph that takes any side is tried
@@ -81,7 +81,7 @@ class _Graph:
             yield
         except Exception as error:  # the runtime's own classes have no common base
             raise EdgeSdkError(
-                f"similarity {self._path} cannot be used ({' '.join(str(error).split())[:120]}); "
+                f"similarity {self._path} cannot be used ({one_line(error, 120)}); "
                 "give 'pixels' or an ONNX graph of float32 pictures (N, 3, H, W), any number of them, to vectors (N, F)"
             ) from error
 

@@ -20,11 +20,19 @@ import torch
 
 from edge_sdk._version import __version__
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.errors import EdgeSdkError
-from edge_sdk.run_folder import Cancelled
+from edge_sdk.errors import Cancelled, EdgeSdkError
+from edge_sdk.images import check_photos
 from edge_sdk.system.files import RunLock, disk_errors, write_json
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.data import Pictures, read, refuse_forgotten, refuse_overlap, salted_hash
+from edge_sdk.unlearning.data import (
+    MAX_PICTURES,
+    Pictures,
+    read,
+    refuse_forgotten,
+    refuse_overlap,
+    refuse_skipped,
+    salted_hash,
+)
 from edge_sdk.unlearning.denoiser import Denoiser, Place, load_denoiser, locate
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_patch
@@ -125,10 +133,15 @@ def check_reproducible(
 
 
 def unlearn(
-    sources: Sources, output_dir: str | Path, config: UnlearnConfig, resume: bool = False, dry_run: bool = False,
+    sources: Sources,
+    output_dir: str | Path,
+    config: UnlearnConfig,
+    resume: bool = False,
+    dry_run: bool = False,
     notify: Callable[[str], None] = lambda message: None,
-    progress: Callable[[UnlearnStep], None] = lambda step: None, stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:  # fmt: skip
+    progress: Callable[[UnlearnStep], None] = lambda step: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Forget every picture of a folder; returns what ``unlearn.json`` holds.
 
     While it is at work, its state is in a hidden folder beside ``output_dir``, which appears whole at the end. Under
@@ -145,6 +158,7 @@ def unlearn(
     work = working_folder(folder, resume or dry_run)
     if resume and not (work / STATE).exists():
         raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")
+    check_folders(sources)
     place = locate(sources.model)
     refuse_inside(folder, place.folder)
     notify = (lambda message: None) if rank else notify
@@ -173,6 +187,19 @@ def unlearn(
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, folder)
     return record
+
+
+def check_folders(sources: Sources) -> None:
+    """Raises EdgeSdkError if a folder of pictures cannot be used; no model is needed to see that."""
+    check_photos(sources.retain_data_dir, "retain_data_dir")
+    complete = {
+        "forget_data_dir": sources.forget_data_dir,
+        "surrogate_data_dir": sources.surrogate_data_dir,
+        "mask_data_dir": sources.mask_data_dir,
+    }
+    for what, folder in complete.items():
+        if folder is not None:
+            refuse_skipped(check_photos(folder, what, whole=True, limit=MAX_PICTURES), folder, what)
 
 
 def working_folder(folder: Path, may_hold_a_run: bool) -> Path:
@@ -215,9 +242,13 @@ def _working_in(work: Path) -> Iterator[None]:
 
 
 def _train(
-    run: Unlearner, config: UnlearnConfig, notify: Callable[[str], None], save: Callable[[], None],
-    progress: Callable[[UnlearnStep], None], stop: Callable[[], bool],
-) -> None:  # fmt: skip
+    run: Unlearner,
+    config: UnlearnConfig,
+    notify: Callable[[str], None],
+    save: Callable[[], None],
+    progress: Callable[[UnlearnStep], None],
+    stop: Callable[[], bool],
+) -> None:
     begun = len(run.history)
     while len(run.history) < config.max_train_steps:
         done = run.step()

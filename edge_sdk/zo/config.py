@@ -1,10 +1,14 @@
 """Settings of the zeroth-order optimizer, and the two presets."""
 
+import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from edge_sdk.zo.options import option, violation
+
 SCHEMA_VERSION = 1
+OFTEN, METHOD = "often used", "method"  # groups of options, see `option`
 SAMPLES = 32  # directions a step of the preset `fast`
 OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
            "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
@@ -19,59 +23,95 @@ class ZoConfig:
         ValueError: one line, for a value out of range.
     """
 
-    optimizer: str = "adam"  # "adam" on an estimated gradient, or "gauss_newton" on differences of the residuals
-    max_train_steps: int = 30_000  # updates of the embedding
-    learning_rate: float = 5e-3  # Adam's step size
-    lr_schedule: str = "constant"  # "constant", or "cosine": falls to a tenth over max_train_steps
-    zo_samples: int = 2  # n, directions a step
-    zo_directions: int = 0  # Gauss-Newton: how many are searched for each vector; 0: as many as a step takes
-    zo_mu: float = 1e-3  # mu, length of a perturbation per standard normal coordinate
-    zo_difference: str = "forward"  # "forward" (one shared base loss) or "central"
-    zo_draws: str = "shared"  # "shared": all directions see the same draws; "per_direction": each has its own
-    train_batch_size: int = 1  # draws a direction is measured on
-    zo_normalize: bool = False  # divide by sqrt((d' + n - 1) / n), as the released code does
-    subspace_buffer: int = 128  # tau, token values per subspace; 0 switches the projection off
-    subspace_threshold: float = 1e-3  # nu, share of variance that the removed directions hold together
-    timestep_range: tuple[int, int] = (500, 900)  # T_L <= t < T_U
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_eps: float = 1e-3  # not 1e-8: it keeps noise from being blown up to full steps
-    damping: float = 0.1  # Gauss-Newton: added to the matrix's diagonal, as a share of the mean of that
-    memory: float = 1.0  # Gauss-Newton: step k weighs k**memory
-    trust_radius: float = 3.0  # Gauss-Newton: the longest step, in the directions' coefficients
-    average_from: float = 1.0  # the result is the mean token from this share of the steps on; 1: the last token
-    max_bad_steps: int = 10  # non-finite losses in a row before giving up
+    optimizer: str = option(
+        "adam",
+        "adam on an estimated gradient, or gauss_newton on differences of the residuals",
+        choices=("adam", "gauss_newton"),
+    )
+    max_train_steps: int = option(30_000, "updates of the token", group=OFTEN, least=1)
+    learning_rate: float = option(5e-3, "step size of Adam", group=METHOD, above=0, below=10)
+    lr_schedule: str = option(
+        "constant",
+        "whether the step size of Adam stays, or falls to a tenth over the run",
+        group=METHOD,
+        choices=("constant", "cosine"),
+    )
+    zo_samples: int = option(2, "directions that a step measures (n)", group=METHOD, least=1, most=4096)
+    zo_directions: int = option(
+        0,
+        "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step measures",
+        group=METHOD,
+        least=0,
+        most=4096,
+    )
+    zo_mu: float = option(
+        1e-3, "length of a perturbation per standard normal coordinate (mu)", group=METHOD, above=0, below=10
+    )
+    zo_difference: str = option(
+        "forward",
+        "difference of two losses: forward shares one base loss, central has two sides",
+        group=METHOD,
+        choices=("forward", "central"),
+    )
+    zo_draws: str = option(
+        "shared",
+        "shared: all directions see the same draws; per_direction: each has its own",
+        choices=("shared", "per_direction"),
+    )
+    train_batch_size: int = option(1, "draws on which a step measures each direction", group=METHOD, least=1, most=4096)
+    zo_normalize: bool = option(False, "divide by sqrt((d' + n - 1) / n), as the released code does")
+    subspace_buffer: int = option(
+        128,
+        "token values from which a subspace is made (tau); 0 switches the projection off",
+        group=METHOD,
+        least=2,
+        most=4096,
+        or_zero=True,
+    )
+    subspace_threshold: float = option(
+        1e-3,
+        "share of variance that the removed directions hold together (nu)",
+        group=METHOD,
+        least=0,
+        below=1,
+    )
+    timestep_range: tuple[int, int] = option(
+        (500, 900), "timesteps on which the loss is measured, LO <= t < HI", group=METHOD
+    )
+    adam_beta1: float = option(0.9, "decay of Adam's mean gradient", least=0, below=1)
+    adam_beta2: float = option(0.999, "decay of Adam's mean square", least=0, below=1)
+    # Not 1e-8: it keeps noise from being blown up to full steps.
+    adam_eps: float = option(1e-3, "what Adam adds to the root of its mean square", above=0, below=math.inf)
+    damping: float = option(
+        0.1,
+        "what Gauss-Newton adds to its matrix's diagonal, as a share of the diagonal's mean",
+        group=METHOD,
+        above=0,
+        most=1000,
+    )
+    memory: float = option(1.0, "Gauss-Newton weighs step k by k to this power", least=0, most=100)
+    trust_radius: float = option(
+        3.0, "longest step of Gauss-Newton, in the directions' coefficients", group=METHOD, above=0, below=math.inf
+    )
+    average_from: float = option(
+        1.0,
+        "share of the steps from which the result is the mean token; 1: the result is the last token",
+        group=METHOD,
+        least=0,
+        most=1,
+    )
+    max_bad_steps: int = option(10, "losses in a row that are not finite, after which a run gives up", least=1)
 
     def __post_init__(self) -> None:
-        low, high = self.timestep_range
-        object.__setattr__(self, "timestep_range", (int(low), int(high)))
-        checks = [
-            ("optimizer", self.optimizer, self.optimizer in ("adam", "gauss_newton"), "adam or gauss_newton"),
-            ("max_train_steps", self.max_train_steps, self.max_train_steps >= 1, "at least 1"),
-            ("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10"),
-            ("lr_schedule", self.lr_schedule, self.lr_schedule in ("constant", "cosine"), "constant or cosine"),
-            ("zo_samples", self.zo_samples, 1 <= self.zo_samples <= 4096, "from 1 to 4096"),
-            ("zo_directions", self.zo_directions, 0 <= self.zo_directions <= 4096, "from 0 to 4096"),
-            ("zo_mu", self.zo_mu, 0 < self.zo_mu < 10, "above 0 and below 10"),
-            ("zo_difference", self.zo_difference, self.zo_difference in ("forward", "central"), "forward or central"),
-            ("zo_draws", self.zo_draws, self.zo_draws in ("shared", "per_direction"), "shared or per_direction"),
-            ("train_batch_size", self.train_batch_size, 1 <= self.train_batch_size <= 4096, "from 1 to 4096"),
-            ("subspace_buffer", self.subspace_buffer, self.subspace_buffer == 0 or 2 <= self.subspace_buffer <= 4096,
-             "0 (off) or from 2 to 4096"),
-            ("subspace_threshold", self.subspace_threshold, 0 <= self.subspace_threshold < 1, "from 0 to below 1"),
-            ("timestep_range", self.timestep_range, 0 <= low < high, "LO HI with 0 <= LO < HI"),
-            ("adam_beta1", self.adam_beta1, 0 <= self.adam_beta1 < 1, "from 0 to below 1"),
-            ("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1"),
-            ("adam_eps", self.adam_eps, self.adam_eps > 0, "above 0"),
-            ("damping", self.damping, 0 < self.damping <= 1000, "above 0 and at most 1000"),
-            ("memory", self.memory, 0 <= self.memory <= 100, "from 0 to 100"),
-            ("trust_radius", self.trust_radius, 0 < self.trust_radius < float("inf"), "above 0"),
-            ("average_from", self.average_from, 0 <= self.average_from <= 1, "from 0 to 1"),
-            ("max_bad_steps", self.max_bad_steps, self.max_bad_steps >= 1, "at least 1"),
-        ]  # fmt: skip
-        for name, value, good, accepted in checks:
-            if not good:
-                raise ValueError(f"{name} is {value}; it must be {accepted}")
+        try:
+            low, high = (int(end) for end in self.timestep_range)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"timestep_range is {self.timestep_range}; it must be two numbers") from error
+        object.__setattr__(self, "timestep_range", (low, high))
+        if problem := violation(self):
+            raise ValueError(problem)
+        if not 0 <= low < high:
+            raise ValueError(f"timestep_range is {low} {high}; it must be LO HI with 0 <= LO < HI")
 
     @property
     def forwards_per_step(self) -> int:

@@ -1,6 +1,6 @@
 """Stages of generation on a bundle: one session at a time, arrays of numpy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class VaeStage:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def encode(self, pixels: np.ndarray) -> Latents:
+    def encode(self, pixels: Iterable[np.ndarray]) -> Latents:
         return encode_images(self.bundle, pixels)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A bundle's graph ``zo_loss`` as an objective: the denoising loss of a learned embedding on a draw."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -19,8 +19,8 @@ class Latents:
     std: np.ndarray
 
 
-def encode_images(bundle: Bundle, pixels: np.ndarray) -> Latents:
-    """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
+def encode_images(bundle: Bundle, pixels: Iterable[np.ndarray]) -> Latents:
+    """Encode photos, (3, H, W) float32 in [-1, 1] each, one at a time to bound memory."""
     with Session(bundle, "vae_encoder") as encoder:
         encoded = [encoder(pixels=image[None]) for image in pixels]
     mean, std = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
@@ -33,7 +33,7 @@ class OnnxObjective:
     The graph takes one embedding a call, so neighbouring rows with the same one are a call.
 
     Args:
-        loss: the bundle's ``zo_loss``, which stays open as long as this is used.
+        loss: the bundle's ``zo_loss``. `close` closes it, and the next call opens it again.
         latents: the encoded photos.
         ids: token ids (int64), (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
@@ -49,7 +49,8 @@ class OnnxObjective:
         num_vectors: int,
         time_ids: np.ndarray | None = None,
     ) -> None:
-        self.loss, self.latents, self.ids, self.time_ids, self.scale = loss, latents, ids, time_ids, bundle.scale
+        self.bundle, self.loss, self.latents, self.ids, self.time_ids = bundle, loss, latents, ids, time_ids
+        self.scale = bundle.scale
         self.num_images = len(latents.mean)
         self.num_prompts = ids.shape[-2]
         self.num_train_timesteps = bundle.num_train_timesteps
@@ -68,7 +69,7 @@ class OnnxObjective:
         return np.concatenate([residual for _, residual in self._calls(embeddings, draws)]).reshape(len(draws), -1)
 
     def close(self) -> None:
-        """Close the graph; the objective cannot be used afterwards."""
+        """Close the graph until it is needed again."""
         self.loss.close()
 
     def _calls(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> Iterator[list[np.ndarray]]:
@@ -79,6 +80,8 @@ class OnnxObjective:
 
     def _call(self, embedding: np.ndarray, draws: Sequence[Draw]) -> list[np.ndarray]:
         """(K, D) on B draws -> loss (B,) and residual (B, C, h, w), float32."""
+        if self.loss.closed:
+            self.loss = Session(self.bundle, self.loss.name)
         image = [d.image for d in draws]
         x0 = self.latents.mean[image] + self.latents.std[image] * np.stack([d.latent_noise for d in draws])
         prompts = [self.ids[d.image, d.prompt] if self.ids.ndim == 3 else self.ids[d.prompt] for d in draws]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.system.memory import release
 
@@ -35,7 +35,11 @@ class Session:
         try:
             return self._session.run(self._outputs, inputs)
         except Exception as error:
-            raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {_one_line(error)}") from error
+            raise EdgeSdkError(f"the bundle's graph {self.name} cannot be run: {one_line(error, 300)}") from error
+
+    @property
+    def closed(self) -> bool:
+        return self._session is None
 
     def close(self) -> None:
         self._session = None
@@ -74,17 +78,13 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
             options.add_session_config_entry(key, value)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EdgeSdkError(
-            f"{graph.parent}/manifest.json has settings for onnxruntime that cannot be used ({_one_line(error)}); "
+            f"{graph.parent}/manifest.json has settings for onnxruntime that cannot be used ({one_line(error, 300)}); "
             "make the bundle again with edge-sdk export"
         ) from error
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own classes have no common base
         raise EdgeSdkError(
-            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {_one_line(error)}; make the bundle "
-            "again with edge-sdk export, or install a newer onnxruntime"
+            f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {one_line(error, 300)}; make the "
+            "bundle again with edge-sdk export, or install a newer onnxruntime"
         ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,6 +1,6 @@
 """Stages of generation in PyTorch: the conditioning of prompts, the denoiser's predictions, pictures from latents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ class VaeStage:
     def __init__(self, vae: "Vae") -> None:
         self.vae: Any = vae
 
-    def encode(self, pixels: np.ndarray) -> Latents:
+    def encode(self, pixels: Iterable[np.ndarray]) -> Latents:
         return encode_images(self.vae, pixels)
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:

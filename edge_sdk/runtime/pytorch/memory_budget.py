@@ -91,6 +91,12 @@ class Estimator:
         decoding = self.base_mb + text.held(residency) + vae.held(residency) + decode
         return max(decoding, self._denoising(residency, 2 * rows))
 
+    def validation(self, residency: str) -> float:
+        """The peak of drawing a guided picture in the middle of a run: the VAE comes beside all that training holds."""
+        held = sum(self.weights[part].held(residency) for part in ("text", "unet", "vae"))
+        decode = DECODER * 4e-6 * self.vae.block_out_channels[0] * self.pixels
+        return max(self.base_mb + held + TILES_MB + decode, self._denoising(residency, 2))
+
     def _denoising(self, residency: str, rows: int) -> float:
         held = self.weights["text"].held(residency) + self.weights["unet"].held(residency)
         text = TEXT * 4e-6 * self.text.max_position_embeddings * self.text.intermediate_size
@@ -135,13 +141,17 @@ class Estimator:
 
 def choose(
     model: "Model", side: int, budget_mb: float, residency: str | None = None, max_batch: int | None = None,
-    preview_rows: int = 0, estimator: Estimator | None = None,
+    preview_rows: int = 0, estimator: Estimator | None = None, validates: bool = False,
 ) -> Choice:  # fmt: skip
     """The fastest way to personalize within a budget; nothing large is allocated.
 
     Weights are resident if they fit, else streamed, which only an integer checkpoint can be; then as many rows a call
     as fit. What the user has named is kept. ("mapped" leaves it to the system how much of the file is in memory, so it
     is counted like "resident" and taken only if named.)
+
+    Args:
+        preview_rows: pictures in a row of the preview, 0 for none.
+        validates: a picture is drawn while the run learns; it must fit.
 
     Raises:
         EdgeSdkError: the budget is no positive number, or the leanest way does not fit.
@@ -151,7 +161,11 @@ def choose(
     stages = estimator or Estimator(model, side)
     kinds = (residency,) if residency else ("resident", "streamed") if model.stored_as_integers else ("resident",)
     batches = (max_batch,) if max_batch else BATCHES
-    ways = [(stages.training(kind, rows), kind, rows) for kind in kinds for rows in batches]
+    ways = [
+        (max(stages.training(kind, rows), stages.validation(kind) if validates else 0), kind, rows)
+        for kind in kinds
+        for rows in batches
+    ]
     for needed, kind, rows in ways:
         if needed <= budget_mb:
             drawing = stages.preview(kind, preview_rows)

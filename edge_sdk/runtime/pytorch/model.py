@@ -15,7 +15,7 @@ from edge_sdk import pocket
 from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.prompts import training_prompts
-from edge_sdk.errors import EdgeSdkError, require
+from edge_sdk.errors import EdgeSdkError, one_line, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ class Model:
             config = read.from_dict(self.config(part))
             return lambda: make(config)
         except (TypeError, ValueError, EdgeSdkError) as error:
-            raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
+            raise EdgeSdkError(
+                f"{self.folder / part / 'config.json'} cannot be used: {one_line(error, 300)}"
+            ) from error
 
     def shapes(self, part: str) -> "nn.Module":
         """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
@@ -203,7 +205,7 @@ class Model:
                 tensors = dict(quantized(module, source))
             module.load_state_dict(tensors, assign=True)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {_one_line(error)}") from error
+            raise EdgeSdkError(f"{self.folder / part} cannot be loaded: {one_line(error, 300)}") from error
         return module.requires_grad_(False).to(self.device)
 
     def load_text(self) -> "Text":
@@ -264,7 +266,7 @@ class Model:
         try:
             return Schedule.from_dict(json.loads(path.read_text()))
         except (TypeError, ValueError, EdgeSdkError) as error:
-            raise EdgeSdkError(f"{path} cannot be used: {_one_line(error)}") from error
+            raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
 
 def open_model(
@@ -306,7 +308,3 @@ def open_model(
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
     return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Latents:
 
 
 @torch.inference_mode()
-def encode_images(vae: Vae, pixels: np.ndarray) -> Latents:
-    """Encode photos (N, 3, H, W) float32 in [-1, 1], one at a time to bound memory."""
+def encode_images(vae: Vae, pixels: Iterable[np.ndarray]) -> Latents:
+    """Encode photos, (3, H, W) float32 in [-1, 1] each, one at a time to bound memory."""
     scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
     device = next(vae.parameters()).device
     encoded = [vae.encode(torch.from_numpy(image[None]).to(device)) for image in pixels]

@@ -6,32 +6,30 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.audit import say_checks
+from edge_sdk.cli.common import gentle_interrupt, quiet_libraries, require_torch, say_how_to_go_on
+from edge_sdk.cli.progress import Progress
+from edge_sdk.cli.unlearn import goes_on, shown_by, summary
+from edge_sdk.errors import Cancelled
+from edge_sdk.unlearning.config import UnlearnConfig
+
 if TYPE_CHECKING:
-    from edge_sdk.cli.common import Progress
-    from edge_sdk.unlearning.config import UnlearnConfig
     from edge_sdk.unlearning.denoiser import Denoiser
 
 PROMPT = "a picture of a person"
 PLACES = ("forget", "keep", "held_out")  # of the faces, below --output_dir
 KEPT, HELD_OUT = 256, 64  # faces of the model's own: to train on, and for the audit
 SAMPLES = 128  # free samples of each model
-SETTINGS = {"prompt": PROMPT, "max_train_steps": 60, "learning_rate": 1e-3, "unlearn_weight": 3.0,
-            "retain_batch": 32}  # fmt: skip
+SETTINGS = {"prompt": PROMPT, "max_train_steps": 60, "learning_rate": 1e-3, "unlearn_weight": 3.0, "retain_batch": 32}
 
 
 def forget(args: argparse.Namespace) -> int:
     """Draw faces, forget the first, measure; the page opens where someone is looking."""
-    from edge_sdk.cli.audit import say_checks
-    from edge_sdk.cli.common import Progress, quiet_libraries, require_torch, say_how_to_go_on
-    from edge_sdk.cli.unlearn import goes_on, summary
-
     resume = goes_on(args.resume_from_checkpoint)
     quiet_libraries()
     require_torch("unlearning")
     from edge_sdk.pocket import PHOTOS
-    from edge_sdk.run_folder import Cancelled
     from edge_sdk.unlearning.audit import Limits, audit
-    from edge_sdk.unlearning.config import UnlearnConfig
 
     folder, progress = Path(args.output_dir), Progress(args.quiet)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
@@ -50,10 +48,20 @@ def forget(args: argparse.Namespace) -> int:
         if resume:
             remove_unfinished(folder / "audit")
         found = audit(
-            "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
-            Limits(), PHOTOS, count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
+            "pocket",
+            str(folder / "unlearned" / "model"),
+            folder / "forget",
+            folder / "held_out",
+            folder / "audit",
+            Limits(),
+            PHOTOS,
+            count=SAMPLES,
+            prompt=PROMPT,
+            seed=config.seed,
+            device=config.device,
+            include_images=True,
             notify=progress.say,
-        )  # fmt: skip
+        )
     except KeyboardInterrupt:
         return say_how_to_go_on(Cancelled("the audit is interrupted"))
     if sys.stdout.isatty():
@@ -61,10 +69,8 @@ def forget(args: argparse.Namespace) -> int:
     return say_checks(found, str(folder / "audit"), args.quiet)
 
 
-def train(folder: Path, config: "UnlearnConfig", resume: bool, progress: "Progress") -> dict[str, Any]:
+def train(folder: Path, config: UnlearnConfig, resume: bool, progress: Progress) -> dict[str, Any]:
     """Draw the faces and forget the first; returns what ``unlearn.json`` holds. Raises Cancelled if it was stopped."""
-    from edge_sdk.cli.common import gentle_interrupt
-    from edge_sdk.cli.unlearn import shown_by
     from edge_sdk.unlearning.denoiser import load_denoiser
     from edge_sdk.unlearning.unlearn import Sources, refuse_inside, unlearn, working_folder
 
@@ -77,9 +83,14 @@ def train(folder: Path, config: "UnlearnConfig", resume: bool, progress: "Progre
     draw(denoiser, folder, config.seed)
     with gentle_interrupt() as stop:
         return unlearn(
-            Sources("pocket", folder / "forget", folder / "keep"), folder / "unlearned", config,
-            resume, notify=progress.say, progress=shown_by(progress, config.max_train_steps), stop=stop,
-        )  # fmt: skip
+            Sources("pocket", folder / "forget", folder / "keep"),
+            folder / "unlearned",
+            config,
+            resume,
+            notify=progress.say,
+            progress=shown_by(progress, config.max_train_steps),
+            stop=stop,
+        )
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -6,12 +6,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from edge_sdk.cli.common import exporter, gentle_interrupt, quiet_libraries
+from edge_sdk.errors import EdgeSdkError
+
 
 def serve(args: argparse.Namespace) -> int:
     """Serve a bundle of the embedded model, or the one given, until Ctrl-C."""
-    from edge_sdk.cli.common import exporter, gentle_interrupt, quiet_libraries
     from edge_sdk.cli.main import DONE
-    from edge_sdk.errors import EdgeSdkError
     from edge_sdk.export import web_server
 
     if args.bundle and args.output_dir:

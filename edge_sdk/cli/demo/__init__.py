@@ -1,0 +1,56 @@
+"""`edge-sdk demo`: the main job on the embedded model and the photos that come with it."""
+
+import argparse
+
+from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.common import add_common, add_device, add_resume
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo.config import OFTEN
+
+EXAMPLE = "edge-sdk demo --output_dir demo_out"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    often = group_of(parser, OFTEN)
+    often.add_argument(
+        "--output_dir",
+        metavar="DIR",
+        help="a new folder for the results; with --web for the bundle, which is otherwise removed at the end",
+    )
+    often.add_argument("--web", action="store_true", help="learn in a browser instead: serve a page on this computer")
+    often.add_argument(
+        "--unlearn",
+        action="store_true",
+        help="forget instead: the embedded model unlearns one of its own faces, and a page shows what it kept",
+    )
+    often.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="with --web: a folder that edge-sdk export wrote (default: a new one of the embedded model)",
+    )
+    often.add_argument("--port", type=int, metavar="N", help="with --web: port of the page (default: any free one)")
+    add_resume(parser)
+    add_device(parser)
+    add_common(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The demo of the options; its module is loaded when it is needed."""
+    if args.web and args.unlearn:
+        raise EdgeSdkError("both web and unlearn are given; give one of them")
+    if args.web:
+        from edge_sdk.cli.demo.web import serve
+
+        return serve(args)
+    for name in ("bundle", "port"):
+        if getattr(args, name) is not None:
+            raise EdgeSdkError(f"--{name} is for the page only; add --web")
+    if args.output_dir is None:
+        raise EdgeSdkError("output_dir is not given; give --output_dir, a new folder for the results, or --web")
+    if args.unlearn:
+        from edge_sdk.cli.demo.unlearn import forget
+
+        return forget(args)
+    from edge_sdk.cli.demo.personalize import learn
+
+    return learn(args)

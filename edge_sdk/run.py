@@ -1,0 +1,243 @@
+"""The stages of a personalization run whose folder is locked: start, train, record, draw."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_sdk import mu_floor
+from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
+from edge_sdk.errors import Cancelled, EdgeSdkError
+from edge_sdk.forecast import Forecast, within
+from edge_sdk.images import Photos, save_png
+from edge_sdk.personalizer import HELD_OUT, Personalizer
+from edge_sdk.preparation import ENCODING, Prepared
+from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview
+from edge_sdk.progress import OnProgress
+from edge_sdk.run_log import RunLog, versions
+from edge_sdk.runtime.base import Runtime
+from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
+from edge_sdk.time_budget import TimeBudget, TimeUpError
+from edge_sdk.zo import NonFiniteLossError, State, Step
+from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
+
+SCHEMA_VERSION = 1
+SAVING_S = 1.0  # for the files at the end
+PREVIEW_SHARE = 0.5  # of the time that is left before the first step: a longer preview is left out
+
+
+@dataclass
+class Run:
+    """One run; its methods are called in the order in which they stand here."""
+
+    folder: Path
+    personalizer: Personalizer
+    budget: TimeBudget
+    preview: bool
+    validation: Validation | None
+    of_a_bundle: bool  # which decides weights, execution, residency and device
+    log: RunLog
+    notify: Callable[[str], None]
+    on_progress: OnProgress
+    on_step: Callable[[Step], None]
+    stop: Callable[[], bool]
+    save: Callable[[Path, State, Prepared], None]
+    resumed: int = 0  # steps
+    loss_initial: float = math.nan
+    loss_final: float = math.nan
+    anon: AnonPeak = field(default_factory=AnonPeak)
+    _warned: bool = False  # that the time budget cannot be kept
+    _encoding_began: float = math.nan
+
+    def __post_init__(self) -> None:
+        self.personalizer.on_progress = self._watch
+        self.forecast = Forecast(self.personalizer, self.preview, self.validation, self.personalizer.pace)
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.personalizer.model
+
+    def start(self, photos: Photos, config: PersonalizeConfig) -> None:
+        """Prepare, and measure the floor of mu and the initial loss."""
+        self._steps = self.personalizer.fit(photos, config)
+        self._before_the_first_step()
+
+    def resume(self, state: State) -> None:
+        """The same from a state of a prepared personalizer; the floor of mu is part of the state."""
+        self.resumed = state.step
+        self._steps = self.personalizer.resume(state)
+        for message in self.personalizer.fitted().notices:
+            self.notify(message)
+        self._before_the_first_step()
+
+    def _before_the_first_step(self) -> None:
+        self.loss_initial = self.personalizer.held_out_loss(self.personalizer.fitted().initial)
+        self.anon.sample()
+        if self.validation:
+            self.notify(self.forecast.validation_line())
+        if self.preview and self.forecast.preview_s > PREVIEW_SHARE * self.budget.left:
+            self._leave_out_preview(f"it would take about {within(self.forecast.preview_s)}")
+
+    def train(self) -> None:
+        """Take steps until the last one, the time budget, a flat loss or the user ends them; then measure.
+
+        Raises:
+            EdgeSdkError: losses are not finite any more; the last good token is saved.
+            Cancelled: the user stopped the run.
+        """
+        personalizer, prepared, state = self.personalizer, self.personalizer.fitted(), self.personalizer.started()
+        config, zo = personalizer.config, prepared.zo
+        flat = None
+        if config.stop_when_flat:
+            reached = personalizer.held_out_loss() if self.resumed else self.loss_initial
+            flat = Flat(personalizer.held_out_loss, self.loss_initial, reached, zo)
+        saving, clamped, marked = config.checkpointing_steps or steps_of(SAVE, zo), False, time.monotonic()
+        try:
+            for step in self._steps:
+                took = time.monotonic() - marked
+                self.anon.sample()
+                self.log.step(step)
+                self.on_step(step)
+                if step.clamped and not clamped:
+                    clamped = True
+                    self.notify(f"step {step.step}: the token reached the vocabulary's largest norm and is kept there")
+                last = step.step == zo.max_train_steps
+                stopped = self.stop() and not last
+                self._validate(step.step, took, stopped)
+                late = self.budget.left < took + self._reserve(flat is not None)
+                done = flat is not None and not (late or last or stopped) and flat(step.step)
+                if step.step % saving == 0 or late or last or stopped or done:
+                    self.save(self.folder, state, prepared)
+                if stopped:
+                    raise Cancelled(f"stopped after step {step.step}, saved")
+                if late and not last:
+                    self.notify(f"the time budget ends the run after step {step.step}")
+                    break
+                if done:
+                    self.notify(
+                        f"the loss on draws that training never uses is flat; the run ends after step {step.step}"
+                    )
+                    break
+                marked = time.monotonic()
+            self.loss_final = personalizer.held_out_loss()
+            if not math.isfinite(self.loss_final):
+                raise NonFiniteLossError("the loss of the learned token is not finite")
+        except NonFiniteLossError as error:
+            self.save(self.folder, state, prepared)
+            path = personalizer.save(self.folder)
+            raise EdgeSdkError(
+                f"{error}; the last good token is in {path}, start a new run with a smaller learning_rate or zo_mu"
+            ) from error
+        personalizer.save(self.folder)
+
+    def _reserve(self, looks: bool) -> float:
+        """Seconds that are kept for what comes after the steps; ``looks``: the loss is also measured between them."""
+        measuring = self.forecast.seconds((2.5 if looks else 1.5) * self.forecast.eval_draws)
+        return measuring + SAVING_S + (self.forecast.preview_s if self.preview else 0.0)
+
+    def _validate(self, step: int, step_s: float, stopped: bool) -> None:
+        """Draw the validation prompt where it is due and there is time for it."""
+        if self.validation is None or stopped or step % self.validation.every:
+            return
+        if self.budget.left < self.forecast.validation_s + self._reserve(False):
+            self.notify(f"step {step}: the time budget leaves no time for a picture of the validation prompt")
+            return
+        began, reserve = time.monotonic(), step_s + self._reserve(False)
+
+        def watch(stage: str, done: int, total: int) -> None:
+            self.on_progress(stage, done, total)
+            self.budget.check(reserve)
+
+        try:
+            picture = self.validation.draw(self.personalizer, on_progress=watch)
+        except TimeUpError:
+            self.notify(f"step {step}: the time budget leaves no time for a picture of the validation prompt")
+            return
+        self.forecast.validation_step_s = (time.monotonic() - began - self.forecast.vae_s) / PREVIEW_STEPS
+        self.validation.save(self.folder, step, picture)
+        self.log.picture(picture, step)
+
+    def record(self, command: str) -> dict[str, Any]:
+        """Write ``run.json``; returns what it holds."""
+        personalizer, prepared, state = self.personalizer, self.personalizer.fitted(), self.personalizer.started()
+        runtime, config = self.runtime, personalizer.config
+        without = OF_A_MODEL if self.of_a_bundle else ()
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "command": command,
+            "model": runtime.label,
+            "weights": runtime.weights,
+            "execution": runtime.execution,
+            "residency": runtime.residency,
+            "device": runtime.device,
+            "preset": config.preset,
+            "steps": state.step,
+            "max_batch": config.rows(prepared.objective.latents_shape),
+            "unet_forwards": state.forwards,
+            "seconds": round(state.seconds, 3),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+            "peak_anon_mb": round(self.anon.mb, 1),
+            **({"peak_cuda_mb": cuda_peak()} if runtime.device == "cuda" else {}),
+            "loss_initial": self.loss_initial,
+            "loss_final": self.loss_final,
+            "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
+            "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
+            "seed": config.seed,
+            "resumed": self.resumed,
+            "photos_used": len(prepared.photos.pixels),
+            "photos_skipped": len(prepared.photos.skipped),
+            "config": {name: value for name, value in config.to_dict().items() if name not in without},
+            "zo": prepared.zo.to_dict(),
+            "versions": versions(runtime.packages),
+        }
+        write_json(self.folder / "run.json", record)
+        return record
+
+    def draw_preview(self) -> None:
+        """Write ``preview.png`` unless it is left out or there is no time for it; the objective is closed."""
+        if not self.preview:
+            return
+        if self.budget.left < self.forecast.preview_s:
+            self._leave_out_preview("the time budget is spent")
+            return
+        self.notify("drawing preview.png (--no_preview leaves it out)")
+
+        def watch(stage: str, done: int, total: int) -> None:
+            self.on_progress(stage, done, total)
+            if done < total:
+                self.budget.check()
+
+        try:
+            save_png(draw_preview(self.personalizer, on_progress=watch), self.folder / "preview.png")
+        except TimeUpError:
+            self._leave_out_preview("the time budget is spent")
+
+    def _leave_out_preview(self, why: str) -> None:
+        self.preview = False
+        self.notify(
+            f"preview.png is left out: {why}, and the time budget has {within(max(0.0, self.budget.left))} left"
+        )
+
+    def _watch(self, stage: str, done: int, total: int) -> None:
+        """Pass progress on; time the VAE; say it as soon as the time budget cannot be kept."""
+        self.on_progress(stage, done, total)
+        if stage == ENCODING:
+            if done == 0:
+                self._encoding_began = time.monotonic()
+            else:
+                self.forecast.vae_s = (time.monotonic() - self._encoding_began) / done  # decoding takes about as long
+        measuring = stage == mu_floor.MEASURING or (stage == HELD_OUT and math.isnan(self.loss_initial))
+        if not measuring or self._warned or not (self.personalizer.pace.calls > 1 or done == total):
+            return
+        later = (2 if stage == mu_floor.MEASURING else 1) * self.forecast.eval_draws + self.forecast.step_forwards
+        needed = self.forecast.seconds(total - done + later)
+        if needed > self.budget.left:
+            self._warned = True
+            self.notify(
+                f"the time budget of {self.budget.seconds:g} s cannot be kept: at {self.forecast.seconds(1):.2g} s a "
+                f"forward pass, measuring and one step take {within(needed)} more, and "
+                f"{within(max(0.0, self.budget.left))} are left; the run ends after its first step"
+            )
