@@ -10,7 +10,7 @@ import numpy as np
 from edge_sdk import mu_floor
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview, preview_rows
-from edge_sdk.progress import CountingObjective, Pace
+from edge_sdk.progress import CountingObjective, OnProgress, Pace
 from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import State, held_out_draws
 from edge_sdk.zo.calibrate import LENGTHS

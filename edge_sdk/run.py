@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk import mu_floor
-from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
+from edge_sdk.config import PersonalizeConfig
 from edge_sdk.errors import Cancelled, EdgeSdkError
 from edge_sdk.forecast import Forecast, within
 from edge_sdk.images import Photos, save_png
@@ -16,15 +16,13 @@ from edge_sdk.personalizer import HELD_OUT, Personalizer
 from edge_sdk.preparation import ENCODING, Prepared
 from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview
 from edge_sdk.progress import OnProgress
-from edge_sdk.run_log import RunLog, versions
-from edge_sdk.runtime.base import Runtime
+from edge_sdk.run_log import RunLog, record_of
 from edge_sdk.system.files import write_json
-from edge_sdk.system.memory import AnonPeak, cuda_peak, peak_rss_mb
+from edge_sdk.system.memory import AnonPeak
 from edge_sdk.time_budget import TimeBudget, TimeUpError
 from edge_sdk.zo import NonFiniteLossError, State, Step
 from edge_sdk.zo.early_stopping import SAVE, Flat, steps_of
 
-SCHEMA_VERSION = 1
 SAVING_S = 1.0  # for the files at the end
 PREVIEW_SHARE = 0.5  # of the time that is left before the first step: a longer preview is left out
 
@@ -55,10 +53,6 @@ class Run:
     def __post_init__(self) -> None:
         self.personalizer.on_progress = self._watch
         self.forecast = Forecast(self.personalizer, self.preview, self.validation, self.personalizer.pace)
-
-    @property
-    def runtime(self) -> Runtime:
-        return self.personalizer.model
 
     def start(self, photos: Photos, config: PersonalizeConfig) -> None:
         """Prepare, and measure the floor of mu and the initial loss."""
@@ -162,37 +156,14 @@ class Run:
 
     def record(self, command: str) -> dict[str, Any]:
         """Write ``run.json``; returns what it holds."""
-        personalizer, prepared, state = self.personalizer, self.personalizer.fitted(), self.personalizer.started()
-        runtime, config = self.runtime, personalizer.config
-        without = OF_A_MODEL if self.of_a_bundle else ()
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "command": command,
-            "model": runtime.label,
-            "weights": runtime.weights,
-            "execution": runtime.execution,
-            "residency": runtime.residency,
-            "device": runtime.device,
-            "preset": config.preset,
-            "steps": state.step,
-            "max_batch": config.rows(prepared.objective.latents_shape),
-            "unet_forwards": state.forwards,
-            "seconds": round(state.seconds, 3),
-            "peak_rss_mb": round(peak_rss_mb(), 1),
-            "peak_anon_mb": round(self.anon.mb, 1),
-            **({"peak_cuda_mb": cuda_peak()} if runtime.device == "cuda" else {}),
-            "loss_initial": self.loss_initial,
-            "loss_final": self.loss_final,
-            "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
-            "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
-            "seed": config.seed,
-            "resumed": self.resumed,
-            "photos_used": len(prepared.photos.pixels),
-            "photos_skipped": len(prepared.photos.skipped),
-            "config": {name: value for name, value in config.to_dict().items() if name not in without},
-            "zo": prepared.zo.to_dict(),
-            "versions": versions(runtime.packages),
-        }
+        record = record_of(
+            self.personalizer,
+            command,
+            (self.loss_initial, self.loss_final),
+            self.resumed,
+            self.anon.mb,
+            self.of_a_bundle,
+        )
         write_json(self.folder / "run.json", record)
         return record
 

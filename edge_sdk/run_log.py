@@ -1,6 +1,7 @@
-"""What a run writes beside its results: curves for TensorBoard, and the versions of what it ran on."""
+"""What a run says of itself: its record, and curves and pictures for TensorBoard."""
 
 import contextlib
+import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from edge_sdk._version import __version__
+from edge_sdk.config import OF_A_MODEL
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.personalizer import Personalizer
+from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import Step
+
+SCHEMA_VERSION = 1  # of run.json
 
 
 class RunLog:
@@ -51,6 +57,52 @@ class RunLog:
         """Add a picture (H, W, 3) uint8 of the validation prompt."""
         if self._writer is not None:
             self._writer.add_image("validation", pixels, step, dataformats="HWC")
+
+
+def record_of(
+    personalizer: Personalizer,
+    command: str,
+    losses: tuple[float, float],
+    resumed: int,
+    peak_anon_mb: float,
+    of_a_bundle: bool,
+) -> dict[str, Any]:
+    """What ``run.json`` holds.
+
+    Args:
+        losses: on the held-out draws, of the initial and of the learned token. resumed: steps of earlier processes.
+        of_a_bundle: weights, execution, residency and device are no settings of the run.
+    """
+    prepared, state, config = personalizer.fitted(), personalizer.started(), personalizer.config
+    runtime, without = personalizer.model, OF_A_MODEL if of_a_bundle else ()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "model": runtime.label,
+        "weights": runtime.weights,
+        "execution": runtime.execution,
+        "residency": runtime.residency,
+        "device": runtime.device,
+        "preset": config.preset,
+        "steps": state.step,
+        "max_batch": config.rows(prepared.objective.latents_shape),
+        "unet_forwards": state.forwards,
+        "seconds": round(state.seconds, 3),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
+        "peak_anon_mb": round(peak_anon_mb, 1),
+        **({"peak_cuda_mb": cuda_peak()} if runtime.device == "cuda" else {}),
+        "loss_initial": losses[0],
+        "loss_final": losses[1],
+        "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
+        "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
+        "seed": config.seed,
+        "resumed": resumed,
+        "photos_used": len(prepared.photos.pixels),
+        "photos_skipped": len(prepared.photos.skipped),
+        "config": {name: value for name, value in config.to_dict().items() if name not in without},
+        "zo": prepared.zo.to_dict(),
+        "versions": versions(runtime.packages),
+    }
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from edge_sdk import EdgeSdkError, Personalizer, mu_floor, pocket
+from edge_sdk.errors import Cancelled
 from edge_sdk.quantization import integer_layers, kernels
-from edge_sdk.run_folder import Cancelled, run_personalization
+from edge_sdk.run_folder import run_personalization
 from edge_sdk.zo import ZoConfig
 
 QUICK: dict[str, Any] = {"max_train_steps": 4, "eval_draws": 2, "preview": False}

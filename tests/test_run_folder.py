@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from edge_sdk import EdgeSdkError, load_embedding
 from edge_sdk.diffusion.folder import read_header
-from edge_sdk.run_folder import Cancelled, run_personalization
+from edge_sdk.errors import Cancelled
+from edge_sdk.run_folder import run_personalization
 from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
 from edge_sdk.zo import Step, ZoConfig, latest_checkpoint
 from tests import tiny_models

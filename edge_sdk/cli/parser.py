@@ -69,9 +69,10 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             names = list(map(str, action.choices))
-            raise argparse.ArgumentError(
-                action, f"invalid choice: {value!r} (choose from {', '.join(names)}){did_you_mean(str(value), names)}"
-            )
+            message = f"invalid choice: {value!r} (choose from {', '.join(names)}){did_you_mean(str(value), names)}"
+            if action.nargs == argparse.PARSER:
+                self.error(message)  # commands need no name of the argument
+            raise argparse.ArgumentError(action, message)
 
 
 def did_you_mean(given: str, names: Iterable[str], prefix: str = "") -> str:

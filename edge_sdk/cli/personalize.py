@@ -213,7 +213,8 @@ def foretold(forecast: dict[str, Any], time_budget_s: float | None) -> str:
     ]
     lines = [
         f"at most {forecast['forwards']:,} forward passes: {', '.join(named)}",
-        f"about {within(forecast['seconds'])} in all, at {forecast['seconds_per_forward']:.3g} s a forward pass, peak memory about {forecast['peak_rss_mb']:.0f} MB",
+        f"about {within(forecast['seconds'])} in all, at {forecast['seconds_per_forward']:.3g} s a forward pass, "
+        f"peak memory about {forecast['peak_rss_mb']:.0f} MB",
         "dry run: nothing is written",
     ]
     if time_budget_s is not None and forecast["seconds"] > time_budget_s:

@@ -89,8 +89,18 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 MISTAKES = {
-    "no command": ([], "personalize"),
+    "an option before the command": (["--quiet"], "--quiet"),
     "unknown command": (["train"], "invalid choice: 'train'"),
+    "misspelled command": (["personalise"], "did you mean personalize? See edge-sdk --help"),
+    "misspelled option": (["demo", "--wbe"], "did you mean --web? See edge-sdk demo --help"),
+    "part of an option": (["personalize", "--model", "x"], "did you mean --pretrained_model_name_or_path?"),
+    "misspelled option with dashes": (["generate", "--num-image=3"], "did you mean --num_images?"),
+    "misspelled choice": (["quantize", "--output_dir", "x", "--weights", "int-8"], "did you mean int8?"),
+    "misspelled benchmark": (["benchmark", "sped"], "did you mean speed? See edge-sdk benchmark --help"),
+    "misspelled option of a benchmark": (["benchmark", "speed", "--round", "2"], "did you mean --rounds?"),
+    "an option of diffusers' script": (["personalize", "--mixed_precision", "fp16"], "integers; leave it out"),
+    "another one": (["personalize", "--gradient-checkpointing"], "integers; leave it out"),
+    "pushing to the hub": (["personalize", "--push_to_hub"], "nothing leaves this machine"),
     "unknown option": (["quantize", "--output_dir", "x", "--bits", "3"], "--bits"),
     "unknown option with a line break": (["quantize", "--output_dir", "x", "--bits", "a\nb"], "--bits"),
     "abbreviated option": (["quantize", "--output", "x"], "--output_dir"),

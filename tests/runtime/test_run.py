@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 
 from edge_sdk import EdgeSdkError, Personalizer, generate, load_embedding, pocket
 from edge_sdk.embedding import LearnedEmbedding
-from edge_sdk.run_folder import Cancelled, run_personalization
+from edge_sdk.errors import Cancelled
+from edge_sdk.run_folder import run_personalization
 from tests.cli.test_main import refused
 from tests.runtime.conftest import Pairs
 from tests.test_architecture import HEAVY, ROOT, WITHOUT

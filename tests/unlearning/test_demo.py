@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.cli import forget
+from edge_sdk.cli.demo import unlearn as forget
 from edge_sdk.cli.main import main
 from edge_sdk.unlearning import audit, measure, recovery, sampling
 
