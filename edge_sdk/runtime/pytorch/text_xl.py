@@ -64,7 +64,9 @@ class TextEncoderPair:
             time_ids: (B, 6) float32, see `edge_sdk.diffusion.conditioning.add_time_ids`.
         """
         device = self.first.table.device
-        ids, learned, time_ids = (None if x is None else torch.as_tensor(x).to(device) for x in (ids, learned, time_ids))
+        ids, learned, time_ids = (
+            None if x is None else torch.as_tensor(x).to(device) for x in (ids, learned, time_ids)
+        )
         ids_1, ids_2 = ids.split([self.first.length, self.second.length], dim=1)
         learned_1, learned_2 = (None, None) if learned is None else learned.split(self.widths, dim=2)
         hidden_1 = self.first.model(ids_1, learned_1, skip_last=True)
