@@ -103,8 +103,12 @@ def main() -> None:
             ]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rounds[way].append(json.loads(done.stdout.splitlines()[-1]))
-    record = {"command": "python -m benchmarks.quality.forward_mode", "date": date.today().isoformat(), "machine": machine(),
-              "rounds": rounds}  # fmt: skip
+    record = {
+        "command": "python -m benchmarks.quality.forward_mode",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "rounds": rounds,
+    }
     write_json(args.output, record)
     rows = []
     for way, found in rounds.items():

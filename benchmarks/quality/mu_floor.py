@@ -184,8 +184,14 @@ def main() -> None:
                 "loss_difference_learned": loss_difference(made, reference, late),
             }  # fmt: skip
     std = reference.vocabulary_std
-    record = {"command": "python -m benchmarks.quality.mu_floor", "date": date.today().isoformat(), "machine": machine(),
-              "vocabulary_std": std, "directions": DIRECTIONS, "results": results}  # fmt: skip
+    record = {
+        "command": "python -m benchmarks.quality.mu_floor",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "vocabulary_std": std,
+        "directions": DIRECTIONS,
+        "results": results,
+    }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, record)
     plot(results, args.output.with_suffix(".png"))

@@ -26,7 +26,7 @@ from benchmarks.lib.models import (
     timed,
 )
 from benchmarks.lib.report import bars, machine, markdown, say, spread, spread_cell
-from benchmarks.speed.benchmark import layers as speed_layers
+from benchmarks.speed import layers as speed_layers
 from edge_sdk.quantization.layers import integer_layers
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.system.files import write_json
