@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.speed.benchmark import instruction_sets
+from benchmarks.speed import instruction_sets
 from benchmarks.speed.instruction_sets import ARM, INSTRUCTION_SETS, InstructionSet, cases, differing, lanes
 from tests.cli.test_main import refused
 
