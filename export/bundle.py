@@ -93,10 +93,10 @@ def export(
 
 
 def _writer(format: str) -> ModuleType:
-    """What writes graphs of a format: `export.onnx` or `export.coreml`, which have the same functions."""
+    """What writes graphs of a format: `onnx.writer` or `coreml.writer`, which have the same functions."""
     one_of("format", format, tuple(FORMATS))
     try:
-        return importlib.import_module(f"export.{format}")
+        return importlib.import_module(f"edge_sdk.export.{format}.writer")
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"format {format}", FORMATS[format]) from error
 

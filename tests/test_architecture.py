@@ -9,9 +9,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = sorted((ROOT / "edge_sdk").rglob("*.py"))
 WORK = ROOT / "benchmarks" / "work"  # models, and an emulated Python with its packages
-SOURCES = PACKAGE + sorted(path for path in (ROOT / "benchmarks").rglob("*.py") if WORK not in path.parents)
+NODE = "node_modules"
+PACKAGE = sorted((ROOT / "edge_sdk").rglob("*.py"))  # edge_sdk/export is a link, which rglob does not follow
+EXPORT = sorted(path for path in (ROOT / "export").rglob("*.py") if NODE not in path.parts)
+SOURCES = PACKAGE + EXPORT + sorted(path for path in (ROOT / "benchmarks").rglob("*.py") if WORK not in path.parents)
+# The house, from the ground up. An import goes to the same floor or to a lower one, wherever in a file it stands.
+FLOORS = [
+    ["errors", "_version"],
+    ["zo"],
+    ["system"],
+    ["config", "images", "embedding", "mu_floor", "pocket", "progress", "time_budget"],
+    ["quantization"],
+    ["diffusion"],
+    ["runtime"],
+    ["generation", "integer_checkpoint"],
+    ["preparation"],
+    ["personalizer"],
+    ["preview", "run_log"],
+    ["forecast"],
+    ["run", "run_folder"],
+    ["unlearning", "export"],
+    ["cli"],
+]
+ROSTER = ("generate", "model", "objective", "text")  # the files of a runtime
 MAX_LINES = 350
 HEAVY = ("torch", "onnxruntime", "transformers", "diffusers", "optimum")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
@@ -80,26 +101,68 @@ def test_the_optimizer_needs_numpy_only(path: Path) -> None:
     assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
 
 
-# Modules of the package that the runtime may use, none of which needs PyTorch.
-SMALL = ("config", "ddim", "embedding", "errors", "images", "memory", "prepared", "runtime", "tokenizer", "zo")
-
-
-@pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "runtime"], ids=name_of)
-def test_the_runtime_needs_numpy_and_onnxruntime_only(path: Path) -> None:
-    own = tuple(f"edge_sdk.{name}" for name in SMALL)
-    allowed = ("numpy", "onnxruntime", *own, *sys.stdlib_module_names)
-    seen = [module for module in imports(path) if module != "edge_sdk"]
+@pytest.mark.parametrize("path", [path for path in PACKAGE if "runtime/onnx" in path.as_posix()], ids=name_of)
+def test_the_bundle_runtime_needs_no_torch(path: Path) -> None:
+    seen = [module for module in imports(path) if not is_in(module, "edge_sdk")]
+    allowed = ("numpy", "onnxruntime", *sys.stdlib_module_names)
     assert [module for module in seen if not any(is_in(module, each) for each in allowed)] == []
 
 
-def test_what_the_runtime_uses_loads_no_torch() -> None:
-    modules = " ".join(
-        f"edge_sdk.{name}" for name in (*SMALL, "runtime.model", "personalize", "run_folder", "generate")
+def test_what_a_bundle_run_uses_loads_no_torch() -> None:
+    modules = "edge_sdk.runtime.onnx.model edge_sdk.personalizer edge_sdk.run_folder edge_sdk.generation"
+    done = run(
+        f"import sys, importlib; [importlib.import_module(name) for name in {modules!r}.split()]; "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
     )
-    done = run(f"import sys, importlib; [importlib.import_module(name) for name in {modules!r}.split()]; "
-               "print(*{name.partition('.')[0] for name in sys.modules})")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) & set(HEAVY) == {"onnxruntime"}
+
+
+def graph() -> dict[str, set[str]]:
+    """What each module of the package imports of the package."""
+    paths = {module_of(path): path for path in PACKAGE + EXPORT}
+    del paths["edge_sdk"]  # the front door names the public functions, wherever they live
+    imported = {name: {i for i in imports(path) if i in paths} - {name} for name, path in paths.items()}
+    # `from package import module` names both; it means the module.
+    parents = {name: {i.rpartition(".")[0] for i in seen} for name, seen in imported.items()}
+    return {name: {i for i in seen if not (i in parents[name] and is_in(name, i))} for name, seen in imported.items()}
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name if is_in(name, "edge_sdk") else f"edge_sdk.{name}"
+
+
+def floor_of(module: str) -> int:
+    (floor,) = (i for i, names in enumerate(FLOORS) if module.split(".")[1] in names)
+    return floor
+
+
+def test_every_import_goes_to_the_same_floor_or_down() -> None:
+    edges = [(a, b) for a, imported in graph().items() for b in imported]
+    assert len(edges) > 300
+    assert [f"{a} imports {b}" for a, b in edges if floor_of(b) > floor_of(a)] == []
+
+
+def test_no_two_modules_reach_each_other() -> None:
+    edges = graph()
+    reached: dict[str, set[str]] = {}
+    for start in edges:
+        seen, waiting = set(), list(edges[start])
+        while waiting:
+            if (name := waiting.pop()) not in seen:
+                seen.add(name)
+                waiting += edges[name]
+        reached[start] = seen
+    assert [(a, b) for a in edges for b in reached[a] if a < b and a in reached[b]] == []
+
+
+def test_the_runtimes_have_one_roster_and_do_not_know_each_other() -> None:
+    for own, other in (("pytorch", "onnx"), ("onnx", "pytorch")):
+        files = [path for path in PACKAGE if path.parent.name == own]
+        assert set(ROSTER) <= {path.stem for path in files}
+        known = [name_of(path) for path in files for i in imports(path) if is_in(i, f"edge_sdk.runtime.{other}")]
+        assert known == []
 
 
 def test_only_one_file_knows_quanto() -> None:
@@ -107,9 +170,9 @@ def test_only_one_file_knows_quanto() -> None:
     assert users == ["edge_sdk/quantization/quanto.py"]
 
 
-def test_the_model_families_do_not_know_the_optimizer() -> None:
-    files = [path for path in PACKAGE if path.parent.name == "diffusion"]
-    assert len(files) >= 4
+def test_what_a_model_is_does_not_know_the_optimizer() -> None:
+    files = [path for path in PACKAGE if "edge_sdk/diffusion" in path.as_posix()]
+    assert len(files) >= 8
     assert [name_of(path) for path in files if any(is_in(module, "edge_sdk.zo") for module in imports(path))] == []
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 from edge_sdk.embedding import load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import generate
-from edge_sdk.quantization import WeightWatch, integer_form, kernels, native
+from edge_sdk.quantization import integer_form, kernels, native
 from edge_sdk.run_folder import run_personalization
 from edge_sdk.runtime.pytorch.generate import condition, denoise
 from edge_sdk.runtime.pytorch.model import Model, open_model
@@ -26,6 +26,7 @@ from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
 from edge_sdk.runtime.pytorch.text import TextEncoder
 from edge_sdk.zo import held_out_draws
 from tests.cli.test_main import refused
+from tests.quantization.watch import WeightWatch
 
 CUDA = pytest.mark.cuda
 WEIGHTS = pytest.mark.parametrize("weights", ["int8", "int4"])

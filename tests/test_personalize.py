@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
 from edge_sdk import EdgeSdkError, Personalizer, load_embedding, pocket

@@ -121,7 +121,7 @@ def test_photos_of_another_original_size_are_another_run(sdxl_folder: Path, tmp_
         personalizer = Personalizer.from_pretrained(str(sdxl_folder))
         personalizer.fit(load_photos(tmp_path / str(scale), 24), initializer_token="dog")
         prepared.append(personalizer.fitted())
-    assert prepared[1].objective.sizes.tolist() == [[48, 48, 0, 0, 24, 24]]
+    assert prepared[1].objective.time_ids.tolist() == [[48, 48, 0, 0, 24, 24]]
     assert prepared[0].fingerprints["photos"] != prepared[1].fingerprints["photos"]
 
 

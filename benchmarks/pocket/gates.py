@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers.models import AutoencoderKL
 
+from benchmarks.lib.report import machine
 from benchmarks.pocket import classifier as ruler
 from benchmarks.pocket import prompts
 from benchmarks.pocket.people import held_out_people
@@ -19,7 +20,6 @@ from benchmarks.pocket.vae import held_out_pictures, psnr
 from benchmarks.quality.configurations import CONFIGURATIONS
 from benchmarks.quality.learn import Bench, Subjects, learn
 from benchmarks.quality.measure import chance, pictures
-from benchmarks.report import machine
 
 
 def vae_gate(model: str, picture: Path) -> tuple[bool, dict]:

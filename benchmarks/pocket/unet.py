@@ -18,9 +18,9 @@ from diffusers.schedulers import DDIMScheduler
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.pocket.people import NUM_NAMES, named_people, random_people, render
 from benchmarks.pocket.text import Captioner
-from benchmarks.training import Trainer, stratified_timesteps
 
 BATCH = 64
 LEARNING_RATE = 1.2e-3

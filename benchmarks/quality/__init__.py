@@ -15,7 +15,9 @@ from benchmarks.quality.configurations import CONFIGURATIONS, MAIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="pocket", help="pocket, or the folder that python -m benchmarks.wide makes")
+    parser.add_argument(
+        "--model", default="pocket", help="pocket, or the folder that python -m benchmarks.quality.wide makes"
+    )
     parser.add_argument("--subjects", type=int, choices=range(12, 25), metavar="{12..24}", default=24)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=3)
     parser.add_argument(

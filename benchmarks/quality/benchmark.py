@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.lib.report import machine, say
 from benchmarks.pocket.classifier import load_classifier
 from benchmarks.pocket.people import BACKGROUNDS, held_out_people
 from benchmarks.pocket.prompts import grid
@@ -17,7 +18,6 @@ from benchmarks.quality.configurations import CONFIGURATIONS, Config
 from benchmarks.quality.learn import VIEWS, Bench, Subjects, learn, seconds_alone
 from benchmarks.quality.measure import OTHERS, chance, losses, pictures
 from benchmarks.quality.report import curves, plot, summarize, table
-from benchmarks.report import machine, say
 from edge_sdk.system.files import write_json
 
 PICTURED = 12  # subjects on the sheet of pictures

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.baselines.backprop import BackpropConfig
+from benchmarks.lib.baselines.backprop import BackpropConfig
 from benchmarks.quality import bases
 from edge_sdk.zo import PAPER, ZoConfig, fast
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.baselines.backprop import train as backprop
-from benchmarks.lockstep import Lockstep, View
+from benchmarks.lib.baselines.backprop import train as backprop
+from benchmarks.lib.lockstep import Lockstep, View
 from benchmarks.pocket.people import SIZE, render
 from benchmarks.quality.configurations import Config
 from benchmarks.quality.timesteps import PLANS, Replanned

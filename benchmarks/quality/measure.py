@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.lockstep import View
+from benchmarks.lib.lockstep import View
 from benchmarks.pocket.classifier import Classifier
 from benchmarks.pocket.people import BACKGROUNDS
 from benchmarks.quality.learn import REFERENCES, TOKEN, UNSEEN, VIEWS, Bench, Run, Subjects, all_losses, to_pixels

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import Row, by_subject, interval, markdown, pyplot, save_figure, spread, spread_cell
+from benchmarks.lib.report import Row, by_subject, interval, markdown, pyplot, save_figure, spread, spread_cell
 
 COLUMNS = {
     "share_of_backprop_decrease": "share of backprop's loss decrease",

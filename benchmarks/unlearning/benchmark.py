@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.baselines.unlearning import plain
-from benchmarks.report import machine, say
+from benchmarks.lib.baselines.unlearning import plain
+from benchmarks.lib.report import machine, say
 from benchmarks.unlearning import RUNS, VARIANTS
 from benchmarks.unlearning.cases import OUTLIER, Case, make_case
 from benchmarks.unlearning.compare import PICTURES, comparison, costs, keep, plot, plot_losses, run_of, show

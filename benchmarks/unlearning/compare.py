@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.report import interval, markdown, pyplot, save_figure
+from benchmarks.lib.report import interval, markdown, pyplot, save_figure
 from edge_sdk.images import save_png, to_pil
 
 Row = dict[str, Any]

@@ -17,7 +17,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
-from benchmarks.training import Trainer, stratified_timesteps
+from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.unlearning.faces import VIEWS, outlier, training_views
 from edge_sdk.config import DEVICES
 

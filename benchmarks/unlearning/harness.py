@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.baselines.unlearning import NEIGHBOURS, RULES, Stepper
+from benchmarks.lib.baselines.unlearning import NEIGHBOURS, RULES, Stepper
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.ruler import Ruler
 from edge_sdk.unlearning.config import UnlearnConfig

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.report import machine, markdown, say
+from benchmarks.lib.report import machine, markdown, say
 from benchmarks.unlearning.faces import views
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import write_json

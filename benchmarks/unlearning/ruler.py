@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.lib.report import interval
 from benchmarks.pocket.classifier import Classifier, load_classifier
-from benchmarks.report import interval
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.faces import NUM_PEOPLE, people
 from edge_sdk.unlearning import measure

@@ -24,8 +24,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.pocket.people import BACKGROUNDS, caption
-from benchmarks.training import Trainer, stratified_timesteps
 from benchmarks.unlearning.faces import ANYONE, VIEWS, people, render_views
 from edge_sdk import pocket
 from edge_sdk.config import DEVICES

@@ -10,7 +10,13 @@ from edge_sdk.cli.parser import Parser
 from edge_sdk.errors import EdgeSdkError
 
 EXAMPLE = "edge-sdk benchmark speed --rounds 1"
-BENCHMARKS = ("arm64", "memory", "speed", "quality", "unlearning")
+BENCHMARKS = {
+    "arm64": "benchmarks.speed.arm64",
+    "memory": "benchmarks.memory.benchmark",
+    "speed": "benchmarks.speed.benchmark",
+    "quality": "benchmarks.quality",
+    "unlearning": "benchmarks.unlearning",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
     sys.path.insert(0, "")
     try:
-        module = importlib.import_module(f"benchmarks.{args.name}")
+        module = importlib.import_module(BENCHMARKS[args.name])
     except ModuleNotFoundError as error:
         raise EdgeSdkError(
             f"benchmark {args.name} needs a source checkout with the dev extra ({error}); run it in the checkout"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from edge_sdk.zo import ZoConfig
+from edge_sdk.zo.config import ZoConfig
 
 FLAT = 0.01  # of the loss decrease so far: a smaller one since the last look ends the run
 LOOK, SAVE = 330, 150  # forward passes between two looks, and between two checkpoints

@@ -1,6 +1,6 @@
 """An interpreter of saved Core ML programs, to check an ``.mlpackage`` where Core ML does not exist.
 
-It reads what is on disk (`mil_package.py`) and computes with PyTorch in float32. A value that the program types as
+It reads what is on disk (`package.py`) and computes with PyTorch in float32. A value that the program types as
 float16 is rounded to float16 when it is made, and every value must have the shape and type that the program declares.
 
 It shows what a program computes, not that Apple's compiler takes it, nor where it runs, how fast, or in what memory.

@@ -1,4 +1,4 @@
-"""Graphs for Core ML: every graph an ``.mlpackage`` with its weights inside, written by `mil_ops.py`.
+"""Graphs for Core ML: every graph an ``.mlpackage`` with its weights inside, written by `ops.py`.
 
 Sizes are fixed: one row, K vectors and R removed directions as they are given when the graphs are written.
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.export.coreml.interpreter import Interpreter
-from edge_sdk.export.coreml.interpreter_ops import TARGET, MilOps, Program, ct
+from edge_sdk.export.coreml.ops import TARGET, MilOps, Program, ct
 from edge_sdk.export.coreml.scratch import Scratch
 from edge_sdk.export.graphs import Graph, Tensors
 from edge_sdk.export.weight_file import WeightFile

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.limits import memory_limit
+from benchmarks.memory.limits import memory_limit
 from edge_sdk.errors import EdgeSdkError
 
 

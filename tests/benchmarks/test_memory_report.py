@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory_report import FINETUNE, plot, ratios, summarize, table
+from benchmarks.memory.report import FINETUNE, plot, ratios, summarize, table
 
 
 def run(load: float, step: float, seconds: float = 1.0, computed_mb: float = 0.0, gpu: bool = False) -> dict[str, Any]:

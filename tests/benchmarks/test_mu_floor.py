@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.mu_floor import scales
+from benchmarks.quality.mu_floor import scales
 from edge_sdk.quantization import IntLinear
 
 

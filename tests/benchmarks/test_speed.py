@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.models import timed
-from benchmarks.speed import FLOAT, OURS, ratios
-from benchmarks.speed_layers import measure, most_used
+from benchmarks.lib.models import timed
+from benchmarks.speed.benchmark import FLOAT, OURS, ratios
+from benchmarks.speed.layers import measure, most_used
 from edge_sdk.diffusion.networks.unet import UNet, UNetConfig
 from edge_sdk.quantization import quantize_module
 from tests.tiny_models import build_unet

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.baselines.stock import Training, training
+from benchmarks.lib.baselines.stock import Training, training
 
 
 def made(folder: Path, method: str, **options: object) -> Training:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
+from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
-from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 from edge_sdk.zo import Draw, draw
 from tests.diffusion.test_objective import pixels

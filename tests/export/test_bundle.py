@@ -10,6 +10,7 @@ import pytest
 
 from edge_sdk.cli.main import main
 from edge_sdk.export.bundle import export
+from edge_sdk.export.onnx import writer
 from edge_sdk.runtime.pytorch.model import open_model
 from tests.export import bundles
 
@@ -114,13 +115,13 @@ def test_a_full_disk_leaves_nothing(
     capsys: pytest.CaptureFixture[str], sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    class Full(export.onnx.WeightFile):  # the real writer, on a device that is always full
+    class Full(writer.WeightFile):  # the real writer, on a device that is always full
         def __init__(self, path: Path) -> None:
             super().__init__(path)
             self._file.close()
             self._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
 
-    monkeypatch.setattr(export.onnx, "WeightFile", Full)
+    monkeypatch.setattr(writer, "WeightFile", Full)
     before = set(tmp_path.iterdir())
     line = refused(capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"))
     assert "the disk is full" in line and set(tmp_path.iterdir()) == before

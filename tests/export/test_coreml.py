@@ -249,7 +249,7 @@ QUIET = """
 import sys
 from pathlib import Path
 from edge_sdk.export.coreml import writer as coreml
-from edge_sdk.export.coreml.interpreter_ops import TARGET, Function, Program, mb
+from edge_sdk.export.coreml.ops import TARGET, Function, Program, mb
 with Function({"x": mb.placeholder((1,), name="x")}, opset_version=TARGET) as function:
     function.set_outputs([mb.sin(x=function.inputs["x"], name="y")])
 program = Program()

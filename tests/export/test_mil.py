@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.coreml import writer as coreml
 from edge_sdk.export.coreml.interpreter import OPERATIONS, Interpreter
-from edge_sdk.export.coreml.interpreter_ops import TARGET, Function, Program, mb, types
+from edge_sdk.export.coreml.ops import TARGET, Function, Program, mb, types
 from edge_sdk.export.coreml.package import Model_pb2
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import pytest
 
 from edge_sdk.export.cases import value_of
 from edge_sdk.export.golden import GraphObjective, Reference
-from edge_sdk.export.onnx.ops import RUNTIME, function, session
+from edge_sdk.export.onnx.writer import RUNTIME, function, session
 from edge_sdk.export.verify import golden_cases
 from edge_sdk.export.verify import onnxruntime as onnxruntime_of
 from edge_sdk.export.weight_file import PAGE
@@ -153,7 +153,7 @@ import sys
 from pathlib import Path
 from edge_sdk.system.memory import status_mb
 import onnxruntime
-from edge_sdk.export.onnx.ops import session
+from edge_sdk.export.onnx.writer import session
 small, large = (Path(path) for path in sys.argv[1:])
 session(small)  # what the library itself takes
 before = status_mb("RssAnon")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
+from benchmarks.speed.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
 from edge_sdk.diffusion.networks.unet import _Attention
 from edge_sdk.quantization import native, quantize_module
 from edge_sdk.quantization.attention import MIN_KEYS, attention

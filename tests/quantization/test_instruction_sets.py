@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import instruction_sets
-from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, InstructionSet, cases, differing, lanes
+from benchmarks.speed import instruction_sets
+from benchmarks.speed.instruction_sets import ARM, INSTRUCTION_SETS, InstructionSet, cases, differing, lanes
 from tests.cli.test_main import refused
 
 

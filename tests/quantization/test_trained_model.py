@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.layer_error import layer_errors, layers, loss_difference, prepared
+from benchmarks.quality.layer_error import layer_errors, layers, loss_difference, prepared
 from edge_sdk.personalizer import Prepared
 
 WORST = "unet.up_blocks.1.resnets.0.conv_shortcut"  # the one layer of 95 that is above 2 %: 2.08 %

@@ -11,8 +11,9 @@ from torch import nn
 
 from edge_sdk.config import RESIDENCIES
 from edge_sdk.diffusion.networks import vae
-from edge_sdk.quantization import IntConv2d, IntLinear, WeightWatch, quantize_module
+from edge_sdk.quantization import IntConv2d, IntLinear, quantize_module
 from edge_sdk.runtime.pytorch.model import Model, open_model
+from tests.quantization.watch import WeightWatch
 from tests.tiny_models import FAMILIES
 
 WEIGHTS = pytest.mark.parametrize("weights", ["int8", "int4"])

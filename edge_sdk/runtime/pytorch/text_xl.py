@@ -64,8 +64,8 @@ class TextEncoderPair:
             time_ids: (B, 6) float32, see `edge_sdk.diffusion.conditioning.add_time_ids`.
         """
         device = self.first.table.device
-        ids, learned, time_ids = (None if x is None else torch.as_tensor(x).to(device) for x in (ids, learned, time_ids))
-        ids_1, ids_2 = ids.split([self.first.length, self.second.length], dim=1)
+        learned, time_ids = (None if x is None else x.to(device) for x in (learned, time_ids))
+        ids_1, ids_2 = torch.as_tensor(ids).to(device).split([self.first.length, self.second.length], dim=1)
         learned_1, learned_2 = (None, None) if learned is None else learned.split(self.widths, dim=2)
         hidden_1 = self.first.model(ids_1, learned_1, skip_last=True)
         hidden_2 = self.second.model(ids_2, learned_2, skip_last=True)

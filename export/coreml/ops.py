@@ -1,4 +1,4 @@
-"""The operations of `ops.py` as MIL, the language of Core ML programs.
+"""The operations of `edge_sdk.export.ops` as MIL, the language of Core ML programs.
 
 Matrices and convolutions stay compressed: ``constexpr_blockwise_shift_scale`` on our own integers, int8 with a scale a
 row, or 4 bits with a scale and an offset a block. Attention is ``scaled_dot_product_attention``, which makes no S x S

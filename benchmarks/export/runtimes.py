@@ -1,4 +1,4 @@
-"""One run from one seed on PyTorch, on ONNX Runtime and in the web page: `python -m benchmarks.runtimes`.
+"""One run from one seed on PyTorch, on ONNX Runtime and in the web page: `python -m benchmarks.export.runtimes`.
 
 The photos and the length of `edge-sdk demo`, on the embedded model; losses are means over the same draws, which
 training never uses. PyTorch has float activations (`fused`), as the other two have.
@@ -14,8 +14,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import WORK
-from benchmarks.report import machine, markdown, say
+from benchmarks.lib.models import WORK
+from benchmarks.lib.report import machine, markdown, say
 from edge_sdk.export import chromium
 from edge_sdk.export.bundle import export
 from edge_sdk.export.web_server import serving
@@ -67,7 +67,7 @@ def main() -> None:
             "onnxruntime-web in Chromium": in_the_page(bundle),
         }
         print(f"{weights}: {results[weights]}", flush=True)
-    command = "python -m benchmarks.runtimes"
+    command = "python -m benchmarks.export.runtimes"
     write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": results})
     rows = [
         [weights, name, f"{r['loss_initial']:.4f}", f"{r['loss_final']:.4f}", f"{r['seconds']:.0f}"]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import timed
+from benchmarks.lib.models import timed
 from edge_sdk.system.memory import bound_heap, cuda_peak, leave_out_tracing, peak_rss_mb, release, rss_mb, status_mb
 
 
@@ -81,9 +81,9 @@ def integer_objective(checkpoint: str, weights: str, residency: str, device: str
     """An integer checkpoint as an objective of one picture, all of whose latents are 0."""
     import torch
 
+    from edge_sdk.diffusion.conditioning import add_time_ids
     from edge_sdk.runtime.pytorch.model import open_model
     from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
-    from edge_sdk.diffusion.conditioning import add_time_ids
 
     model = open_model(checkpoint, weights, "integer", residency, device)
     text, unet = model.load_text(), model.load("unet")
@@ -107,8 +107,8 @@ def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, A
     """
     import numpy as np
 
-    from edge_sdk.runtime.onnx.bundle import Bundle
     from edge_sdk.diffusion.conditioning import add_time_ids
+    from edge_sdk.runtime.onnx.bundle import Bundle
     from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
     from edge_sdk.runtime.onnx.session import Session
     from edge_sdk.runtime.onnx.text import BundleText
@@ -147,7 +147,7 @@ def main() -> None:
     if kind in ("ours", "bundle"):
         step = {"ours": zeroth_order, "bundle": bundle_loop}[kind](phases.end, steps=steps, **arguments)
     else:
-        from benchmarks.baselines.stock import training
+        from benchmarks.lib.baselines.stock import training
 
         made = training(phases.end, **arguments)
         step, computed = made.step, made.computed

@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5, 2.1 and XL folders of the true architecture with random weights, for memory and speed runs.
 
-    python -m benchmarks.architectures sd15 --output_dir benchmarks/work/sd15
+    python -m benchmarks.lib.architectures sd15 --output_dir benchmarks/work/sd15
 
 What comes out is a whole diffusers folder (float16; 2 GB, for XL 7 GB) that every command takes. Its pictures are
 noise. The tokenizer is a small one of our own, because CLIP's vocabulary cannot be had without a download; the

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
-from benchmarks.report import machine
+from benchmarks.lib.report import machine
+from benchmarks.speed.instruction_sets import ARM, INSTRUCTION_SETS, cases, differing
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.native import SOURCES
 from edge_sdk.system.files import write_json
@@ -76,8 +76,8 @@ def compare_products(folder: Path) -> dict[str, Any]:
 
 
 def run_case(command: list[str], checkpoint: Path, library: Path | None, **environment: str) -> dict[str, Any]:
-    """One run of `benchmarks.arm64_case` in a Python."""
-    arguments = ["-m", "benchmarks.arm64_case", str(checkpoint), str(library or ""), str(STEPS)]
+    """One run of `benchmarks.speed.arm64_case` in a Python."""
+    arguments = ["-m", "benchmarks.speed.arm64_case", str(checkpoint), str(library or ""), str(STEPS)]
     given = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | environment
     done = subprocess.run([*command, *arguments], env=given, capture_output=True, text=True)
     if done.returncode:
@@ -92,7 +92,7 @@ def compare_loops(arm: Path, folder: Path) -> dict[str, Any]:
     checkpoint, library, emulator = folder / "int8", folder / "integer.so", ARM.emulator
     quantize("pocket", checkpoint)
     ARM.compile(SOURCES, library, "-shared", "-fPIC")
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), str((arm / "site").resolve())])
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str((arm / "site").resolve())])
     python = [str(emulator), "-L", str(arm / "root"), str(arm / f"root/usr/bin/python{PYTHON}")]
     here = run_case([sys.executable], checkpoint, None)
     plain = run_case([sys.executable], checkpoint, None, ATEN_CPU_CAPABILITY="default")
@@ -153,9 +153,11 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
 
 
 if __name__ == "__main__":
-    own = argparse.ArgumentParser(prog="python -m benchmarks.arm64", description=(__doc__ or "").partition("\n")[0])
+    own = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.arm64", description=(__doc__ or "").partition("\n")[0]
+    )
     add_arguments(own)
     try:
-        run_benchmark(own.parse_args(), shlex.join(["python", "-m", "benchmarks.arm64", *sys.argv[1:]]))
+        run_benchmark(own.parse_args(), shlex.join(["python", "-m", "benchmarks.speed.arm64", *sys.argv[1:]]))
     except EdgeSdkError as error:
         own.exit(2, f"error: {error}\n")

@@ -1,6 +1,6 @@
 """Forward-mode derivatives beside finite differences: seconds and memory for the slopes of one Gauss-Newton step.
 
-    python -m benchmarks.forward_mode
+    python -m benchmarks.quality.forward_mode
 
 Both give J e_i for 32 directions on one draw, on the embedded model's float weights: forward-mode differentiation
 exactly, in one pass of 32 rows that carry a tangent each (attention by its formula, for which PyTorch has one), finite
@@ -23,9 +23,9 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.lib.report import machine, markdown, say, spread, spread_cell
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.learn import Bench, Subjects
-from benchmarks.report import machine, markdown, say, spread, spread_cell
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import peak_rss_mb, rss_mb
 from edge_sdk.zo import directions, draw, fast
@@ -92,11 +92,23 @@ def main() -> None:
     rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(args.rounds):
         for way in WAYS:
-            command = [sys.executable, "-m", "benchmarks.forward_mode", "--way", way, "--repeats", str(args.repeats)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.quality.forward_mode",
+                "--way",
+                way,
+                "--repeats",
+                str(args.repeats),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rounds[way].append(json.loads(done.stdout.splitlines()[-1]))
-    record = {"command": "python -m benchmarks.forward_mode", "date": date.today().isoformat(), "machine": machine(),
-              "rounds": rounds}  # fmt: skip
+    record = {
+        "command": "python -m benchmarks.quality.forward_mode",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "rounds": rounds,
+    }
     write_json(args.output, record)
     rows = []
     for way, found in rounds.items():

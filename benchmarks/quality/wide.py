@@ -1,6 +1,6 @@
 """Train a second model for the quality benchmark, unlike the embedded one where that may flatter a method.
 
-    python -m benchmarks.wide --output_dir benchmarks/work/wide
+    python -m benchmarks.quality.wide --output_dir benchmarks/work/wide
 
 Its tokens are 768 wide instead of 128, as in Stable Diffusion 1.x, and its latents 16 x 16 x 4 instead of 8 x 8 x 8, of
 pictures of 32 pixels; people, captions and training are those of the embedded model. It is not shipped. Stopping loses
@@ -16,10 +16,10 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.pocket import text, vae
 from benchmarks.pocket.people import random_people, render
 from benchmarks.pocket.unet import CAPTION_DROPOUT, Pool, build_scheduler, v_loss
-from benchmarks.training import Trainer, stratified_timesteps
 
 WIDTH, SIDE = 768, 32  # of a token, of a picture
 TEXT_STEPS, TEXT_BATCH, VAE_STEPS = 400, 192, 600

@@ -1,4 +1,4 @@
-"""Graphs for ONNX Runtime: the operations of `ops.py` as ONNX nodes, weights in one file beside the graphs.
+"""Graphs for ONNX Runtime: the operations of `edge_sdk.export.ops` as nodes, weights in one file beside the graphs.
 
 Matrices are ``MatMulNBits`` of 8 or 4 bits, convolutions int8 with ``DequantizeLinear`` or, with 4 bits, one
 ``MatMulNBits`` for each tap of the kernel; attention is ``MultiHeadAttention``, which makes no S x S scores. Biases are

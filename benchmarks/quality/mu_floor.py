@@ -1,6 +1,6 @@
 """How short a perturbation each execution can resolve, on the trained embedded model, against autograd.
 
-    python -m benchmarks.mu_floor
+    python -m benchmarks.quality.mu_floor
 
 For every variant of the execution: what `calibrate_mu` finds without gradients (noise of a loss, floor of mu for
 forward differences), and how central differences over several mu agree with the true directional derivative. That one
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.layer_error import layer_errors, layers, loss_difference, prepared
-from benchmarks.report import machine, markdown, pyplot
+from benchmarks.lib.report import machine, markdown, pyplot
+from benchmarks.quality.layer_error import layer_errors, layers, loss_difference, prepared
 from edge_sdk.personalizer import Prepared
 from edge_sdk.quantization import IntConv2d, kernels
 from edge_sdk.quantization import layers as integer
@@ -184,8 +184,14 @@ def main() -> None:
                 "loss_difference_learned": loss_difference(made, reference, late),
             }  # fmt: skip
     std = reference.vocabulary_std
-    record = {"command": "python -m benchmarks.mu_floor", "date": date.today().isoformat(), "machine": machine(),
-              "vocabulary_std": std, "directions": DIRECTIONS, "results": results}  # fmt: skip
+    record = {
+        "command": "python -m benchmarks.quality.mu_floor",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "vocabulary_std": std,
+        "directions": DIRECTIONS,
+        "results": results,
+    }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, record)
     plot(results, args.output.with_suffix(".png"))

@@ -2,7 +2,7 @@
 
 Cases run one after the other, each in a process of its own, the whole list again for every repeat, all with the
 allocator settings of the package. Every run is on the disk as soon as it has ended, so that ``--resume`` goes on where
-a benchmark was cut off. The weights may be random: `python -m benchmarks.architectures` makes them.
+a benchmark was cut off. The weights may be random: `python -m benchmarks.lib.architectures` makes them.
 """
 
 import argparse
@@ -14,16 +14,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.limits import memory_limit
-from benchmarks.memory_report import FINETUNE, bundle_table, plot, ratios, summarize, table
-from benchmarks.models import add_model_arguments, chosen, integer_checkpoints, residencies
-from benchmarks.report import machine, say
+from benchmarks.lib.models import add_model_arguments, chosen, integer_checkpoints, residencies
+from benchmarks.lib.report import machine, say
+from benchmarks.memory.limits import memory_limit
+from benchmarks.memory.report import FINETUNE, bundle_table, plot, ratios, summarize, table
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import write_json
 
 
 def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, dict[str, Any]]:
-    """Name -> the arguments of `benchmarks.memory_case`."""
+    """Name -> the arguments of `benchmarks.memory.case`."""
     out: dict[str, dict[str, Any]] = {
         f"ours {weights} {residency}": {
             "kind": "ours", "checkpoint": str(path), "weights": weights, "residency": residency, "device": device,
@@ -75,7 +75,7 @@ def bundle_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:
 
 def run_case(arguments: dict[str, Any], limit_mb: int | None = None) -> dict[str, Any]:
     """One process; a case that is killed or fails says so in its record."""
-    command = [sys.executable, "-m", "benchmarks.memory_case", json.dumps(arguments)]
+    command = [sys.executable, "-m", "benchmarks.memory.case", json.dumps(arguments)]
     with memory_limit(limit_mb) as enter:
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=enter)
     if done.returncode == -signal.SIGKILL:

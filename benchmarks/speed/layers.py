@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.models import timed
-from benchmarks.report import markdown, spread
+from benchmarks.lib.models import timed
+from benchmarks.lib.report import markdown, spread
 
 
 def measure(

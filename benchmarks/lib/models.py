@@ -31,7 +31,7 @@ def integer_checkpoints(args: argparse.Namespace) -> dict[str, Path]:
 
     for folder in (args.model, *args.checkpoints):
         if not folder.is_dir():
-            command = "edge-sdk quantize" if folder in args.checkpoints else "python -m benchmarks.architectures"
+            command = "edge-sdk quantize" if folder in args.checkpoints else "python -m benchmarks.lib.architectures"
             raise EdgeSdkError(f"there is no folder {folder}; make it with {command} (both have --help)")
     if stored := check(args.model):
         raise EdgeSdkError(f"{args.model} holds {stored} weights; --model takes a float folder")

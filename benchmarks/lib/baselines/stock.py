@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.models import hide
+from benchmarks.lib.models import hide
 
 LORA = {"r": 2, "lora_alpha": 2, "target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}
 QUANTIZERS = {"quanto": "optimum.quanto", "torchao": "torchao.quantization"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import bars, markdown, spread, spread_cell
+from benchmarks.lib.report import bars, markdown, spread, spread_cell
 
 TIMES = {"step_seconds": "seconds", "step_cpu_seconds": "cpu_seconds"}  # of a summary: of its runs
 PHASES = ("import", "load", "step")

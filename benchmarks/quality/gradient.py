@@ -1,6 +1,6 @@
 """What limits a forward-only step: how much of the true gradient the directions hold, and how noisy one step's is.
 
-    python -m benchmarks.gradient [--model benchmarks/work/wide]
+    python -m benchmarks.quality.gradient [--model benchmarks/work/wide]
 
 The true gradient is the mean of backpropagation over many draws, on float weights, at the initializer and at a learned
 token. Every estimate takes 33 forward passes. Means over subjects and steps, with the standard error over subjects.
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.lockstep import View
+from benchmarks.lib.lockstep import View
+from benchmarks.lib.report import machine, markdown, say
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.bases import readable
 from benchmarks.quality.learn import REFERENCES, VIEWS, Bench, Subjects
-from benchmarks.report import machine, markdown, say
 from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
 from edge_sdk.system.files import write_json
 from edge_sdk.zo import State, ZoConfig, directions, draw, estimate, fast, linearize, run
@@ -100,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     subjects = Subjects(held_out_people()[:SUBJECTS])
     floats, integers = (Bench.build(args.model, weights, "integer", subjects) for weights in ("none", "int8"))
-    command = f"python -m benchmarks.gradient --model {args.model} --output {args.output}"
+    command = f"python -m benchmarks.quality.gradient --model {args.model} --output {args.output}"
     record: dict[str, Any] = {"command": command, "date": date.today().isoformat(), "machine": machine()}
     for name, learned in (("initializer", False), ("learned", True)):
         record[name] = [measure(floats, integers, subject, learned) for subject in range(SUBJECTS)]

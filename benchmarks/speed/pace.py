@@ -1,6 +1,6 @@
 """What a run takes: `fast` beside backpropagation on the embedded model, and its steps at the true size.
 
-    python -m benchmarks.pace --checkpoint benchmarks/work/sd15-int8
+    python -m benchmarks.speed.pace --checkpoint benchmarks/work/sd15-int8
 
 Every case is a process of its own, in turn. On the embedded model: seconds of a whole run, how right the time was that
 the first step foretold, and how much memory training takes above what lies loaded. At the true size, with random
@@ -18,8 +18,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory_case import integer_objective, reset_peak
-from benchmarks.report import machine, markdown, say, spread, spread_cell
+from benchmarks.lib.report import machine, markdown, say, spread, spread_cell
+from benchmarks.memory.case import integer_objective, reset_peak
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import bound_heap, leave_out_tracing, peak_rss_mb, release, rss_mb
 
@@ -59,8 +59,8 @@ def forward_only(seed: int) -> dict[str, float]:
 
 def backpropagation(seed: int) -> dict[str, float]:
     """The run that the quality benchmark tuned, on float weights."""
-    from benchmarks.baselines.backprop import train
-    from benchmarks.lockstep import View
+    from benchmarks.lib.baselines.backprop import train
+    from benchmarks.lib.lockstep import View
     from benchmarks.pocket.people import held_out_people
     from benchmarks.quality.configurations import MAIN
     from benchmarks.quality.learn import REFERENCES, Bench, Subjects
@@ -110,7 +110,7 @@ def at_true_size(checkpoint: str, residency: str, rows: int) -> dict[str, float]
 
 
 def run_case(case: dict[str, Any]) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.pace", "--case", json.dumps(case)]
+    command = [sys.executable, "-m", "benchmarks.speed.pace", "--case", json.dumps(case)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
@@ -142,7 +142,7 @@ def main() -> None:
         }
         print(json.dumps(kinds[args.case.pop("kind")](**args.case)))
         return
-    command = f"python -m benchmarks.pace --repeats {args.repeats}"
+    command = f"python -m benchmarks.speed.pace --repeats {args.repeats}"
     results: dict[str, list[dict[str, float]]] = {"`fast`, int8": [], "backpropagation, float": []}
     record = {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": results}
     for seed in range(args.repeats):

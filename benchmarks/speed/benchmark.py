@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks import speed_layers
-from benchmarks.baselines.stock import denoiser
-from benchmarks.models import (
+from benchmarks.lib.baselines.stock import denoiser
+from benchmarks.lib.models import (
     add_model_arguments,
     chosen,
     default_heap,
@@ -26,7 +25,8 @@ from benchmarks.models import (
     residencies,
     timed,
 )
-from benchmarks.report import bars, machine, markdown, say, spread, spread_cell
+from benchmarks.lib.report import bars, machine, markdown, say, spread, spread_cell
+from benchmarks.speed import layers as speed_layers
 from edge_sdk.quantization.layers import integer_layers
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.system.files import write_json

@@ -1,5 +1,5 @@
 """Peak memory of exporting a bundle, stage by stage, at the true size of Stable Diffusion: `python -m
-benchmarks.export_memory`.
+benchmarks.export.memory`.
 
 One process a bundle. Writing, PyTorch's golden vectors and measuring mu have a peak each, the kernel's own; the bundles
 stay, for `edge-sdk benchmark memory --bundle`.
@@ -14,9 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory_case import Phases
-from benchmarks.models import WORK
-from benchmarks.report import machine, markdown, say
+from benchmarks.lib.models import WORK
+from benchmarks.lib.report import machine, markdown, say
+from benchmarks.memory.case import Phases
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import bound_heap
 
@@ -63,12 +63,12 @@ def main() -> None:
             print(json.dumps(one(weights, folder)))
             continue
         shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, "-m", "benchmarks.export_memory", "--one", "--weights", weights]
+        command = [sys.executable, "-m", "benchmarks.export.memory", "--one", "--weights", weights]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         results[weights] = json.loads(done.stdout.splitlines()[-1])
         print(f"{weights}: {results[weights]}", flush=True)
     if not args.one:
-        command = "python -m benchmarks.export_memory"
+        command = "python -m benchmarks.export.memory"
         write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(),
                             "results": results})  # fmt: skip
         say(table(results), command, OUTPUT)
