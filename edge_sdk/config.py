@@ -85,6 +85,8 @@ class PersonalizeConfig:
     def __post_init__(self) -> None:
         check_options(self)
         check_resolution(self.resolution)
+        for name in ("placeholder_token", "initializer_token"):
+            check_text(name, getattr(self, name) or "")
         if not self.placeholder_token or any(c.isspace() for c in self.placeholder_token):
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
         self.zo(vocabulary_std=1.0, width=768)
@@ -143,6 +145,14 @@ def check_resolution(resolution: int | None) -> None:
     """Raises EdgeSdkError unless it is None (the model's own) or a multiple of 8 up to 4096 pixels."""
     if resolution is not None and (resolution % 8 or not 8 <= resolution <= 4096):
         raise EdgeSdkError(f"resolution is {resolution}; it must be a positive multiple of 8, at most 4096")
+
+
+def check_text(name: str, text: str) -> None:
+    """Raises EdgeSdkError for text that is no Unicode, such as bytes of another encoding on the command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EdgeSdkError(f"{name} {text!a} holds bytes that are not UTF-8; write it in UTF-8") from error
 
 
 def refuse_beside_bundle(**given: Any) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_sdk._version import __version__
-from edge_sdk.config import check_resolution, check_seed
+from edge_sdk.config import check_resolution, check_seed, check_text
 from edge_sdk.diffusion.ddim import denoise
 from edge_sdk.embedding import LearnedEmbedding, load_embedding
 from edge_sdk.errors import EdgeSdkError
@@ -78,10 +78,12 @@ def generate(
     if not math.isfinite(guidance_scale):
         raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
     check_seed(seed)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for name, text in (*(("prompt", each) for each in prompts), ("negative_prompt", negative_prompt)):
+        check_text(name, text)
     runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
     check_resolution(resolution)
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for notice in unknown_words(prompts, negative_prompt, [embedding.token for embedding in loaded]):
         notify(notice)
     side = resolution or runtime.resolution()
@@ -123,9 +125,7 @@ def parameters(prompt: str, negative_prompt: str, settings: dict[str, object]) -
 
     Values with a comma, a colon or a line break are quoted as in JSON; empty ones are left out.
     """
-    prompt, negative_prompt = (
-        text.replace("\0", "").encode(errors="replace").decode() for text in (prompt, negative_prompt)
-    )
+    prompt, negative_prompt = prompt.replace("\0", ""), negative_prompt.replace("\0", "")
     texts = {name: str(value) for name, value in settings.items() if str(value)}
     quoted = {name: json.dumps(text) if re.search(r"[,:\n]", text) else text for name, text in texts.items()}
     lines = [prompt, *([f"Negative prompt: {negative_prompt}"] if negative_prompt else [])]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edge_sdk.config import check_text
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import sample, starting_noise
@@ -75,6 +76,7 @@ class Validation:
             raise EdgeSdkError(
                 "validation_prompt is empty; give a sentence with the placeholder token, or leave it out"
             )
+        check_text("validation_prompt", prompt)
         if every is not None and every < 1:
             raise EdgeSdkError(f"validation_steps is {every}; it must be at least 1")
         return cls(prompt, VALIDATION_STEPS if every is None else every)

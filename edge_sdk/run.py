@@ -100,14 +100,16 @@ class Run:
                     self.notify(f"step {step.step}: the token reached the vocabulary's largest norm and is kept there")
                 last = step.step == zo.max_train_steps
                 stopped = self.stop() and not last
-                self._validate(step.step, took, stopped)
-                late = self.budget.left < took + self._reserve(flat is not None)
-                done = flat is not None and not (late or last or stopped) and flat(step.step)
-                if step.step % saving == 0 or late or last or stopped or done:
+                if saved := step.step % saving == 0 or last or stopped:
                     self.save(self.folder, state, prepared)
                 if stopped:
                     raise Cancelled(f"stopped after step {step.step}, saved")
-                if late and not last:
+                self._validate(step.step, took)
+                late = not last and self.budget.left < took + self._reserve(flat is not None)
+                done = flat is not None and not (late or last) and flat(step.step)
+                if (late or done) and not saved:
+                    self.save(self.folder, state, prepared)
+                if late:
                     self.notify(f"the time budget ends the run after step {step.step}")
                     break
                 if done:
@@ -132,20 +134,14 @@ class Run:
         measuring = self.forecast.seconds((2.5 if looks else 1.5) * self.forecast.eval_draws)
         return measuring + SAVING_S + (self.forecast.preview_s if self.preview else 0.0)
 
-    def _validate(self, step: int, step_s: float, stopped: bool) -> None:
+    def _validate(self, step: int, step_s: float) -> None:
         """Draw the validation prompt where it is due and there is time for it."""
-        if self.validation is None or stopped or step % self.validation.every:
+        if self.validation is None or step % self.validation.every:
             return
-        if self.budget.left < self.forecast.validation_s + self._reserve(False):
-            self.notify(f"step {step}: the time budget leaves no time for a picture of the validation prompt")
-            return
-        began, reserve = time.monotonic(), step_s + self._reserve(False)
-
-        def watch(stage: str, done: int, total: int) -> None:
-            self.on_progress(stage, done, total)
-            self.budget.check(reserve)
-
+        began = time.monotonic()
         try:
+            self.budget.check(self.forecast.validation_s + self._reserve(False))
+            watch = self._ending(step_s + self._reserve(False))
             picture = self.validation.draw(self.personalizer, on_progress=watch)
         except TimeUpError:
             self.notify(f"step {step}: the time budget leaves no time for a picture of the validation prompt")
@@ -156,14 +152,8 @@ class Run:
 
     def record(self, command: str) -> dict[str, Any]:
         """Write ``run.json``; returns what it holds."""
-        record = record_of(
-            self.personalizer,
-            command,
-            (self.loss_initial, self.loss_final),
-            self.resumed,
-            self.anon.mb,
-            self.of_a_bundle,
-        )
+        losses = self.loss_initial, self.loss_final
+        record = record_of(self.personalizer, command, losses, self.resumed, self.anon.mb, self.of_a_bundle)
         write_json(self.folder / "run.json", record)
         return record
 
@@ -175,16 +165,20 @@ class Run:
             self._leave_out_preview("the time budget is spent")
             return
         self.notify("drawing preview.png (--no_preview leaves it out)")
-
-        def watch(stage: str, done: int, total: int) -> None:
-            self.on_progress(stage, done, total)
-            if done < total:
-                self.budget.check()
-
         try:
-            save_png(draw_preview(self.personalizer, on_progress=watch), self.folder / "preview.png")
+            save_png(draw_preview(self.personalizer, on_progress=self._ending()), self.folder / "preview.png")
         except TimeUpError:
             self._leave_out_preview("the time budget is spent")
+
+    def _ending(self, reserve: float = 0.0) -> OnProgress:
+        """Passes progress on; raises TimeUpError as soon as no more than a reserve of seconds is left."""
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            self.on_progress(stage, done, total)
+            if done < total:
+                self.budget.check(reserve)
+
+        return on_progress
 
     def _leave_out_preview(self, why: str) -> None:
         self.preview = False

@@ -58,7 +58,7 @@ class Reference:
         latents = torch.from_numpy(value_of(self.random(0, (1, *self.networks.latents))))
         return StableDiffusionObjective(
             self.text, self.model.load("unet"), self.networks.schedule, Latents(latents, torch.zeros_like(latents)),
-            self.ids, self.vectors, self.sizes,
+            self.ids.numpy(), self.vectors, self.sizes.numpy(),
         )  # fmt: skip
 
     def draw(self, timestep: int) -> Draw:

@@ -1,5 +1,6 @@
 """The Python interface: a token learned step by step, cut anywhere, on every kind of weights."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,14 @@ def test_the_bundled_photos_and_other_models_give_no_notice(tiny: Personalizer, 
     personalizer.fit(pocket.PHOTOS, max_train_steps=1)
     tiny.fit(photos, **QUICK)
     assert personalizer.fitted().notices == tiny.fitted().notices == []
+
+
+def test_notices_are_logged_where_nobody_else_is_told(
+    tiny: Personalizer, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(photos, tmp_path / "album")
+    (tmp_path / "album/notes.png").write_text("no picture")
+    tiny.fit(tmp_path / "album", initializer_token="dog", learning_rate=0.1)
+    logged = [(record.name, record.getMessage()) for record in caplog.records]
+    assert ("edge_sdk", "skipped notes.png: not a PNG, JPEG or WebP picture") in logged
+    assert any(name == "edge_sdk" and "without effect" in message for name, message in logged)

@@ -85,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeSdkError(f"output is {args.output}; it must end in .png")
     if not output.parent.is_dir():
         raise EdgeSdkError(f"output is {args.output}, but there is no folder {output.parent}; make it first")
+    files = names(output, len(args.prompt), min(args.num_images, 1000))
+    if taken := [name for name in files if name.is_dir()]:
+        raise EdgeSdkError(f"output is {taken[0]}, which is a folder; give the name of a file")
     quiet_libraries()
     if args.bundle is None:
         leave_out_tracing()
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    for name, picture in zip(names(output, len(args.prompt), args.num_images), pictures, strict=True):
+    for name, picture in zip(files, pictures, strict=True):
         save_png(enlarge(picture) if args.enlarge else picture, name)
         if not args.quiet:
             print(f"wrote {name}")

@@ -37,7 +37,8 @@ def build_parser(*names: str) -> Parser:
     parser.add_argument(
         "--version", action="version", version=f"edge-sdk {__version__}", help="show the version and exit"
     )
-    commands = parser.add_subparsers(dest="command", required=True, title="commands", metavar="{" + ",".join(COMMANDS) + "}")
+    listed = "{" + ",".join(COMMANDS) + "}"
+    commands = parser.add_subparsers(dest="command", required=True, title="commands", metavar=listed)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if not names or name in names:

@@ -173,7 +173,8 @@ def run(args: argparse.Namespace) -> int:
         finally:
             progress.close()
     if args.dry_run:
-        print(foretold(record, args.time_budget_s))
+        if not args.quiet:
+            print(foretold(record, args.time_budget_s))
         return DONE
     if args.a1111:
         from edge_sdk.embedding import load_embedding, save_a1111

@@ -1,5 +1,6 @@
 """`edge-sdk generate`: pictures as files, the same for the same seed, and one line for every mistake."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_sdk import __version__
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
+from edge_sdk.generation import parameters
 from tests.cli.test_main import call, refused
 
 Command = Callable[..., list[str]]
@@ -157,3 +160,83 @@ def test_an_embedding_that_cannot_be_read_is_said(
 ) -> None:
     path = make(tmp_path / "e.safetensors")
     assert str(path) in refused(capsys, *command("--embedding", path))
+
+
+def test_several_prompts_make_a_set_of_pictures_each(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["--prompt", "a photo of a dog", "a photo of a cat"]
+    assert call(*command(*prompts, "--num_images", 2)) == 0
+    names = [f"x-{prompt}-{image}.png" for prompt in (0, 1) for image in (0, 1)]
+    assert capsys.readouterr().out == "".join(f"wrote {tmp_path}/{name}\n" for name in names)
+    assert call(*command(*prompts, "--output", tmp_path / "one.png")) == 0
+    assert call(*command(*prompts[:2], "--output", tmp_path / "dog.png")) == 0
+    assert call(*command("--prompt", prompts[2], "--output", tmp_path / "cat.png")) == 0
+    for several, alone in (("one-0.png", "dog.png"), ("one-1.png", "cat.png")):
+        assert (tmp_path / several).read_bytes() == (tmp_path / alone).read_bytes()
+    first, second = (np.asarray(Image.open(tmp_path / name), int) for name in ("x-1-0.png", "one-1.png"))
+    assert np.abs(first - second).max() <= 1
+
+
+def test_a_picture_holds_its_settings_and_nothing_of_the_place(
+    command: Command, sd1_folder: Path, tmp_path: Path
+) -> None:
+    path = embedding(tmp_path / "grandmother.safetensors")
+    options = ["--embedding", path, "--negative_prompt", "dark", "--seed", 7, "--guidance_scale", 3.5]
+    assert call(*command(*options, "--num_images", 2)) == 0
+    text = Image.open(tmp_path / "x-1.png").text["parameters"]
+    assert text == (
+        "a photo of a <mug1>\nNegative prompt: dark\nSteps: 2, Sampler: DDIM, CFG scale: 3.5, Seed: 7, Picture: 1, "
+        f"Size: 16x16, Model: sd1, Weights: int8 integer, Embeddings: <mug1>, Version: edge-sdk {__version__}"
+    )
+    data = (tmp_path / "x-1.png").read_bytes()
+    assert not [word for word in ("grandmother", str(tmp_path), str(sd1_folder)) if word.encode() in data]
+
+
+@pytest.mark.parametrize("prompt", ["a café, 日本", "two\nlines", 'quoted "words": a, b'], ids=ascii)
+def test_any_prompt_can_be_written_into_a_picture(prompt: str, command: Command, tmp_path: Path) -> None:
+    assert call(*command("--prompt", prompt)) == 0
+    written = Image.open(tmp_path / "x.png").text["parameters"]
+    assert written.startswith(prompt + "\nSteps: 2, ")
+
+
+@pytest.mark.parametrize("name", ["--prompt", "--negative_prompt"])
+def test_text_that_is_not_unicode_is_said(
+    name: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{name[2:]} 'caf\\udce9' holds bytes that are not UTF-8" in refused(capsys, *command(name, "caf\udce9"))
+
+
+def test_settings_with_commas_are_quoted() -> None:
+    assert parameters("a", "", {"Model": "my, model", "Size": "1x1", "Empty": ""}) == 'a\nModel: "my, model", Size: 1x1'
+
+
+def test_small_pictures_are_enlarged_only_when_asked(command: Command, tmp_path: Path) -> None:
+    assert call(*command()) == call(*command("--output", tmp_path / "large.png", "--enlarge")) == 0
+    small, large = Image.open(tmp_path / "x.png"), Image.open(tmp_path / "large.png")
+    assert small.size == (16, 16) and large.size == (256, 256) and small.text == large.text
+    assert (np.asarray(large) == np.asarray(small).repeat(16, axis=0).repeat(16, axis=1)).all()
+    assert call(*command("--output", tmp_path / "same.png", "--enlarge", "--resolution", 64)) == 0
+    assert Image.open(tmp_path / "same.png").size == (64, 64)
+
+
+def test_a_word_that_no_embedding_defines_is_said_in_one_line(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def notices(*words: object) -> list[str]:
+        assert call(*command(*words)) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "learned word" in line]
+
+    path = embedding(tmp_path / "one.safetensors")
+    (line,) = notices()
+    assert line == "<mug1> in the prompt is not a learned word (no --embedding is given); it is read as ordinary text"
+    assert notices("--embedding", path) == []
+    (line,) = notices("--embedding", path, "--prompt", "a <dog> and a <mug1>, 1 < 2 > 0", "a <dog>")
+    assert line.startswith("<dog> in the prompt is not a learned word (the embeddings define <mug1>)")
+    (line,) = notices("--embedding", path, "--negative_prompt", "a <mug1>")
+    assert line.startswith("<mug1> in the negative prompt is read as ordinary text")
+
+
+def test_drawing_shows_how_far_it_is(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*command("--num_images", 2)) == 0
+    assert re.search(r"^drawing pictures 4/4  0:\d\d$", capsys.readouterr().err, re.MULTILINE)

@@ -186,3 +186,20 @@ def test_models_that_cannot_unlearn_are_named(
 ) -> None:
     one_line(capsys, command(sdxl_folder), "which cannot unlearn yet")
     one_line(capsys, command(tmp_path), "has no unet or transformer")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "broken"])
+@pytest.mark.parametrize("option", ["forget", "retain", "surrogate", "mask"])
+def test_folders_are_checked_before_a_model_is_looked_for(
+    kind: str, option: str, command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "locate", lambda _: pytest.fail("a model is looked for"))
+    folder = tmp_path / "album"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "broken":
+        (folder / "1.png").write_bytes(b"no picture")
+    arguments = command("anything", "--mask_data_dir", str(pictures["given"]))
+    arguments[arguments.index(f"--{option}_data_dir") + 1] = str(folder)
+    one_line(capsys, arguments, f"{option}_data_dir {folder}")
