@@ -83,7 +83,7 @@ def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
     """Our own reading of the saved programs: what they compute, not that Core ML takes them."""
     title = "interpreter of the Core ML programs"
     if not is_here("coremltools"):
-        return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
+        return Outcome(title, missing="needs coremltools, which the extra coreml brings")
     from edge_sdk.export.coreml.interpreter import Interpreter
 
     return judged(title, "interpreter", cases, lambda graph: Interpreter(bundle.graph(graph)).run)

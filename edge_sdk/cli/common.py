@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_sdk.cli.arguments import add_options, group_of
 from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
-from edge_sdk.errors import MissingExtraError, require
+from edge_sdk.errors import require
 
 
 def add_common(parser: argparse.ArgumentParser, seed: bool = True) -> None:
@@ -87,11 +87,10 @@ def quiet_libraries() -> None:
 
 
 def exporter() -> Callable[..., dict[str, Any]]:
-    """`export.bundle.export`; raises MissingExtraError where PyTorch and its companions are not installed."""
-    try:
-        from edge_sdk.export.bundle import export
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting a model", "torch") from error
+    """`edge_sdk.export.bundle.export`; raises MissingExtraError where PyTorch or a companion is not installed."""
+    require("exporting a model", "torch", "torch", "optimum", "onnx")
+    from edge_sdk.export.bundle import export
+
     return export
 
 

@@ -57,7 +57,7 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingExtraError("loading a model from a hub", "torch") from error
+        raise MissingExtraError("loading a model from a hub", "torch", ["huggingface_hub"]) from error
     wanted = ["model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*.json", *more]
     wanted += [
         f"{part}/{name}"
