@@ -26,7 +26,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     """
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
-    source, folder = open_model(model, weights), Path(output_dir)
+    source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: dict[str, Any] = {

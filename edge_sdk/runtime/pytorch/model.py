@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
     from edge_sdk.runtime.pytorch.text import Text
 
-POCKET = pocket.MODEL
 VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
 
 
@@ -57,7 +56,7 @@ class Model:
 
     @property
     def is_pocket(self) -> bool:
-        return self.folder == POCKET
+        return self.folder in (pocket.MODEL, pocket.INT8)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -269,10 +268,18 @@ class Model:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
 
+def _pocket(weights: str, from_floats: bool) -> Path:
+    return pocket.INT8 if weights == "int8" and not from_floats and pocket.INT8.is_dir() else pocket.MODEL
+
+
 def open_model(
-    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident",
+    name_or_path: str,
+    weights: str = "int8",
+    execution: str = "integer",
+    residency: str = "resident",
     device: str = "cpu",
-) -> Model:  # fmt: skip
+    from_floats: bool = False,
+) -> Model:
     """Find and check a model; no weight is read yet. The network is used for a hub id only.
 
     Args:
@@ -281,13 +288,14 @@ def open_model(
         execution: "integer" or "fused".
         residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
         device: "cpu" or "cuda"; a GPU takes resident weights only.
+        from_floats: take the embedded model's float weights where there is an integer checkpoint of it.
 
     Raises:
         EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
             or there is no such device.
         MissingExtraError: PyTorch and its companions are not installed.
     """
-    require("running a PyTorch model", "torch", "torch", "optimum")
+    require("running a PyTorch model", "torch", "torch")
     one_of("weights", weights, WEIGHTS)
     one_of("execution", execution, EXECUTIONS)
     one_of("residency", residency, RESIDENCIES)
@@ -296,7 +304,7 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
+    folder = _pocket(weights, from_floats) if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
@@ -305,6 +313,8 @@ def open_model(
             f"{name_or_path} holds float weights, which cannot be {residency}; make an integer checkpoint first: "
             "edge-sdk quantize"
         )
+    if stored is None and weights != "none":
+        require("quantizing a model", "torch", "optimum")
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
     return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
