@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from edge_sdk import pocket, privacy
 from edge_sdk.errors import EdgeSdkError
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
@@ -24,19 +26,32 @@ WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
+HUB = "hub:"  # before a hub id
+HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
+NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
 MAX_HEADER = 100 * 2**20
 CHUNK = 1 << 24  # bytes looked at together
 
 
 def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
-    """The folder of a model given by path or hub id; the only place that uses the network, and only for a hub id.
+    """The folder of a model; the only place that uses the network, and only for a hub id.
 
     Args:
+        name_or_path: "pocket", a folder, or a hub id, "hub:org/name". Without "hub:" an id is taken too, and a
+            notice says that it leaves the machine, unless it looks like a path that is mistyped.
         more: patterns of files that are wanted of a hub id beyond those of `PARTS` and `XL_PARTS`.
 
     Raises:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
     """
+    privacy.stay_offline()
+    if name_or_path == "pocket":
+        return pocket.MODEL
+    if name_or_path.startswith(HUB):
+        hub_id = name_or_path.removeprefix(HUB)
+        if not HUB_ID.fullmatch(hub_id):
+            raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
+        return _download(hub_id, more)
     path = Path(name_or_path)
     if os.path.isdir(path):
         return path
@@ -44,10 +59,17 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         raise EdgeSdkError(
             f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith((".", "/")):
+    if not HUB_ID.fullmatch(name_or_path):
         raise EdgeSdkError(
-            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as org/name"
+            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as hub:org/name"
         )
+    owner = name_or_path.partition("/")[0]
+    if owner in NO_OWNERS or os.path.lexists(owner):
+        raise EdgeSdkError(f"no model folder {name_or_path}; give one that exists, or hub:{name_or_path} for a hub id")
+    logging.getLogger(__name__).warning(
+        "no local folder %s, so the Hugging Face hub is asked for it; write ./%s for a folder, hub:%s for a hub id",
+        name_or_path, name_or_path, name_or_path,
+    )  # fmt: skip
     return _download(name_or_path, more)
 
 
@@ -64,9 +86,20 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
         for part in XL_PARTS
         for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
     ]
+    offline = privacy.offline_by_user()
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"]))
+        with privacy.hub_allowed():
+            return Path(
+                snapshot_download(
+                    hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"], local_files_only=offline
+                )
+            )
     except Exception as error:
+        if offline:
+            raise EdgeSdkError(
+                f"{hub_id} is not among the models that were downloaded before, and HF_HUB_OFFLINE is set; unset it to "
+                "ask the hub, or give a local folder"
+            ) from error
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
 
