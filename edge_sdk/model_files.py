@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import re
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from edge_sdk import pocket, privacy
+from edge_sdk import digest_cache, pocket, privacy
 from edge_sdk.errors import EdgeSdkError
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
@@ -30,6 +32,10 @@ HUB = "hub:"  # before a hub id
 HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
 NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
 MAX_HEADER = 100 * 2**20
+IDENTIFYING = (".json", ".txt", ".safetensors", ".model")  # and whatever lies in a tokenizer's folder
+REMEMBERED_FROM = 1 << 26  # bytes of a model; the hash of a smaller one takes no time
+SETTLED_NS = 2 * 10**9
+DEEPEST = 16  # folders in folders
 CHUNK = 1 << 24  # bytes looked at together
 
 
@@ -247,32 +253,58 @@ def _all_finite(piece: np.ndarray, dtype: str) -> bool:
     return bool(np.isfinite(piece.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])).all())
 
 
-def fingerprint(folder: Path, whole: bool = False) -> str:
-    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each).
+def fingerprint(folder: Path) -> str:
+    """The identity of a model: a sha256 over names, sizes and every byte of its weights, tokenizers and configs.
 
-    Args:
-        whole: large files too, some seconds a gigabyte; for evidence.
+    That of a large model takes a second a gigabyte or so, and is remembered until a file of it has another size, inode,
+    or time of change of its content or of its entry; the last one cannot be set back.
+
+    Raises:
+        EdgeSdkError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in _files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
-        with open(path, "rb") as file:
-            if size <= 1 << 20:
-                digest.update(file.read())
-            elif whole:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            else:
-                digest.update(file.read(1 << 16))
-                file.seek(-(1 << 16), os.SEEK_END)
-                digest.update(file.read())
+    files = sorted(_files(folder, ()))
+    try:
+        before = _state(folder, files)
+        is_large = sum(path.stat().st_size for path in files) >= REMEMBERED_FROM
+        if is_large and (known := digest_cache.recall(before)):
+            return known
+        digest = hashlib.sha256()
+        for path in files:
+            with open(path, "rb") as file:
+                name = os.fsencode(path.relative_to(folder).as_posix()).replace(b"%", b"%25").replace(b":", b"%3A")
+                digest.update(b"%s:%d:" % (name, os.fstat(file.fileno()).st_size))
+                hashlib.file_digest(file, lambda: digest)
+        newest = max((path.stat().st_ctime_ns for path in files), default=0)
+        # A change within one tick of the clock that the file system's times are of would go unnoticed.
+        if is_large and _state(folder, files) == before and time.time_ns() - newest > SETTLED_NS:
+            digest_cache.remember(before, digest.hexdigest())
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    kept = (".json", ".txt", ".safetensors")
-    yield from sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file())
+def _state(folder: Path, files: list[Path]) -> str:
+    """A hash of what changes whenever a file does, without reading any."""
+    states = []
+    for path in files:
+        of = path.stat()
+        states.append([str(path.relative_to(folder)), of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns])
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+
+
+def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """What a reader may open, also where links lead; ``above`` are device and inode of the folders on the way."""
+    try:
+        own = folder.stat()
+        entries = list(folder.iterdir())
+        for path in entries:
+            mode = path.stat().st_mode if path.exists() else 0
+            if stat.S_ISDIR(mode) and (own.st_dev, own.st_ino) not in above and len(above) < DEEPEST:
+                yield from _files(path, (*above, (own.st_dev, own.st_ino)))
+            elif stat.S_ISREG(mode) and (path.suffix in IDENTIFYING or folder.name.startswith("tokenizer")):
+                yield path
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
 
 
 def _json(path: Path, hint: str) -> dict[str, Any]:
