@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ HUB = "hub:"  # before a hub id
 HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
 NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
 MAX_HEADER = 100 * 2**20
-IDENTIFYING = (".json", ".txt", ".safetensors", ".model")  # and whatever lies in a tokenizer's folder
+DATA = (".json", ".txt", ".model")
+IDENTIFYING = (*DATA, ".safetensors")  # and whatever lies in a tokenizer's folder
 REMEMBERED_FROM = 1 << 26  # bytes of a model; the hash of a smaller one takes no time
 SETTLED_NS = 2 * 10**9
 DEEPEST = 16  # folders in folders
@@ -305,6 +307,14 @@ def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
                 yield path
     except OSError as error:
         raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copy the data files of a tokenizer's or scheduler's folder, and nothing else that lies there."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        if path.suffix in DATA and path.is_file():
+            shutil.copyfile(path, target / path.name)
 
 
 def _json(path: Path, hint: str) -> dict[str, Any]:

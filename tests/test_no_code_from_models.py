@@ -41,7 +41,11 @@ def test_a_command_on_such_a_folder_runs_none_of_it(
     assert not hostile.was_run
 
 
-def test_no_program_is_copied_into_an_integer_checkpoint(hostile: Hostile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["quantize", "export"])
+def test_no_program_is_copied_into_what_ships(command: str, hostile: Hostile, tmp_path: Path) -> None:
     words = ["--pretrained_model_name_or_path", str(hostile.folder), "--output_dir", str(tmp_path / "out"), "--quiet"]
-    assert main(["quantize", *words]) == 0
+    assert main([command, *words]) == 0
     assert list((tmp_path / "out").rglob("*.py")) == []
+    assert sorted(path.name for path in (tmp_path / "out" / "tokenizer").iterdir()) == sorted(
+        path.name for path in (hostile.folder / "tokenizer").iterdir() if path.suffix != ".py"
+    )
