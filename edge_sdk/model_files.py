@@ -1,7 +1,6 @@
 """What may be opened as a model: folders of JSON and safetensors. Only numpy is needed; nothing is executed."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +10,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from edge_sdk.diffusion.configs import TABLES, check_config, read_config
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.inputs import check_folder, open_input
+from edge_sdk.system.json import parse_json, read_json
+from edge_sdk.system.schema import shorten
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
 XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
@@ -24,6 +27,7 @@ WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
+AGAIN = "download the model again"
 MAX_HEADER = 100 * 2**20
 CHUNK = 1 << 24  # bytes looked at together
 
@@ -95,12 +99,14 @@ def check(folder: Path) -> str | None:
     Raises:
         EdgeSdkError: one line that names the file and says what to do.
     """
-    index = _json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    check_entries(folder)
+    index = read_json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    zero_negative(folder)
     if "text_encoder_2" in index and not (folder / "text_encoder_2").is_dir():
         raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which model_index.json names; download it again")
     stored = None
     if (folder / INTEGER_MARK).exists():
-        mark = _json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
+        mark = read_json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
         if mark.get("schema_version") != INTEGER_SCHEMA or mark.get("weights") not in ("int8", "int4"):
             raise EdgeSdkError(
                 f"{folder / INTEGER_MARK} is not of schema version {INTEGER_SCHEMA}; make it again: edge-sdk quantize"
@@ -109,9 +115,10 @@ def check(folder: Path) -> str | None:
     for name in tokenizers(folder):
         if not (folder / name).is_dir():
             raise EdgeSdkError(f"{folder} has no {name} folder; supported are whole diffusers folders of {SUPPORTED}")
-    _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    read_config(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    configs = {}
     for part in parts(folder):
-        config = _json(folder / part / "config.json", f"the {part} is missing")
+        config = configs[part] = read_config(folder / part / "config.json", f"the {part} is missing")
         wanted = PART_CLASSES[part]
         declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
         if declared != [wanted]:
@@ -121,9 +128,50 @@ def check(folder: Path) -> str | None:
                 f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
                 f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
             )
-        for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
-            read_header(file)
+        files = [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part)
+        tensors = sum(len(read_header(file)) for file in files)
+        try:
+            check_config(config, TABLES[part], tensors)
+        except ValueError as error:
+            raise EdgeSdkError(f"{folder / part / 'config.json'} cannot be used: {error}; {AGAIN}") from error
+    _check_parts(folder, configs)
     return stored
+
+
+def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
+    """Raises EdgeSdkError where what one part gives is not what another takes, by the entries that both have."""
+    unet, vae, first = configs["unet"], configs["vae"], configs["text_encoder"]
+    second = configs.get("text_encoder_2", {"hidden_size": 0})
+    pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
+    if "hidden_size" in first and "hidden_size" in second:
+        width = first["hidden_size"] + second["hidden_size"]
+        pairs.append(("unet's cross_attention_dim", unet.get("cross_attention_dim"), "text encoders' width", width))
+    if unet.get("addition_time_embed_dim") and "projection_dim" in second:
+        added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
+        name = "projection_class_embeddings_input_dim"
+        pairs.append((f"unet's {name}", unet.get(name), "size of what SDXL adds", added))
+    for name, value, other_name, other in pairs:
+        if None not in (value, other) and value != other:
+            raise EdgeSdkError(f"{folder}: the {name} is {value} and the {other_name} is {other}; {AGAIN}")
+
+
+def zero_negative(folder: Path) -> bool:
+    """SDXL only: an empty negative prompt stands for zeros; see `TextEncoderPair`."""
+    index = read_json(folder / "model_index.json", AGAIN)
+    value = index.get("force_zeros_for_empty_prompt", True)
+    if not isinstance(value, bool):
+        raise EdgeSdkError(
+            f"{folder / 'model_index.json'} has force_zeros_for_empty_prompt {shorten(value)}; it must be true or false"
+        )
+    return value
+
+
+def check_entries(folder: Path) -> None:
+    """Raises EdgeSdkError if a model's folder holds something that is no file, which a library would wait for."""
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename} cannot be used: {error.strerror}; {AGAIN}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -136,7 +184,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).exists():
             return [folder / name]
         if (folder / f"{name}.index.json").exists():
-            index = _json(folder / f"{name}.index.json", "download the model again").get("weight_map")
+            index = read_json(folder / f"{name}.index.json", "download the model again").get("weight_map")
             shards = list(index.values()) if isinstance(index, dict) else []
             if not shards or not all(isinstance(shard, str) for shard in shards):
                 raise EdgeSdkError(f"{folder / name}.index.json lists no weight files; download the model again")
@@ -165,7 +213,7 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
         EdgeSdkError: not a safetensors file, cut short, edited, or too large.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             size = os.fstat(file.fileno()).st_size
             if max_bytes is not None and size > max_bytes:
                 raise EdgeSdkError(f"{path} is larger than {max_bytes >> 20} MB, the most that is read here")
@@ -174,10 +222,10 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
                 raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
             text = file.read(length)
         with safe_open(path, "numpy"):
-            header = json.loads(text)
+            header = parse_json(text)
     except OSError as error:
         raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError) as error:
         raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
     if not isinstance(header.get("__metadata__", {}), dict):
         raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
@@ -186,7 +234,7 @@ def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
 
 def data_start(path: Path) -> int:
     """Where the tensors of a safetensors file begin: the offsets in its header count from there."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         return 8 + int.from_bytes(file.read(8), "little")
 
 
@@ -240,18 +288,6 @@ def fingerprint(folder: Path, whole: bool = False) -> str:
 def _files(folder: Path) -> Iterator[Path]:
     kept = (".json", ".txt", ".safetensors")
     yield from sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file())
-
-
-def _json(path: Path, hint: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EdgeSdkError(f"{path} does not exist; {hint}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} cannot be read as JSON; {hint}") from error
-    if not isinstance(value, dict):
-        raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
-    return value
 
 
 def _short(value: object) -> str:

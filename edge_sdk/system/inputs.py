@@ -6,8 +6,9 @@ Opening a named pipe waits until somebody writes to it, and a device may have no
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
@@ -15,7 +16,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def open_input(path: str | os.PathLike[str], buffering: int = -1) -> BinaryIO:
+def open_input(path: str | os.PathLike[str], buffering: int = -1) -> BufferedReader:
     """Open a file for reading bytes.
 
     Raises:
@@ -24,7 +25,7 @@ def open_input(path: str | os.PathLike[str], buffering: int = -1) -> BinaryIO:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(handle).st_mode, path)
-        return os.fdopen(handle, "rb", buffering)
+        return cast(BufferedReader, os.fdopen(handle, "rb", buffering))
     except BaseException:
         os.close(handle)
         raise
