@@ -4,7 +4,6 @@ Families differ in the class of the denoiser: ``UNet2DModel`` (unconditional DDP
 (Stable Diffusion 1.x, 2.x) and ``SD3Transformer2DModel`` (Stable Diffusion 3, a flow), the latter two on latents.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edge_sdk import model_files, pocket
+from edge_sdk.diffusion.configs import LIBRARY_TABLES, check_config, read_config
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, is_panic
 from edge_sdk.memory import keep_heap, use_cuda
+from edge_sdk.system.schema import shorten
+from edge_sdk.tokenizer_file import read_tokenizer_file
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
@@ -199,11 +201,10 @@ def locate(name_or_path: str) -> Place:
     if part is None:
         raise EdgeSdkError(f"{folder} has no unet or transformer with a config.json; supported are {SUPPORTED}")
     path = folder / part / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        found = config["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}") from error
+    config = read_config(path, f"supported are {SUPPORTED}")
+    found = config.get("_class_name")
+    if not isinstance(found, str):
+        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}")
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
     if why := _otherwise(config):
@@ -211,7 +212,31 @@ def locate(name_or_path: str) -> Place:
             f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
             "say as many channels as they take; give one of these"
         )
+    model_files.check_entries(folder)
+    check_library_config(folder / part, found)
     return Place(folder, part, config, _vae_scale(folder) if part else None)
+
+
+def check_library_config(folder: Path, kind: str) -> None:
+    """Check what diffusers or transformers builds a network by, before it takes memory.
+
+    Args:
+        folder: of the network's config and weights.
+        kind: the library's class.
+
+    Raises:
+        EdgeSdkError: the config or a weight file is damaged, or they do not fit each other.
+    """
+    path = folder / "config.json"
+    config, sizes, tensors = read_config(path, model_files.AGAIN), set[int](), 0
+    for file in model_files.weight_files(folder):
+        header = model_files.read_header(file)
+        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        sizes, tensors = sizes.union(*shapes), tensors + len(shapes)
+    try:
+        check_config(config, LIBRARY_TABLES[kind], tensors, sizes)
+    except ValueError as error:
+        raise EdgeSdkError(f"{path} cannot be used: {error}; {model_files.AGAIN}") from error
 
 
 def _otherwise(config: dict[str, Any]) -> str | None:
@@ -228,10 +253,12 @@ def _otherwise(config: dict[str, Any]) -> str | None:
 def _vae_scale(folder: Path) -> int | None:
     if not (folder / "vae").is_dir():
         return None
-    try:
-        return 2 ** (len(json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{folder / 'vae'} has no config.json of an AutoencoderKL; download it again") from error
+    path = folder / "vae" / "config.json"
+    check_library_config(folder / "vae", "AutoencoderKL")
+    channels = read_config(path, model_files.AGAIN).get("block_out_channels")
+    if channels is None:
+        raise EdgeSdkError(f"{path} is not the config of an AutoencoderKL; {model_files.AGAIN}")
+    return 2 ** (len(channels) - 1)
 
 
 # What a hub id brings beyond the parts that personalize takes.
@@ -246,20 +273,32 @@ def _schedule(folder: Path) -> Schedule:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise EdgeSdkError(f"{folder} has no scheduler_config.json; download the model again")
-    return Schedule.from_dict(json.loads(path.read_text()))
+    return Schedule.from_dict(read_config(path, model_files.AGAIN))
 
 
 def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
     """What a kind of denoiser is told of a prompt, by the text encoders in a folder."""
     try:
         for part in sorted(folder.glob("text_encoder*")):
-            model_files.weight_files(part)
+            check_library_config(part, _class_of(part))
+        for path in folder.glob("tokenizer*/tokenizer.json"):
+            read_tokenizer_file(path)
         return _ENCODERS[kind](folder, prompt)
-    except UNREADABLE as error:
+    except BaseException as error:
+        if not (isinstance(error, UNREADABLE) or is_panic(error)):
+            raise
         raise EdgeSdkError(
             f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
             "download the model again"
         ) from error
+
+
+def _class_of(part: Path) -> str:
+    """The class of a text encoder that this package accepts."""
+    declared = read_config(part / "config.json", model_files.AGAIN).get("architectures")
+    if not isinstance(declared, list) or len(declared) != 1 or declared[0] not in LIBRARY_TABLES:
+        raise EdgeSdkError(f"{part} is a {shorten(declared)}; supported are CLIPTextModel and T5EncoderModel")
+    return declared[0]
 
 
 def _stable_diffusion(folder: Path, prompt: str) -> Condition:

@@ -58,7 +58,7 @@ def test_a_file_that_is_not_regular_is_refused_without_waiting(tmp_path: Path) -
     for name, kind in {
         "pipe": "a named pipe",
         "link": "a named pipe",
-        ".": "a folder",
+        ".": "a directory",
         "/dev/zero": "a device",
     }.items():
         with pytest.raises(EdgeSdkError, match=f"it is {kind}, not a regular file; hint"):
