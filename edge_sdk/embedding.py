@@ -14,8 +14,8 @@ import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import safetensors_bytes, write_bytes
-from edge_sdk.model_files import data_start, read_header
 from edge_sdk.system.inputs import read_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 MAX_BYTES = 64 * 2**20
 A1111_KEY = "emb_params"

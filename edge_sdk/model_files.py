@@ -1,19 +1,24 @@
 """What may be opened as a model: folders of JSON and safetensors. Only numpy is needed; nothing is executed."""
 
 import hashlib
+import json
+import logging
 import os
 import re
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from edge_sdk import digest_cache, pocket, privacy
 from edge_sdk.diffusion.configs import TABLES, check_config, read_config
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.inputs import check_folder, open_input
-from edge_sdk.system.json import parse_json, read_json
+from edge_sdk.system.inputs import check_folder
+from edge_sdk.system.json import read_json
+from edge_sdk.system.safetensors import data_start, read_header
 from edge_sdk.system.schema import shorten
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
@@ -28,19 +33,35 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
 AGAIN = "download the model again"
-MAX_HEADER = 100 * 2**20
+HUB = "hub:"  # before a hub id
+HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
+NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
 CHUNK = 1 << 24  # bytes looked at together
+IDENTIFYING = (".json", ".txt", ".safetensors", ".model")  # and whatever lies in a tokenizer's folder
+REMEMBERED_FROM = 1 << 26  # bytes of a model; the hash of a smaller one takes no time
+SETTLED_NS = 2 * 10**9
+DEEPEST = 16  # folders in folders
 
 
 def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
-    """The folder of a model given by path or hub id; the only place that uses the network, and only for a hub id.
+    """The folder of a model; the only place that uses the network, and only for a hub id.
 
     Args:
+        name_or_path: "pocket", a folder, or a hub id, "hub:org/name". Without "hub:" an id is taken too, and a
+            notice says that it leaves the machine, unless it looks like a path that is mistyped.
         more: patterns of files that are wanted of a hub id beyond those of `PARTS` and `XL_PARTS`.
 
     Raises:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
     """
+    privacy.stay_offline()
+    if name_or_path == "pocket":
+        return pocket.MODEL
+    if name_or_path.startswith(HUB):
+        hub_id = name_or_path.removeprefix(HUB)
+        if not HUB_ID.fullmatch(hub_id):
+            raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
+        return _download(hub_id, more)
     path = Path(name_or_path)
     if os.path.isdir(path):
         return path
@@ -48,10 +69,17 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         raise EdgeSdkError(
             f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith((".", "/")):
+    if not HUB_ID.fullmatch(name_or_path):
         raise EdgeSdkError(
-            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as org/name"
+            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as hub:org/name"
         )
+    owner = name_or_path.partition("/")[0]
+    if owner in NO_OWNERS or os.path.lexists(owner):
+        raise EdgeSdkError(f"no model folder {name_or_path}; give one that exists, or hub:{name_or_path} for a hub id")
+    logging.getLogger(__name__).warning(
+        "no local folder %s, so the Hugging Face hub is asked for it; write ./%s for a folder, hub:%s for a hub id",
+        name_or_path, name_or_path, name_or_path,
+    )  # fmt: skip
     return _download(name_or_path, more)
 
 
@@ -68,9 +96,20 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
         for part in XL_PARTS
         for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
     ]
+    offline = privacy.offline_by_user()
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"]))
+        with privacy.hub_allowed():
+            return Path(
+                snapshot_download(
+                    hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"], local_files_only=offline
+                )
+            )
     except Exception as error:
+        if offline:
+            raise EdgeSdkError(
+                f"{hub_id} is not among the models that were downloaded before, and HF_HUB_OFFLINE is set; unset it to "
+                "ask the hub, or give a local folder"
+            ) from error
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
 
@@ -203,41 +242,6 @@ def weight_files(folder: Path) -> list[Path]:
     raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
 
 
-def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
-    """The header of a safetensors file, which the library checks against the file's size.
-
-    Args:
-        max_bytes: a larger file is refused.
-
-    Raises:
-        EdgeSdkError: not a safetensors file, cut short, edited, or too large.
-    """
-    try:
-        with open_input(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if max_bytes is not None and size > max_bytes:
-                raise EdgeSdkError(f"{path} is larger than {max_bytes >> 20} MB, the most that is read here")
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(MAX_HEADER, size - 8):
-                raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
-            text = file.read(length)
-        with safe_open(path, "numpy"):
-            header = parse_json(text)
-    except OSError as error:
-        raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError) as error:
-        raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
-    if not isinstance(header.get("__metadata__", {}), dict):
-        raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
-    return header
-
-
-def data_start(path: Path) -> int:
-    """Where the tensors of a safetensors file begin: the offsets in its header count from there."""
-    with open_input(path) as file:
-        return 8 + int.from_bytes(file.read(8), "little")
-
-
 def check_finite(path: Path) -> None:
     """Look at every float of a safetensors file, a piece at a time.
 
@@ -262,32 +266,58 @@ def _all_finite(piece: np.ndarray, dtype: str) -> bool:
     return bool(np.isfinite(piece.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])).all())
 
 
-def fingerprint(folder: Path, whole: bool = False) -> str:
-    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each).
+def fingerprint(folder: Path) -> str:
+    """The identity of a model: a sha256 over names, sizes and every byte of its weights, tokenizers and configs.
 
-    Args:
-        whole: large files too, some seconds a gigabyte; for evidence.
+    That of a large model takes a second a gigabyte or so, and is remembered until a file of it has another size, inode,
+    or time of change of its content or of its entry; the last one cannot be set back.
+
+    Raises:
+        EdgeSdkError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in _files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
-        with open(path, "rb") as file:
-            if size <= 1 << 20:
-                digest.update(file.read())
-            elif whole:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            else:
-                digest.update(file.read(1 << 16))
-                file.seek(-(1 << 16), os.SEEK_END)
-                digest.update(file.read())
+    files = sorted(_files(folder, ()))
+    try:
+        before = _state(folder, files)
+        is_large = sum(path.stat().st_size for path in files) >= REMEMBERED_FROM
+        if is_large and (known := digest_cache.recall(before)):
+            return known
+        digest = hashlib.sha256()
+        for path in files:
+            with open(path, "rb") as file:
+                name = os.fsencode(path.relative_to(folder).as_posix()).replace(b"%", b"%25").replace(b":", b"%3A")
+                digest.update(b"%s:%d:" % (name, os.fstat(file.fileno()).st_size))
+                hashlib.file_digest(file, lambda: digest)
+        newest = max((path.stat().st_ctime_ns for path in files), default=0)
+        # A change within one tick of the clock that the file system's times are of would go unnoticed.
+        if is_large and _state(folder, files) == before and time.time_ns() - newest > SETTLED_NS:
+            digest_cache.remember(before, digest.hexdigest())
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    kept = (".json", ".txt", ".safetensors")
-    yield from sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file())
+def _state(folder: Path, files: list[Path]) -> str:
+    """A hash of what changes whenever a file does, without reading any."""
+    states = []
+    for path in files:
+        of = path.stat()
+        states.append([str(path.relative_to(folder)), of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns])
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+
+
+def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """What a reader may open, also where links lead; ``above`` are device and inode of the folders on the way."""
+    try:
+        own = folder.stat()
+        entries = list(folder.iterdir())
+        for path in entries:
+            mode = path.stat().st_mode if path.exists() else 0
+            if stat.S_ISDIR(mode) and (own.st_dev, own.st_ino) not in above and len(above) < DEEPEST:
+                yield from _files(path, (*above, (own.st_dev, own.st_ino)))
+            elif stat.S_ISREG(mode) and (path.suffix in IDENTIFYING or folder.name.startswith("tokenizer")):
+                yield path
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
 
 
 def _short(value: object) -> str:

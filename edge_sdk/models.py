@@ -267,7 +267,7 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
+    folder = model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")

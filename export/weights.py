@@ -6,11 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_sdk.model_files import data_start
 from edge_sdk.models import Model
 from edge_sdk.quantization import integer_layers, read_checked_header
 from edge_sdk.quantization.artifact import FILE_NAME
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start
 
 TABLE = "embeddings.token_embedding.weight"  # of a text encoder, a row a word
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}

@@ -102,7 +102,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         record = json.loads(args.output.read_text())
     tasks = _tasks(args, record["rows"])
     settings = {task.name: settings_of(task) for task in tasks}
-    refuse_other_runs(record, args.output, model_files.fingerprint(args.model, whole=True), settings)
+    refuse_other_runs(record, args.output, model_files.fingerprint(args.model), settings)
     record["date"] = date.today().isoformat()
     here = {**machine(), "device": args.device}
     record["machines"] = [*(m for m in record.get("machines", []) if m != here), here]

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from edge_sdk import __version__
+from edge_sdk import __version__, privacy
 from edge_sdk.errors import EdgeSdkError, is_panic, printable
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
@@ -35,6 +35,7 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = build_parser().parse_args(argv)
+    privacy.stay_offline()
     try:
         return args.run(args)
     except EdgeSdkError as error:

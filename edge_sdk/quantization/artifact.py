@@ -18,10 +18,10 @@ from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
-from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"

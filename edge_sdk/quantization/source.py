@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.quanto import saved_integers
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
 # Names that older checkpoints have.

@@ -1,1 +1,1 @@
-"""What the operating system gives: files to read, and the one reader of JSON. Needs the standard library only."""
+"""Files to read and the one reader of JSON. All but `safetensors` needs the standard library only."""

@@ -3,7 +3,7 @@
 A kind is one of:
 
 - `Whole`, `Real`, `Many`, `Either`: a number in a range, a list, one of several kinds;
-- ``bool``, ``str``, ``dict``: any value of this type; ``None``: null;
+- ``bool``, ``str``, ``int``, ``float``, ``dict``: any value of this type; ``None``: null;
 - a tuple: one of these values;
 - a dict: an object with these entries (``{str: kind}``: any names). An entry of `Maybe` may be missing.
 
@@ -140,4 +140,4 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(each) for each in kind.kinds)
     if isinstance(kind, dict) or kind is dict:
         return "an object"
-    return {bool: "true or false", str: "a text", None: "null"}[kind]
+    return {bool: "true or false", str: "a text", None: "null", int: "an integer", float: "a number"}[kind]

@@ -120,8 +120,8 @@ def audit(
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "before_sha256": model_files.fingerprint(base.folder, whole=True),
-        "after_sha256": model_files.fingerprint(repaired.folder, whole=True),
+        "before_sha256": model_files.fingerprint(base.folder),
+        "after_sha256": model_files.fingerprint(repaired.folder),
         "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
         "requests": len(requests), "unaudited": unaudited(requests, targets),
         "control": "retained pictures least like targets, mirrored" if control_data_dir is None else "given pictures",

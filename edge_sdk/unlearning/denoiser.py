@@ -4,7 +4,7 @@ Families differ in the class of the denoiser: ``UNet2DModel`` (unconditional DDP
 (Stable Diffusion 1.x, 2.x) and ``SD3Transformer2DModel`` (Stable Diffusion 3, a flow), the latter two on latents.
 """
 
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edge_sdk import model_files, pocket
+from edge_sdk import model_files
 from edge_sdk.diffusion.configs import LIBRARY_TABLES, check_config, read_config
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.errors import EdgeSdkError, is_panic
 from edge_sdk.memory import keep_heap, use_cuda
-from edge_sdk.system.schema import shorten
-from edge_sdk.tokenizer_file import read_tokenizer_file
+from edge_sdk.unlearning.conditioning import ENCODERS, Condition
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
-T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
+MOST_TENSORS = 10_000  # of a network whose weights cannot be read
 AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
@@ -31,7 +30,6 @@ UNREADABLE = (
     OSError, ValueError, RuntimeError, TypeError, LookupError, UnboundLocalError, AttributeError, ArithmeticError,
     SafetensorError,
 )  # fmt: skip
-Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def locate(name_or_path: str) -> Place:
     Raises:
         EdgeSdkError: there is none, or it is of a kind that cannot unlearn.
     """
-    folder = pocket.MODEL if name_or_path == "pocket" else model_files.find(name_or_path, TRAINED_FILES)
+    folder = model_files.find(name_or_path, TRAINED_FILES)
     if (folder / model_files.INTEGER_MARK).exists():
         raise EdgeSdkError(f"{folder} holds integer weights; unlearn the float model it was made from, then quantize")
     part = next((part for part in ("unet", "transformer", "") if (folder / part / "config.json").is_file()), None)
@@ -207,6 +205,7 @@ def locate(name_or_path: str) -> Place:
         raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}")
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
+    _refuse_libraries(folder / part, config)
     if why := _otherwise(config):
         raise EdgeSdkError(
             f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
@@ -225,18 +224,20 @@ def check_library_config(folder: Path, kind: str) -> None:
         kind: the library's class.
 
     Raises:
-        EdgeSdkError: the config or a weight file is damaged, or they do not fit each other.
+        EdgeSdkError: the config is damaged or describes another network than the one that has these weights.
     """
     path = folder / "config.json"
-    config, sizes, tensors = read_config(path, model_files.AGAIN), set[int](), 0
-    for file in model_files.weight_files(folder):
-        header = model_files.read_header(file)
-        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        sizes, tensors = sizes.union(*shapes), tensors + len(shapes)
+    config, shapes = read_config(path, model_files.AGAIN), list[list[int]]()
+    with contextlib.suppress(EdgeSdkError):  # damaged weights are an error of loading them
+        for file in model_files.weight_files(folder):
+            entries = model_files.read_header(file)
+            entries.pop("__metadata__", None)
+            shapes += [entry["shape"] for entry in entries.values()]
     try:
-        check_config(config, LIBRARY_TABLES[kind], tensors, sizes)
+        sizes = set[int]().union(*shapes) if shapes else None
+        check_config(config, LIBRARY_TABLES[kind], len(shapes) or MOST_TENSORS, sizes)
     except ValueError as error:
-        raise EdgeSdkError(f"{path} cannot be used: {error}; {model_files.AGAIN}") from error
+        raise EdgeSdkError(f"the model's {kind} cannot be used ({path}: {error}); supported are {SUPPORTED}") from error
 
 
 def _otherwise(config: dict[str, Any]) -> str | None:
@@ -250,15 +251,22 @@ def _otherwise(config: dict[str, Any]) -> str | None:
     return None
 
 
+def _refuse_libraries(folder: Path, config: dict[str, Any]) -> None:
+    """Raises EdgeSdkError for a config that makes diffusers load a library of the model's choice."""
+    if config.get("quantization_config") is not None:
+        raise EdgeSdkError(f"{folder} was quantized by another library (quantization_config); give the float model")
+
+
 def _vae_scale(folder: Path) -> int | None:
     if not (folder / "vae").is_dir():
         return None
     path = folder / "vae" / "config.json"
+    config = read_config(path, model_files.AGAIN)
+    _refuse_libraries(folder / "vae", config)
     check_library_config(folder / "vae", "AutoencoderKL")
-    channels = read_config(path, model_files.AGAIN).get("block_out_channels")
-    if channels is None:
+    if "block_out_channels" not in config:
         raise EdgeSdkError(f"{path} is not the config of an AutoencoderKL; {model_files.AGAIN}")
-    return 2 ** (len(channels) - 1)
+    return 2 ** (len(config["block_out_channels"]) - 1)
 
 
 # What a hub id brings beyond the parts that personalize takes.
@@ -280,51 +288,12 @@ def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
     """What a kind of denoiser is told of a prompt, by the text encoders in a folder."""
     try:
         for part in sorted(folder.glob("text_encoder*")):
-            check_library_config(part, _class_of(part))
-        for path in folder.glob("tokenizer*/tokenizer.json"):
-            read_tokenizer_file(path)
-        return _ENCODERS[kind](folder, prompt)
+            check_library_config(part, "T5EncoderModel" if part.name == "text_encoder_3" else "CLIPTextModel")
+        return ENCODERS[kind](folder, prompt)
     except BaseException as error:
-        if not (isinstance(error, UNREADABLE) or is_panic(error)):
+        if not (isinstance(error, (*UNREADABLE, EdgeSdkError)) or is_panic(error)):
             raise
         raise EdgeSdkError(
             f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
             "download the model again"
         ) from error
-
-
-def _class_of(part: Path) -> str:
-    """The class of a text encoder that this package accepts."""
-    declared = read_config(part / "config.json", model_files.AGAIN).get("architectures")
-    if not isinstance(declared, list) or len(declared) != 1 or declared[0] not in LIBRARY_TABLES:
-        raise EdgeSdkError(f"{part} is a {shorten(declared)}; supported are CLIPTextModel and T5EncoderModel")
-    return declared[0]
-
-
-def _stable_diffusion(folder: Path, prompt: str) -> Condition:
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, unet=None, vae=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        use_safetensors=True,
-    ).to(torch.float32)  # fmt: skip
-    with torch.no_grad():
-        return {"encoder_hidden_states": pipeline.encode_prompt(prompt, "cpu", 1, False)[0]}
-
-
-def _stable_diffusion_3(folder: Path, prompt: str) -> Condition:
-    from diffusers import StableDiffusion3Pipeline
-
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, transformer=None, vae=None, use_safetensors=True)
-    pipeline.to(torch.float32)
-    length = min(T5_TOKENS, getattr(pipeline.tokenizer_3, "model_max_length", T5_TOKENS))
-    with torch.no_grad():
-        hidden, _, pooled, _ = pipeline.encode_prompt(
-            prompt, None, None, "cpu", do_classifier_free_guidance=False, max_sequence_length=length
-        )
-    return {"encoder_hidden_states": hidden, "pooled_projections": pooled}
-
-
-_ENCODERS: dict[str, Callable[[Path, str], Condition]] = {
-    "UNet2DConditionModel": _stable_diffusion, "SD3Transformer2DModel": _stable_diffusion_3,
-}  # fmt: skip

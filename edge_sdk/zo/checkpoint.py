@@ -22,7 +22,7 @@ from edge_sdk.system.schema import Many, Maybe, Real, Whole, check
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.loop import State
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"  # 2 knew a model by parts of its files only
 STATE_FILE = "state.safetensors"
 KEEP = 2  # generations
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
@@ -82,7 +82,8 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     try:
         if metadata["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(
-                f"{path} has schema version {metadata['schema_version']}; this one reads {SCHEMA_VERSION}"
+                f"{path} was saved by another version of edge-sdk (schema version {metadata['schema_version']}, this "
+                f"one reads {SCHEMA_VERSION}); start a new run, or resume with that version"
             )
         config = ZoConfig.from_dict(parse_json(metadata["config"]))
         made_with = parse_json(metadata["fingerprints"])
