@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_sdk.system.json import parse_json
+
 MOST = 64  # entries, the oldest go first
 MOST_BYTES = 1 << 16
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -58,8 +60,8 @@ def _read() -> dict[str, str]:
             status = os.fstat(handle)
             if not _is_private(status, stat.S_ISREG) or status.st_size > MOST_BYTES:
                 return {}
-            entries = json.loads(file.read(MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+            entries = parse_json(file.read(MOST_BYTES))
+    except (OSError, ValueError):
         return {}
     if not isinstance(entries, dict) or not all(_is_hash(text) for entry in entries.items() for text in entry):
         return {}

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from edge_sdk import digest_cache, pocket, privacy
+from edge_sdk.diffusion.configs import TABLES, check_config, read_config
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.inputs import check_folder
+from edge_sdk.system.json import read_json
+from edge_sdk.system.safetensors import data_start, read_header
+from edge_sdk.system.schema import shorten
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
 XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
@@ -29,16 +33,16 @@ WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
+AGAIN = "download the model again"
 HUB = "hub:"  # before a hub id
 HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
 NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
-MAX_HEADER = 100 * 2**20
 DATA = (".json", ".txt", ".model")
+CHUNK = 1 << 24  # bytes looked at together
 IDENTIFYING = (*DATA, ".safetensors")  # and whatever lies in a tokenizer's folder
 REMEMBERED_FROM = 1 << 26  # bytes of a model; the hash of a smaller one takes no time
 SETTLED_NS = 2 * 10**9
 DEEPEST = 16  # folders in folders
-CHUNK = 1 << 24  # bytes looked at together
 
 
 def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
@@ -136,12 +140,14 @@ def check(folder: Path) -> str | None:
     Raises:
         EdgeSdkError: one line that names the file and says what to do.
     """
-    index = _json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    check_entries(folder)
+    index = read_json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    zero_negative(folder)
     if "text_encoder_2" in index and not (folder / "text_encoder_2").is_dir():
         raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which model_index.json names; download it again")
     stored = None
     if (folder / INTEGER_MARK).exists():
-        mark = _json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
+        mark = read_json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
         if mark.get("schema_version") != INTEGER_SCHEMA or mark.get("weights") not in ("int8", "int4"):
             raise EdgeSdkError(
                 f"{folder / INTEGER_MARK} is not of schema version {INTEGER_SCHEMA}; make it again: edge-sdk quantize"
@@ -150,9 +156,10 @@ def check(folder: Path) -> str | None:
     for name in tokenizers(folder):
         if not (folder / name).is_dir():
             raise EdgeSdkError(f"{folder} has no {name} folder; supported are whole diffusers folders of {SUPPORTED}")
-    _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    read_config(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    configs = {}
     for part in parts(folder):
-        config = _json(folder / part / "config.json", f"the {part} is missing")
+        config = configs[part] = read_config(folder / part / "config.json", f"the {part} is missing")
         wanted = PART_CLASSES[part]
         declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
         if declared != [wanted]:
@@ -162,9 +169,50 @@ def check(folder: Path) -> str | None:
                 f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
                 f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
             )
-        for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
-            read_header(file)
+        files = [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part)
+        tensors = sum(len(read_header(file)) for file in files)
+        try:
+            check_config(config, TABLES[part], tensors)
+        except ValueError as error:
+            raise EdgeSdkError(f"{folder / part / 'config.json'} cannot be used: {error}; {AGAIN}") from error
+    _check_parts(folder, configs)
     return stored
+
+
+def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
+    """Raises EdgeSdkError where what one part gives is not what another takes, by the entries that both have."""
+    unet, vae, first = configs["unet"], configs["vae"], configs["text_encoder"]
+    second = configs.get("text_encoder_2", {"hidden_size": 0})
+    pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
+    if "hidden_size" in first and "hidden_size" in second:
+        width = first["hidden_size"] + second["hidden_size"]
+        pairs.append(("unet's cross_attention_dim", unet.get("cross_attention_dim"), "text encoders' width", width))
+    if unet.get("addition_time_embed_dim") and "projection_dim" in second:
+        added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
+        name = "projection_class_embeddings_input_dim"
+        pairs.append((f"unet's {name}", unet.get(name), "size of what SDXL adds", added))
+    for name, value, other_name, other in pairs:
+        if None not in (value, other) and value != other:
+            raise EdgeSdkError(f"{folder}: the {name} is {value} and the {other_name} is {other}; {AGAIN}")
+
+
+def zero_negative(folder: Path) -> bool:
+    """SDXL only: an empty negative prompt stands for zeros; see `TextEncoderPair`."""
+    index = read_json(folder / "model_index.json", AGAIN)
+    value = index.get("force_zeros_for_empty_prompt", True)
+    if not isinstance(value, bool):
+        raise EdgeSdkError(
+            f"{folder / 'model_index.json'} has force_zeros_for_empty_prompt {shorten(value)}; it must be true or false"
+        )
+    return value
+
+
+def check_entries(folder: Path) -> None:
+    """Raises EdgeSdkError if a model's folder holds something that is no file, which a library would wait for."""
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename} cannot be used: {error.strerror}; {AGAIN}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -177,7 +225,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).exists():
             return [folder / name]
         if (folder / f"{name}.index.json").exists():
-            index = _json(folder / f"{name}.index.json", "download the model again").get("weight_map")
+            index = read_json(folder / f"{name}.index.json", "download the model again").get("weight_map")
             shards = list(index.values()) if isinstance(index, dict) else []
             if not shards or not all(isinstance(shard, str) for shard in shards):
                 raise EdgeSdkError(f"{folder / name}.index.json lists no weight files; download the model again")
@@ -194,41 +242,6 @@ def weight_files(folder: Path) -> list[Path]:
             "safetensors (diffusers: pipeline.save_pretrained(folder, safe_serialization=True))"
         )
     raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
-
-
-def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
-    """The header of a safetensors file, which the library checks against the file's size.
-
-    Args:
-        max_bytes: a larger file is refused.
-
-    Raises:
-        EdgeSdkError: not a safetensors file, cut short, edited, or too large.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if max_bytes is not None and size > max_bytes:
-                raise EdgeSdkError(f"{path} is larger than {max_bytes >> 20} MB, the most that is read here")
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(MAX_HEADER, size - 8):
-                raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
-            text = file.read(length)
-        with safe_open(path, "numpy"):
-            header = json.loads(text)
-    except OSError as error:
-        raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
-    if not isinstance(header.get("__metadata__", {}), dict):
-        raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
-    return header
-
-
-def data_start(path: Path) -> int:
-    """Where the tensors of a safetensors file begin: the offsets in its header count from there."""
-    with open(path, "rb") as file:
-        return 8 + int.from_bytes(file.read(8), "little")
 
 
 def check_finite(path: Path) -> None:
@@ -315,18 +328,6 @@ def copy_data(source: Path, target: Path) -> None:
     for path in source.iterdir():
         if path.suffix in DATA and path.is_file():
             shutil.copyfile(path, target / path.name)
-
-
-def _json(path: Path, hint: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EdgeSdkError(f"{path} does not exist; {hint}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} cannot be read as JSON; {hint}") from error
-    if not isinstance(value, dict):
-        raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
-    return value
 
 
 def _short(value: object) -> str:

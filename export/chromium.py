@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.json import parse_json
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Without the last of these it looks up its maker's hosts, whatever the others say.
@@ -103,7 +104,7 @@ class Page:
         if not data:
             raise EdgeSdkError(f"chromium: {'no answer to ' + method if data is None else 'it ended'}")
         *messages, self._buffer = (self._buffer + data).split(b"\0")
-        for message in map(json.loads, messages):
+        for message in map(parse_json, messages):
             if "id" in message:
                 self._answers[message["id"]] = message
             else:

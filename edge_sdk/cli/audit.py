@@ -64,4 +64,6 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 def _say(message: str) -> None:
     import sys
 
-    print(message, file=sys.stderr, flush=True)
+    from edge_sdk.errors import printable
+
+    print(printable(message), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.errors import MissingExtraError, require
+from edge_sdk.errors import MissingExtraError, printable, require
 from edge_sdk.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """A line of its own."""
+        message = printable(message)
         if not self.quiet:
             print(f"\r\033[K{message}" if self.live else message, file=sys.stderr, flush=True)
 

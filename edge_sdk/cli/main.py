@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from edge_sdk import __version__, privacy
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, is_panic, printable
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
 DONE, FAILED_CHECK, USER_ERROR, CANCELLED = 0, 1, 2, 130
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"edge-sdk: error: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(USER_ERROR, f"edge-sdk: error: {printable(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:
@@ -39,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except EdgeSdkError as error:
-        print(f"edge-sdk: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _refused(str(error))
     except KeyboardInterrupt:
         print("edge-sdk: cancelled", file=sys.stderr)
         return CANCELLED
@@ -48,8 +47,16 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except _of_the_machine() as error:  # anything else is a mistake of ours, to be seen whole
-        print(f"edge-sdk: error: {' '.join(_said(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _refused(_said(error))
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return _refused(f"a library gave up on an input ({str(error)[:200]}); look at the files that are given")
+
+
+def _refused(message: str) -> int:
+    print(f"edge-sdk: error: {printable(message)}", file=sys.stderr)
+    return USER_ERROR
 
 
 def _of_the_machine() -> tuple[type[Exception], ...]:

@@ -4,7 +4,6 @@ What it can say is that an output is suppressed under these tests. It cannot say
 weights is gone.
 """
 
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +17,8 @@ import torch
 from edge_sdk import __version__, model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import RunLock, check_output_dir, write_bytes, write_json
+from edge_sdk.system.json import read_json
+from edge_sdk.system.schema import Real, check
 from edge_sdk.unlearning import measure, recovery
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
@@ -62,19 +63,16 @@ class Limits:
             return cls()
         known = {field.name for field in fields(cls)}
         try:
-            given = json.loads(Path(path).read_text(), parse_constant=_no_number)
+            given = read_json(path, "mend it")
             if set(given) - known:
                 raise ValueError(f"unknown limit {sorted(set(given) - known)[0]}")
+            check(given, {str: Real()})
             return replace(cls(), **{name: float(value) for name, value in given.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (EdgeSdkError, ValueError) as error:
             raise EdgeSdkError(
                 f"limits {path} cannot be used ({' '.join(str(error).split())[:120]}); give a JSON object of numbers "
                 f"named {', '.join(sorted(known))}"
             ) from error
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,18 @@ Each is built by a class that is named here, from numbers in its config and tens
 folder says of classes, modules, kernels or adapters to load is not read, so that nothing in it can choose what runs.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from edge_sdk.diffusion.clip import ClipConfig, ClipText
+from edge_sdk.diffusion.configs import read_config
 from edge_sdk.diffusion.text import TextEncoder
-from edge_sdk.errors import EdgeSdkError
-from edge_sdk.model_files import weight_files
+from edge_sdk.model_files import AGAIN, weight_files
 from edge_sdk.quantization import shapes_only
 from edge_sdk.quantization.source import FloatWeights
+from edge_sdk.tokenizer_file import read_tokenizer_file
 
 Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
@@ -60,7 +59,7 @@ ENCODERS: dict[str, Callable[[Path, str], Condition]] = {
 def _clip(folder: Path, number: str, projected: bool = False) -> TextEncoder:
     """One of a model's CLIP encoders with its tokenizer, in float32; ``number`` ends the names of their folders."""
     place = folder / f"text_encoder{number}"
-    config = ClipConfig.from_dict(_config(place))
+    config = ClipConfig.from_dict(read_config(place / "config.json", AGAIN))
     source = FloatWeights(weight_files(place))
     with shapes_only():
         module = ClipText(config, projected).eval().requires_grad_(False)
@@ -75,7 +74,7 @@ def _t5(folder: Path, prompt: str) -> torch.Tensor:
     from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
     place = folder / "text_encoder_3"
-    given = _config(place)
+    given = read_config(place / "config.json", AGAIN)
     config = T5Config(**{name: given[name] for name in _T5_ENTRIES if name in given})
     with torch.device("meta"):
         module = T5EncoderModel(config).eval()
@@ -83,17 +82,9 @@ def _t5(folder: Path, prompt: str) -> torch.Tensor:
     table = "shared.weight", "encoder.embed_tokens.weight"  # one tensor, saved by either name
     tensors = dict.fromkeys(table, next((tensors[name] for name in table if name in tensors), None)) | tensors
     module.load_state_dict({name: value for name, value in tensors.items() if value is not None}, assign=True)
+    if (path := folder / "tokenizer_3" / "tokenizer.json").exists():
+        read_tokenizer_file(path)
     tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_3", local_files_only=True)
     length = min(T5_TOKENS, tokenizer.model_max_length)
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
     return module.float()(ids)[0]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EdgeSdkError(f"{folder} has no config.json") from error
-    if not isinstance(config, dict):
-        raise EdgeSdkError(f"{folder / 'config.json'} holds no object")
-    return config

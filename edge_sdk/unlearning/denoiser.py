@@ -4,7 +4,7 @@ Families differ in the class of the denoiser: ``UNet2DModel`` (unconditional DDP
 (Stable Diffusion 1.x, 2.x) and ``SD3Transformer2DModel`` (Stable Diffusion 3, a flow), the latter two on latents.
 """
 
-import json
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from edge_sdk import model_files
+from edge_sdk.diffusion.configs import LIBRARY_TABLES, check_config, read_config
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, is_panic
 from edge_sdk.memory import keep_heap, use_cuda
 from edge_sdk.unlearning.conditioning import ENCODERS, Condition
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
+MOST_TENSORS = 10_000  # of a network whose weights cannot be read
 AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
@@ -197,11 +199,10 @@ def locate(name_or_path: str) -> Place:
     if part is None:
         raise EdgeSdkError(f"{folder} has no unet or transformer with a config.json; supported are {SUPPORTED}")
     path = folder / part / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        found = config["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}") from error
+    config = read_config(path, f"supported are {SUPPORTED}")
+    found = config.get("_class_name")
+    if not isinstance(found, str):
+        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}")
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
     _refuse_libraries(folder / part, config)
@@ -210,7 +211,33 @@ def locate(name_or_path: str) -> Place:
             f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
             "say as many channels as they take; give one of these"
         )
+    model_files.check_entries(folder)
+    check_library_config(folder / part, found)
     return Place(folder, part, config, _vae_scale(folder) if part else None)
+
+
+def check_library_config(folder: Path, kind: str) -> None:
+    """Check what diffusers or transformers builds a network by, before it takes memory.
+
+    Args:
+        folder: of the network's config and weights.
+        kind: the library's class.
+
+    Raises:
+        EdgeSdkError: the config is damaged or describes another network than the one that has these weights.
+    """
+    path = folder / "config.json"
+    config, shapes = read_config(path, model_files.AGAIN), list[list[int]]()
+    with contextlib.suppress(EdgeSdkError):  # damaged weights are an error of loading them
+        for file in model_files.weight_files(folder):
+            entries = model_files.read_header(file)
+            entries.pop("__metadata__", None)
+            shapes += [entry["shape"] for entry in entries.values()]
+    try:
+        sizes = set[int]().union(*shapes) if shapes else None
+        check_config(config, LIBRARY_TABLES[kind], len(shapes) or MOST_TENSORS, sizes)
+    except ValueError as error:
+        raise EdgeSdkError(f"the model's {kind} cannot be used ({path}: {error}); supported are {SUPPORTED}") from error
 
 
 def _otherwise(config: dict[str, Any]) -> str | None:
@@ -233,12 +260,13 @@ def _refuse_libraries(folder: Path, config: dict[str, Any]) -> None:
 def _vae_scale(folder: Path) -> int | None:
     if not (folder / "vae").is_dir():
         return None
-    try:
-        config = json.loads((folder / "vae" / "config.json").read_text())
-        _refuse_libraries(folder / "vae", config)
-        return 2 ** (len(config["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{folder / 'vae'} has no config.json of an AutoencoderKL; download it again") from error
+    path = folder / "vae" / "config.json"
+    config = read_config(path, model_files.AGAIN)
+    _refuse_libraries(folder / "vae", config)
+    check_library_config(folder / "vae", "AutoencoderKL")
+    if "block_out_channels" not in config:
+        raise EdgeSdkError(f"{path} is not the config of an AutoencoderKL; {model_files.AGAIN}")
+    return 2 ** (len(config["block_out_channels"]) - 1)
 
 
 # What a hub id brings beyond the parts that personalize takes.
@@ -253,16 +281,18 @@ def _schedule(folder: Path) -> Schedule:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise EdgeSdkError(f"{folder} has no scheduler_config.json; download the model again")
-    return Schedule.from_dict(json.loads(path.read_text()))
+    return Schedule.from_dict(read_config(path, model_files.AGAIN))
 
 
 def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
     """What a kind of denoiser is told of a prompt, by the text encoders in a folder."""
     try:
         for part in sorted(folder.glob("text_encoder*")):
-            model_files.weight_files(part)
+            check_library_config(part, "T5EncoderModel" if part.name == "text_encoder_3" else "CLIPTextModel")
         return ENCODERS[kind](folder, prompt)
-    except (*UNREADABLE, EdgeSdkError) as error:
+    except BaseException as error:
+        if not (isinstance(error, (*UNREADABLE, EdgeSdkError)) or is_panic(error)):
+            raise
         raise EdgeSdkError(
             f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
             "download the model again"
