@@ -1,6 +1,7 @@
 """What a run leaves: a patch (adapters in peft's form, or differences of weights) and the whole repaired model."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
 from edge_sdk.model_files import weight_files
+from edge_sdk.system.json import read_json
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
@@ -107,13 +109,27 @@ def requests_of(folder: Path) -> list[dict[str, Any]]:
     path = folder / REQUESTS
     if not path.exists():
         return []
-    try:
-        found: list[dict[str, Any]] = json.loads(path.read_text())["requests"]
-        if not all(bytes.fromhex(entry["salt"]) and isinstance(entry["targets"], list) for entry in found):
-            raise ValueError("a request without a salt or targets")
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(
-            f"{path}, the record of what this model has forgotten, is damaged ({' '.join(str(error).split())[:120]}); "
-            "take the folder again as unlearn wrote it"
-        ) from error
+    hint = "take the folder again as unlearn wrote it"
+    requests: Any = read_json(path, f"it is the record of what this model has forgotten: {hint}").get("requests")
+    if fault := _fault(requests):
+        raise EdgeSdkError(f"{path}, the record of what this model has forgotten, is damaged ({fault}); {hint}")
+    return list(requests)
+
+
+def _fault(requests: Any) -> str | None:
+    """What is wrong with the records of requests."""
+    if not isinstance(requests, list) or not all(isinstance(request, dict) for request in requests):
+        return "its requests are not a list of objects"
+    for request in requests:
+        if not _is_hex(request.get("salt")):
+            return "a request without a salt"
+        targets, config = request.get("targets"), request.get("config", {})
+        if not isinstance(targets, list) or not targets or not all(map(_is_hex, targets)):
+            return "a request whose targets are not hashes"
+        if not isinstance(config, dict) or not isinstance(config.get("prompt", ""), str):
+            return "a request whose prompt is not a text"
+    return None
+
+
+def _is_hex(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"(?:[0-9a-f]{2})+", value) is not None
