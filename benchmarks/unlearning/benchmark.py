@@ -25,9 +25,9 @@ from benchmarks.unlearning.ruler import Ruler
 from edge_sdk import model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
+from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.measure import Model
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
 CASE = ("prompt", "surrogate", "num_surrogates", "edit_strength", "surrogate_tries", "max_target_similarity",

@@ -1,5 +1,6 @@
 """What a run leaves: a patch (adapters in peft's form, or differences of weights) and the whole repaired model."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
 from edge_sdk.model_files import weight_files
 from edge_sdk.system.json import read_json
-from edge_sdk.system.schema import Many, check
+from edge_sdk.system.schema import Many, Maybe, check
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
@@ -18,7 +19,8 @@ from edge_sdk.unlearning.trainable import Trainable
 DELTA = "delta.safetensors"
 INDEX = ".safetensors.index.json"  # names the files that hold shards of weights
 REQUESTS = "unlearned.json"  # of a repaired model: the records of all its requests, the oldest first
-_REQUESTS = {"requests": Many({"salt": str, "targets": Many(str)})}
+_REQUESTS = {"requests": Many({"salt": str, "targets": Many(str, 1), "config": Maybe({"prompt": Maybe(str)})})}
+_HEX = re.compile(r"(?:[0-9a-f]{2})+")
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 COPIED = (".json", ".txt", ".model", ".md")  # beside the weights of other parts
 
@@ -112,10 +114,11 @@ def requests_of(folder: Path) -> list[dict[str, Any]]:
     try:
         record = read_json(path, "take it again")
         check(record, _REQUESTS)
-        found: list[dict[str, Any]] = record["requests"]
-        if not all(bytes.fromhex(entry["salt"]) for entry in found):
-            raise ValueError("a request without a salt")
-        return found
+        requests: list[dict[str, Any]] = record["requests"]
+        for number, request in enumerate(requests):
+            if not all(_HEX.fullmatch(text) for text in (request["salt"], *request["targets"])):
+                raise ValueError(f"requests.{number} has a salt or a target that is no hash")
+        return requests
     except (EdgeSdkError, ValueError) as error:
         raise EdgeSdkError(
             f"{path}, the record of what this model has forgotten, is damaged ({' '.join(str(error).split())[:120]}); "
