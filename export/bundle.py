@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_sdk._version import __version__
 from edge_sdk.config import check_resolution, check_seed, one_of
+from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.export.golden import Reference, golden_cases, measured_mu_min
@@ -73,7 +74,7 @@ def export(
         weights_from = cache(lambda part: weights_of(source, part))
         graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
-            shutil.copytree(source.folder / text[0], new / text[0])
+            copy_data(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
         write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})

@@ -85,7 +85,9 @@ def options(record: Path, *words: str) -> PersonalizeConfig:
 
 def test_options_that_are_given_win(record: Path) -> None:
     assert (options(record).seed, options(record).zo(0.02, 32).max_train_steps) == (3, 2)
-    changed = options(record, "--seed", "0", "--max_train_steps", "9", "--weights", "int4", "--timestep_range", "1", "5")
+    changed = options(
+        record, "--seed", "0", "--max_train_steps", "9", "--weights", "int4", "--timestep_range", "1", "5"
+    )
     assert (changed.seed, changed.weights) == (0, "int4")
     assert (changed.zo(0.02, 32).max_train_steps, changed.zo(0.02, 32).timestep_range) == (9, (1, 5))
     paper = options(record, "--preset", "paper").zo(0.02, 32)
@@ -112,7 +114,10 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a list": (lambda value: [value], "no record of a run"),
     "no settings": (lambda value: {**value, "config": None}, "no record of a run"),
     "a later schema": (lambda value: {**value, "schema_version": 2}, "schema_version of it is 2; this version reads 1"),
-    "no schema": (lambda value: {k: v for k, v in value.items() if k != "schema_version"}, "schema_version of it is None"),
+    "no schema": (
+        lambda value: {k: v for k, v in value.items() if k != "schema_version"},
+        "schema_version of it is None",
+    ),
     "later settings": (lambda v: {**v, "config": {**v["config"], "schema_version": 9}}, "schema_version of its config"),
     "an unknown setting": (lambda v: {**v, "config": {**v["config"], "cls": 1}}, "unknown option 'cls'"),
     "a wrong type": (lambda v: {**v, "config": {**v["config"], "seed": "x"}}, "seed is 'x'; it must be a whole number"),

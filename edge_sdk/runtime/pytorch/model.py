@@ -4,7 +4,6 @@ Parts are loaded one at a time, so that the VAE can be used and freed before the
 ever whole in memory, but for ``weights="none"``.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import pocket
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, check_resolution, one_of
 from edge_sdk.diffusion import folder as model_files
+from edge_sdk.diffusion.configs import MOST_BLOCKS, read_config
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.errors import EdgeSdkError, one_line, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
@@ -105,7 +105,7 @@ class Model:
         return {"model": self.fingerprint(), "weights": how}
 
     def config(self, part: str) -> dict[str, Any]:
-        return json.loads((self.folder / part / "config.json").read_text())
+        return read_config(self.folder / part / "config.json", "download it again")
 
     def vae_scale(self) -> int:
         """Pixels of a picture's side per latent.
@@ -114,7 +114,7 @@ class Model:
             EdgeSdkError: the VAE's config does not say.
         """
         channels = self.config("vae").get("block_out_channels")
-        if not isinstance(channels, list) or not channels:
+        if not isinstance(channels, list) or not 0 < len(channels) <= MOST_BLOCKS:
             raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
         return 2 ** (len(channels) - 1)
 
@@ -127,6 +127,7 @@ class Model:
         side = self.config("unet").get("sample_size")
         if not isinstance(side, int):
             raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        check_resolution(side * self.vae_scale())
         return side * self.vae_scale()
 
     def weights_of(self, part: str) -> str:
@@ -150,11 +151,11 @@ class Model:
         read, make = kinds[part]
         try:
             config = read.from_dict(self.config(part))
-            return lambda: make(config)
-        except (TypeError, ValueError, EdgeSdkError) as error:
+        except EdgeSdkError as error:
             raise EdgeSdkError(
                 f"{self.folder / part / 'config.json'} cannot be used: {one_line(error, 300)}"
             ) from error
+        return lambda: make(config)
 
     def shapes(self, part: str) -> "nn.Module":
         """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
@@ -216,8 +217,7 @@ class Model:
         texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
         if len(texts) == 1:
             return texts[0]
-        index = json.loads((self.folder / "model_index.json").read_text())
-        return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
+        return TextEncoderPair(texts[0], texts[1], model_files.zero_negative(self.folder))
 
     def load_objective(
         self, text: "Text", latents: "Latents", ids: "np.ndarray", num_vectors: int, time_ids: "np.ndarray"
@@ -263,8 +263,8 @@ class Model:
 
         path = self.folder / "scheduler" / "scheduler_config.json"
         try:
-            return Schedule.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError, EdgeSdkError) as error:
+            return Schedule.from_dict(read_config(path, "download it again"))
+        except EdgeSdkError as error:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
 
