@@ -1,12 +1,17 @@
 """edge-sdk: on-device personalization of quantized diffusion models with forward passes only.
 
-The names below are loaded when they are first used, so that importing the package loads no PyTorch.
+The names below are loaded when they are first used, so that importing the package loads no PyTorch. Importing it
+switches off the telemetry of every library that is loaded later.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 from edge_sdk._version import __version__
+from edge_sdk.system import privacy
+
+privacy.disable_telemetry()
+privacy.leave_out_probe()
 
 if TYPE_CHECKING:
     from edge_sdk.embedding import LearnedEmbedding, load_embedding

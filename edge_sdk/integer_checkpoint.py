@@ -1,10 +1,9 @@
 """A float model folder to an integer checkpoint: what a provider makes once and an app ships."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, tokenizers
+from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, copy_data, tokenizers
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import VAE_WEIGHTS, open_model
 from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, write_bytes, write_json
@@ -26,7 +25,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     """
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
-    source, folder = open_model(model, weights), Path(output_dir)
+    source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: dict[str, Any] = {
@@ -53,7 +52,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
             release()
         for name in (*tokenizers(source.folder), "scheduler"):
             with disk_errors(folder / name):
-                shutil.copytree(source.folder / name, folder / name, dirs_exist_ok=True)
+                copy_data(source.folder / name, folder / name)
         write_json(folder / INTEGER_MARK, record)
         write_bytes(folder / "model_index.json", (source.folder / "model_index.json").read_bytes())
     return record

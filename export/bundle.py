@@ -19,8 +19,9 @@ import numpy as np
 
 from edge_sdk._version import __version__
 from edge_sdk.config import check_resolution, check_seed, one_of
+from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
-from edge_sdk.errors import EdgeSdkError, MissingExtraError
+from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.export.golden import Reference, golden_cases, measured_mu_min
 from edge_sdk.export.weights import weights_of
 from edge_sdk.integer_checkpoint import quantize
@@ -33,7 +34,7 @@ from edge_sdk.zo import PAPER
 
 SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
 PRINCIPAL = "principal_directions.f32"
-FORMATS = {"onnx": "torch", "coreml": "coreml"}  # and the extra that brings what writing one needs
+FORMATS = {"onnx": ("torch", "onnx"), "coreml": ("coreml", "coremltools")}  # the extra and package that write one
 PRECISIONS = ("mixed", "float32")
 
 
@@ -73,7 +74,7 @@ def export(
         weights_from = cache(lambda part: weights_of(source, part))
         graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
-            shutil.copytree(source.folder / text[0], new / text[0])
+            copy_data(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
         write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})
@@ -95,10 +96,8 @@ def export(
 def _writer(format: str) -> ModuleType:
     """What writes graphs of a format: `onnx.writer` or `coreml.writer`, which have the same functions."""
     one_of("format", format, tuple(FORMATS))
-    try:
-        return importlib.import_module(f"edge_sdk.export.{format}.writer")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"format {format}", FORMATS[format]) from error
+    require(f"format {format}", *FORMATS[format])
+    return importlib.import_module(f"edge_sdk.export.{format}.writer")
 
 
 def _settings(format: str, precision: str | None, num_vectors: int | None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import torch
 from benchmarks.lib.baselines.unlearning import NEIGHBOURS, RULES, Stepper
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.ruler import Ruler
+from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.training.loop import Unlearner
 from edge_sdk.unlearning.training.losses import Losses
 

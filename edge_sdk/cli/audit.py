@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_sdk.cli.arguments import group_of
 from edge_sdk.cli.common import add_common, add_device, quiet_libraries, require_torch
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, printable
 from edge_sdk.zo.config import METHOD, OFTEN
 
 EXAMPLE = "edge-sdk audit --after out/model --forget_data_dir targets --retain_data_dir kept --output_dir audit"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retain_data_dir",
         required=True,
         metavar="DIR",
-        help="folder of pictures that must not change, best ones that were not trained on",
+        help="folder of 20 or more pictures that must not change, best ones that were not trained on",
     )
     often.add_argument(
         "--control_data_dir",
@@ -48,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--samples", type=int, default=256, metavar="INT", help="free samples of each model (default 256)"
     )
-    method.add_argument("--prompt", default="", metavar="TEXT", help="prompt of a conditional model (default: none)")
+    method.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="prompt of the request, for a conditional model (default: none)",
+    )
     method.add_argument(
         "--resolution", type=int, metavar="INT", help="side of a picture in pixels (default: the model's own)"
     )
@@ -61,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeSdkError(f"samples is {args.samples}; it must be from 2 to 1000000")
     quiet_libraries()
     require_torch("an audit")
-    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.audit.audit import audit
+    from edge_sdk.unlearning.audit.limits import Limits
 
     record = audit(
         args.before,
@@ -96,4 +102,4 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_sdk.cli.arguments import add_options, group_of
 from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
-from edge_sdk.errors import MissingExtraError, require
+from edge_sdk.errors import require
 
 
 def add_common(parser: argparse.ArgumentParser, seed: bool = True) -> None:
@@ -28,8 +28,7 @@ def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ()) ->
         "--pretrained_model_name_or_path",
         default="pocket",
         metavar="MODEL",
-        help="pocket (embedded), a "
-        "diffusers folder, an integer checkpoint, or a hub id such as org/name (default pocket)",
+        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id, hub:org/name (default pocket)",
     )
     if weights:
         floats = ", or none for floats" if "none" in weights else ""
@@ -78,8 +77,7 @@ def say_how_to_go_on(cancelled: Exception) -> int:
 
 
 def quiet_libraries() -> None:
-    """Keep the bars and notices of other libraries off the terminal, and their hands off the network."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """Keep the bars and notices of other libraries off the terminal."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -87,11 +85,10 @@ def quiet_libraries() -> None:
 
 
 def exporter() -> Callable[..., dict[str, Any]]:
-    """`export.bundle.export`; raises MissingExtraError where PyTorch and its companions are not installed."""
-    try:
-        from edge_sdk.export.bundle import export
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("exporting a model", "torch") from error
+    """`edge_sdk.export.bundle.export`; raises MissingExtraError where PyTorch or a companion is not installed."""
+    require("exporting a model", "torch", "torch", "optimum", "onnx")
+    from edge_sdk.export.bundle import export
+
     return export
 
 

@@ -44,9 +44,11 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     export = exporter()
 
+    from edge_sdk.errors import printable
+
     def say(message: str) -> None:
         if not args.quiet:
-            print(message, file=sys.stderr, flush=True)
+            print(printable(message), file=sys.stderr, flush=True)
 
     manifest = export(
         args.pretrained_model_name_or_path,

@@ -8,7 +8,8 @@ import time
 
 from edge_sdk._version import __version__
 from edge_sdk.cli.parser import USER_ERROR, Parser
-from edge_sdk.errors import EdgeSdkError, one_line
+from edge_sdk.errors import EdgeSdkError, is_panic, one_line, printable
+from edge_sdk.system import privacy
 from edge_sdk.system.clock import process_start
 
 COMMANDS = {
@@ -58,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return DONE
     args = parser.parse_args(words, argparse.Namespace(started=started))
+    privacy.stay_offline()
     try:
         return args.run(args)
     except EdgeSdkError as error:
@@ -70,10 +72,14 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     except _machine_errors() as error:  # anything else is a mistake of ours, to be seen whole
         return _refuse(_machine_message(error))
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return _refuse(f"a library gave up on an input ({one_line(error, 200)}); look at the files that are given")
 
 
 def _refuse(message: object) -> int:
-    print(f"edge-sdk: error: {one_line(message)}", file=sys.stderr)
+    print(f"edge-sdk: error: {printable(one_line(message))}", file=sys.stderr)
     return USER_ERROR
 
 

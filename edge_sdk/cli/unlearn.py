@@ -58,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
         "--pretrained_model_name_or_path",
         default="pocket",
         metavar="MODEL",
-        help="pocket (embedded), a diffusers folder or a hub id, with float weights (default pocket)",
+        help="pocket (embedded), a diffusers folder or a hub id, hub:org/name, with float weights (default pocket)",
     )
     add_options(parser, UnlearnConfig)
     group_of(parser, RUN).add_argument(

@@ -4,8 +4,8 @@ Which execution a layer has: `integer` with 16-bit activations, every one (14 in
 transform serves). Measured on the trained embedded model (benchmarks/quality/mu_floor.py), the floor that this puts
 under mu is 0.0017 of the vocabulary's standard deviation at the initializer and 0.013 at a learned token, and the
 preset `fast` perturbs by 0.4 of it. With 8 bits the floors are 0.26 and 1.06 of it; fused linears (0.13), fused
-convolutions, fused first and last layers, and scales shared by both sides of a difference do not bring it down to where the small
-differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
+convolutions, fused first and last layers, and scales shared by both sides of a difference do not bring it down to where
+the small differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
 """
 
 from edge_sdk.quantization.checkpoint import (

@@ -22,7 +22,7 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         from optimum.quanto import AbsmaxOptimizer, qint8
         from optimum.quanto.tensor import quantize_weight
     except ImportError as error:
-        raise MissingExtraError("quantizing a model", "torch") from error
+        raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
     weight = weight.detach().float()
     if len(weight) == 1:  # quanto has no per-channel form of a single channel; two equal ones give the same numbers
         q, scale = int8_weight(weight.expand(2, -1))
@@ -48,7 +48,7 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
         from optimum.quanto import qint4
         from optimum.quanto.tensor import quantize_weight
     except ImportError as error:
-        raise MissingExtraError("quantizing a model", "torch") from error
+        raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
     weight = weight.detach().float()
     n, k = weight.shape
     if k % 2:

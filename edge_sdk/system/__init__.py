@@ -1,1 +1,1 @@
-"""Files, memory and formats: what touches the operating system."""
+"""Files, memory, formats and the one reader of JSON: what touches the operating system."""

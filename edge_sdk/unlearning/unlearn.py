@@ -110,7 +110,7 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
         f"{len(targets)} target(s), {len(retained)} retained; surrogates of each target: "
         f"{', '.join(map(str, made.admitted))}; their similarity to targets at most {worst:.3f}"
     )
-    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder, whole=True))
+    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder))
 
 
 def check_reproducible(
@@ -182,7 +182,7 @@ def unlearn(
         write_patch(made / "patch", run.trainable)
         earlier = requests_of(ready.denoiser.folder)
         write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
-        record["model_sha256"] = model_files.fingerprint(made / "model", whole=True)
+        record["model_sha256"] = model_files.fingerprint(made / "model")
         write_json(made / "unlearn.json", {**record, "earlier_requests": earlier})
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(made, folder)

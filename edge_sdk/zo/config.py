@@ -9,6 +9,7 @@ from edge_sdk.zo.options import option, violation
 
 SCHEMA_VERSION = 1
 OFTEN, METHOD = "often used", "method"  # groups of options, see `option`
+PAIR = "timestep_range"  # the one setting of two values
 SAMPLES = 32  # directions a step of the preset `fast`
 OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
            "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
@@ -28,7 +29,7 @@ class ZoConfig:
         "adam on an estimated gradient, or gauss_newton on differences of the residuals",
         choices=("adam", "gauss_newton"),
     )
-    max_train_steps: int = option(30_000, "updates of the token", group=OFTEN, least=1)
+    max_train_steps: int = option(30_000, "updates of the token", group=OFTEN, least=1, most=10**9)
     learning_rate: float = option(5e-3, "step size of Adam", group=METHOD, above=0, below=10)
     lr_schedule: str = option(
         "constant",
@@ -81,7 +82,7 @@ class ZoConfig:
     adam_beta1: float = option(0.9, "decay of Adam's mean gradient", least=0, below=1)
     adam_beta2: float = option(0.999, "decay of Adam's mean square", least=0, below=1)
     # Not 1e-8: it keeps noise from being blown up to full steps.
-    adam_eps: float = option(1e-3, "what Adam adds to the root of its mean square", above=0, below=math.inf)
+    adam_eps: float = option(1e-3, "what Adam adds to the root of its mean square", above=0, most=1000)
     damping: float = option(
         0.1,
         "what Gauss-Newton adds to its matrix's diagonal, as a share of the diagonal's mean",
@@ -100,7 +101,9 @@ class ZoConfig:
         least=0,
         most=1,
     )
-    max_bad_steps: int = option(10, "losses in a row that are not finite, after which a run gives up", least=1)
+    max_bad_steps: int = option(
+        10, "losses in a row that are not finite, after which a run gives up", least=1, most=10**9
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -110,8 +113,8 @@ class ZoConfig:
         object.__setattr__(self, "timestep_range", (low, high))
         if problem := violation(self):
             raise ValueError(problem)
-        if not 0 <= low < high:
-            raise ValueError(f"timestep_range is {low} {high}; it must be LO HI with 0 <= LO < HI")
+        if not 0 <= low < high <= 100_000:
+            raise ValueError(f"timestep_range is {low} {high}; it must be LO HI with 0 <= LO < HI <= 100000")
 
     @property
     def forwards_per_step(self) -> int:
@@ -137,12 +140,19 @@ class ZoConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ZoConfig":
-        """Raises ValueError for another schema version, an unknown key, or a value out of range."""
+        """Raises ValueError for another schema version, an unknown key, or a value of another type or out of range."""
         given = dict(values)
         if (version := given.pop("schema_version", None)) != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {version}; this version reads {SCHEMA_VERSION}")
         if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
             raise ValueError(f"unknown setting {unknown[0]!r}")
+        for name, value in given.items():
+            default = getattr(cls, name)
+            accepted = int | float if isinstance(default, float) else list | tuple if name == PAIR else type(default)
+            if not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool):
+                raise ValueError(f"{name} is {value!r:.60}; it must be of the type of {default!r}")
+        if any(type(bound) is not int for bound in given.get(PAIR, ())):
+            raise ValueError(f"{PAIR} holds other values than integers")
         return cls(**given)
 
 

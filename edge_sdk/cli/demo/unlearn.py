@@ -29,7 +29,8 @@ def forget(args: argparse.Namespace) -> int:
     quiet_libraries()
     require_torch("unlearning")
     from edge_sdk.pocket import PHOTOS
-    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.audit.audit import audit
+    from edge_sdk.unlearning.audit.limits import Limits
 
     folder, progress = Path(args.output_dir), Progress(args.quiet)
     config = UnlearnConfig.from_options(**SETTINGS, device=args.device, seed=args.seed)
@@ -45,8 +46,6 @@ def forget(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(summary(record, str(folder / "unlearned")))
     try:
-        if resume:
-            remove_unfinished(folder / "audit")
         found = audit(
             "pocket",
             str(folder / "unlearned" / "model"),
@@ -91,15 +90,6 @@ def train(folder: Path, config: UnlearnConfig, resume: bool, progress: Progress)
             progress=shown_by(progress, config.max_train_steps),
             stop=stop,
         )
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Make room for an audit where one was broken off: its page, which comes last, is not there."""
-    from edge_sdk.system.files import RunLock
-
-    if folder.is_dir() and not (folder / "audit.html").exists():
-        with RunLock(folder):
-            (folder / "audit.json").unlink(missing_ok=True)
 
 
 def make_places(folder: Path) -> None:

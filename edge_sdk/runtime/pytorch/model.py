@@ -4,7 +4,6 @@ Parts are loaded one at a time, so that the VAE can be used and freed before the
 ever whole in memory, but for ``weights="none"``.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import pocket
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, check_resolution, one_of
 from edge_sdk.diffusion import folder as model_files
+from edge_sdk.diffusion.configs import MOST_BLOCKS, read_config
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.errors import EdgeSdkError, one_line, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
     from edge_sdk.runtime.pytorch.text import Text
 
-POCKET = pocket.MODEL
 VAE_WEIGHTS = "int8"  # the VAE runs a few times only; int4 would cost pictures and save little
 
 
@@ -57,7 +56,7 @@ class Model:
 
     @property
     def is_pocket(self) -> bool:
-        return self.folder == POCKET
+        return self.folder in (pocket.MODEL, pocket.INT8)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -106,7 +105,7 @@ class Model:
         return {"model": self.fingerprint(), "weights": how}
 
     def config(self, part: str) -> dict[str, Any]:
-        return json.loads((self.folder / part / "config.json").read_text())
+        return read_config(self.folder / part / "config.json", "download it again")
 
     def vae_scale(self) -> int:
         """Pixels of a picture's side per latent.
@@ -115,7 +114,7 @@ class Model:
             EdgeSdkError: the VAE's config does not say.
         """
         channels = self.config("vae").get("block_out_channels")
-        if not isinstance(channels, list) or not channels:
+        if not isinstance(channels, list) or not 0 < len(channels) <= MOST_BLOCKS:
             raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
         return 2 ** (len(channels) - 1)
 
@@ -128,6 +127,7 @@ class Model:
         side = self.config("unet").get("sample_size")
         if not isinstance(side, int):
             raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        check_resolution(side * self.vae_scale())
         return side * self.vae_scale()
 
     def weights_of(self, part: str) -> str:
@@ -151,11 +151,11 @@ class Model:
         read, make = kinds[part]
         try:
             config = read.from_dict(self.config(part))
-            return lambda: make(config)
-        except (TypeError, ValueError, EdgeSdkError) as error:
+        except EdgeSdkError as error:
             raise EdgeSdkError(
                 f"{self.folder / part / 'config.json'} cannot be used: {one_line(error, 300)}"
             ) from error
+        return lambda: make(config)
 
     def shapes(self, part: str) -> "nn.Module":
         """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
@@ -217,8 +217,7 @@ class Model:
         texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
         if len(texts) == 1:
             return texts[0]
-        index = json.loads((self.folder / "model_index.json").read_text())
-        return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
+        return TextEncoderPair(texts[0], texts[1], model_files.zero_negative(self.folder))
 
     def load_objective(
         self, text: "Text", latents: "Latents", ids: "np.ndarray", num_vectors: int, time_ids: "np.ndarray"
@@ -264,15 +263,23 @@ class Model:
 
         path = self.folder / "scheduler" / "scheduler_config.json"
         try:
-            return Schedule.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError, EdgeSdkError) as error:
+            return Schedule.from_dict(read_config(path, "download it again"))
+        except EdgeSdkError as error:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
 
+def _pocket(weights: str, from_floats: bool) -> Path:
+    return pocket.INT8 if weights == "int8" and not from_floats and pocket.INT8.is_dir() else pocket.MODEL
+
+
 def open_model(
-    name_or_path: str, weights: str = "int8", execution: str = "integer", residency: str = "resident",
+    name_or_path: str,
+    weights: str = "int8",
+    execution: str = "integer",
+    residency: str = "resident",
     device: str = "cpu",
-) -> Model:  # fmt: skip
+    from_floats: bool = False,
+) -> Model:
     """Find and check a model; no weight is read yet. The network is used for a hub id only.
 
     Args:
@@ -281,13 +288,14 @@ def open_model(
         execution: "integer" or "fused".
         residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
         device: "cpu" or "cuda"; a GPU takes resident weights only.
+        from_floats: take the embedded model's float weights where there is an integer checkpoint of it.
 
     Raises:
         EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
             or there is no such device.
         MissingExtraError: PyTorch and its companions are not installed.
     """
-    require("running a PyTorch model", "torch", "torch", "optimum")
+    require("running a PyTorch model", "torch", "torch")
     one_of("weights", weights, WEIGHTS)
     one_of("execution", execution, EXECUTIONS)
     one_of("residency", residency, RESIDENCIES)
@@ -296,7 +304,7 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
+    folder = _pocket(weights, from_floats) if name_or_path == "pocket" else model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
@@ -305,6 +313,8 @@ def open_model(
             f"{name_or_path} holds float weights, which cannot be {residency}; make an integer checkpoint first: "
             "edge-sdk quantize"
         )
+    if stored is None and weights != "none":
+        require("quantizing a model", "torch", "optimum")
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
     return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
