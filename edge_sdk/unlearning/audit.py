@@ -70,7 +70,7 @@ class Limits:
             return replace(cls(), **{name: float(value) for name, value in given.items()})
         except (EdgeSdkError, ValueError) as error:
             raise EdgeSdkError(
-                f"limits {path} cannot be used ({' '.join(str(error).split())[:120]}); give a JSON object of numbers "
+                f"limits {path} cannot be used ({' '.join(str(error).split())[:300]}); give a JSON object of numbers "
                 f"named {', '.join(sorted(known))}"
             ) from error
 
