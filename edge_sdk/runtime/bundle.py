@@ -15,6 +15,7 @@ from edge_sdk.ddim import Ddim
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime import manifest as schema
 from edge_sdk.runtime.manifest import AGAIN
+from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 64 * 2**20  # bytes
@@ -108,6 +109,10 @@ class Bundle:
         entries = {name: value for name, value in self.manifest["scheduler"].items() if name not in ("a", "b")}
         known = {name: entries[name] for name in Ddim.__dataclass_fields__ if name in entries}
         return Ddim(prediction_type=self.manifest["prediction_type"], **known)
+
+    def preset(self, name: str) -> ZoConfig:
+        """The settings of the preset "fast" or "paper" for this model; mu is where the graph resolves it."""
+        return schema.preset_of(self.manifest["presets"][name])
 
     def graph(self, name: str) -> Path:
         """The file of a graph; raises EdgeSdkError if the bundle has none of that name."""

@@ -1,18 +1,23 @@
 """``manifest.json`` of a bundle: what must be in it, of which type. The entries are described in export/README.md."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo.config import ZoConfig
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FORMATS = ("onnx", "coreml")
 FAMILIES = ("pocket", "stable-diffusion", "stable-diffusion-xl")
 AGAIN = "make the bundle again with edge-sdk export"
 
 # A dict lists entries by name ({str: kind}: any names), a list is of one kind, a tuple lists the accepted values.
 _TENSORS = {str: {"shape": [int | str], "dtype": ("float32", "int64", "int32")}}
+_KINDS = {str: str, int: int, float: float, bool: bool}  # of a preset's settings; a range is a list of integers
+_PRESET: dict[str, Any] = {one.name: _KINDS.get(one.type, [int]) for one in fields(ZoConfig)}  # type: ignore[arg-type]
+_PRESET |= {"schema_version": int, "eval_draws": int}
 _ENTRIES: dict[str, Any] = {
     "schema_version": int,
     "created_by": str,
@@ -32,6 +37,9 @@ _ENTRIES: dict[str, Any] = {
     "vocabulary_std": float,
     "principal_directions": {"file": str, "count": int, "width": int},
     "initializer_token": str | None,
+    "initializer_id": list | None,
+    "initializers": {str: [int]},
+    "presets": {"fast": _PRESET, "paper": _PRESET},
     "prompts": {str: [{"text": str, "before": [[int]], "after": [[int]]}]},
     "tokens": [{"bos": int, "eos": int, "pad": int, "length": int, "folder": str}],
     "scheduler": {
@@ -82,7 +90,8 @@ def _check(value: Any, kind: Any, name: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{name[:-1]} is {value!r:.40}, not a finite number")
     elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        wanted = {dict: "an object", list: "a list", int: "an integer", bool: "true or false"}.get(kind, "a text")
+        named = ((dict, "an object"), (list, "a list"), (list | None, "a list or null"), (int, "an integer"))
+        wanted = next((text for one, text in (*named, (bool, "true or false")) if one == kind), "a text")
         raise ValueError(f"{name[:-1] or 'the whole'} is {value!r:.40}, not {wanted}")
 
 
@@ -106,6 +115,12 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
         "a prompt's text must hold the placeholder's mark {}, and there must be a prompt": bool(m["prompts"])
         and all(each and all("{}" in prompt["text"] for prompt in each) for each in m["prompts"].values()),
     }
+    sizes = [one["vocab_size"] for one in m["embedding"]]
+    for name, ids in {**m["initializers"], "initializer_id": m["initializer_id"]}.items():
+        conditions[f"{name:.40} must be a word's ids, one a text encoder"] = ids is None or (
+            len(ids) == len(sizes)
+            and all(type(one) is int and 0 <= one < size for one, size in zip(ids, sizes, strict=True))
+        )
     for i, one in enumerate(m["embedding"]):
         low, high = one["norm_range"] if len(one["norm_range"]) == 2 else (0, -1)
         conditions |= {
@@ -116,6 +131,26 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
                 one["table"]["shape"] == [one["vocab_size"], one["width"]] and one["table"]["offset"] >= 0
             ),
         }
+    for name, preset in m["presets"].items():
+        _check_preset(name, preset)
+        conditions |= {
+            f"presets.{name}.timestep_range must end within num_train_timesteps": preset["timestep_range"][1] <= steps,
+            f"presets.{name}.eval_draws must be from 1 to 65536": 1 <= preset["eval_draws"] <= 65_536,
+        }
     for what, holds in conditions.items():
         if not holds:
             raise ValueError(what)
+
+
+def _check_preset(name: str, preset: dict[str, Any]) -> None:
+    if len(preset["timestep_range"]) != 2:
+        raise ValueError(f"presets.{name}.timestep_range must be two timesteps")
+    try:
+        preset_of(preset)
+    except ValueError as error:
+        raise ValueError(f"presets.{name}: {error}") from error
+
+
+def preset_of(entry: dict[str, Any]) -> ZoConfig:
+    """A preset of the manifest as the optimizer's settings; raises ValueError for a value out of range."""
+    return ZoConfig.from_dict({name: value for name, value in entry.items() if name != "eval_draws"})

@@ -1,6 +1,6 @@
 /** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
 
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** A bundle that cannot be used; one line. */
 export class BundleError extends Error {}
