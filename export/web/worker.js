@@ -149,7 +149,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
 /** Pictures of a prompt; a placeholder in it stands for the vectors. */
 async function draw({ prompt, images, seed, kind = 'drawn', ...token }) {
   const { placeholder, vectors } = { ...learned, ...token };
-  const row = text.prompt(prompt, placeholder, vectors.length / text.width);
+  const row = text.prompt(prompt, placeholder ? [[placeholder, vectors.length / text.width]] : []);
   await drawPictures(bundle, text, {
     ids: Array(images).fill(row),
     learned: vectors,

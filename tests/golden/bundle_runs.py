@@ -144,6 +144,7 @@ def damaged() -> dict[str, Any]:
         ("an absurd number", "not a number", '"vocabulary_std": ', '"vocabulary_std": NaN, "other": '),
         ("an absurd number", "a table beyond its file", '"offset": 0,', '"offset": 1000000000000,'),
         ("an absurd number", "a preset's mu of 0", _mu(), '"zo_mu": 0,'),
+        ("an absurd number", "more directions than the file holds", '"count": 32,', '"count": 33,'),
         ("a key given twice", "two resolutions", '"resolution": 8,', '"resolution": 8, "resolution": 8,'),
         ("not JSON", "cut short", '"files": {', '"files": '),
     ]

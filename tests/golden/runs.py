@@ -185,7 +185,7 @@ RUNS = [
         "normalized while directions are removed",
         replace(TRAJECTORY, zo_normalize=True, subspace_buffer=6, subspace_threshold=0.2),
     ),
-    Run("other moments", replace(ADAM, adam_beta1=0.5, adam_beta2=0.0, adam_eps=1e-8)),
+    Run("other moments", replace(ADAM, adam_beta1=0.5, adam_beta2=0.9, adam_eps=0.05)),
     Run(
         "parts with norms of their own",
         replace(ADAM, learning_rate=0.3),
