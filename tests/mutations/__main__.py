@@ -56,7 +56,7 @@ def outcome(target: Target, rng: random.Random, scratch: Path) -> tuple[children
 
 
 def check_whole(targets: list[Target], work: Path) -> None:
-    """Raises RuntimeError if an input that is not mutated does not end as it should, so that nothing would be tested."""
+    """Raises RuntimeError if an input that is not mutated does not end as it should: nothing would be tested."""
     for target in targets:
         scratch = work / "case"
         scratch.mkdir()
