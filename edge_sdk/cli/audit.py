@@ -62,6 +62,6 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    import sys
+    from edge_sdk.cli.terminal import write_error
 
-    print(message, file=sys.stderr, flush=True)
+    write_error(message)

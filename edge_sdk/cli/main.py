@@ -3,10 +3,12 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
 from edge_sdk import __version__
+from edge_sdk.cli.terminal import handling, interrupt, write_error
 from edge_sdk.errors import EdgeSdkError
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
@@ -36,18 +38,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+            return args.run(args)
     except EdgeSdkError as error:
-        print(f"edge-sdk: error: {' '.join(str(error).split())}", file=sys.stderr)
+        write_error(f"edge-sdk: error: {' '.join(str(error).split())}")
         return USER_ERROR
     except KeyboardInterrupt:
-        print("edge-sdk: cancelled", file=sys.stderr)
+        write_error("edge-sdk: cancelled")
         return CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except _of_the_machine() as error:  # anything else is a mistake of ours, to be seen whole
-        print(f"edge-sdk: error: {' '.join(_said(error).split())}", file=sys.stderr)
+        write_error(f"edge-sdk: error: {' '.join(_said(error).split())}")
         return USER_ERROR
 
 

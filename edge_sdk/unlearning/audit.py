@@ -30,6 +30,7 @@ from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.trainable import in_form
 
 SCHEMA_VERSION = 3
+UNFINISHED = "audit.unfinished.json"  # the record of an audit at work; one that was killed leaves it
 FORMS = {"float": "none", "int8": "int8", "int4": "int4"}  # of the weights, in words and as `trainable` calls them
 WHEN = ("before", "after")
 NEIGHBOURS = 8  # retained pictures most like a target
@@ -131,15 +132,16 @@ def audit(
         "similarity": similarity.name, "samples": count, "prompt": prompt, "seed": seed, "limits": asdict(limits),
     }  # fmt: skip
     with RunLock(folder):
-        check_output_dir(folder, run_files=("audit.json", "audit.html"))
-        write_json(folder / "audit.json", record)  # the limits, before any figure
+        check_output_dir(folder, run_files=("audit.json",))
+        write_json(folder / UNFINISHED, record)  # the limits, before any figure
         found, shown = measured(base, repaired, targets, retained, control, config, similarity, count, notify)
         record |= found
         record["checks"] = checks(record, limits)
         record["passed"] = all(check["passed"] for check in record["checks"])
-        write_json(folder / "audit.json", record)
         write_bytes(folder / "audit.html", page(record, shown, include_images).encode())
-    (folder / ".lock").unlink(missing_ok=True)
+        write_json(folder / "audit.json", record)  # last: without it an audit is not finished
+        for name in (UNFINISHED, ".lock"):
+            (folder / name).unlink(missing_ok=True)
     return record
 
 
