@@ -135,7 +135,7 @@ def load_libraries() -> None:
 
     import edge_sdk.generate
     import edge_sdk.run_folder
-    import edge_sdk.unlearning.audit
+    import edge_sdk.unlearning.audit.audit
     import edge_sdk.unlearning.unlearn  # noqa: F401
     import export.bundle
     import export.onnx  # noqa: F401

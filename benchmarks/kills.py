@@ -81,13 +81,18 @@ def is_variable(path: Path) -> bool:
     return path.name in VARIABLE or (path.name == "manifest.json" and any(path.parent.glob("*.mlpackage")))
 
 
+def is_unfinished(path: Path) -> bool:
+    """Whether it is the record of an audit at work, which has limits and no verdict."""
+    return path.name == "audit.json" and json.loads(path.read_text())["passed"] is None
+
+
 def contents(place: Path) -> dict[str, bytes]:
     """What lies in a folder, by path, but for locks, checkpoints and what differs from run to run."""
     files = (path for path in sorted(place.rglob("*")) if path.is_file())
     named = {path.relative_to(place).as_posix(): path for path in files}
     hidden = {name for name in named if any(part.startswith(".") or "checkpoint-" in part for part in name.split("/"))}
     return {name: b"" if is_variable(path) else path.read_bytes() for name, path in named.items()
-            if name not in hidden and not name.endswith("audit.unfinished.json")}  # fmt: skip
+            if name not in hidden and not is_unfinished(path)}  # fmt: skip
 
 
 def partial(place: Path, command: Command, reference: Reference) -> list[str]:
@@ -112,7 +117,7 @@ def partial(place: Path, command: Command, reference: Reference) -> list[str]:
 def leftovers(place: Path) -> list[str]:
     """What is temporary and still there."""
     names = (path.relative_to(place).as_posix() for path in place.rglob("*"))
-    return [name for name in names if name.endswith((".tmp", ".unlearning", "audit.unfinished.json"))]
+    return [name for name in names if name.endswith((".tmp", ".unlearning"))]
 
 
 def go_on(words: list[str], place: Path, command: Command, rng: np.random.Generator) -> list[str]:

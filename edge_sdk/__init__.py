@@ -1,12 +1,18 @@
 """edge-sdk: on-device personalization of quantized diffusion models with forward passes only.
 
-The names below are loaded when they are first used, so that importing the package loads no PyTorch.
+The names below are loaded when they are first used, so that importing the package loads no PyTorch. Importing it
+switches off the telemetry of every library that is loaded later.
 """
 
 import importlib
 import sys
 from types import ModuleType
 from typing import Any
+
+from edge_sdk import privacy
+
+privacy.disable_telemetry()
+privacy.leave_out_probe()
 
 __version__ = "0.1.0"
 __all__ = ["EdgeSdkError", "Personalizer", "__version__", "generate", "load_embedding", "personalize", "quantize"]

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.zo.atomic import (
+from edge_sdk.system.atomic import (
     PRIVATE,
     SHIPPED,
     is_at,
@@ -21,6 +20,7 @@ from edge_sdk.zo.atomic import (
     remove_leftovers,
     staging,
     sync,
+    sync_all,
     whole_file,
     whole_folder,
 )
@@ -32,7 +32,6 @@ __all__ = [
     "SHIPPED",
     "RunLock",
     "check_output_dir",
-    "copy_folder",
     "disk_errors",
     "make_folder",
     "private_umask",
@@ -41,6 +40,7 @@ __all__ = [
     "safetensors_bytes",
     "staging",
     "sync",
+    "sync_all",
     "whole_folder",
     "write_bytes",
     "write_json",
@@ -78,17 +78,6 @@ def write_bytes(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Write a file whole or not at all; its owner alone can read it, unless ``mode`` is `SHIPPED`."""
     with replacing(path, mode) as temporary:
         temporary.write_bytes(data)
-
-
-def copy_folder(source: Path, destination: Path) -> None:
-    """Copy the files below a folder into a new folder, flushed to the disk, with the modes that the umask gives."""
-    destination.mkdir()
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            new = destination / path.relative_to(source)
-            new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, new)
-            sync(new)
 
 
 @contextlib.contextmanager

@@ -10,15 +10,15 @@ from edge_sdk.files import (
     SHIPPED,
     RunLock,
     check_output_dir,
-    copy_folder,
     disk_errors,
     staging,
     sync,
+    sync_all,
     write_bytes,
     write_json,
 )
 from edge_sdk.memory import release
-from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, XL_PARTS, tokenizers
+from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, XL_PARTS, copy_data, tokenizers
 from edge_sdk.models import VAE_WEIGHTS, open_model
 
 INDEX = "model_index.json"  # the last file of a checkpoint
@@ -69,9 +69,10 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
                 write_bytes(new / part / "config.json", (source.folder / part / "config.json").read_bytes(), SHIPPED)
                 release()
             for name in others:
-                copy_folder(source.folder / name, new / name)
+                copy_data(source.folder / name, new / name)
             write_json(new / INTEGER_MARK, record, SHIPPED)
             write_bytes(new / INDEX, (source.folder / INDEX).read_bytes(), SHIPPED)
+            sync_all(new)
             for name in (*parts, *others, INTEGER_MARK, INDEX):
                 os.replace(new / name, folder / name)
             sync(folder)

@@ -22,8 +22,9 @@ from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
 from edge_sdk.diffusion.text import Text, TextEncoder
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.files import SHIPPED, copy_folder, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
+from edge_sdk.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.memory import release
+from edge_sdk.model_files import copy_data
 from edge_sdk.models import Model, open_model
 from edge_sdk.quantize import quantize
 from edge_sdk.zo import PAPER
@@ -73,7 +74,7 @@ def export(
         weights_from = cache(lambda part: weights_of(source, part))
         graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
-            copy_folder(source.folder / text[0], new / text[0])
+            copy_data(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
         write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})

@@ -13,11 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.json import parse_json
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Without the last of these it looks up its maker's hosts, whatever the others say.
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    # Whatever it would report or look up has no name or address that resolves: only this computer's own has.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--no-proxy-server", "--no-pings",
+    "--disable-breakpad", "--disable-domain-reliability", "--disable-client-side-phishing-detection",
+    "--metrics-recording-only", "--disable-default-apps", "--no-default-browser-check",
 )  # fmt: skip
 START_S = 60.0
 
@@ -98,7 +104,7 @@ class Page:
         if not data:
             raise EdgeSdkError(f"chromium: {'no answer to ' + method if data is None else 'it ended'}")
         *messages, self._buffer = (self._buffer + data).split(b"\0")
-        for message in map(json.loads, messages):
+        for message in map(parse_json, messages):
             if "id" in message:
                 self._answers[message["id"]] = message
             else:

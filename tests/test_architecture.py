@@ -76,12 +76,31 @@ def test_the_rules_see_every_form_of_import(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "zo"], ids=name_of)
 def test_the_optimizer_needs_numpy_only(path: Path) -> None:
-    allowed = ("numpy", "edge_sdk.zo", *sys.stdlib_module_names)
+    allowed = ("numpy", "edge_sdk.zo", "edge_sdk.system", *sys.stdlib_module_names)
+    assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "system"], ids=name_of)
+def test_readers_of_files_need_the_standard_library_and_no_package_for_models(path: Path) -> None:
+    weights = ("safetensors",) if path.name == "safetensors.py" else ()
+    allowed = ("edge_sdk.errors", "edge_sdk.system", *weights, *sys.stdlib_module_names)
     assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
 
 
 # Modules of the package that the runtime may use, none of which needs PyTorch.
-SMALL = ("config", "ddim", "embedding", "errors", "images", "memory", "prepared", "runtime", "tokenizer", "zo")
+SMALL = (
+    "config",
+    "ddim",
+    "embedding",
+    "errors",
+    "images",
+    "memory",
+    "prepared",
+    "runtime",
+    "system",
+    "tokenizer",
+    "zo",
+)
 
 
 @pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "runtime"], ids=name_of)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli.terminal import STOPPING, handling, write_error
-from edge_sdk.errors import MissingExtraError, require
+from edge_sdk.errors import MissingExtraError, printable, require
 from edge_sdk.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8", "int4", "none")) -> None:
     parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
-                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id")  # fmt: skip
+                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id, "
+                        "hub:org/name")  # fmt: skip
     parser.add_argument("--weights", choices=weights, default="int8")
 
 
@@ -62,8 +63,7 @@ def say_how_to_go_on(cancelled: Exception) -> int:
 
 
 def quiet_libraries() -> None:
-    """Keep the bars and notices of other libraries off the terminal, and their hands off the network."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """Keep the bars and notices of other libraries off the terminal."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -116,6 +116,7 @@ class Progress:
 
     def say(self, message: str) -> None:
         """A line of its own."""
+        message = printable(message)
         if not self.quiet:
             write_error(f"\r\033[K{message}" if self.live else message)
 

@@ -29,9 +29,11 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     export = exporter()
 
+    from edge_sdk.errors import printable
+
     def say(message: str) -> None:
         if not args.quiet:
-            write_error(message)
+            write_error(printable(message))
 
     manifest = export(
         args.pretrained_model_name_or_path,

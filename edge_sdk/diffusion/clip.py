@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import CLIP, known_entries
 from edge_sdk.errors import EdgeSdkError
 
 
@@ -32,7 +32,7 @@ class ClipConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "ClipConfig":
         """Raises EdgeSdkError for an activation that is not supported."""
-        made = cls(**known_entries(cls, config))
+        made = cls(**known_entries(cls, config, CLIP))
         if made.hidden_act not in ("quick_gelu", "gelu"):
             raise EdgeSdkError(f"the text encoder has hidden_act {made.hidden_act!r}; supported: quick_gelu, gelu")
         return made

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.bands import add_pointwise, normed_convolution
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import UNET, known_entries
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers
@@ -69,7 +69,7 @@ class UNetConfig:
             value = config.get(name, wanted[0] if isinstance(wanted, tuple) else wanted)
             if value not in (wanted if isinstance(wanted, tuple) else (wanted,)):
                 raise EdgeSdkError(f"the unet's config has {name} {value!r}; supported is {wanted!r}")
-        made = cls(**known_entries(cls, config))
+        made = cls(**known_entries(cls, config, UNET))
         if unknown := sorted({*made.down_block_types, *made.up_block_types} - {*_DOWN, *_UP}):
             raise EdgeSdkError(f"the unet's config has a {unknown[0]}; supported are {', '.join(_DOWN + _UP)}")
         return made

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.bands import convolved, level, rows_of
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import VAE, known_entries
 from edge_sdk.errors import EdgeSdkError
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
@@ -33,12 +33,13 @@ class VaeConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "VaeConfig":
         """Raises EdgeSdkError for blocks of another kind."""
-        kinds = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
-        if unknown := sorted(kinds - {"DownEncoderBlock2D", "UpDecoderBlock2D"}):
+        lists = [config.get(name) for name in ("down_block_types", "up_block_types")]
+        kinds = [kind for each in lists if isinstance(each, list | tuple) for kind in each if isinstance(kind, str)]
+        if unknown := sorted(set(kinds) - {"DownEncoderBlock2D", "UpDecoderBlock2D"}):
             raise EdgeSdkError(
                 f"the vae's config has a {unknown[0]}; supported are DownEncoderBlock2D and UpDecoderBlock2D"
             )
-        return cls(**known_entries(cls, config))
+        return cls(**known_entries(cls, config, VAE))
 
 
 class _ResnetBlock(nn.Module):

@@ -18,9 +18,10 @@ from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import SHIPPED, replacing
-from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
+from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"
@@ -67,6 +68,7 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
     layers = integer_layers(module)
     for name, layer in layers.items():
         shape = layer.float_shape
+        source.check(name, shape)  # before as much memory is taken
         filled = layer.to_empty(device="cpu")
         bias = None if layer.bias is None else source.read(f"{name}.bias", tuple(layer.bias.shape))
         if (weight := f"{name}.weight") in source.integers:
@@ -180,7 +182,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._base = data_start(path)
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._start = torch.frombuffer(self._map, dtype=torch.uint8, count=1).data_ptr()
 

@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
+from edge_sdk.system.inputs import check_input
+from edge_sdk.system.json import parse_json
+from edge_sdk.system.schema import Either, Many, Whole, check
 from edge_sdk.unlearning.losses import Draws, Losses, Question, trainable_of
 from edge_sdk.unlearning.metric import Metric, retained_metric
 from edge_sdk.unlearning.optimizer import Surgeon, balanced
@@ -21,6 +25,13 @@ from edge_sdk.zo.checkpoint import salted
 from edge_sdk.zo.noise import Stream, integers
 
 NEAR = 2**31  # numbers of draws from here on say which neighbours of targets a step retains
+
+
+_NUMBER = Either(float, Whole(-(2**53), 2**53))  # a cosine may be NaN
+_HISTORY = Many(
+    dict.fromkeys(("forget_loss", "retain_loss", "retain_change", "cosine", "seconds"), _NUMBER)
+    | {"step": Whole(1, 10**9)}
+)
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,7 @@ class Unlearner:
             EdgeSdkError: the state is of another run, or damaged.
         """
         try:
+            check_input(path)
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
                 salt = metadata.get("salt")  # earlier versions kept the identity itself
@@ -173,7 +185,7 @@ class Unlearner:
                         f"{path} is of a run with other settings, pictures or another model; repeat those, or remove "
                         f"{path.parent} to start anew"
                     )
-                self.history = [UnlearnStep(**step) for step in json.loads(metadata["history"])]
+                self.history = [UnlearnStep(**step) for step in _history(metadata["history"])]
                 for name, parameter in self.trainable.parameters.items():
                     parameter.data.copy_(file.get_tensor(f"parameter.{name}"))
                 for k, adam in enumerate(self.surgeon.directions):
@@ -185,3 +197,11 @@ class Unlearner:
             raise
         except Exception as error:  # safetensors' and ours, of a damaged file
             raise EdgeSdkError(f"{path} is damaged; remove {path.parent} to start anew") from error
+
+
+def _history(text: str) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = parse_json(text, infinity=True)
+    check(history, _HISTORY)
+    if [step["step"] for step in history] != list(range(1, len(history) + 1)):
+        raise ValueError("the steps are not numbered from 1")
+    return history

@@ -102,7 +102,7 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
         f"{len(targets)} target(s), {len(retained)} retained; surrogates of each target: "
         f"{', '.join(map(str, made.admitted))}; their similarity to targets at most {worst:.3f}"
     )
-    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder, whole=True))
+    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder))
 
 
 def check_reproducible(
@@ -173,7 +173,7 @@ def unlearn(
             write_patch(new / "patch", run.trainable)
             earlier = requests_of(ready.denoiser.folder)
             write_model(new / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
-            record["model_sha256"] = model_files.fingerprint(new / "model", whole=True)
+            record["model_sha256"] = model_files.fingerprint(new / "model")
             write_json(new / RECORD, {**record, "earlier_requests": earlier}, SHIPPED)
     return record
 

@@ -2,7 +2,7 @@
 
 The file format is safetensors (8-byte little-endian header length, JSON header, contiguous data), written here with
 numpy alone because a phone port has to do the same. A checkpoint's folder is filled elsewhere, flushed to the disk and
-renamed (`atomic.py`), so a reader sees all of it or nothing. A folder without a state counts for nothing.
+renamed (`edge_sdk/system/atomic.py`), so a reader sees all of it or nothing. A folder without a state counts for nothing.
 
 What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be linked
 by them, and no table of known pictures fits. Who holds a checkpoint and a guess of all its photos can still test it.
@@ -16,21 +16,31 @@ import re
 import secrets
 import shutil
 import struct
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_sdk.zo.atomic import PRIVATE, folder_mode, remove_leftovers, staging, sync, whole_file
+from edge_sdk.system.atomic import PRIVATE, folder_mode, remove_leftovers, staging, sync, whole_file
+from edge_sdk.system.inputs import read_input
+from edge_sdk.system.json import parse_json
+from edge_sdk.system.schema import Many, Maybe, Real, Whole, check
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.loop import State
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"  # 2 knew a model by parts of its files only
 STATE_FILE = "state.safetensors"
 KEEP = 2  # generations
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _MAX_BYTES = 64 * 2**20
+
+
+_SIZE = Whole(0, _MAX_BYTES)
+_ENTRY = {"dtype": tuple(_DTYPES), "shape": Many(_SIZE, 0, 4), "data_offsets": Many(_SIZE, 2, 2)}
+_COUNTS = ("step", "forwards", "average_count", "bad_steps", "adam.count", "newton.count")
+_METADATA = {"schema_version": str, "config": str, "seed": str, "mu_min": Maybe(str), "fingerprints": str}
 
 
 class CheckpointError(ValueError):
@@ -91,15 +101,18 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     try:
         if metadata["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(
-                f"{path} has schema version {metadata['schema_version']}; this one reads {SCHEMA_VERSION}"
+                f"{path} was saved by another version of edge-sdk (schema version {metadata['schema_version']}, this "
+                f"one reads {SCHEMA_VERSION}); start a new run, or resume with that version"
             )
-        config = ZoConfig.from_dict(json.loads(metadata["config"]))
-        made_with = json.loads(metadata["fingerprints"])
+        config = ZoConfig.from_dict(parse_json(metadata["config"]))
+        made_with = parse_json(metadata["fingerprints"])
+        check(made_with, {str: str}, "fingerprints")
+        check(seed := int(metadata["seed"][:20]), Whole(0, 2**64 - 1), "seed")
         salt = metadata.get("salt")  # earlier versions kept the values themselves
         hashes = {k: v if salt is None else salted(v, salt) for k, v in (fingerprints or {}).items()}
         different = [name for name, value in hashes.items() if made_with.get(name) != value]
         basis, mu_min = tensors["newton_basis"], float(metadata.get("mu_min", "nan"))
-        state = State.start(config, int(metadata["seed"]), tensors["embedding"], mu_min, basis)
+        state = State.start(config, seed, tensors["embedding"], mu_min, basis)
         shape, size = state.embedding.shape, state.embedding.size
         expected = {
             "adam_m": (shape, "F64"), "adam_v": (shape, "F64"), "average_sum": (shape, "F64"),
@@ -113,10 +126,16 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
         for name, (wanted, dtype) in expected.items():
             if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
                 raise CheckpointError(f"{path} is damaged: {name} has shape {tensors[name].shape}, not {wanted}")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        counts = dict(zip(_COUNTS, map(int, tensors["counts"]), strict=True))
+        limits = dict.fromkeys(_COUNTS, Whole(0, counts["step"]))
+        check(counts, limits | {"step": Whole(0, config.max_train_steps), "forwards": Whole(0, 2**53)})
+        rows = {name: len(tensors[f"subspace_{name}"]) for name in ("history", "removed")}
+        check(rows, dict.fromkeys(rows, Whole(0, config.subspace_buffer)))
+        check(float(tensors["seconds"][0]), Real(0, 1e12), "seconds")
+    except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path} is not a checkpoint of this program ({error})") from error
+        raise CheckpointError(f"{path} is not a checkpoint of this program ({error!s:.200})") from error
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise CheckpointError(f"{path} is damaged: {name} holds a number that is not finite")
@@ -127,8 +146,9 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     state.subspace.history, state.subspace.removed = tensors["subspace_history"], tensors["subspace_removed"]
     state.newton.slope, state.newton.curvature = tensors["newton_slope"], tensors["newton_curvature"]
     state.newton.seen = tensors["newton_seen"]
-    counts = map(int, tensors["counts"])
-    state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count = counts
+    state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count = (
+        counts.values()
+    )
     state.seconds = float(tensors["seconds"][0])
     return state
 
@@ -206,26 +226,26 @@ def _file_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> byt
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CheckpointError(f"{path} is too large to be a checkpoint")
-        data = path.read_bytes()
+        data = read_input(path, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
+        header = parse_json(data[8 : 8 + length])
+        check(header, {"__metadata__": _METADATA})
         metadata, body = header.pop("__metadata__"), data[8 + length :]
         tensors: dict[str, np.ndarray] = {}
         end = 0
         for name, entry in header.items():
+            check(entry, _ENTRY, name)
             dtype = _DTYPES[entry["dtype"]]
             start, stop = entry["data_offsets"]
-            if start != end or stop > len(body) or stop - start != dtype.itemsize * int(np.prod(entry["shape"])):
+            if start != end or stop > len(body) or stop - start != dtype.itemsize * prod(entry["shape"]):
                 raise ValueError("cut short or edited")
             tensors[name] = np.frombuffer(body[start:stop], dtype).reshape(entry["shape"]).copy()
             end = stop
         if end != len(body):
             raise ValueError("cut short or edited")
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, struct.error) as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from error
+    except (KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged ({error!s:.200})") from error
     return tensors, metadata

@@ -1,6 +1,5 @@
 """What killed runs of unlearning and audits leave: nobody is locked out, and nothing stays for good."""
 
-import json
 import os
 import stat
 from collections.abc import Callable
@@ -10,7 +9,6 @@ import pytest
 from safetensors import safe_open
 
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import audit
 from edge_sdk.unlearning import unlearn as module
 
 pytestmark = pytest.mark.usefixtures("no_probe")
@@ -67,17 +65,3 @@ def test_a_state_is_private_and_salted_and_results_are_as_the_umask_says(
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*")}
     assert modes == {0o644, 0o755}
-
-
-def test_an_audit_that_was_killed_is_run_again(
-    ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ["audit", "--before", str(ddpm_folder), "--after", str(ddpm_folder), "--forget_data_dir",
-             str(pictures["forget"]), "--retain_data_dir", str(pictures["retain"]), "--output_dir", str(tmp_path / "a"),
-             "--samples", "8", "--quiet"]  # fmt: skip
-    monkeypatch.setattr(audit, "measured", interrupted)
-    for _ in range(2):  # the second is not refused
-        assert main(words) == 130
-        assert not (tmp_path / "a" / "audit.json").exists()  # the whole record or none
-        assert "limits" in json.loads((tmp_path / "a" / audit.UNFINISHED).read_text())
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700

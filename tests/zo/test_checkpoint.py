@@ -76,7 +76,7 @@ def damage_nan(data: bytes) -> bytes:
 
 
 def damage_schema(data: bytes) -> bytes:
-    return data.replace(b'"schema_version": "2"', b'"schema_version": "9"')
+    return data.replace(b'"schema_version": "3"', b'"schema_version": "9"')
 
 
 def damage_extra(data: bytes) -> bytes:

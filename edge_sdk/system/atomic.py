@@ -43,6 +43,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_all(folder: Path) -> None:
+    """Flush a folder and everything in it to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
 @contextlib.contextmanager
 def staging(parent: Path, destination: str = "") -> Iterator[Path]:
     """Yield a private folder in ``parent`` that is removed afterwards; see `remove_leftovers` for ``destination``.
@@ -94,12 +100,9 @@ def whole_folder(path: Path, mode: int = PRIVATE) -> Iterator[Path]:
         new.mkdir()
         yield new
         mode = _less_umask(mode, folder)
-        for parent, _, files in os.walk(new, topdown=False):
-            for name in files:
-                os.chmod(Path(parent, name), mode)
-                sync(Path(parent, name))
-            os.chmod(parent, folder_mode(mode))
-            sync(Path(parent))
+        for path in (new, *new.rglob("*")):
+            os.chmod(path, folder_mode(mode) if path.is_dir() else mode)
+        sync_all(new)
         if path.is_dir():
             os.chmod(new, path.stat().st_mode & 0o7777)
         os.replace(new, path)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.zo.atomic import PRIVATE, SHIPPED, make_folder, staging, whole_file, whole_folder
+from edge_sdk.system.atomic import PRIVATE, SHIPPED, make_folder, staging, whole_file, whole_folder
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from edge_sdk.zo.atomic import whole_folder
+from edge_sdk.system.atomic import whole_folder
 with whole_folder(Path(sys.argv[1])) as new:
     (new / "half").write_bytes(b"half")
     print("writing", flush=True)
