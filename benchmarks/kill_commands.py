@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from edge_sdk.cli.main import main as edge_sdk
 from edge_sdk.pocket import PHOTOS
 
+(EDGE_SDK,) = entry_points(group="console_scripts", name="edge-sdk")  # what the installed command runs
 PROMPT = "a picture of a person"
 KEPT = 40  # pictures that unlearning retains
 # Constants of `edge_sdk.unlearning` that make it cheap: it is where and when it writes that counts here.
@@ -101,7 +102,7 @@ def start(words: list[str]) -> int:
         processors = sorted(os.sched_getaffinity(0))  # one of them: threads that wait for each other take far longer
         os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
         print("$", shlex.join(words), flush=True)
-        status = edge_sdk(words)
+        status = EDGE_SDK.load()(words)
     except BaseException:
         import traceback
 

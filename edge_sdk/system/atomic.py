@@ -100,8 +100,8 @@ def whole_folder(path: Path, mode: int = PRIVATE) -> Iterator[Path]:
         new.mkdir()
         yield new
         mode = _less_umask(mode, folder)
-        for path in (new, *new.rglob("*")):
-            os.chmod(path, folder_mode(mode) if path.is_dir() else mode)
+        for entry in (new, *new.rglob("*")):
+            os.chmod(entry, folder_mode(mode) if entry.is_dir() else mode)
         sync_all(new)
         if path.is_dir():
             os.chmod(new, path.stat().st_mode & 0o7777)

@@ -1,8 +1,8 @@
 """Checkpoints: one small safetensors file that continues a run bit for bit, or the one before it.
 
 The file format is safetensors (8-byte little-endian header length, JSON header, contiguous data), written here with
-numpy alone because a phone port has to do the same. A checkpoint's folder is filled elsewhere, flushed to the disk and
-renamed (`edge_sdk/system/atomic.py`), so a reader sees all of it or nothing. A folder without a state counts for nothing.
+numpy alone because a phone port has to do the same. A checkpoint is filled elsewhere, flushed to the disk and renamed
+(`edge_sdk/system/atomic.py`): a reader sees all of it or nothing. A folder without a state counts for nothing.
 
 What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be linked
 by them, and no table of known pictures fits. Who holds a checkpoint and a guess of all its photos can still test it.
