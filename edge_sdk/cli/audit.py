@@ -64,8 +64,7 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    import sys
-
+    from edge_sdk.cli.terminal import write_error
     from edge_sdk.errors import printable
 
-    print(printable(message), file=sys.stderr, flush=True)
+    write_error(printable(message))

@@ -3,10 +3,12 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
 from edge_sdk import __version__, privacy
+from edge_sdk.cli.terminal import handling, interrupt, write_error
 from edge_sdk.errors import EdgeSdkError, is_panic, printable
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
@@ -37,11 +39,12 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     privacy.stay_offline()
     try:
-        return args.run(args)
+        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+            return args.run(args)
     except EdgeSdkError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
-        print("edge-sdk: cancelled", file=sys.stderr)
+        write_error("edge-sdk: cancelled")
         return CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _refused(message: str) -> int:
-    print(f"edge-sdk: error: {printable(message)}", file=sys.stderr)
+    write_error(f"edge-sdk: error: {printable(message)}")
     return USER_ERROR
 
 
