@@ -81,7 +81,7 @@ def is_linear(pattern: str) -> bool:
     if len(pattern) > MOST_PATTERN:
         return False
     plain = _ATOM.sub("x", pattern)
-    if any(c in "()[]^$\\" for c in plain):
+    if any(c in "()[]{}^$\\" for c in _QUANTIFIER.sub("", plain)):
         return False
     return all(
         branch and not _QUANTIFIER.match(branch) and len(_QUANTIFIER.findall(branch)) <= 2

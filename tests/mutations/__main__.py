@@ -56,7 +56,7 @@ def outcome(target: Target, rng: random.Random, scratch: Path) -> tuple[children
 
 
 def check_whole(targets: list[Target], work: Path) -> None:
-    """Raises RuntimeError if an input that is not mutated does not end as it should, so that nothing would be tested."""
+    """Raises RuntimeError if a whole input does not end as it should, so that its mutations would test nothing."""
     for target in targets:
         scratch = work / "case"
         scratch.mkdir()

@@ -1,5 +1,6 @@
 """Mutations of files: of JSON by its structure, of safetensors by header and values, of anything by its bytes."""
 
+import copy
 import json
 import random
 import struct
@@ -55,8 +56,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
     elif kind == 6:
         other, at = rng.choice(places)
         if at in other if isinstance(other, dict) else at < len(other):
-            holder[key] = other[at]
-            json.dumps(holder, check_circular=True)
+            holder[key] = copy.deepcopy(other[at])
     elif isinstance(old, bool) or not isinstance(old, int | float | list | str):
         holder[key] = rng.choice(HOSTILE)
     elif isinstance(old, int | float):
