@@ -90,10 +90,13 @@ def run(inputs: int, seed: int, targets: list[Target], work: Path, keep: Path | 
         if number % 100 == 99:
             print(f"{number + 1} inputs: {dict(totals)}", flush=True)
     return {
-        "seed": seed, "inputs": inputs, **{name: totals[name] for name in ("refused", "failed check", "done", *FAULTS)},
-        "most_memory_mb": round(most / 2**20), "longest_seconds": round(longest, 1),
+        "seed": seed,
+        "inputs": inputs,
+        **{name: totals[name] for name in ("refused", "failed check", "done", *FAULTS)},
+        "most_memory_mb": round(most / 2**20),
+        "longest_seconds": round(longest, 1),
         "by_input": {name: dict(counts) for name, counts in by_target.items()},
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
