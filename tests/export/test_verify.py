@@ -67,9 +67,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "the bundle's graph text_encoder cannot be run",
     ),
     "another value": (
-        lambda g: first_of(g["cases"], "unet")["outputs"]["predicted"]["values"].__setitem__(0, 100.0), "worst relative"
+        lambda g: first_of(g["cases"], "unet")["outputs"]["predicted"]["values"].__setitem__(0, 100.0),
+        "worst relative",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)

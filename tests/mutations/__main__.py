@@ -56,7 +56,7 @@ def outcome(target: Target, rng: random.Random, scratch: Path) -> tuple[children
 
 
 def check_whole(targets: list[Target], work: Path) -> None:
-    """Raises RuntimeError if an input that is not mutated does not end as it should: nothing would be tested."""
+    """Raises RuntimeError if a whole input does not end as it should, so that its mutations would test nothing."""
     for target in targets:
         scratch = work / "case"
         scratch.mkdir()
@@ -90,10 +90,13 @@ def run(inputs: int, seed: int, targets: list[Target], work: Path, keep: Path | 
         if number % 100 == 99:
             print(f"{number + 1} inputs: {dict(totals)}", flush=True)
     return {
-        "seed": seed, "inputs": inputs, **{name: totals[name] for name in ("refused", "failed check", "done", *FAULTS)},
-        "most_memory_mb": round(most / 2**20), "longest_seconds": round(longest, 1),
+        "seed": seed,
+        "inputs": inputs,
+        **{name: totals[name] for name in ("refused", "failed check", "done", *FAULTS)},
+        "most_memory_mb": round(most / 2**20),
+        "longest_seconds": round(longest, 1),
         "by_input": {name: dict(counts) for name, counts in by_target.items()},
-    }  # fmt: skip
+    }
 
 
 def main() -> int:

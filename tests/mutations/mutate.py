@@ -1,5 +1,6 @@
 """Mutations of files: of JSON by its structure, of safetensors by header and values, of anything by its bytes."""
 
+import copy
 import json
 import random
 import struct
@@ -10,13 +11,55 @@ from typing import Any
 RAW = "@raw@"  # begins a text that stands in JSON as it is, without quotes
 DEEP = 100_000
 HOSTILE: tuple[Any, ...] = (
-    0, -1, 1, 2, 3, 7, 16, 1000, 2**31 - 1, 2**31, 2**53, 2**62, 2**64, 10**9, 10**30, -(10**9), 0.5, 1e-30, -1.5,
-    1e300, True, False, None, "", "4", "x" * 5000, "a\nb\x1b[31m", "../../x", "float32", [], {}, [[]], [1, 2], ["a"],
-    {"a": {}}, [0] * 10_000, f"{RAW}1e400", f"{RAW}-1e400", f"{RAW}NaN", f"{RAW}-Infinity", f"{RAW}Infinity",
-    RAW + "9" * 400, RAW + "[" * DEEP + "]" * DEEP, RAW + '{"a":' * DEEP + "1" + "}" * DEEP, RAW + '{"a":1,"a":2}',
-    RAW + '"\\ud800"', {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""},
+    0,
+    -1,
+    1,
+    2,
+    3,
+    7,
+    16,
+    1000,
+    2**31 - 1,
+    2**31,
+    2**53,
+    2**62,
+    2**64,
+    10**9,
+    10**30,
+    -(10**9),
+    0.5,
+    1e-30,
+    -1.5,
+    1e300,
+    True,
+    False,
+    None,
+    "",
+    "4",
+    "x" * 5000,
+    "a\nb\x1b[31m",
+    "../../x",
+    "float32",
+    [],
+    {},
+    [[]],
+    [1, 2],
+    ["a"],
+    {"a": {}},
+    [0] * 10_000,
+    f"{RAW}1e400",
+    f"{RAW}-1e400",
+    f"{RAW}NaN",
+    f"{RAW}-Infinity",
+    f"{RAW}Infinity",
+    RAW + "9" * 400,
+    RAW + "[" * DEEP + "]" * DEEP,
+    RAW + '{"a":' * DEEP + "1" + "}" * DEEP,
+    RAW + '{"a":1,"a":2}',
+    RAW + '"\\ud800"',
+    {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""},
     {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False},
-)  # fmt: skip
+)
 
 
 def mutated(path: Path, rng: random.Random) -> bytes:
@@ -55,8 +98,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
     elif kind == 6:
         other, at = rng.choice(places)
         if at in other if isinstance(other, dict) else at < len(other):
-            holder[key] = other[at]
-            json.dumps(holder, check_circular=True)
+            holder[key] = copy.deepcopy(other[at])
     elif isinstance(old, bool) or not isinstance(old, int | float | list | str):
         holder[key] = rng.choice(HOSTILE)
     elif isinstance(old, int | float):
@@ -102,8 +144,13 @@ def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
     at, size = rng.randrange(len(data)), rng.choice((1, 4, 64, 1000))
     changes: list[Callable[[], bytes]] = [
         lambda: data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :],
-        lambda: data[:at], lambda: data[at:], lambda: data[:at] + rng.randbytes(size) + data[at + size :],
-        lambda: data[:at] + bytes(size) + data[at + size :], lambda: data[:at] + data[at : at + size] + data[at:],
-        lambda: data[:at] + b"\xff" * size + data[at + size :], lambda: b"", lambda: data + rng.randbytes(size),
-    ]  # fmt: skip
+        lambda: data[:at],
+        lambda: data[at:],
+        lambda: data[:at] + rng.randbytes(size) + data[at + size :],
+        lambda: data[:at] + bytes(size) + data[at + size :],
+        lambda: data[:at] + data[at : at + size] + data[at:],
+        lambda: data[:at] + b"\xff" * size + data[at + size :],
+        lambda: b"",
+        lambda: data + rng.randbytes(size),
+    ]
     return rng.choice(changes)()

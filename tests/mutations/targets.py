@@ -18,8 +18,18 @@ from export.bundle import export
 from tests import tiny_models
 
 GENERATE = ["--prompt", "a dog and <s>", "--num_inference_steps", "1", "--quiet"]
-UNLEARN = ["--dry_run", "--forget_batch", "1", "--retain_batch", "1", "--max_retained_similarity", "1",
-           "--max_background_change", "1", "--quiet"]  # fmt: skip
+UNLEARN = [
+    "--dry_run",
+    "--forget_batch",
+    "1",
+    "--retain_batch",
+    "1",
+    "--max_retained_similarity",
+    "1",
+    "--max_background_change",
+    "1",
+    "--quiet",
+]
 
 
 @dataclass(frozen=True)
@@ -131,40 +141,105 @@ def _targets(folder: Path) -> list[Target]:
         Target("bundle's tokenizer", bundle, ("tokenizer*/*",), generate_bundle, **manifest),
         Target("bundle's graphs", bundle, ("*.onnx", "*.bin", "*.f32"), personalize_bundle, **manifest, may_write=True),
         Target("golden", bundle, ("golden.json",), lambda copy, _: ["verify", str(copy)], **manifest),
-        Target("embedding", folder / "tokens", ("*.safetensors",), lambda copy, out: [
-            *generate_bundle(bundle, out), "--embedding", str(copy / "t.safetensors")]),
-        Target("checkpoint", folder / "runs", ("run/checkpoint-*/*",), lambda copy, _: [
-            *_personalize(copy / "bundle", copy / "photos", copy / "run", steps="3"),
-            "--resume_from_checkpoint", "latest"], may_write=True),
-        Target("photos", photos, ("*.png", "*.jpg", "*.webp", "*.txt"), lambda copy, out: [
-            *_personalize(bundle, copy, out), "--use_captions"]),
-        Target("limits", folder / "limits", ("*.json",), lambda copy, out: [
-            "audit", "--before", "./none", "--after", "./none", "--forget_data_dir", "x", "--retain_data_dir", "x",
-            "--output_dir", str(out), "--limits", str(copy / "limits.json")], status=2),
+        Target(
+            "embedding",
+            folder / "tokens",
+            ("*.safetensors",),
+            lambda copy, out: [*generate_bundle(bundle, out), "--embedding", str(copy / "t.safetensors")],
+        ),
+        Target(
+            "checkpoint",
+            folder / "runs",
+            ("run/checkpoint-*/*",),
+            lambda copy, _: [
+                *_personalize(copy / "bundle", copy / "photos", copy / "run", steps="3"),
+                "--resume_from_checkpoint",
+                "latest",
+            ],
+            may_write=True,
+        ),
+        Target(
+            "photos",
+            photos,
+            ("*.png", "*.jpg", "*.webp", "*.txt"),
+            lambda copy, out: [*_personalize(bundle, copy, out), "--use_captions"],
+        ),
+        Target(
+            "limits",
+            folder / "limits",
+            ("*.json",),
+            lambda copy, out: [
+                "audit",
+                "--before",
+                "./none",
+                "--after",
+                "./none",
+                "--forget_data_dir",
+                "x",
+                "--retain_data_dir",
+                "x",
+                "--output_dir",
+                str(out),
+                "--limits",
+                str(copy / "limits.json"),
+            ],
+            status=2,
+        ),
         Target("requests", models / "ddpm", ("unlearned.json",), unlearn),
-        Target("masks", folder / "pictures", ("*/*",), lambda copy, out: [
-            *_unlearn(models / "ddpm", copy, out), "--mask_data_dir", str(copy / "mask")]),
+        Target(
+            "masks",
+            folder / "pictures",
+            ("*/*",),
+            lambda copy, out: [*_unlearn(models / "ddpm", copy, out), "--mask_data_dir", str(copy / "mask")],
+        ),
         Target("model of unlearn ddpm", models / "ddpm", (*json_files, *weights), unlearn),
         Target("model of unlearn sd1", models / "sd1", json_files, unlearn),
         Target("model of unlearn sd3", models / "sd3", (*json_files, *weights), unlearn),
-    ]  # fmt: skip
+    ]
     return targets
 
 
 def _personalize(bundle: Path, photos: Path, out: Path, steps: str = "1") -> list[str]:
     return [
-        "personalize", "--bundle", str(bundle), "--train_data_dir", str(photos), "--output_dir", str(out),
-        "--initializer_token", "dog", "--placeholder_token", "<s>", "--max_train_steps", steps,
-        "--checkpointing_steps", "1", "--zo_samples", "2", "--eval_draws", "1", "--no_preview", "--quiet",
-    ]  # fmt: skip
+        "personalize",
+        "--bundle",
+        str(bundle),
+        "--train_data_dir",
+        str(photos),
+        "--output_dir",
+        str(out),
+        "--initializer_token",
+        "dog",
+        "--placeholder_token",
+        "<s>",
+        "--max_train_steps",
+        steps,
+        "--checkpointing_steps",
+        "1",
+        "--zo_samples",
+        "2",
+        "--eval_draws",
+        "1",
+        "--no_preview",
+        "--quiet",
+    ]
 
 
 def _unlearn(model: Path, pictures: Path, out: Path) -> list[str]:
     return [
-        "unlearn", "--pretrained_model_name_or_path", str(model), "--forget_data_dir", str(pictures / "forget"),
-        "--retain_data_dir", str(pictures / "retain"), "--surrogate_data_dir", str(pictures / "given"),
-        "--output_dir", str(out), *UNLEARN,
-    ]  # fmt: skip
+        "unlearn",
+        "--pretrained_model_name_or_path",
+        str(model),
+        "--forget_data_dir",
+        str(pictures / "forget"),
+        "--retain_data_dir",
+        str(pictures / "retain"),
+        "--surrogate_data_dir",
+        str(pictures / "given"),
+        "--output_dir",
+        str(out),
+        *UNLEARN,
+    ]
 
 
 def _pictures(folder: Path) -> None:
