@@ -202,7 +202,10 @@ def to_pil(pixels: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all, with the text ``info["parameters"]`` of the picture where it has one."""
+    """Write a PNG whole or not at all, with the text ``info["parameters"]`` of the picture where it has one.
+
+    Its owner alone can read it.
+    """
     buffer, text = io.BytesIO(), PngInfo()
     if "parameters" in image.info:
         text.add_text("parameters", image.info["parameters"])

@@ -24,6 +24,7 @@ from edge_sdk.preparation import Prepared, initializer, prepare
 from edge_sdk.progress import LOGGER, CountingObjective, OnProgress, Pace, silent
 from edge_sdk.runtime.base import Runtime
 from edge_sdk.runtime.open import open_runtime
+from edge_sdk.system.files import disk_errors, make_folder
 from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
 
 HELD_OUT = "measuring the loss on held-out draws"  # the name of a stage
@@ -113,8 +114,8 @@ class Personalizer:
             config.seed,
             config.rows(prepared.objective.latents_shape),
             prepared.basis,
-            self.on_progress,
-            self.pace,
+            on_progress=self.on_progress,
+            pace=self.pace,
         )
 
     def resume(self, state: State) -> Iterator[Step]:
@@ -156,9 +157,10 @@ class Personalizer:
         return LearnedEmbedding(self.config.placeholder_token, vectors, metadata, prepared.widths)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``learned_embeds.safetensors`` into a folder."""
+        """Write ``learned_embeds.safetensors`` into a folder; both are for their owner alone."""
         path = Path(folder) / "learned_embeds.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(path.parent):
+            make_folder(path.parent)
         save_embedding(path, self.embedding)
         return path
 

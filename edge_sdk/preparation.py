@@ -67,7 +67,8 @@ def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig, on_prog
     initial = text.initial_embedding(word, config.num_vectors)
     ids = prompt_ids(runtime, text, photos, config)
     vocabulary_std = text.vocabulary_std()
-    zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps)
+    preset = runtime.preset(config.preset)
+    zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps, preset)
     basis = search_directions(zo, text.principal_directions, config.num_vectors)
 
     on_progress("loading the VAE", 0, 0)
@@ -115,10 +116,18 @@ def prompt_ids(runtime: Runtime, text: TextSide, photos: Photos, config: Persona
 
 
 def optimizer_settings(
-    config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int
+    config: PersonalizeConfig,
+    vocabulary_std: float,
+    width: int,
+    num_train_timesteps: int,
+    preset: ZoConfig | None = None,
 ) -> ZoConfig:
-    """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have."""
-    zo = config.zo(vocabulary_std, width)
+    """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have.
+
+    Args:
+        preset: see `PersonalizeConfig.zo`.
+    """
+    zo = config.zo(vocabulary_std, width, preset)
     low, high = zo.timestep_range
     if high > num_train_timesteps:
         raise EdgeSdkError(f"timestep_range is {low} {high}; this model has timesteps below {num_train_timesteps}")

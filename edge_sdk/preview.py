@@ -14,6 +14,7 @@ from edge_sdk.images import contact_sheet, enlarge, save_png, to_pil
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.progress import OnProgress, silent
 from edge_sdk.runtime.base import Runtime
+from edge_sdk.system.files import make_folder
 
 PREVIEW_PICTURES = 5
 PREVIEW_STEPS = 25
@@ -108,5 +109,5 @@ class Validation:
     def save(self, folder: Path, step: int, picture: np.ndarray) -> None:
         """Write ``validation/step-000010.png`` into a run's folder."""
         place = folder / "validation"
-        place.mkdir(exist_ok=True)
+        make_folder(place)
         save_png(enlarge(to_pil(picture)), place / f"step-{step:06d}.png")

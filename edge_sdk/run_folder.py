@@ -21,9 +21,10 @@ from edge_sdk.run_log import RunLog
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.runtime.pytorch import memory_budget as budget
 from edge_sdk.runtime.pytorch.model import Model
-from edge_sdk.system.files import RunLock, check_output_dir, disk_errors, refuse_taken
+from edge_sdk.system.checkpoints import checkpoints, latest_checkpoint, load_state, save_checkpoint
+from edge_sdk.system.files import RUN_FILES, RunLock, check_output_dir, disk_errors, refuse_taken
 from edge_sdk.time_budget import TimeBudget
-from edge_sdk.zo import CheckpointError, State, Step, latest_checkpoint, load_state, save_checkpoint
+from edge_sdk.zo import CheckpointError, State, Step
 
 Notify = Callable[[str], None]
 
@@ -50,7 +51,7 @@ def run_personalization(
     command: str = "personalize",
     **options: Any,
 ) -> dict[str, Any]:
-    """Learn a token from photos and leave a complete run folder.
+    """Learn a token from photos and leave a complete run folder, which its owner alone can read.
 
     Args:
         train_data_dir: a folder of photos.
@@ -58,7 +59,8 @@ def run_personalization(
         model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
-        resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
+        resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run. With "latest" a run that was
+            killed before its first checkpoint starts from the beginning.
         time_budget_s: wall-clock seconds for everything. The run ends before a step that would be too long, with what
             it has, but not before the first; pictures are left out where there is no time for them.
         started: `time.monotonic` when the budget began; now by default.
@@ -94,9 +96,14 @@ def run_personalization(
     photos = load_photos(train_data_dir, config.resolution or runtime.resolution(), config.center_crop)
     personalizer = Personalizer(runtime)
     personalizer.notify, personalizer.on_progress = notify, on_progress
+    if resume_from_checkpoint == "latest" and not _is_begun(folder):
+        raise EdgeSdkError(f"{folder} holds no checkpoint-<step> folder to resume from; start a run without resuming")
     with contextlib.ExitStack() as stack:
         if not dry_run:
             stack.enter_context(RunLock(folder))
+            if resume_from_checkpoint == "latest" and not checkpoints(folder):
+                notify(f"the run in {folder} ended before its first checkpoint; it starts from the beginning")
+                resume_from_checkpoint = None
             check_output_dir(folder, resume=resume_from_checkpoint is not None)
         for name, why in photos.skipped:
             notify(f"skipped {name}: {why}")
@@ -148,6 +155,14 @@ def _within_memory(
     without = " (preview.png does not fit and is left out)" if preview and not choice.preview else ""
     notify(f"memory budget {memory_budget_mb:g} MB: {choice}{without}")
     return choice
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a run has been at work in a folder and left no results that it cannot go on from."""
+    if checkpoints(folder):
+        return True
+    traces = (folder / ".lock").exists() or any(folder.glob("checkpoint-*"))
+    return traces and not any((folder / name).exists() for name in RUN_FILES)
 
 
 def _save(folder: Path, state: State, prepared: Prepared) -> None:

@@ -13,6 +13,7 @@ from edge_sdk._version import __version__
 from edge_sdk.config import OF_A_MODEL
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.personalizer import Personalizer
+from edge_sdk.system.files import disk_errors, make_folder, private_umask
 from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import Step
 
@@ -38,7 +39,9 @@ class RunLog:
             raise EdgeSdkError(
                 "report_to tensorboard needs a package that is not installed; run: pip install tensorboard"
             ) from error
-        self._writer = SummaryWriter(str(folder / "logs"))
+        with disk_errors(folder / "logs"), private_umask():
+            make_folder(folder / "logs")
+            self._writer = SummaryWriter(str(folder / "logs"))
 
     def __enter__(self) -> "RunLog":
         return self

@@ -5,7 +5,7 @@ What a bundle holds is described in ``export/README.md``.
 
 import hashlib
 import importlib
-import os
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,17 +22,18 @@ from edge_sdk.config import check_resolution, check_seed, one_of
 from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.errors import EdgeSdkError, require
-from edge_sdk.export.golden import Reference, golden_cases, measured_mu_min
+from edge_sdk.export.golden import Reference, golden_cases
+from edge_sdk.export.presets import initializers, measured_presets
 from edge_sdk.export.weights import weights_of
 from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION
 from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
-from edge_sdk.system.files import disk_errors, write_json
+from edge_sdk.system.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.system.memory import release
-from edge_sdk.zo import PAPER
 
-SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
+GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": ("torch", "onnx"), "coreml": ("coreml", "coremltools")}  # the extra and package that write one
 PRECISIONS = ("mixed", "float32")
@@ -46,7 +47,8 @@ def export(
     """Write a bundle; returns its manifest.
 
     The graphs are compared with PyTorch on the same weights while the golden vectors are made, and the smallest mu
-    that they resolve is measured. A float model is first made an integer checkpoint, which is removed afterwards.
+    that they resolve is measured. A float model is first made an integer checkpoint, which is removed afterwards. A
+    bundle is made to be shipped: who may read it is what the umask says.
 
     Args:
         model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
@@ -66,7 +68,7 @@ def export(
     check_resolution(resolution)
     check_seed(seed)
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
-    with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
+    with _new_bundle(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
@@ -87,7 +89,8 @@ def export(
         manifest["principal_directions"] = {"file": PRINCIPAL, "count": count, "width": width}
         release()
         notify("measuring the smallest mu that the graph resolves")
-        manifest["mu_min"] = measured_mu_min(reference, writer.function(new / graphs["zo_loss"]["file"]))
+        floor, presets = measured_presets(reference, writer.function(new / graphs["zo_loss"]["file"]))
+        manifest |= {"mu_min": floor if math.isfinite(floor) else None, "presets": presets}
         manifest["files"] = _files(new)
         write_json(new / "manifest.json", manifest)
     return manifest
@@ -106,7 +109,7 @@ def _settings(format: str, precision: str | None, num_vectors: int | None) -> di
         if num_vectors is not None and num_vectors < 1:
             raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be at least 1")
         one_of("precision", precision or "mixed", PRECISIONS)
-        return {"precision": precision or "mixed", "vectors": num_vectors or 1, "removed": PAPER.subspace_buffer}
+        return {"precision": precision or "mixed", "vectors": num_vectors or 1}
     for name, value in (("precision", precision), ("num_vectors", num_vectors)):
         if value is not None:
             raise EdgeSdkError(f"{name} is for format coreml only; leave it out for {format}")
@@ -114,23 +117,22 @@ def _settings(format: str, precision: str | None, num_vectors: int | None) -> di
 
 
 @contextmanager
-def _written_beside(folder: Path) -> Iterator[Path]:
+def _new_bundle(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder``, which takes its place at the end; after an error nothing is left.
 
     Raises:
         EdgeSdkError: the folder holds something, or its place cannot be written, or the disk is full.
     """
     with disk_errors(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        place = folder.resolve()  # what a link points to
+        if place == Path.cwd() or place.is_mount():
+            raise EdgeSdkError(f"{folder} cannot be replaced by a bundle; give a new folder as --output_dir")
+        remove_leftovers(place.parent, place.name)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        new.mkdir()
-        try:
+        make_folder(place.parent, SHIPPED)
+        with whole_folder(place, SHIPPED) as new:
             yield new
-            os.replace(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
 
 
 @contextmanager
@@ -160,6 +162,7 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
     networks, text = reference.networks, reference.text
     schedule, kinds = networks.schedule, ("pocket",) if model.is_pocket else ("object", "style")
     a, b = networks.coefficients
+    word, words = ("person" if model.is_pocket else None), initializers([one for _, one in _encoders(text)])
     family = "pocket" if model.is_pocket else "stable-diffusion-xl" if networks.is_xl else "stable-diffusion"
     return {
         "schema_version": SCHEMA_VERSION,
@@ -172,7 +175,9 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
         "resolution": networks.side,
         "latents": list(networks.latents),
         "vocabulary_std": reference.std,
-        "initializer_token": "person" if model.is_pocket else None,
+        "initializer_token": word,
+        "initializer_id": None if word is None else words[word],
+        "initializers": words,
         **({"force_zeros_for_empty_prompt": text.zero_negative} if isinstance(text, TextEncoderPair) else {}),
         "prompts": {kind: [_prompt(template, text) for template in TEMPLATES[kind]] for kind in kinds},
         "tokens": [

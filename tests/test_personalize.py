@@ -14,7 +14,8 @@ from PIL import Image
 from edge_sdk import EdgeSdkError, Personalizer, load_embedding, pocket
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.images import load_photos
-from edge_sdk.zo import State, Step, load_state, save_state
+from edge_sdk.system.checkpoints import load_state, save_state
+from edge_sdk.zo import State, Step
 
 QUICK = {"initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 4}
 EXECUTIONS = [("int8", "integer"), ("int8", "fused"), ("int4", "integer"), ("int4", "fused"), ("none", "integer")]

@@ -1,11 +1,11 @@
 """`edge-sdk audit`: measure what a repaired model has forgotten and kept."""
 
 import argparse
-import sys
 from typing import Any
 
 from edge_sdk.cli.arguments import group_of
 from edge_sdk.cli.common import add_common, add_device, quiet_libraries, require_torch
+from edge_sdk.cli.terminal import write_error
 from edge_sdk.errors import EdgeSdkError, printable
 from edge_sdk.zo.config import METHOD, OFTEN
 
@@ -102,4 +102,4 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    print(printable(message), file=sys.stderr, flush=True)
+    write_error(printable(message))

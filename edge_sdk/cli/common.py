@@ -3,12 +3,11 @@
 import argparse
 import contextlib
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from edge_sdk.cli.arguments import add_options, group_of
+from edge_sdk.cli.terminal import STOPPING, handling, write_error
 from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
 from edge_sdk.errors import require
 
@@ -72,7 +71,7 @@ def say_how_to_go_on(cancelled: Exception) -> int:
     from edge_sdk.cli.main import CANCELLED
 
     how = "go on with the same command and --resume_from_checkpoint latest"
-    print(f"edge-sdk: {cancelled}; {how}", file=sys.stderr)
+    write_error(f"edge-sdk: {cancelled}; {how}")
     return CANCELLED
 
 
@@ -98,7 +97,7 @@ def require_torch(feature: str) -> None:
 
 
 class Stop:
-    """Set by the first Ctrl-C (or SIGTERM): the step at hand is finished and saved. The second one interrupts."""
+    """Set by the first signal to stop: the step at hand is finished and saved. The second one interrupts."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -109,7 +108,7 @@ class Stop:
 
 @contextlib.contextmanager
 def gentle_interrupt() -> Iterator[Stop]:
-    """Within, SIGINT and SIGTERM ask for a stop instead of breaking off."""
+    """Within, SIGINT, SIGTERM and SIGHUP ask for a stop instead of breaking off."""
     stop = Stop()
 
     def handler(_number: int, _frame: object) -> None:
@@ -117,9 +116,5 @@ def gentle_interrupt() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.requested = True
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(STOPPING, handler):
         yield stop
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -1,7 +1,6 @@
 """`edge-sdk export`: write the bundle that an app embeds."""
 
 import argparse
-import sys
 
 from edge_sdk.cli.arguments import group_of
 from edge_sdk.cli.common import add_common, add_model, exporter, quiet_libraries
@@ -39,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.main import DONE
+    from edge_sdk.cli.terminal import write_error
     from edge_sdk.system.memory import peak_rss_mb
 
     quiet_libraries()
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     def say(message: str) -> None:
         if not args.quiet:
-            print(printable(message), file=sys.stderr, flush=True)
+            write_error(printable(message))
 
     manifest = export(
         args.pretrained_model_name_or_path,

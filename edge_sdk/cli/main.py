@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 
 from edge_sdk._version import __version__
 from edge_sdk.cli.parser import USER_ERROR, Parser
+from edge_sdk.cli.terminal import handling, interrupt, write_error
 from edge_sdk.errors import EdgeSdkError, is_panic, one_line, printable
 from edge_sdk.system import privacy
 from edge_sdk.system.clock import process_start
@@ -61,11 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(words, argparse.Namespace(started=started))
     privacy.stay_offline()
     try:
-        return args.run(args)
+        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+            return args.run(args)
     except EdgeSdkError as error:
         return _refuse(error)
     except KeyboardInterrupt:
-        print("edge-sdk: cancelled", file=sys.stderr)
+        write_error("edge-sdk: cancelled")
         return CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _refuse(message: object) -> int:
-    print(f"edge-sdk: error: {printable(one_line(message))}", file=sys.stderr)
+    write_error(f"edge-sdk: error: {printable(one_line(message))}")
     return USER_ERROR
 
 

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from edge_sdk.cli.terminal import write_error
+from edge_sdk.errors import printable
 from edge_sdk.system.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -58,13 +60,14 @@ class Progress:
     def say(self, message: str) -> None:
         """A line of its own."""
         if not self.quiet:
-            print(f"\r\033[K{message}" if self.live else message, file=sys.stderr, flush=True)
+            message = printable(message)
+            write_error(f"\r\033[K{message}" if self.live else message)
             self._unfinished = False
 
     def close(self) -> None:
         """End the line that is redrawn."""
         if self._unfinished:
-            print(file=sys.stderr)
+            write_error("")
             self._unfinished = False
 
     def _draw(self, line: str, last: bool) -> None:
@@ -73,7 +76,7 @@ class Progress:
         if self.quiet or (now - self._last < (0.1 if self.live else self.every_s) and not last):
             return
         self._last, self._unfinished = now, self.live
-        print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+        write_error(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n")
 
 
 def clock(seconds: float) -> str:

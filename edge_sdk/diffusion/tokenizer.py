@@ -11,11 +11,11 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from edge_sdk.diffusion.tokenizer_file import AGAIN, read_tokenizer_file
 from edge_sdk.errors import EdgeSdkError, native_errors
 from edge_sdk.system.inputs import read_input
 from edge_sdk.system.json import MOST_TOKENIZER_BYTES, read_json
 from edge_sdk.system.schema import Either, Maybe, Whole, check
-from edge_sdk.tokenizer_file import AGAIN, read_tokenizer_file
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own way of cutting text into words (its simple_tokenizer.py).

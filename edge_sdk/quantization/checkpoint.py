@@ -19,7 +19,7 @@ from torch import nn
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
-from edge_sdk.system.files import replacing
+from edge_sdk.system.files import SHIPPED, replacing
 from edge_sdk.system.inputs import open_input
 from edge_sdk.system.safetensors import data_start, read_header
 
@@ -104,7 +104,7 @@ def save_component(module: nn.Module, source: FloatWeights, folder: Path, weight
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % PAGE)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, SHIPPED) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
         for name, tensor in quantized(module, source):

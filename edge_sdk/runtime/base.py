@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_sdk.diffusion.ddim import Ddim
 from edge_sdk.embedding import LearnedEmbedding
-from edge_sdk.zo import Objective
+from edge_sdk.zo import Objective, ZoConfig
 from edge_sdk.zo.loop import Bound
 
 Array = Any  # numpy's or PyTorch's, as a runtime computes with
@@ -150,6 +150,10 @@ class Runtime(Protocol):
 
     def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
         """The prompts of a `PersonalizeConfig.learnable_property`; the embedded model has its own."""
+        ...
+
+    def preset(self, name: str) -> ZoConfig | None:
+        """The optimizer's settings that come with the model, for "fast" or "paper"; None: made from its vocabulary."""
         ...
 
     def fingerprints(self) -> dict[str, str]:

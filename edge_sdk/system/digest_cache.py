@@ -9,10 +9,10 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_sdk.system.atomic import make_folder, whole_file
 from edge_sdk.system.json import parse_json
 
 MOST = 64  # entries, the oldest go first
@@ -39,16 +39,11 @@ def remember(key: str, digest: str) -> None:
     kept = dict([*entries.items(), (key, digest)][-MOST:])
     place = path()
     with contextlib.suppress(OSError):
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(place.parent)
         if not _is_private(os.lstat(place.parent), stat.S_ISDIR):
             return
-        handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)  # 0600
-        try:
-            with open(handle, "w", encoding="ascii") as file:
-                json.dump(kept, file)
-            os.replace(temporary, place)
-        except OSError:
-            os.unlink(temporary)
+        with whole_file(place) as temporary:
+            temporary.write_text(json.dumps(kept), encoding="ascii")
 
 
 def _read() -> dict[str, str]:

@@ -12,10 +12,10 @@ import torch
 from edge_sdk.diffusion.configs import read_config
 from edge_sdk.diffusion.folder import AGAIN, weight_files
 from edge_sdk.diffusion.networks.clip import ClipConfig, ClipText
+from edge_sdk.diffusion.tokenizer_file import read_tokenizer_file
 from edge_sdk.quantization import shapes_only
 from edge_sdk.quantization.source import FloatWeights
 from edge_sdk.runtime.pytorch.text import TextEncoder
-from edge_sdk.tokenizer_file import read_tokenizer_file
 
 Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it

@@ -9,7 +9,7 @@ import torch
 
 from edge_sdk.diffusion.folder import weight_files
 from edge_sdk.errors import EdgeSdkError, one_line
-from edge_sdk.system.files import write_json
+from edge_sdk.system.files import SHIPPED, write_json
 from edge_sdk.system.json import read_json
 from edge_sdk.system.schema import Many, Maybe, check
 from edge_sdk.unlearning.denoiser import Denoiser
@@ -49,7 +49,7 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
     write_json(folder / ADAPTER_CONFIG, {
         "peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
         "target_modules": layers, "inference_mode": True,
-    })  # fmt: skip
+    }, SHIPPED)  # fmt: skip
 
 
 def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
         shutil.copyfile(source / path, folder / path)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
     save_tensors(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    write_json(folder / REQUESTS, record)
+    write_json(folder / REQUESTS, record, SHIPPED)
 
 
 def copied(source: Path, part: str) -> list[Path]:

@@ -1,7 +1,7 @@
-"""Zeroth-order optimization of a token: numpy only, the part that a phone port mirrors file by file."""
+"""Zeroth-order optimization of a token: numpy only. Its twins in other languages: ``tests/golden/twins.json``."""
 
 from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below, random_directions
-from edge_sdk.zo.checkpoint import CheckpointError, latest_checkpoint, load_state, save_checkpoint, save_state
+from edge_sdk.zo.checkpoint import CheckpointError, read_state, state_bytes
 from edge_sdk.zo.config import PAPER, ZoConfig, fast
 from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_residuals, evaluate_rows, held_out_draws
 from edge_sdk.zo.estimator import Estimate, estimate
@@ -36,15 +36,13 @@ __all__ = [
     "fast",
     "held_out_draws",
     "integers",
-    "latest_checkpoint",
     "lengths_below",
     "linearize",
-    "load_state",
     "low_variance_directions",
     "normals",
     "random_directions",
+    "read_state",
     "run",
-    "save_checkpoint",
-    "save_state",
+    "state_bytes",
     "uniforms",
 ]

@@ -1,51 +1,44 @@
-"""Checkpoints: one small safetensors file that continues a run bit for bit, or the one before it.
+"""The bytes of a checkpoint: one small safetensors file that continues a run bit for bit.
 
 The file format is safetensors (8-byte little-endian header length, JSON header, contiguous data), written here with
-numpy alone because a phone port has to do the same. A file is written under a temporary name, flushed to the disk and
-renamed, so a reader sees the old file or the new one, never a part.
+numpy alone because a phone port has to do the same. `edge_sdk/system/checkpoints.py` puts the bytes on disk.
+
+What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be linked
+by them, and no table of known pictures fits. Who holds a checkpoint and a guess of all its photos can still test it.
 """
 
+import hashlib
 import json
-import os
-import re
-import shutil
+import secrets
 import struct
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_sdk.system.inputs import read_input
-from edge_sdk.system.json import parse_json
-from edge_sdk.system.schema import Many, Maybe, Real, Whole, check
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.loop import State
 
 SCHEMA_VERSION = "3"  # 2 knew a model by parts of its files only
-STATE_FILE = "state.safetensors"
-KEEP = 2  # generations
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_MAX_BYTES = 64 * 2**20
-
-
-_SIZE = Whole(0, _MAX_BYTES)
-_ENTRY = {"dtype": tuple(_DTYPES), "shape": Many(_SIZE, 0, 4), "data_offsets": Many(_SIZE, 2, 2)}
+MAX_BYTES = 64 * 2**20  # of a file
+MAX_HEADER = 2**20
 _COUNTS = ("step", "forwards", "average_count", "bad_steps", "adam.count", "newton.count")
-_METADATA = {"schema_version": str, "config": str, "seed": str, "mu_min": Maybe(str), "fingerprints": str}
+_METADATA = ("schema_version", "config", "seed", "fingerprints")  # and, in some versions, mu_min and salt
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; one line naming the file and what is wrong with it."""
 
 
-def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
-    """Write a state. ``fingerprints`` (of model, data, ...) must be the same again when it is loaded.
+def salted(value: str, salt: str) -> str:
+    """The hash that is kept in place of a value; ``salt`` is kept beside it, 32 hexadecimal digits."""
+    return hashlib.sha256(bytes.fromhex(salt) + value.encode()).hexdigest()
 
-    Raises:
-        OSError: the file could not be written; an older file of that name is then still whole.
-    """
+
+def state_bytes(state: State, fingerprints: dict[str, str]) -> bytes:
+    """A state as the bytes of a file; ``fingerprints`` must be the same again when it is read."""
     counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count]
     tensors = {
         "embedding": state.embedding,
@@ -61,34 +54,43 @@ def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
         "counts": np.array(counts, np.int64),
         "seconds": np.array([state.seconds]),
     }
+    salt = secrets.token_hex(16)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "config": json.dumps(state.config.to_dict()),
         "seed": str(state.seed),
         "mu_min": repr(state.mu_min),
-        "fingerprints": json.dumps(fingerprints, sort_keys=True),
+        "salt": salt,
+        "fingerprints": json.dumps({name: salted(v, salt) for name, v in sorted(fingerprints.items())}),
     }
-    _write(path, tensors, metadata)
+    return _file_bytes(tensors, metadata)
 
 
-def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
-    """Read a state back.
+def read_state(data: bytes, path: str, fingerprints: dict[str, str] | None = None) -> State:
+    """The state that the bytes of a file hold.
+
+    Args:
+        path: of the file, for messages.
 
     Raises:
-        CheckpointError: the file is cut short, edited, of another schema, holds a number that is not finite, or was
+        CheckpointError: the bytes are cut short, edited, of another schema, hold a number that is not finite, or were
             made with other fingerprints.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = _read(data, path)
     try:
         if metadata["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path} was saved by another version of edge-sdk (schema version {metadata['schema_version']}, this "
                 f"one reads {SCHEMA_VERSION}); start a new run, or resume with that version"
             )
-        config = ZoConfig.from_dict(parse_json(metadata["config"]))
-        made_with = parse_json(metadata["fingerprints"])
-        check(made_with, {str: str}, "fingerprints")
-        check(seed := int(metadata["seed"][:20]), Whole(0, 2**64 - 1), "seed")
+        config = ZoConfig.from_dict(_parse(metadata["config"]))
+        made_with = _parse(metadata["fingerprints"])
+        seed = int(metadata["seed"][:20])
+        _require(all(isinstance(value, str) for value in made_with.values()), "a fingerprint is no text")
+        _require(0 <= seed < 2**64, f"the seed is {seed}")
+        salt = metadata.get("salt")  # earlier versions kept the values themselves
+        hashes = {k: v if salt is None else salted(v, salt) for k, v in (fingerprints or {}).items()}
+        different = [name for name, value in hashes.items() if made_with.get(name) != value]
         basis, mu_min = tensors["newton_basis"], float(metadata.get("mu_min", "nan"))
         state = State.start(config, seed, tensors["embedding"], mu_min, basis)
         shape, size = state.embedding.shape, state.embedding.size
@@ -105,21 +107,21 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
             if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
                 raise CheckpointError(f"{path} is damaged: {name} has shape {tensors[name].shape}, not {wanted}")
         counts = dict(zip(_COUNTS, map(int, tensors["counts"]), strict=True))
-        limits = dict.fromkeys(_COUNTS, Whole(0, counts["step"]))
-        check(counts, limits | {"step": Whole(0, config.max_train_steps), "forwards": Whole(0, 2**53)})
-        rows = {name: len(tensors[f"subspace_{name}"]) for name in ("history", "removed")}
-        check(rows, dict.fromkeys(rows, Whole(0, config.subspace_buffer)))
-        check(float(tensors["seconds"][0]), Real(0, 1e12), "seconds")
-    except (KeyError, TypeError, ValueError) as error:
+        most = dict.fromkeys(_COUNTS, counts["step"]) | {"step": config.max_train_steps, "forwards": 2**53}
+        for name, count in counts.items():
+            _require(0 <= count <= most[name], f"{name} is {count}")
+        for name in ("subspace_history", "subspace_removed"):
+            _require(len(tensors[name]) <= config.subspace_buffer, f"{name} has {len(tensors[name])} rows")
+        _require(not tensors["seconds"][0] < 0 and not tensors["seconds"][0] > 1e12, "seconds is out of range")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is not a checkpoint of this program ({error!s:.200})") from error
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise CheckpointError(f"{path} is damaged: {name} holds a number that is not finite")
-    for name, wanted_value in (fingerprints or {}).items():
-        if made_with.get(name) != wanted_value:
-            raise CheckpointError(f"{path} was made with another {name}; resume with the same one or start a new run")
+    for name in different:
+        raise CheckpointError(f"{path} was made with another {name}; resume with the same one or start a new run")
     state.adam.m, state.adam.v = tensors["adam_m"], tensors["adam_v"]
     state.average_sum = tensors["average_sum"]
     state.subspace.history, state.subspace.removed = tensors["subspace_history"], tensors["subspace_removed"]
@@ -132,43 +134,7 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
     return state
 
 
-def save_checkpoint(run_dir: Path, state: State, fingerprints: dict[str, str]) -> Path:
-    """Write ``checkpoint-<step>/state.safetensors`` and remove all but the two newest; returns the new file."""
-    folder = run_dir / f"checkpoint-{state.step}"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        save_state(folder / STATE_FILE, state, fingerprints)
-    except OSError:
-        if not (folder / STATE_FILE).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    for _, old in _generations(run_dir)[KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
-    return folder / STATE_FILE
-
-
-def latest_checkpoint(run_dir: Path, fingerprints: dict[str, str] | None = None) -> tuple[State, Path, list[str]]:
-    """The newest usable checkpoint of a run: its state, its file, and why newer ones were passed over.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    problems: list[str] = []
-    for _, folder in _generations(run_dir):
-        try:
-            return load_state(folder / STATE_FILE, fingerprints), folder / STATE_FILE, problems
-        except CheckpointError as error:
-            problems.append(str(error))
-    raise CheckpointError(problems[0] if problems else f"{run_dir} holds no checkpoint-<step> folder to resume from")
-
-
-def _generations(run_dir: Path) -> list[tuple[int, Path]]:
-    """Checkpoint folders, newest first."""
-    found = [(re.fullmatch(r"checkpoint-(\d+)", entry.name), entry) for entry in run_dir.glob("checkpoint-*")]
-    return sorted(((int(match[1]), entry) for match, entry in found if match), reverse=True)
-
-
-def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+def _file_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": metadata}
     offset, blobs = 0, list[bytes]()
     for name, value in tensors.items():
@@ -182,49 +148,47 @@ def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str])
         blobs.append(blob)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return struct.pack("<Q", len(text)) + text + b"".join(blobs)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    try:
-        data = read_input(path, _MAX_BYTES)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+def _read(data: bytes, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = parse_json(data[8 : 8 + length])
-        check(header, {"__metadata__": _METADATA})
+        _require(length <= min(MAX_HEADER, len(data) - 8), "the header is cut short or too long")
+        header = _parse(data[8 : 8 + length].decode())
         metadata, body = header.pop("__metadata__"), data[8 + length :]
+        _require(all(isinstance(metadata[name], str) for name in _METADATA), "an entry of its metadata is no text")
         tensors: dict[str, np.ndarray] = {}
         end = 0
         for name, entry in header.items():
-            check(entry, _ENTRY, name)
-            dtype = _DTYPES[entry["dtype"]]
-            start, stop = entry["data_offsets"]
-            if start != end or stop > len(body) or stop - start != dtype.itemsize * prod(entry["shape"]):
-                raise ValueError("cut short or edited")
-            tensors[name] = np.frombuffer(body[start:stop], dtype).reshape(entry["shape"]).copy()
+            dtype, shape, (start, stop) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+            sizes = [*shape, start, stop]
+            _require(all(type(size) is int and 0 <= size <= MAX_BYTES for size in sizes), f"{name} has other sizes")
+            _require(len(shape) <= 4 and start == end and stop <= len(body), "cut short or edited")
+            _require(stop - start == dtype.itemsize * prod(shape), "cut short or edited")
+            tensors[name] = np.frombuffer(body[start:stop], dtype).reshape(shape).copy()
             end = stop
-        if end != len(body):
-            raise ValueError("cut short or edited")
+        _require(end == len(body), "cut short or edited")
     except (KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise CheckpointError(f"{path} is damaged ({error!s:.200})") from error
     return tensors, metadata
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The object of a text of JSON, in which no key is given twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _require(len(dict(pairs)) == len(pairs), "a key is given twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    _require(isinstance(value, dict), "no object")
+    return value
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)

@@ -2,16 +2,26 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_sdk import mu_floor
 from edge_sdk.cli.main import main
-from edge_sdk.export.bundle import export
+from edge_sdk.config import PersonalizeConfig
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.export.bundle import _new_bundle, export
+from edge_sdk.export.golden import Reference
 from edge_sdk.export.onnx import writer
+from edge_sdk.export.presets import measured_presets
+from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.onnx.text import BundleText
 from edge_sdk.runtime.pytorch.model import open_model
+from edge_sdk.zo import MuFloor, ZoConfig
 from tests.export import bundles
 
 Bundles = Callable[[str, str], Path]
@@ -28,7 +38,7 @@ def test_the_manifest_names_every_file_and_its_hash(bundle_of: Bundles) -> None:
 
 def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     manifest = json.loads((bundle_of("pocket", "int8") / "manifest.json").read_text())
-    assert manifest["schema_version"] == 2 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
+    assert manifest["schema_version"] == 3 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
     assert manifest["latents"] == [8, 8, 8] and len(manifest["scheduler"]["a"]) == 1000
     assert 0 < manifest["mu_min"] < manifest["vocabulary_std"]
     assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 32, "width": 128}
@@ -37,6 +47,45 @@ def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     (prompt,), (tokens,) = manifest["prompts"]["pocket"], manifest["tokens"]
     assert prompt["text"] == "a picture of {}" and len(prompt["before"][0]) == 3 and prompt["after"] == [[]]
     assert tokens["length"] == manifest["graphs"]["zo_loss"]["inputs"]["input_ids"]["shape"][1]
+
+
+@pytest.mark.parametrize("family", ["pocket", "sdxl"])
+def test_presets_are_those_that_python_computes_for_the_model(family: str, bundle_of: Bundles) -> None:
+    folder = bundle_of(family, "int8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    width = sum(one["width"] for one in manifest["embedding"])
+    for preset in ("fast", "paper"):
+        config = PersonalizeConfig(preset=preset)
+        wanted = config.zo(manifest["vocabulary_std"], width)
+        entry = manifest["presets"][preset]
+        assert entry.pop("eval_draws") == config.eval_draws
+        found = Bundle.open(folder).preset(preset)
+        assert found == ZoConfig.from_dict(entry)
+        assert found.zo_mu >= wanted.zo_mu and replace(found, zo_mu=wanted.zo_mu) == wanted
+    assert manifest["presets"]["fast"]["zo_mu"] == 0.4 * manifest["vocabulary_std"] > manifest["mu_min"]
+
+
+def test_a_floor_above_mu_raises_both_presets(bundle_of: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundle_of("sd1", "int8")
+    reference = Reference(open_model(str(folder.parent / "sd1"), "none"), 16, 0)
+    floors = {"gauss_newton": 0.015, "adam": 0.002}
+    floor = MuFloor(0.0, 0.0, 0.0, (), (), 0)
+    monkeypatch.setattr(
+        mu_floor, "measure", lambda objective, token, zo, *_, **__: replace(floor, mu_min=floors[zo.optimizer])
+    )
+    mu_min, presets = measured_presets(reference, lambda inputs: {})
+    assert mu_min == 0.015 and presets["fast"]["zo_mu"] == 0.015 and presets["paper"]["zo_mu"] == 0.002
+
+
+@pytest.mark.parametrize(("family", "word"), [("pocket", "person"), ("sdxl", None)])
+def test_words_to_start_from_come_with_their_ids(family: str, word: str | None, bundle_of: Bundles) -> None:
+    bundle = Bundle.open(bundle_of(family, "int8"))
+    manifest, text = bundle.manifest, BundleText(bundle)
+    assert manifest["initializer_token"] == word
+    assert manifest["initializer_id"] == (None if word is None else manifest["initializers"][word])
+    assert {"person", "dog", "mug"} <= set(manifest["initializers"]) and "sketch" not in manifest["initializers"]
+    for name, ids in manifest["initializers"].items():
+        assert ids == [tokenizer.word(name) for tokenizer in text.tokenizers]
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -65,6 +114,54 @@ def test_an_integer_checkpoint_gives_the_weights_of_its_float_model(
 ) -> None:
     export(str(checkpoint_of("sd1", "int8")), tmp_path / "out", weights="int8")
     assert (tmp_path / "out" / "weights.bin").read_bytes() == (bundle_of("sd1", "int8") / "weights.bin").read_bytes()
+
+
+def write_one(folder: Path) -> None:
+    with _new_bundle(folder) as new:
+        (new / "tokenizer").mkdir(mode=0o700)
+        (new / "tokenizer" / "a").touch(mode=0o600)
+
+
+@pytest.mark.parametrize(
+    "left", [".out.1.tmp", f".edge-sdk-{'0' * 32}.tmp"], ids=["of an earlier version", "of this one"]
+)
+def test_half_a_bundle_that_a_killed_export_left_is_removed(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).mkdir()
+    (tmp_path / left / "weights.bin").write_bytes(b"half")
+    write_one(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+    (tmp_path / left).mkdir()
+    with pytest.raises(EdgeSdkError, match="not an empty folder"):
+        write_one(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_bundle_is_readable_as_the_umask_says_and_an_empty_folder_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine").chmod(0o700)
+    before = os.umask(0o027)
+    try:
+        for name in ("new", "mine"):
+            write_one(tmp_path / name)
+    finally:
+        os.umask(before)
+    modes = {p.relative_to(tmp_path).as_posix(): stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
+    assert modes == {"new": 0o750, "mine": 0o700} | {
+        f"{name}/tokenizer{file}": value for name in ("new", "mine") for file, value in (("", 0o750), ("/a", 0o640))
+    }
+
+
+def test_a_link_to_an_empty_folder_is_filled_and_the_folder_at_hand_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    write_one(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "real" / "tokenizer" / "a").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(EdgeSdkError, match="give a new folder as --output_dir"):
+        write_one(Path("."))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

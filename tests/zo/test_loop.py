@@ -8,18 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sdk.zo import (
-    PAPER,
-    Adam,
-    NonFiniteLossError,
-    State,
-    ZoConfig,
-    directions,
-    fast,
-    latest_checkpoint,
-    run,
-    save_checkpoint,
-)  # fmt: skip
+from edge_sdk.system.checkpoints import latest_checkpoint, save_checkpoint
+from edge_sdk.zo import PAPER, Adam, NonFiniteLossError, State, ZoConfig, directions, fast, run
 from edge_sdk.zo.loop import clamp_norms
 from edge_sdk.zo.optimizer import learning_rate
 from tests.golden import make_golden

@@ -94,11 +94,11 @@ def train(folder: Path, config: UnlearnConfig, resume: bool, progress: Progress)
 
 def make_places(folder: Path) -> None:
     """Folders for the faces; raises EdgeSdkError where they cannot be made or written."""
-    from edge_sdk.system.files import check_output_dir, disk_errors
+    from edge_sdk.system.files import check_output_dir, disk_errors, make_folder
 
     for place in PLACES:
         with disk_errors(folder / place):
-            (folder / place).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / place)
         check_output_dir(folder / place, run_files=())
 
 

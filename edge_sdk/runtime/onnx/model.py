@@ -14,6 +14,7 @@ from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
 from edge_sdk.runtime.onnx.session import Session
 from edge_sdk.runtime.onnx.text import BundleText
 from edge_sdk.system.memory import bound_heap
+from edge_sdk.zo import ZoConfig
 
 
 def open_bundle(folder: str | Path) -> "BundleModel":
@@ -88,6 +89,10 @@ class BundleModel:
     @property
     def num_train_timesteps(self) -> int:
         return self.bundle.num_train_timesteps
+
+    def preset(self, name: str) -> ZoConfig:
+        """A preset of the manifest, so that every runtime uses the same numbers."""
+        return self.bundle.preset(name)
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and its graphs."""

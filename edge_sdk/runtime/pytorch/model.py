@@ -99,6 +99,9 @@ class Model:
         """Identifies the model's files."""
         return model_files.fingerprint(self.folder)
 
+    def preset(self, name: str) -> None:
+        """No settings come with a model folder."""
+
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and how it runs."""
         how = f"{self.weights} {self.execution} {self.residency} {self.device}"

@@ -97,7 +97,7 @@ def audit(
         record["passed"] = all(check["passed"] for check in record["checks"])
         write_bytes(folder / PAGE, page(record, pictured, include_images).encode())
         write_json(folder / RECORD, record)
-    (folder / ".lock").unlink(missing_ok=True)
+        (folder / ".lock").unlink(missing_ok=True)
     return record
 
 

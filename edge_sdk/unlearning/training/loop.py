@@ -1,6 +1,7 @@
 """The loop: draws, two losses, two gradients, a step; the same in one process or in several."""
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +21,8 @@ from edge_sdk.unlearning.training.losses import Draws, Losses, Question, trainab
 from edge_sdk.unlearning.training.optimizer import Surgeon, balanced
 from edge_sdk.unlearning.training.preconditioner import Metric, retained_metric
 from edge_sdk.unlearning.training.surgery import Tensors
-from edge_sdk.zo.noise import Stream, integers
-
-NEAR = 2**31  # numbers of draws from here on say which neighbours of targets a step retains
-
+from edge_sdk.zo.checkpoint import salted
+from edge_sdk.zo.noise import NEIGHBOURS, integers
 
 _NUMBER = Either(float, Whole(-(2**53), 2**53))  # a cosine may be NaN
 _HISTORY = Many(
@@ -74,7 +73,7 @@ class Unlearner:
             return drawn
         so_far = ((torch.arange(count + 1, device=images.device) + number) * config.neighbour_share).long()  # in turn
         near = losses.neighbours.flatten()  # of all targets alike
-        which = integers(config.seed, Stream.IMAGE, NEAR + number, count, len(near))[rows]
+        which = integers(config.seed, NEIGHBOURS.stream, NEIGHBOURS.at(number), count, len(near))[rows]
         other = near[torch.from_numpy(which.copy()).to(images.device)]
         return replace(drawn, image=torch.where((so_far.diff() > 0)[rows], other, drawn.image))
 
@@ -149,10 +148,10 @@ class Unlearner:
         return bool(self._sum(torch.tensor(float(asked), device=self.parameters[0].device)) > 0)
 
     def save(self, path: Path, identity: str) -> None:
-        """Everything that is needed to go on to the same bytes.
+        """Everything that is needed to go on to the same bytes, in a file for its owner alone.
 
         Args:
-            identity: of the model, the pictures and the settings.
+            identity: of the model, the pictures and the settings; a salted hash of it is kept.
 
         Raises:
             EdgeSdkError: the disk is full or the place not writable; an older state is still whole.
@@ -161,10 +160,11 @@ class Unlearner:
         for k, adam in enumerate(self.surgeon.directions):
             for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
                 tensors |= {f"m{k}.{name}": m, f"v{k}.{name}": v}
-        history = json.dumps([asdict(step) for step in self.history])
+        history, salt = json.dumps([asdict(step) for step in self.history]), secrets.token_hex(16)
         with replacing(path) as temporary:
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-            save_tensors(tensors, temporary, {"identity": identity, "history": history})
+            metadata = {"identity": salted(identity, salt), "salt": salt, "history": history}
+            save_tensors(tensors, temporary, metadata)
 
     def restore(self, path: Path, identity: str) -> None:
         """Go on where `save` left off.
@@ -176,7 +176,8 @@ class Unlearner:
             check_input(path)
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
-                if metadata["identity"] != identity:
+                salt = metadata.get("salt")  # earlier versions kept the identity itself
+                if metadata["identity"] != (identity if salt is None else salted(identity, salt)):
                     raise EdgeSdkError(
                         f"{path} is of a run with other settings, pictures or another model; repeat those, or remove "
                         f"{path.parent} to start anew"

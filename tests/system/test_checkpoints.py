@@ -1,6 +1,8 @@
 """Checkpoints: whole or not at all, checked when read, the older one when the newer is damaged."""
 
 import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -12,16 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from edge_sdk.zo import (
-    CheckpointError,
-    State,
-    ZoConfig,
-    latest_checkpoint,
-    load_state,
-    run,
-    save_checkpoint,
-    save_state,
-)
+from edge_sdk.system.checkpoints import latest_checkpoint, load_state, save_checkpoint, save_state
+from edge_sdk.zo import CheckpointError, State, ZoConfig, run
 from tests.zo.objectives import Quadratic
 
 CONFIG = ZoConfig(max_train_steps=40, zo_samples=2, subspace_buffer=8, subspace_threshold=0.1)
@@ -116,12 +110,84 @@ def test_other_fingerprints_are_refused(tmp_path: Path) -> None:
         load_state(path, {"model": "a", "photos": "c"})
 
 
+def metadata(path: Path) -> dict[str, str]:
+    data = path.read_bytes()
+    found: dict[str, str] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    return found
+
+
+def test_fingerprints_are_kept_as_salted_hashes(tmp_path: Path) -> None:
+    photos = hashlib.sha256(b"photos").hexdigest()
+    kept = []
+    for name in ("a", "b"):
+        save_state(tmp_path / name, state_after(3), {"photos": photos})
+        load_state(tmp_path / name, {"photos": photos})
+        kept.append(json.loads(metadata(tmp_path / name)["fingerprints"])["photos"])
+        assert photos.encode() not in (tmp_path / name).read_bytes()
+    assert kept[0] != kept[1]
+
+
+def test_a_checkpoint_of_an_earlier_version_without_a_salt_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_state(path, state_after(3), {"photos": "b"})
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]["salt"]
+    header["__metadata__"]["fingerprints"] = json.dumps({"photos": "b"})
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    assert load_state(path, {"photos": "b"}).step == 3
+    with pytest.raises(CheckpointError, match="made with another photos"):
+        load_state(path, {"photos": "c"})
+
+
+@pytest.mark.parametrize("entry", ["config", "fingerprints"])
+def test_a_newest_checkpoint_of_deep_json_falls_back_to_the_older_one(entry: str, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state_after(5), {})
+    newest = save_checkpoint(tmp_path, state_after(9), {})
+    data = newest.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"][entry] = "[" * 100_000
+    text = json.dumps(header).encode()
+    newest.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    state, _, problems = latest_checkpoint(tmp_path)
+    assert state.step == 5 and len(problems) == 1 and "checkpoint-9" in problems[0]
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced_whole(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, state_after(5), {})
+    path.write_bytes(b"damaged")
+    assert save_checkpoint(tmp_path, state_after(5), {}) == path and load_state(path).step == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+def test_a_folder_appears_with_its_state_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        real(source, target)
+        seen.append((target / "state.safetensors").exists() and load_state(target / "state.safetensors").step == 5)
+
+    monkeypatch.setattr(os, "replace", replace)
+    save_checkpoint(tmp_path, state_after(5), {})
+    assert seen == [True]
+
+
+def test_what_is_no_checkpoint_goes_if_it_is_empty_and_stays_if_it_is_not(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "mine").touch()
+    save_checkpoint(tmp_path, state_after(5), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-5"]
+
+
 def test_a_folder_without_checkpoints_says_so(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint-7").mkdir()
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        latest_checkpoint(tmp_path)
+    (tmp_path / "checkpoint-7").mkdir()  # a folder without a state counts for nothing
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        latest_checkpoint(tmp_path / "checkpoint-7")
+        latest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -152,7 +218,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_no_folder(tmp_path: Path, mo
 
 def test_kill_9_at_any_moment_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from edge_sdk.zo import save_checkpoint\n"
+        "import sys; from pathlib import Path; from edge_sdk.system.checkpoints import save_checkpoint\n"
         "from tests.zo.test_checkpoint import state_after\n"
         "state = state_after(3)\n"
         "while True:\n"
