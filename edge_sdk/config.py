@@ -57,15 +57,19 @@ class PersonalizeConfig:
             raise EdgeSdkError(f"placeholder_token is {self.placeholder_token!r}; it must be one word without spaces")
         self.zo(vocabulary_std=1.0, width=768)
 
-    def zo(self, vocabulary_std: float, width: int) -> ZoConfig:
+    def zo(self, vocabulary_std: float, width: int, preset: ZoConfig | None = None) -> ZoConfig:
         """The preset for a model whose token embeddings have this deviation and width, with ``zo_options`` in place.
+
+        Args:
+            preset: the preset's settings where the model brings its own, as a bundle does.
 
         With `stop_when_flat` the preset's number of steps is three times as large.
 
         Raises:
             EdgeSdkError: a value out of range.
         """
-        preset = PAPER if self.preset == "paper" else fast(vocabulary_std, width)
+        if preset is None:
+            preset = PAPER if self.preset == "paper" else fast(vocabulary_std, width)
         if self.stop_when_flat:
             preset = replace(preset, max_train_steps=LONGEST * preset.max_train_steps)
         try:

@@ -5,6 +5,7 @@ raised value is part of the run's settings, and with the floor of its state, so 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +19,16 @@ CLEAR = 8.0  # a first floor that is so many times below mu leaves none
 
 def measure(
     objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int,
-    basis: np.ndarray | None = None,
+    basis: np.ndarray | None = None, counts: Sequence[int] = DIRECTIONS,
 ) -> MuFloor:  # fmt: skip
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
 
     Args:
         basis: (R, K, D), the directions of Gauss-Newton; by default they are random.
+        counts: of directions, a look each; a clear look is the last one.
     """
     forwards, lengths = 0, lengths_below(fast(vocabulary_std, embedding.shape[1]).zo_mu)
-    for count in DIRECTIONS:
+    for count in counts:
         directions = random_directions(seed, count, embedding.shape) if basis is None else basis[:count]
         floor = calibrate_mu(objective, embedding, zo, lengths, seed, directions, max_batch)
         forwards += floor.forwards

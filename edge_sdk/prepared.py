@@ -134,9 +134,16 @@ def prompt_ids(model: Personalizable, text: Any, photos: Photos, config: Persona
     return text.tokenize(model.training_prompts(config.learnable_property, token), vectors)
 
 
-def settings(config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int) -> ZoConfig:
-    """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have."""
-    zo = config.zo(vocabulary_std, width)
+def settings(
+    config: PersonalizeConfig, vocabulary_std: float, width: int, num_train_timesteps: int,
+    preset: ZoConfig | None = None,
+) -> ZoConfig:  # fmt: skip
+    """The optimizer's settings for a model; raises EdgeSdkError for timesteps that it does not have.
+
+    Args:
+        preset: see `PersonalizeConfig.zo`.
+    """
+    zo = config.zo(vocabulary_std, width, preset)
     low, high = zo.timestep_range
     if high > num_train_timesteps:
         raise EdgeSdkError(f"timestep_range is {low} {high}; this model has timesteps below {num_train_timesteps}")

@@ -18,19 +18,32 @@ MODELS = ("BPE", "Unigram")
 # Steps by where they are: type -> name of the list of further steps, or None.
 STEPS: dict[str, dict[str, str | None]] = {
     "normalizer": {
-        "Sequence": "normalizers", "NFC": None, "NFD": None, "NFKC": None, "NFKD": None, "Lowercase": None,
-        "Replace": None, "Strip": None, "Prepend": None, "Precompiled": None, "Nmt": None,
+        "Sequence": "normalizers",
+        "NFC": None,
+        "NFD": None,
+        "NFKC": None,
+        "NFKD": None,
+        "Lowercase": None,
+        "Replace": None,
+        "Strip": None,
+        "Prepend": None,
+        "Precompiled": None,
+        "Nmt": None,
     },
     "pre_tokenizer": {
-        "Sequence": "pretokenizers", "Split": None, "ByteLevel": None, "Whitespace": None, "WhitespaceSplit": None,
+        "Sequence": "pretokenizers",
+        "Split": None,
+        "ByteLevel": None,
+        "Whitespace": None,
+        "WhitespaceSplit": None,
         "Metaspace": None,
     },
-}  # fmt: skip
+}
 MOST_PATTERN = 256  # characters
 # Parts of a pattern that stand for one character: an escape, a property, a class.
 _ONE = r"\\[pP]\{\^?\w+\}|\\[sSwWdDnrt]|\\[^\w]"
 _ATOM = re.compile(rf"{_ONE}|\[\^?(?:{_ONE}|[^\[\]\\])+\]")
-_QUANTIFIER = re.compile(r"[*+?]|\{\d{0,2},?\d{0,2}\}")
+_QUANTIFIER = re.compile(r"[*+?]|\{\d{1,2}(?:,\d{0,2})?\}")
 _ENTRIES = {
     "model": {
         "type": Maybe(MODELS),
@@ -81,7 +94,7 @@ def is_linear(pattern: str) -> bool:
     if len(pattern) > MOST_PATTERN:
         return False
     plain = _ATOM.sub("x", pattern)
-    if any(c in "()[]^$\\" for c in plain):
+    if any(c in "()[]{}^$\\" for c in _QUANTIFIER.sub("", plain)):
         return False
     return all(
         branch and not _QUANTIFIER.match(branch) and len(_QUANTIFIER.findall(branch)) <= 2

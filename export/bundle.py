@@ -5,6 +5,7 @@ What a bundle holds is described in ``export/README.md``.
 
 import hashlib
 import importlib
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,11 +28,12 @@ from edge_sdk.memory import release
 from edge_sdk.model_files import copy_data
 from edge_sdk.models import Model, open_model
 from edge_sdk.quantize import quantize
-from edge_sdk.zo import PAPER
-from export.golden import Reference, golden_cases, measured_mu_min
+from edge_sdk.runtime.manifest import SCHEMA_VERSION
+from export.golden import Reference, golden_cases
+from export.presets import initializers, measured_presets
 from export.weights import weights_of
 
-SCHEMA_VERSION, GOLDEN_SCHEMA = 2, 1  # of manifest.json and of golden.json
+GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": "torch", "coreml": "coreml"}  # and the extra that brings what writing one needs
 PRECISIONS = ("mixed", "float32")
@@ -87,7 +89,8 @@ def export(
         manifest["principal_directions"] = {"file": PRINCIPAL, "count": count, "width": width}
         release()
         notify("measuring the smallest mu that the graph resolves")
-        manifest["mu_min"] = measured_mu_min(reference, writer.function(new / graphs["zo_loss"]["file"]))
+        floor, presets = measured_presets(reference, writer.function(new / graphs["zo_loss"]["file"]))
+        manifest |= {"mu_min": floor if math.isfinite(floor) else None, "presets": presets}
         manifest["files"] = _files(new)
         write_json(new / "manifest.json", manifest)
     return manifest
@@ -108,7 +111,7 @@ def _settings(format: str, precision: str | None, num_vectors: int | None) -> di
         if num_vectors is not None and num_vectors < 1:
             raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be at least 1")
         one_of("precision", precision or "mixed", PRECISIONS)
-        return {"precision": precision or "mixed", "vectors": num_vectors or 1, "removed": PAPER.subspace_buffer}
+        return {"precision": precision or "mixed", "vectors": num_vectors or 1}
     for name, value in (("precision", precision), ("num_vectors", num_vectors)):
         if value is not None:
             raise EdgeSdkError(f"{name} is for format coreml only; leave it out for {format}")
@@ -161,6 +164,7 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
     networks, text = reference.networks, reference.text
     schedule, kinds = networks.schedule, ("pocket",) if model.is_pocket else ("object", "style")
     a, b = networks.coefficients
+    word, words = ("person" if model.is_pocket else None), initializers([one for _, one in _encoders(text)])
     family = "pocket" if model.is_pocket else "stable-diffusion-xl" if networks.is_xl else "stable-diffusion"
     return {
         "schema_version": SCHEMA_VERSION,
@@ -173,7 +177,9 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
         "resolution": networks.side,
         "latents": list(networks.latents),
         "vocabulary_std": reference.std,
-        "initializer_token": "person" if model.is_pocket else None,
+        "initializer_token": word,
+        "initializer_id": None if word is None else words[word],
+        "initializers": words,
         **({"force_zeros_for_empty_prompt": text.zero_negative} if isinstance(text, TextEncoderPair) else {}),
         "prompts": {kind: [_prompt(template, text) for template in TEMPLATES[kind]] for kind in kinds},
         "tokens": [

@@ -12,9 +12,13 @@ _SHAPE = Many(Whole(1, 1 << 24), 0, 8)
 _NORMALS = {"seed": Whole(0, 2**64 - 1), "stream": tuple(map(int, Stream)), "step": Whole(0, 2**32 - 1)}
 _NUMBERS = {"float32": Many(Real()), "int32": Many(Whole(-(2**31), 2**31 - 1)), "int64": Many(Whole(-(2**53), 2**53))}
 _INPUT = {
-    "shape": _SHAPE, "dtype": tuple(_NUMBERS), "normals": Maybe(_NORMALS), "scale": Maybe(Real()),
-    "offset": Maybe(Real()), "clip": Maybe(Many(Real(), 2, 2)),
-}  # fmt: skip
+    "shape": _SHAPE,
+    "dtype": tuple(_NUMBERS),
+    "normals": Maybe(_NORMALS),
+    "scale": Maybe(Real()),
+    "offset": Maybe(Real()),
+    "clip": Maybe(Many(Real(), 2, 2)),
+}
 _OUTPUT = {"shape": _SHAPE, "values": Many(Real(), 1), "stride": Maybe(Whole(1, 1 << 24))}
 _CASE = {"graph": str, "inputs": {str: _INPUT}, "outputs": {str: _OUTPUT}, "bounds": {str: Real(1e-12, 1)}}
 LEAST_ELEMENTS = 1 << 22  # that a tensor may have whatever the size of pictures

@@ -130,7 +130,8 @@ def opened(*flags: str) -> Iterator[Page]:
         actions: list[tuple] = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in theirs.items()]
         actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
         command = [program, *FLAGS, f"--user-data-dir={profile}", *flags]
-        process = os.posix_spawn(program, command, os.environ, file_actions=actions, setpgroup=0)
+        places = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), profile)
+        process = os.posix_spawn(program, command, os.environ | places, file_actions=actions, setpgroup=0)
         stack.callback(_end, process)
         for end in theirs.values():
             os.close(end)

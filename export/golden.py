@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_sdk import mu_floor
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion import Latents, StableDiffusionObjective
 from edge_sdk.diffusion.stable_diffusion_xl import picture_sizes
 from edge_sdk.models import Model
-from edge_sdk.zo import PAPER, Adam, Draw, Stream, directions, fast
+from edge_sdk.zo import Draw, Stream, fast
 from export.cases import listed, value_of
 from export.graphs import Networks
 
@@ -32,12 +31,11 @@ class Reference:
         side: of pictures in pixels.
         seed: of the inputs.
         vectors: K, of the token.
-        removed: R, rows of `zo_step`'s ``removed``; all but one are zeros.
     """
 
-    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1, removed: int = 1) -> None:
+    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
-        self.vectors, self.removed = vectors, removed
+        self.vectors = vectors
         self.networks = networks = Networks.of(model, self.text, side)
         self.kind = "pocket" if model.is_pocket else "object"
         prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
@@ -123,36 +121,7 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     sizes = {name: value for name, value in prompt.items() if name == "sizes"}
     sample = {"sample": noise, "timestep": listed(np.array([t]))}
     cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
-    prompt["learned"] = listed(variable)
-    return [*cases, _step_case(reference, objective, prompt, latents, noise, t)]
-
-
-def _step_case(
-    reference: Reference, objective: StableDiffusionObjective, prompt: dict[str, Any], latents: dict[str, Any],
-    noise: dict[str, Any], timestep: int,
-) -> dict[str, Any]:  # fmt: skip
-    """A step of the host's loop: a wide central difference, one direction projected out, Adam's third update."""
-    config, token = PAPER, value_of(prompt["learned"])
-    shape = token.shape
-    u, removed = value_of(reference.random(3, shape)), value_of(reference.random(4, (1, token.size)))
-    removed /= np.linalg.norm(removed)
-    mu = np.float32(reference.std)  # wide, so that runtimes are compared and not the rounding of losses
-    losses = [float(objective.losses(e[None], [reference.draw(timestep)])[0]) for e in (token + mu * u, token - mu * u)]
-    adam = Adam(config, shape)
-    adam.count, adam.m, adam.v = 2, np.full(shape, 0.01), np.full(shape, 1e-3)
-    m, v = adam.m.astype(np.float32), adam.v.astype(np.float32)
-    gradient = (losses[0] - losses[1]) / (2 * float(mu)) * u.astype(np.float64)
-    gradient = gradient - (gradient.reshape(1, -1) @ removed.T.astype(np.float64) @ removed).reshape(shape)
-    new = adam.update(token, gradient, 0)
-    betas = np.array([config.adam_beta1, config.adam_beta2])
-    numbers = {"mu_plus": [mu], "mu_minus": [mu], "betas": betas, "correction": 1 / (1 - betas**adam.count),
-               "rate": [config.learning_rate], "eps": [config.adam_eps]}  # fmt: skip
-    inputs = prompt | {"latents": latents, "noise": noise, "timestep": listed(np.array([timestep]))}
-    inputs |= {"direction": reference.random(3, shape), "m": listed(m), "v": listed(v)}
-    inputs["removed"] = listed(removed) | {"shape": [reference.removed, token.size]}
-    inputs |= {name: listed(np.asarray(value, np.float32)) for name, value in numbers.items()}
-    outputs = {"next": new, "next_m": adam.m, "next_v": adam.v, "losses": np.array(losses)}
-    return _case("zo_step", inputs, {name: value.astype(np.float32) for name, value in outputs.items()})
+    return cases
 
 
 def _case(graph: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
@@ -194,11 +163,3 @@ class GraphObjective:
         """What the graph is given for an embedding (K, D) of the optimizer on a draw."""
         draw = {"noise": drawn.noise[None], "timestep": np.array([drawn.timestep])}
         return self._fixed | draw | {"learned": embedding * self._scale}
-
-
-def measured_mu_min(reference: Reference, loss: Run) -> float:
-    """The smallest mu that a `zo_loss` graph resolves along the principal directions, by `edge_sdk.zo.calibrate_mu`."""
-    objective, zo = GraphObjective(reference, loss), fast(reference.std, reference.text.width)
-    basis = directions(reference.principal, 1, reference.vectors)
-    token = reference.variable(2)
-    return mu_floor.measure(objective, token, zo, reference.std, reference.seed, 1, basis).mu_min

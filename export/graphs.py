@@ -47,7 +47,6 @@ class Networks:
 
     Attributes:
         side: of pictures in pixels.
-        scale: (D,) float32 for SDXL, see `edge_sdk.diffusion.text.Text`; else None, for 1.
         end: the id of the second text encoder's end of text, for SDXL.
     """
 
@@ -56,15 +55,14 @@ class Networks:
     vae: VaeConfig
     schedule: Schedule
     side: int
-    scale: np.ndarray | None = None
     end: int | None = None
 
     @classmethod
     def of(cls, model: Model, text: Text, side: int) -> "Networks":
         """Read a model's configs; raises EdgeSdkError if one is not supported."""
         configs = tuple(model.shapes(part).config for part in model.text_encoders)
-        pair = (text.scale, text.second.eos) if isinstance(text, TextEncoderPair) else (None, None)
-        return cls(configs, model.shapes("unet").config, model.shapes("vae").config, model.load_schedule(), side, *pair)
+        end = text.second.eos if isinstance(text, TextEncoderPair) else None
+        return cls(configs, model.shapes("unet").config, model.shapes("vae").config, model.load_schedule(), side, end)
 
     @property
     def latents(self) -> tuple[int, int, int]:
@@ -92,7 +90,6 @@ class Networks:
         """Every graph of a bundle by its name."""
         return {
             "zo_loss": self.zo_loss(),
-            "zo_step": self.zo_step(),
             "text_encoder": self.text_encoder(),
             "unet": self.denoiser(),
             "vae_encoder": self.vae_encoder(),
@@ -120,60 +117,11 @@ class Networks:
         """loss (B,) of B draws with one embedding, and residual (B, C, h, w), of which it is the mean square."""
 
         def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
-            residual = self._residual(ops, x, self._condition(ops, x, x["learned"]))
+            residual = self._residual(ops, x, self._condition(ops, x))
             return _mean_square(ops, residual), residual
 
         outputs: Tensors = {"loss": (("B",), "float32"), "residual": (("B", *self.latents), "float32")}
         return Graph(self.prompt | self.draw, outputs, build)
-
-    def zo_step(self) -> Graph:
-        """One whole step: two losses on the same draw, projection of the gradient, Adam.
-
-        ``learned`` is the optimizer's variable here, which for SDXL is not the vectors (see `Text` there).
-        The sides of the difference are theta + mu_plus u and theta - mu_minus u; a forward difference has a mu_minus
-        of 0. ``removed`` (R, K D) are the directions to project out, with rows of zeros for none; ``correction`` are
-        1 / (1 - beta^count) for both moments, ``rate`` is the learning rate of this step (`edge_sdk.zo.optimizer`).
-        """
-        width = sum(self.widths)
-        token: Shape = ("K", width)
-        state: Tensors = {name: (token, "float32") for name in ("direction", "m", "v")}
-        numbers: Tensors = {
-            name: ((size,), "float32")
-            for name, size in {"mu_plus": 1, "mu_minus": 1, "betas": 2, "correction": 2, "rate": 1, "eps": 1}.items()
-        }
-        inputs = self.prompt | self.draw | state | {"removed": (("R", "KD"), "float32")} | numbers
-
-        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
-            plus = ops.add(x["learned"], ops.mul(x["mu_plus"], x["direction"]))
-            minus = ops.sub(x["learned"], ops.mul(x["mu_minus"], x["direction"]))
-            vectors = (plus, minus)
-            if self.scale is not None:
-                vectors = tuple(ops.mul(side, ops.constant(self.scale)) for side in vectors)
-            sides = [self._condition(ops, x, side) for side in vectors]
-            told = tuple(ops.concat([a, b], 0) for a, b in zip(*sides, strict=True))
-            rows = [name for name in inputs if name in self.draw or name == "sizes"]
-            twice = {name: ops.concat([x[name], x[name]], 0) for name in rows}
-            losses = _mean_square(ops, self._residual(ops, twice, told))  # (2 B,)
-            loss = ops.mean(ops.reshape(losses, (2, -1)), (1,))  # (2,)
-            above, below = ops.split(loss, [1, 1], 0)
-            slope = ops.div(ops.sub(above, below), ops.add(x["mu_plus"], x["mu_minus"]))
-            flat = ops.reshape(ops.mul(slope, x["direction"]), (1, -1))  # (1, K D)
-            shares = ops.matmul(flat, ops.transpose(x["removed"], (1, 0)))
-            gradient = ops.reshape(ops.sub(flat, ops.matmul(shares, x["removed"])), (-1, width))
-            one = ops.constant(np.ones(1, np.float32))
-            beta = ops.split(x["betas"], [1, 1], 0)
-            moments = [
-                ops.add(ops.mul(b, x[name]), ops.mul(ops.sub(one, b), power))
-                for b, name, power in zip(beta, "mv", (gradient, ops.mul(gradient, gradient)), strict=True)
-            ]
-            m, v = (
-                ops.mul(moment, c) for moment, c in zip(moments, ops.split(x["correction"], [1, 1], 0), strict=True)
-            )
-            step = ops.mul(x["rate"], ops.div(m, ops.add(ops.sqrt(v), x["eps"])))
-            return ops.sub(x["learned"], step), *moments, loss
-
-        outputs: Tensors = {name: (token, "float32") for name in ("next", "next_m", "next_v")}
-        return Graph(inputs, outputs | {"losses": ((2,), "float32")}, build)
 
     def text_encoder(self) -> Graph:
         """What the denoiser is told of prompts: hidden (B, T, D), for SDXL also pooled (B, P)."""
@@ -185,7 +133,7 @@ class Networks:
         inputs = {name: tensor for name, tensor in self.prompt.items() if name != "sizes"}
 
         def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
-            return self._condition(ops, x, x["learned"])
+            return self._condition(ops, x)
 
         return Graph(inputs, told, build)
 
@@ -228,13 +176,13 @@ class Networks:
         )
 
     # their pieces
-    def _condition(self, ops: Ops, x: dict[str, Value], learned: Value) -> tuple[Value, ...]:
+    def _condition(self, ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
         """Hidden states, for SDXL also the pooled one."""
         if not self.is_xl:
             ops.part("text_encoder")
-            return (network.text_encoder(ops, self.text[0], x["input_ids"], learned)[0],)
+            return (network.text_encoder(ops, self.text[0], x["input_ids"], x["learned"])[0],)
         ids = ops.split(x["input_ids"], [config.max_position_embeddings for config in self.text], 1)
-        vectors = ops.split(learned, list(self.widths), 1)
+        vectors = ops.split(x["learned"], list(self.widths), 1)
         ops.part("text_encoder")
         first, _ = network.text_encoder(ops, self.text[0], ids[0], vectors[0], skip_last=True)
         ops.part("text_encoder_2")

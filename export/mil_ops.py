@@ -187,12 +187,6 @@ class MilOps:
     def mul(self, x: Value, y: Value) -> Value:
         return mb.mul(x=x, y=y)
 
-    def div(self, x: Value, y: Value) -> Value:
-        return mb.real_div(x=x, y=y)
-
-    def sqrt(self, x: Value) -> Value:
-        return mb.sqrt(x=x)
-
     def cos(self, x: Value) -> Value:
         return mb.cos(x=x)
 
@@ -214,9 +208,6 @@ class MilOps:
     def clip(self, x: Value, low: float, high: float) -> Value:
         floats = _NUMPY[self._rest]
         return mb.clip(x=x, alpha=floats(low), beta=floats(high))
-
-    def matmul(self, x: Value, y: Value) -> Value:
-        return mb.matmul(x=x, y=y)
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         return mb.concat(values=list(values), axis=axis)

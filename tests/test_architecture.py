@@ -1,6 +1,7 @@
 """The import rules of the house, read off the source, and what is loaded when."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,14 @@ def test_no_file_can_open_a_pickle(path: Path) -> None:
     assert [ast.unparse(call) for call in calls if ast.unparse(call.func) in UNPICKLERS] == []
     assert not {"torch.load", "torch.hub.load"} & set(imports(path))
     assert "allow_pickle" not in {keyword.arg for call in calls for keyword in call.keywords}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_lets_a_models_folder_choose_what_is_imported(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    by_index = re.compile(r".*(Pipeline|Auto(Model|Tokenizer|Config|Processor)\w*)\.from_pretrained")
+    assert [call.lineno for call in calls if by_index.fullmatch(ast.unparse(call.func))] == []
+    assert not {"trust_remote_code", "custom_pipeline"} & {keyword.arg for call in calls for keyword in call.keywords}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

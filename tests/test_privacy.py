@@ -77,12 +77,15 @@ class Watched:
     """Processes with an empty home, and the internet sockets that they and their children asked for."""
 
     def __init__(self, folder: Path, preload: Path) -> None:
-        self.home, self.log = folder / "home", folder / "sockets"
+        self.home, self.log, programs = folder / "home", folder / "sockets", folder / "bin"
         self.home.mkdir()
+        programs.mkdir()
+        if node := shutil.which("node"):  # and no browser, which `verify` reaches by a server on 127.0.0.1
+            (programs / "node").symlink_to(node)
         kept = {name: value for name, value in os.environ.items() if name not in ABSENT}
         self.environment = kept | {
             "HOME": str(self.home), "TMPDIR": str(folder), "LD_PRELOAD": str(preload), "SOCKET_LOG": str(self.log),
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": str(programs),
         }  # fmt: skip
         if native.library() is not None:  # or each home compiles its own
             shutil.copytree(native.cache_folder(), self.home / ".cache" / "edge-sdk")

@@ -16,6 +16,7 @@ from edge_sdk.runtime import manifest as schema
 from edge_sdk.runtime.manifest import AGAIN
 from edge_sdk.system.inputs import open_input, read_input
 from edge_sdk.system.json import parse_json
+from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 << 20  # bytes
@@ -109,6 +110,10 @@ class Bundle:
         entries = {name: value for name, value in self.manifest["scheduler"].items() if name not in ("a", "b")}
         known = {name: entries[name] for name in Ddim.__dataclass_fields__ if name in entries}
         return Ddim(prediction_type=self.manifest["prediction_type"], **known)
+
+    def preset(self, name: str) -> ZoConfig:
+        """The settings of the preset "fast" or "paper" for this model; mu is where the graph resolves it."""
+        return schema.preset_of(self.manifest["presets"][name])
 
     def graph(self, name: str) -> Path:
         """The file of a graph; raises EdgeSdkError if the bundle has none of that name."""

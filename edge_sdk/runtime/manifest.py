@@ -1,5 +1,6 @@
 """``manifest.json`` of a bundle: what must be in it, of which type. The entries are described in export/README.md."""
 
+from dataclasses import fields
 from math import prod
 from typing import Any
 
@@ -7,8 +8,9 @@ from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system import schema
 from edge_sdk.system.schema import Either, Many, Maybe, Real, Whole
+from edge_sdk.zo.config import ZoConfig
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FORMATS = ("onnx", "coreml")
 FAMILIES = ("pocket", "stable-diffusion", "stable-diffusion-xl")
 AGAIN = "make the bundle again with edge-sdk export"
@@ -17,6 +19,10 @@ MOST_ELEMENTS = 1 << 26  # of a tensor that a graph takes or gives; pixels of th
 _ID, _NUMBER = Whole(0, 1 << 24), Real()
 _SIZE = Either(Whole(1, MOST_ELEMENTS), str)  # a name stands for any size
 _TENSORS = {str: {"shape": Many(_SIZE, 0, 8), "dtype": ("float32", "int64", "int32")}}
+_STEP = Whole(0, 100_000)
+_KINDS: dict[Any, Any] = {str: str, int: Whole(0, 10**9), float: _NUMBER, bool: bool}  # of a preset's settings
+_PRESET: dict[str, Any] = {one.name: _KINDS.get(one.type, Many(_STEP, 2, 2)) for one in fields(ZoConfig)}
+_PRESET |= {"schema_version": Whole(1, 1000), "eval_draws": Whole(1, 65_536)}
 _ENTRIES: dict[str, Any] = {
     "schema_version": Whole(1, SCHEMA_VERSION),
     "created_by": str,
@@ -36,6 +42,9 @@ _ENTRIES: dict[str, Any] = {
     "vocabulary_std": _NUMBER,
     "principal_directions": {"file": str, "count": Whole(0, 1 << 16), "width": Whole(1, 1 << 16)},
     "initializer_token": Either(str, None),
+    "initializer_id": Either(Many(_ID), None),
+    "initializers": {str: Many(_ID)},
+    "presets": {"fast": _PRESET, "paper": _PRESET},
     "force_zeros_for_empty_prompt": Maybe(bool),
     "prompts": {str: Many({"text": str, "before": Many(Many(_ID)), "after": Many(Many(_ID))})},
     "tokens": Many({"bos": _ID, "eos": _ID, "pad": _ID, "length": Whole(3, 4096), "folder": str}),
@@ -90,6 +99,12 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
         "a prompt's text must hold the placeholder's mark {}, and there must be a prompt": bool(m["prompts"])
         and all(each and all("{}" in prompt["text"] for prompt in each) for each in m["prompts"].values()),
     }
+    sizes = [one["vocab_size"] for one in m["embedding"]]
+    for name, ids in {**m["initializers"], "initializer_id": m["initializer_id"]}.items():
+        conditions[f"{name:.40} must be a word's ids, one a text encoder"] = ids is None or (
+            len(ids) == len(sizes)
+            and all(type(one) is int and 0 <= one < size for one, size in zip(ids, sizes, strict=True))
+        )
     for i, one in enumerate(m["embedding"]):
         low, high = one["norm_range"] if len(one["norm_range"]) == 2 else (0, -1)
         conditions |= {
@@ -103,6 +118,24 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
         for tensor, entry in {**graph["inputs"], **graph["outputs"]}.items():
             size = prod(each for each in entry["shape"] if isinstance(each, int))
             conditions[f"graphs.{name}: {tensor} must have at most {MOST_ELEMENTS} values"] = size <= MOST_ELEMENTS
+    for name, preset in m["presets"].items():
+        _check_preset(name, preset)
+        in_model = preset["timestep_range"][1] <= steps
+        conditions[f"presets.{name}.timestep_range must end within num_train_timesteps"] = in_model
     for what, holds in conditions.items():
         if not holds:
             raise ValueError(what)
+
+
+def _check_preset(name: str, preset: dict[str, Any]) -> None:
+    if len(preset["timestep_range"]) != 2:
+        raise ValueError(f"presets.{name}.timestep_range must be two timesteps")
+    try:
+        preset_of(preset)
+    except ValueError as error:
+        raise ValueError(f"presets.{name}: {error}") from error
+
+
+def preset_of(entry: dict[str, Any]) -> ZoConfig:
+    """A preset of the manifest as the optimizer's settings; raises ValueError for a value out of range."""
+    return ZoConfig.from_dict({name: value for name, value in entry.items() if name != "eval_draws"})

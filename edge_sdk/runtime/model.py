@@ -103,7 +103,8 @@ class BundleModel:
         initial = text.initial_embedding(initializer(self, config), config.num_vectors)
         ids = prompt_ids(self, text, photos, config)
         vocabulary_std = bundle.manifest["vocabulary_std"]
-        zo = settings(config, vocabulary_std, sum(bundle.widths), bundle.num_train_timesteps)
+        preset = bundle.preset(config.preset)
+        zo = settings(config, vocabulary_std, sum(bundle.widths), bundle.num_train_timesteps, preset)
         along = basis(zo, bundle.principal_directions, config.num_vectors)
 
         latents, notices = encode_images(bundle, photos.pixels), []

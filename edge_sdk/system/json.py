@@ -97,7 +97,7 @@ def _real(digits: str) -> float:
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _depth(value: Any) -> int:

@@ -22,10 +22,7 @@ from edge_sdk.unlearning.optimizer import Surgeon, balanced
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.zo.checkpoint import salted
-from edge_sdk.zo.noise import Stream, integers
-
-NEAR = 2**31  # numbers of draws from here on say which neighbours of targets a step retains
-
+from edge_sdk.zo.noise import NEIGHBOURS, integers
 
 _NUMBER = Either(float, Whole(-(2**53), 2**53))  # a cosine may be NaN
 _HISTORY = Many(
@@ -76,7 +73,7 @@ class Unlearner:
             return drawn
         so_far = ((torch.arange(count + 1, device=images.device) + number) * config.neighbour_share).long()  # in turn
         near = losses.neighbours.flatten()  # of all targets alike
-        which = integers(config.seed, Stream.IMAGE, NEAR + number, count, len(near))[rows]
+        which = integers(config.seed, NEIGHBOURS.stream, NEIGHBOURS.at(number), count, len(near))[rows]
         other = near[torch.from_numpy(which.copy()).to(images.device)]
         return replace(drawn, image=torch.where((so_far.diff() > 0)[rows], other, drawn.image))
 

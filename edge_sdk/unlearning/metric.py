@@ -16,10 +16,11 @@ from torch import nn
 from edge_sdk.unlearning.losses import Draws, Losses
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.trainable import Trainable
+from edge_sdk.zo.noise import INPUT_MOMENTS
 
 BLOCK = 1024  # inputs of a layer at most in one block of M; what different blocks have in common is neglected
 DRAWS, AT_ONCE = 256, 8  # noised retained pictures that inputs are measured on
-NUMBER = 2**32 - 128  # of these draws; training has its own
+NUMBER = INPUT_MOMENTS.first  # of these draws; training has its own
 
 Metric = Callable[[Tensors], list[torch.Tensor]]
 Blocks = list[torch.Tensor]  # along the diagonal of a square matrix

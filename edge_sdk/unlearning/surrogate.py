@@ -20,8 +20,9 @@ from edge_sdk.unlearning.data import MAX_PICTURES, Pictures, refuse_skipped, sid
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.sampling import STEPS, add_noise, denoise
 from edge_sdk.unlearning.similarity import Similarity
-from edge_sdk.zo.noise import Stream, normals
+from edge_sdk.zo.noise import EDIT_NOISES, normals
 
+MOST_EDITS = 64 * 1024  # of a target: the most surrogates times the most tries
 NEAREST, EDITS = 64, 4  # surrogates of each target where the settings do not say how many; of the nearest at most
 
 
@@ -133,7 +134,7 @@ def edit(
     attempt: int,
 ) -> np.ndarray:  # fmt: skip
     """Noise a target x0 (C, h, w) and denoise it with the model under repair, inside a mask (1, H, W): (3, H, W)."""
-    values = normals(config.seed, Stream.AUGMENTATION, 2**31 + index * 4096 + attempt, (2, *x0.shape))
+    values = normals(config.seed, EDIT_NOISES.stream, EDIT_NOISES.at(index * MOST_EDITS + attempt), (2, *x0.shape))
     fresh, kept = torch.from_numpy(values).to(x0.device)
     start = round(config.edit_strength * (denoiser.schedule.num_train_timesteps - 1))
     small = F.adaptive_max_pool2d(torch.from_numpy(mask), denoiser.shape[1:]).to(x0.device)  # (1, h, w)

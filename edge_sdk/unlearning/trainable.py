@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.quanto import group_size, int4_weight, int8_weight
-from edge_sdk.zo.noise import Stream, normals
+from edge_sdk.zo.noise import LORA_A, normals
 
 TARGETS = (nn.Linear, nn.Conv2d)  # what is rounded, and what gets adapters
 SMALL = 1 << 13  # elements; layers below this get no adapters: there they would save nothing
@@ -149,6 +149,6 @@ def _adapters(layers: dict[str, nn.Module], rank: int, seed: int) -> Iterator[tu
     for index, (name, layer) in enumerate(layers.items()):
         weight = layer.weight
         shape = (rank, *weight.shape[1:])
-        values = normals(seed, Stream.AUGMENTATION, index, shape) / weight[0].numel() ** 0.5
+        values = normals(seed, LORA_A.stream, LORA_A.at(index), shape) / weight[0].numel() ** 0.5
         yield f"{name}.lora_A", torch.from_numpy(values).to(weight.device)
         yield f"{name}.lora_B", torch.zeros(len(weight), rank, device=weight.device)

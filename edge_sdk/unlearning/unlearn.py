@@ -32,7 +32,7 @@ from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_pa
 from edge_sdk.unlearning.sampling import reconstruct
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
-from edge_sdk.zo.noise import Stream, normals
+from edge_sdk.zo.noise import PROBE, normals
 
 SCHEMA_VERSION = 1
 STATE = "state.safetensors"  # of a run at work
@@ -111,7 +111,7 @@ def check_reproducible(
     """Raises EdgeSdkError if a target does not come back from half of the noise, or comes back as someone else."""
     condition = denoiser.condition(config.prompt)
     t = int(PROBE_TIMESTEP * denoiser.schedule.num_train_timesteps)
-    noise = torch.from_numpy(normals(config.seed, Stream.NOISE, 2**32 - 1, (PROBE_NOISES, *denoiser.shape)))
+    noise = torch.from_numpy(normals(config.seed, PROBE.stream, PROBE.first, (PROBE_NOISES, *denoiser.shape)))
     for i, (pixels, x0) in enumerate(zip(targets.pixels, targets.x0, strict=True)):
         many = x0.expand(PROBE_NOISES, *x0.shape)
         found = denoiser.decode(reconstruct(denoiser, denoiser.module, many, noise.to(x0.device), t, condition))

@@ -1,4 +1,4 @@
-"""Zeroth-order optimization of a token: numpy only, the part that a phone port mirrors file by file."""
+"""Zeroth-order optimization of a token: numpy only. Its twins in other languages: ``tests/golden/twins.json``."""
 
 from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below, random_directions
 from edge_sdk.zo.checkpoint import CheckpointError, latest_checkpoint, load_state, save_checkpoint, save_state

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_sdk.zo.noise import Stream, integers, normals
+from edge_sdk.zo.noise import HELD_OUT, Stream, integers, normals
 
-HELD_OUT_STEP = 2**31  # steps from here on are for measuring; training counts from 0 and never gets there
+HELD_OUT_STEP = HELD_OUT.first  # steps from here on are for measuring; training counts from 0 and never gets there
 
 
 @dataclass(frozen=True)

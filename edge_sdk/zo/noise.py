@@ -1,4 +1,6 @@
-"""Portable randomness: Philox4x32-10 bits, uniforms, integers and normals, the same in Python, Kotlin and Swift.
+"""Portable randomness: Philox4x32-10 bits, uniforms, integers and normals, which any language can compute.
+
+The twins in other languages, and what they are checked with, are listed in ``tests/golden/twins.json``.
 
 Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a function of a key and a counter;
 there is no state to save. Here, all words being unsigned 32-bit:
@@ -15,8 +17,11 @@ that block. From words to numbers:
   r = sqrt(-2 ln u[2i]), a = 2 pi u[2i+1]; normal 2i = r cos a, normal 2i + 1 = r sin a; each rounded to float32 once.
 
 So number i of a sequence depends only on (seed, stream, step, i): longer requests begin with the shorter ones.
+
+Who takes which steps of which stream is in one table, `NUMBERS`. Within a command no two purposes share any.
 """
 
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -27,13 +32,63 @@ _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 class Stream(IntEnum):
-    """What a sequence is for; sequences of different streams never share a counter."""
+    """The last word of a counter: sequences of different streams are unrelated. `NUMBERS` says what each is for."""
 
     PERTURBATION = 0
     NOISE = 1
     TIMESTEP = 2
     IMAGE = 3
     AUGMENTATION = 4
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Steps of a stream that one purpose has to itself, within a command."""
+
+    command: str  # a seed belongs to one run of one command
+    stream: Stream
+    first: int
+    count: int
+    purpose: str
+
+    def at(self, index: int) -> int:
+        """The step of this index; raises ValueError outside of the range."""
+        if not 0 <= index < self.count:
+            raise ValueError(f"number {index} of {self.purpose} is outside of [0, {self.count})")
+        return self.first + index
+
+
+_P, _N, _T, _I, _A = Stream
+_STEPS = 2**31  # of a run: step k takes number k; what is above is for everything else
+HELD_OUT = Numbers("personalize", _N, _STEPS, 1, "noise of the held-out draws")
+NEIGHBOURS = Numbers("unlearn", _I, _STEPS, 2**30, "which neighbour of a target step k retains")
+EDIT_NOISES = Numbers("unlearn", _A, _STEPS, 2**30, "noise of edit j of target i, at i 2^16 + j")
+LORA_A = Numbers("unlearn", _A, _STEPS + 2**30, 2**20, "first values of layer k's lora_A")
+MEASUREMENTS = Numbers("unlearn", _N, 2**32 - 4096, 3968, "noise of measurements, and of relearning")
+INPUT_MOMENTS = Numbers("unlearn", _N, 2**32 - 128, 1, "noise of the draws that inputs of layers are measured on")
+PROBE = Numbers("unlearn", _N, 2**32 - 1, 1, "noise that targets must come back from")
+NUMBERS = (
+    Numbers("personalize", _P, 0, _STEPS, "directions of step k"),
+    Numbers("personalize", _P, _STEPS, 1, "directions that the floor of mu is measured along"),
+    Numbers("personalize", _N, 0, _STEPS, "diffusion and posterior noise of step k's draws"),
+    Numbers("personalize", _T, 0, _STEPS, "timesteps of step k's draws"),
+    Numbers("personalize", _I, 0, _STEPS, "images and prompts of step k's draws"),
+    HELD_OUT,
+    *(replace(HELD_OUT, stream=stream, purpose="the same draws") for stream in (_T, _I)),
+    Numbers("generate", _N, 0, _STEPS, "noise that picture k starts from"),
+    Numbers("export", _N, 0, 16, "inputs of a bundle's golden vectors"),
+    Numbers("demo", _A, 0, 1, "noise of the faces that the embedded model forgets and keeps"),
+    Numbers("unlearn", _N, 0, _STEPS, "noise of step k's draws, 2k of targets and 2k + 1 of retained pictures"),
+    Numbers("unlearn", _T, 0, _STEPS, "their timesteps"),
+    Numbers("unlearn", _I, 0, _STEPS, "their images"),
+    Numbers("unlearn", _A, 0, _STEPS, "their places on the way to a surrogate"),
+    NEIGHBOURS,
+    EDIT_NOISES,
+    LORA_A,
+    *(replace(MEASUREMENTS, stream=stream) for stream in (_N, _T, _I, _A)),
+    *(replace(INPUT_MOMENTS, stream=stream) for stream in (_N, _T, _I, _A)),
+    PROBE,
+)
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

@@ -1,9 +1,8 @@
 /** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
 
-export const SCHEMA_VERSION = 2;
+import { BundleError, decoded, parsed, parsedManifest } from './manifest.js';
 
-/** A bundle that cannot be used; one line. */
-export class BundleError extends Error {}
+export { BundleError, isSafe } from './manifest.js';
 
 /** Files below an address of this page's origin: a source for `openBundle`. */
 export function fetched(base) {
@@ -20,35 +19,10 @@ export function fetched(base) {
  *
  * @param read path -> Promise<Uint8Array>
  * @param ort the module onnxruntime-web
- * @throws {BundleError} not a manifest, of another schema or format, or with a path that leads out of the folder
+ * @throws {BundleError} see `parsedManifest`
  */
 export async function openBundle(read, ort) {
-  const manifest = parsed(await read('manifest.json'), 'manifest.json');
-  if (manifest?.schema_version !== SCHEMA_VERSION) {
-    throw new BundleError(
-      `manifest.json has schema version ${manifest?.schema_version}; this page reads ${SCHEMA_VERSION}; make the bundle again`,
-    );
-  }
-  if (manifest.format !== 'onnx')
-    throw new BundleError(`the bundle's format is ${manifest.format}; a browser runs onnx`);
-  for (const path of Object.keys(manifest.files ?? {})) {
-    if (!isSafe(path))
-      throw new BundleError(`manifest.json names ${JSON.stringify(path)}, which is not a path below the bundle`);
-  }
-  return new Bundle(manifest, read, ort);
-}
-
-/** Relative, with "/" between plain names. */
-export function isSafe(path) {
-  return path.split('/').every((name) => /^[\w.-]+$/.test(name) && name !== '.' && name !== '..');
-}
-
-function parsed(bytes, name) {
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw new BundleError(`${name} is not JSON (${error.message}); make the bundle again`);
-  }
+  return new Bundle(parsedManifest(await read('manifest.json')), read, ort);
 }
 
 export class Bundle {
@@ -87,7 +61,7 @@ export class Bundle {
   }
 
   async json(path) {
-    return parsed(await this.bytes(path), path);
+    return parsed(decoded(await this.bytes(path), path), path);
   }
 
   /** The weight files, read once, whichever graph needs them first. */
@@ -99,16 +73,11 @@ export class Bundle {
 
   /**
    * The vocabulary's principal directions, of the optimizer's variable: Float32Array of D, the longest first.
-   * @throws {BundleError} the manifest names none, or the file is not theirs
+   * @throws {BundleError} see `bytes`
    */
   async principalDirections() {
-    if (!this.manifest.principal_directions)
-      throw new BundleError('manifest.json names no principal directions; make the bundle again');
     const { file, count, width } = this.manifest.principal_directions,
       data = await this.bytes(file);
-    if (data.byteLength !== 4 * count * width) {
-      throw new BundleError(`${file} does not hold ${count} directions of ${width} numbers; make the bundle again`);
-    }
     const values = new Float32Array(data.slice().buffer);
     return Array.from({ length: count }, (_, i) => values.subarray(i * width, (i + 1) * width));
   }

@@ -49,7 +49,7 @@ function isPicture(head) {
 }
 
 /** RGBA bytes -> (3, side, side) float32 in [-1, 1]. */
-function toPixels(rgba, side) {
+export function toPixels(rgba, side) {
   const plane = side * side,
     out = new Float32Array(3 * plane);
   for (let c = 0; c < 3; c++) {

@@ -26,7 +26,7 @@ function parts(kind, predicted, z, a, b) {
 }
 
 /** From the latents of one timestep to those of the one before. */
-function ddimStep(manifest, predicted, timestep, steps, latents) {
+export function ddimStep(manifest, predicted, timestep, steps, latents) {
   const { a, b, num_train_timesteps: total, ...s } = manifest.scheduler;
   const before = timestep - Math.floor(total / steps);
   let [x0, noise] = parts(manifest.prediction_type, predicted, latents, a[timestep], b[timestep]);
@@ -55,7 +55,7 @@ export async function drawPictures(
     side = manifest.resolution,
     size = manifest.latents.reduce((x, y) => x * y, 1);
   const encoder = await bundle.graph('text_encoder');
-  const empty = text.prompt('', '', 0),
+  const empty = text.prompt(''),
     length = empty.length;
   const vectors = { data: learned, shape: [learned.length / text.width, text.width] };
   const told = [];

@@ -40,7 +40,9 @@ export class Tokenizer {
 
   /** Token ids of a text without the marks of its beginning and end. */
   words(text) {
-    const found = text.normalize('NFC').replace(/\s+/g, ' ').toLowerCase().match(WORDS) ?? [];
+    const plain = text.normalize('NFC').replace(/\s+/g, ' ');
+    const lower = Array.from(plain, (letter) => letter.toLowerCase()).join(''); // whatever letters stand beside
+    const found = lower.match(WORDS) ?? [];
     return found.flatMap((word) => this.#word(word));
   }
 
@@ -78,23 +80,42 @@ export class Text {
 
   /** A row of input_ids from ids around the placeholder, a list an encoder; K vectors from number `first` on. */
   row(before, after, count, first = 0) {
-    return this.manifest.tokens.flatMap(({ bos, eos, pad, length }, i) => {
+    return this.manifest.tokens.flatMap((_, i) => {
       const start = this.manifest.embedding[i].vocab_size + first;
-      const inside = [...before[i], ...Array.from({ length: count }, (_, k) => start + k), ...after[i]];
-      if (inside.length > length - 2) {
-        throw new Error(`the prompt is ${inside.length} tokens long; the model takes ${length - 2}, use a shorter one`);
-      }
-      const row = [bos, ...inside, eos];
-      return [...row, ...Array(length - row.length).fill(pad)];
+      return this.#filled(i, [...before[i], ...Array.from({ length: count }, (_, k) => start + k), ...after[i]]);
     });
   }
 
-  /** A row of input_ids for a prompt in which a word, the placeholder, stands for K vectors, where it is there. */
-  prompt(text, placeholder, count) {
-    const at = placeholder ? text.indexOf(placeholder) : -1;
-    const parts = at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + placeholder.length)];
-    const ids = parts.map((part) => this.tokenizers.map((tokenizer) => tokenizer.words(part)));
-    return this.row(ids[0], ids[1], at < 0 ? 0 : count);
+  /**
+   * A row of input_ids for a prompt.
+   * @param placeholders [word, count of its vectors] each; the vectors follow one another in this order
+   * @throws {Error} the prompt is so long that a placeholder would be cut off
+   */
+  prompt(text, placeholders = []) {
+    const words = placeholders.map(([word]) => word).sort((a, b) => b.length - a.length); // the longest first
+    const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+    const pieces = words.length ? text.split(new RegExp(`(${escaped.join('|')})`)) : [text];
+    return this.tokenizers.flatMap((tokenizer, i) => {
+      let next = this.manifest.embedding[i].vocab_size;
+      const ids = new Map();
+      for (const [word, count] of placeholders) {
+        const first = next;
+        ids.set(word, Array.from({ length: count }, (_, k) => first + k));
+        next += count;
+      }
+      return this.#filled(i, pieces.flatMap((piece) => ids.get(piece) ?? tokenizer.words(piece)));
+    });
+  }
+
+  /** Ids between the marks of beginning and end, cut and filled up as encoder i takes them. */
+  #filled(i, inside) {
+    const { bos, eos, pad, length } = this.manifest.tokens[i],
+      room = length - 2;
+    if (inside.slice(room).some((id) => id >= this.manifest.embedding[i].vocab_size)) {
+      throw new Error(`the prompt is ${inside.length} tokens long; the model takes ${room}, use a shorter one`);
+    }
+    const row = [bos, ...inside.slice(0, room), eos];
+    return [...row, ...Array(length - row.length).fill(pad)];
   }
 
   /** Throws, in one line, if the placeholder cannot be one. */

@@ -12,13 +12,11 @@ import { MAX_PHOTOS, readPhoto } from './photos.js';
 import { drawPictures } from './pictures.js';
 import { learnedEmbeds } from './safetensors.js';
 import { Text } from './text.js';
-import { fast } from './zo/config.js';
 import { evaluateRows, heldOutDraws } from './zo/draws.js';
 import { directions } from './zo/gauss_newton.js';
 import { State, run } from './zo/loop.js';
 
-const EVAL_DRAWS = 16,
-  MAX_BATCH = 16;
+const MAX_BATCH = 16;
 
 ort.env.logLevel = 'error';
 let bundle, text, principal, learned; // learned: {placeholder, vectors} of the last run
@@ -41,7 +39,7 @@ async function open({ base, threads }) {
   principal = await bundle.principalDirections();
   await bundle.weights();
   const { model, weights, resolution, prompts, initializer_token: initializer, files } = bundle.manifest,
-    steps = fast(1, text.width).max_train_steps;
+    steps = bundle.manifest.presets.fast.max_train_steps;
   const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
   postMessage({ type: 'opened', model, weights, resolution, bytes, initializer, prompts, steps });
 }
@@ -68,23 +66,10 @@ async function look({ files }) {
   postMessage({ type: 'looked' });
 }
 
-/** Settings of the fast preset, with mu where this graph resolves it. */
-function settings(steps) {
-  const { vocabulary_std: std, mu_min: least, scheduler } = bundle.manifest,
-    zo = fast(std, text.width);
-  const mu = least > zo.zo_mu ? Math.min(least, Math.max(std, zo.zo_mu)) : zo.zo_mu;
-  return {
-    ...zo,
-    zo_mu: mu,
-    max_train_steps: steps,
-    timestep_range: [0, Math.min(1000, scheduler.num_train_timesteps)],
-  };
-}
-
 async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
   text.checkPlaceholder(placeholder);
   const initial = await text.initial(bundle, initializer, count),
-    zo = settings(steps);
+    zo = { ...bundle.manifest.presets.fast, max_train_steps: steps };
   const basis = directions(principal.slice(0, zo.zo_directions), zo.zo_samples, count);
   const photos = await readPhotos(files);
   say('Encoding the photos');
@@ -109,7 +94,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
     initial.map((value, i) => value / scale[i % text.width]),
     basis,
   );
-  const draws = heldOutDraws(objective, seed, EVAL_DRAWS, zo.timestep_range);
+  const draws = heldOutDraws(objective, seed, zo.eval_draws, zo.timestep_range);
   const heldOut = async () => {
     const losses = await evaluateRows(
       objective,
@@ -164,7 +149,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
 /** Pictures of a prompt; a placeholder in it stands for the vectors. */
 async function draw({ prompt, images, seed, kind = 'drawn', ...token }) {
   const { placeholder, vectors } = { ...learned, ...token };
-  const row = text.prompt(prompt, placeholder, vectors.length / text.width);
+  const row = text.prompt(prompt, placeholder ? [[placeholder, vectors.length / text.width]] : []);
   await drawPictures(bundle, text, {
     ids: Array(images).fill(row),
     learned: vectors,

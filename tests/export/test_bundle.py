@@ -4,15 +4,23 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_sdk import mu_floor
 from edge_sdk.cli.main import main
+from edge_sdk.config import PersonalizeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import open_model
+from edge_sdk.runtime.bundle import Bundle
+from edge_sdk.runtime.text import BundleText
+from edge_sdk.zo import MuFloor, ZoConfig
 from export.bundle import _new_bundle, export
+from export.golden import Reference
+from export.presets import measured_presets
 from tests.export import bundles
 
 Bundles = Callable[[str, str], Path]
@@ -29,7 +37,7 @@ def test_the_manifest_names_every_file_and_its_hash(bundle_of: Bundles) -> None:
 
 def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     manifest = json.loads((bundle_of("pocket", "int8") / "manifest.json").read_text())
-    assert manifest["schema_version"] == 2 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
+    assert manifest["schema_version"] == 3 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
     assert manifest["latents"] == [8, 8, 8] and len(manifest["scheduler"]["a"]) == 1000
     assert 0 < manifest["mu_min"] < manifest["vocabulary_std"]
     assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 32, "width": 128}
@@ -38,6 +46,45 @@ def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     (prompt,), (tokens,) = manifest["prompts"]["pocket"], manifest["tokens"]
     assert prompt["text"] == "a picture of {}" and len(prompt["before"][0]) == 3 and prompt["after"] == [[]]
     assert tokens["length"] == manifest["graphs"]["zo_loss"]["inputs"]["input_ids"]["shape"][1]
+
+
+@pytest.mark.parametrize("family", ["pocket", "sdxl"])
+def test_presets_are_those_that_python_computes_for_the_model(family: str, bundle_of: Bundles) -> None:
+    folder = bundle_of(family, "int8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    width = sum(one["width"] for one in manifest["embedding"])
+    for preset in ("fast", "paper"):
+        config = PersonalizeConfig(preset=preset)
+        wanted = config.zo(manifest["vocabulary_std"], width)
+        entry = manifest["presets"][preset]
+        assert entry.pop("eval_draws") == config.eval_draws
+        found = Bundle.open(folder).preset(preset)
+        assert found == ZoConfig.from_dict(entry)
+        assert found.zo_mu >= wanted.zo_mu and replace(found, zo_mu=wanted.zo_mu) == wanted
+    assert manifest["presets"]["fast"]["zo_mu"] == 0.4 * manifest["vocabulary_std"] > manifest["mu_min"]
+
+
+def test_a_floor_above_mu_raises_both_presets(bundle_of: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundle_of("sd1", "int8")
+    reference = Reference(open_model(str(folder.parent / "sd1"), "none"), 16, 0)
+    floors = {"gauss_newton": 0.015, "adam": 0.002}
+    floor = MuFloor(0.0, 0.0, 0.0, (), (), 0)
+    monkeypatch.setattr(
+        mu_floor, "measure", lambda objective, token, zo, *_, **__: replace(floor, mu_min=floors[zo.optimizer])
+    )
+    mu_min, presets = measured_presets(reference, lambda inputs: {})
+    assert mu_min == 0.015 and presets["fast"]["zo_mu"] == 0.015 and presets["paper"]["zo_mu"] == 0.002
+
+
+@pytest.mark.parametrize(("family", "word"), [("pocket", "person"), ("sdxl", None)])
+def test_words_to_start_from_come_with_their_ids(family: str, word: str | None, bundle_of: Bundles) -> None:
+    bundle = Bundle.open(bundle_of(family, "int8"))
+    manifest, text = bundle.manifest, BundleText(bundle)
+    assert manifest["initializer_token"] == word
+    assert manifest["initializer_id"] == (None if word is None else manifest["initializers"][word])
+    assert {"person", "dog", "mug"} <= set(manifest["initializers"]) and "sketch" not in manifest["initializers"]
+    for name, ids in manifest["initializers"].items():
+        assert ids == [tokenizer.word(name) for tokenizer in text.tokenizers]
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])

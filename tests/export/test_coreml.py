@@ -28,7 +28,7 @@ from tests.export import bundles
 
 # Every family, kind of weights and kind of prediction, but not all their combinations, for the sake of time.
 KINDS = [("pocket", "int8"), ("sd1", "int4"), ("sd2", "int8"), ("sd1", "none"), ("sdxl", "int4"), ("flow", "int8")]
-VECTORS, REMOVED = 2, 3
+VECTORS = 2
 LOSS = {"float32": 1e-5, "mixed": 2e-3}  # relative error of a loss; seen: 2e-7 and 2e-4
 RESIDUAL = {"float32": 1e-5, "mixed": 5e-3}  # largest difference of a residual, of the largest; seen: 3e-7 and 7e-4
 
@@ -38,7 +38,7 @@ class Made:
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.model, self.folder = model, folder
-        self.reference = Reference(model, model.resolution(), 0, VECTORS, REMOVED)
+        self.reference = Reference(model, model.resolution(), 0, VECTORS)
 
     @functools.cache  # noqa: B019, as long as the session
     def program(self, graph: str, precision: str) -> Path:
@@ -47,7 +47,7 @@ class Made:
             folder.mkdir(parents=True, exist_ok=True)
             graphs = {graph: self.reference.networks.all()[graph]}
             weights = functools.cache(lambda part: weights_of(self.model, part))
-            coreml.write(graphs, self.model.text_encoders, weights, folder, precision, VECTORS, REMOVED)
+            coreml.write(graphs, self.model.text_encoders, weights, folder, precision, VECTORS)
         return folder / f"{graph}.mlpackage"
 
     def objective(self, precision: str, rounding: bool = True) -> GraphObjective:
@@ -171,12 +171,6 @@ def test_rounding_is_what_makes_mu_longer_and_mixed_precision_needs_less_of_it(m
     assert mixed.slope > 0 and (mixed.noise < half.noise / 3 or half.slope == 0)  # 0: every difference is rounded away
 
 
-def test_the_step_takes_the_steps_of_the_host_loop(made: Models) -> None:
-    model = made("sd1", "int4")
-    step = Interpreter(model.program("zo_step", "float32"))
-    bundles.check_steps(model.objective("float32"), model.reference.variable(2), step.run, 7, REMOVED)
-
-
 @pytest.mark.parametrize(
     ("ids", "position"), [([5, 7, 9, 7], 1), ([7, 7, 7, 7], 0), ([1, 2, 3, 7], 3), ([1, 2, 3, 4], 0)]
 )
@@ -196,7 +190,7 @@ def test_the_first_of_several_ends_is_taken(ids: list[int], position: int, tmp_p
 def test_pictures_of_an_odd_size_are_those_of_pytorch(tmp_path: Path) -> None:
     model = open_model(str(bundles.build(tmp_path / "model", "sd1")), "none")
     program = Made(model, tmp_path / "programs")
-    program.reference = Reference(model, 18, 0, VECTORS, REMOVED)  # latents of 9 x 9, so 5 x 5 below
+    program.reference = Reference(model, 18, 0, VECTORS)  # latents of 9 x 9, so 5 x 5 below
     assert program.error("float32") < LOSS["float32"]
 
 
@@ -211,7 +205,7 @@ def test_a_bundle_is_whole_and_every_graph_computes_what_pytorch_does(bundle: Pa
     manifest = json.loads((bundle / "manifest.json").read_text())
     there = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
     assert set(manifest["files"]) == there - {"manifest.json"}
-    assert manifest["format"] == "coreml" and manifest["precision"] == "mixed" and len(manifest["graphs"]) == 6
+    assert manifest["format"] == "coreml" and manifest["precision"] == "mixed" and len(manifest["graphs"]) == 5
     assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 32, "width": 80}
     assert manifest["files"]["principal_directions.f32"]["bytes"] == 4 * 32 * 80 and manifest["mu_min"] > 0
     assert manifest["graphs"]["zo_loss"]["inputs"]["learned"] == {"shape": [VECTORS, 80], "dtype": "float32"}

@@ -11,15 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from edge_sdk.models import open_model
 from edge_sdk.runtime.bundle import Bundle
 from export.cases import value_of
-from export.golden import GraphObjective, Reference
-from export.onnx import RUNTIME, function, session
+from export.onnx import RUNTIME, session
 from export.verify import golden_cases
 from export.verify import onnxruntime as onnxruntime_of
 from export.weight_file import PAGE
-from tests.export import bundles
 
 KINDS = [
     ("pocket", "none"), ("pocket", "int8"), ("pocket", "int4"), ("sd1", "int8"), ("sd2", "int4"), ("sdxl", "int8"),
@@ -36,7 +33,7 @@ def nodes(path: Path) -> list[onnx.NodeProto]:
 def test_every_graph_computes_what_pytorch_does(family: str, weights: str, bundle_of: Bundles) -> None:
     bundle = bundle_of(family, weights)
     graphs = {case["graph"] for case in json.loads((bundle / "golden.json").read_text())["cases"]}
-    assert graphs == {path.stem for path in bundle.glob("*.onnx")} and len(graphs) == 6
+    assert graphs == {path.stem for path in bundle.glob("*.onnx")} and len(graphs) == 5
     opened = Bundle.open(bundle)
     outcome = onnxruntime_of(opened, golden_cases(opened))
     assert outcome.runtime.startswith("onnxruntime ") and outcome.good, str(outcome)
@@ -94,7 +91,7 @@ def test_several_vectors_a_token_each_matter(bundle_of: Bundles) -> None:
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])
 def test_attention_is_one_operator_and_the_table_is_only_looked_up(weights: str, bundle_of: Bundles) -> None:
-    graph = onnx.load(str(bundle_of("sdxl", weights) / "zo_step.onnx"), load_external_data=False).graph
+    graph = onnx.load(str(bundle_of("sdxl", weights) / "zo_loss.onnx"), load_external_data=False).graph
     kinds = [node.op_type for node in graph.node]
     assert "Softmax" not in kinds and kinds.count("MultiHeadAttention") > 4
     for table in [name for name in (i.name for i in graph.initializer) if name.endswith("token_embedding.weight")]:
@@ -167,10 +164,3 @@ def test_a_loaded_session_holds_no_copy_of_the_weights(bundle_of: Bundles) -> No
     files = str(bundle / "text_encoder.onnx"), str(bundle / "zo_loss.onnx")
     done = subprocess.run([sys.executable, "-c", MEMORY, *files], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.5 * (bundle / "weights.bin").stat().st_size / 1e6
-
-
-def test_the_step_graph_takes_the_steps_of_the_host_loop(bundle_of: Bundles) -> None:
-    bundle = bundle_of("sd1", "int8")
-    reference = Reference(open_model(str(bundle.parent / "sd1"), "none"), 16, 0)
-    loss, step = function(bundle / "zo_loss.onnx"), function(bundle / "zo_step.onnx")
-    bundles.check_steps(GraphObjective(reference, loss), reference.variable(2), step, steps=8, removed_rows=3)

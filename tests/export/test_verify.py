@@ -57,10 +57,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "values of texts": (tensor("text_encoder", "inputs", "input_ids", values=["x"]), "values.0 is 'x'"),
     "no bounds": (lambda g: g["cases"][0].pop("bounds"), "bounds is missing"),
     "bound of zero": (lambda g: g["cases"][0].update(bounds={"onnxruntime": 0}), "bounds.onnxruntime is 0"),
-    "bound that keeps all": (
-        lambda g: g["cases"][0].update(bounds={"onnxruntime": 1e9}),
-        "bounds.onnxruntime is 10000",
-    ),
+    "bound that keeps all": (lambda g: g["cases"][0].update(bounds={"onnxruntime": 1e9}), "onnxruntime is 100"),
     "bound of another runtime": (lambda g: g["cases"][0].update(bounds={"x": 0.1}), "has no bound for onnxruntime"),
     "unknown graph": (lambda g: g["cases"][0].update(graph="gan"), "graph is 'gan'; the bundle has"),
     "input left out": (lambda g: first_of(g["cases"], "unet")["inputs"].pop("sample"), "differ in 'sample'"),
@@ -70,9 +67,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "the bundle's graph text_encoder cannot be run",
     ),
     "another value": (
-        lambda g: first_of(g["cases"], "unet")["outputs"]["predicted"]["values"].__setitem__(0, 100.0), "worst relative"
+        lambda g: first_of(g["cases"], "unet")["outputs"]["predicted"]["values"].__setitem__(0, 100.0),
+        "worst relative",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
@@ -88,7 +86,7 @@ def test_a_broken_case_fails_in_one_line(
 
 
 UNREADABLE: dict[str, tuple[str | Change, str]] = {
-    "NaN": (tensor("unet", "outputs", "predicted", values=[float("nan")]), "NaN is not a number of JSON"),
+    "NaN": (tensor("unet", "outputs", "predicted", values=[float("nan")]), "NaN is no number of JSON"),
     "deep": ("[" * 100_000, "nested more than"),
     "a list": ("[]", "holds list, not an object"),
     "no cases": (lambda g: g.update(cases=[]), "cases is [], not a list of 1 to"),

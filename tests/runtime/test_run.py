@@ -40,6 +40,16 @@ def learn(bundle_of: Bundles, photos: Path, tmp_path: Path) -> Callable[..., dic
     return run
 
 
+def test_a_preset_is_the_manifests(copy_of: Path, photos: Path) -> None:
+    manifest = json.loads((copy_of / "manifest.json").read_text())
+    manifest["presets"]["fast"] |= {"max_train_steps": 3, "trust_radius": 0.01, "damping": 0.5}
+    (copy_of / "manifest.json").write_text(json.dumps(manifest))
+    personalizer = Personalizer.from_bundle(copy_of)
+    assert len(list(personalizer.fit(photos, initializer_token="dog", damping=0.25))) == 3
+    zo = personalizer.fitted().zo
+    assert (zo.trust_radius, zo.damping, zo.zo_samples) == (0.01, 0.25, 32)
+
+
 @pytest.mark.parametrize(
     ("family", "weights"), [("pocket", "int8"), ("sd2", "int4"), ("sdxl", "int8")], ids=lambda value: value
 )

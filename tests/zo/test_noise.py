@@ -2,12 +2,26 @@
 
 import json
 import math
+import re
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_sdk.zo.noise import Stream, integers, normals, philox4x32, uniforms, words
+from edge_sdk.zo.noise import (
+    EDIT_NOISES,
+    LORA_A,
+    NUMBERS,
+    Numbers,
+    Stream,
+    integers,
+    normals,
+    philox4x32,
+    uniforms,
+    words,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "noise.json").read_text())
 
@@ -77,3 +91,31 @@ def test_uniforms_are_inside_the_open_interval() -> None:
 def test_counters_out_of_range_are_refused(seed: int, step: int) -> None:
     with pytest.raises(ValueError, match="must be in"):
         words(seed, 0, step, 4)
+
+
+def overlap(one: Numbers, other: Numbers) -> bool:
+    together = one.first < other.first + other.count and other.first < one.first + one.count
+    return (one.command, one.stream) == (other.command, other.stream) and together
+
+
+def test_no_two_purposes_of_a_command_share_a_number() -> None:
+    assert [pair for pair in combinations(NUMBERS, 2) if overlap(*pair)] == []
+    assert all(each.first >= 0 and each.first + each.count <= 2**32 and each.count > 0 for each in NUMBERS)
+    assert all(each.purpose and isinstance(each.stream, Stream) for each in NUMBERS)
+    assert overlap(NUMBERS[0], replace(NUMBERS[0], first=NUMBERS[0].count - 1, purpose="another"))
+
+
+def test_no_other_module_carves_up_the_numbers_by_hand() -> None:
+    root = Path(__file__).parents[2] / "edge_sdk"
+    by_hand = re.compile(r"2\*\*3[12]\b(?! *[)\]])|1 << 3[12]")
+    sources = [*root.glob("zo/*.py"), *root.glob("unlearning/**/*.py"), root / "generate.py", *root.glob("cli/*.py")]
+    lines = [(path, line) for path in sources if path.name != "noise.py" for line in path.read_text().splitlines()]
+    found = {f"{path.name}: {line.strip()}" for path, line in lines if by_hand.search(line)}
+    assert found == set()
+
+
+def test_a_number_outside_of_its_range_is_refused() -> None:
+    assert EDIT_NOISES.at(5) == EDIT_NOISES.first + 5
+    for index in (-1, LORA_A.count):
+        with pytest.raises(ValueError, match=f"number {index} of .* is outside of"):
+            LORA_A.at(index)

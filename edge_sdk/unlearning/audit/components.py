@@ -31,6 +31,8 @@ USED = {  # by the kind of denoiser, whether or not the index names them
 }  # fmt: skip
 WITHOUT_EFFECT = ("transformers_version", "is_local", "local_files_only")  # entries, with those that begin with "_"
 UNUSED = ("generation_config.json",)  # files: text encoders generate nothing
+PREFIX = "text_model."  # of the names of tensors that older versions of transformers saved
+UNUSED_TENSOR = "embeddings.position_ids"  # and a tensor that newer ones do not read
 AS_LOADED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")  # a tokenizer's files
 OPTIONAL = ("vocab.json", "merges.txt", "added_tokens.json", "spiece.model")  # in tokenizer.json, where that is saved
 HINT = "unlearn changes the denoiser's weights only: give a model and what unlearn made of it, unchanged"
@@ -128,13 +130,17 @@ def _tensors(path: Path) -> Content:
     header, start = model_files.read_header(path), model_files.data_start(path)
     data, content = np.memmap(path, np.uint8, "r"), {}
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == "__metadata__" or name.endswith(UNUSED_TENSOR):
             continue
         digest, kind = hashlib.sha256(), entry["dtype"]
         first, last = (start + offset for offset in entry["data_offsets"])
         for at in range(first, last, model_files.CHUNK):
             digest.update(_as_float32(data[at : min(at + model_files.CHUNK, last)], kind).data)
-        content[name] = ["F32" if kind in ("F16", "BF16") else kind, entry["shape"], digest.hexdigest()]
+        content[name.removeprefix(PREFIX)] = [
+            "F32" if kind in ("F16", "BF16") else kind,
+            entry["shape"],
+            digest.hexdigest(),
+        ]
     return content
 
 

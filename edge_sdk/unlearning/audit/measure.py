@@ -15,14 +15,14 @@ from edge_sdk.unlearning.denoiser import Condition, Denoiser
 from edge_sdk.unlearning.losses import Draws, Losses
 from edge_sdk.unlearning.sampling import Call, add_noise, reconstruct, sample
 from edge_sdk.unlearning.similarity import Similarity
-from edge_sdk.zo.noise import Stream, normals
+from edge_sdk.zo.noise import MEASUREMENTS, Stream, normals
 
 TIMESTEPS = (0.1, 0.25, 0.5, 0.75)  # from which targets are reconstructed, as shares of all timesteps
 LATE = (0.5, 0.75)  # of those, where a target no longer shows through the noise
 NOISES = 16
 NOISED = 256  # pictures, for the denoising loss
 BINS = 10  # of timesteps, for the denoising loss
-MEASURED = 2**32 - 4096  # numbers of noises from here on are for measurements
+MEASURED = MEASUREMENTS.first  # number of the first draws that are for measurements
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+/** The reader of bundles against the golden files; graphs where onnxruntime-web is installed: node --test tests/ */
+
+import assert from 'node:assert/strict';
+import { cp, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { test } from 'node:test';
+
+import { BundleError, openBundle } from '../bundle.js';
+import { inFolder } from '../folder.mjs';
+import { verify } from '../golden.js';
+import { BundleObjective, encode } from '../objective.js';
+import { resized, toPixels } from '../photos.js';
+import { ddimStep, drawPictures, timesteps, toRgba } from '../pictures.js';
+import { learnedEmbeds } from '../safetensors.js';
+import { Text, Tokenizer } from '../text.js';
+import { evaluateRows, heldOutDraws } from '../zo/draws.js';
+import { directions } from '../zo/gauss_newton.js';
+import { State, run } from '../zo/loop.js';
+import { GOLDEN, bytesOf, close, read } from './golden.mjs';
+
+const BUNDLE = join(GOLDEN, 'bundle');
+const ort = await import('onnxruntime-web').catch(() => null);
+if (ort) [ort.env.wasm.numThreads, ort.env.logLevel] = [1, 'error'];
+const skip = ort ? false : 'onnxruntime-web is not installed';
+
+test('tokens.json', async () => {
+  const golden = read('tokens.json');
+  for (const [name, { folder, files, vocab_size, ...marks }] of Object.entries(golden.tokenizers)) {
+    const source = {
+      has: (path) => files.includes(basename(path)),
+      bytes: async (path) => new Uint8Array(await readFile(join(GOLDEN, path))),
+      json: async (path) => JSON.parse(await readFile(join(GOLDEN, path), 'utf8')),
+    };
+    const tokenizer = await Tokenizer.of(source, folder);
+    for (const one of golden.texts) assert.deepEqual(tokenizer.words(one.text), one[name], JSON.stringify(one.text));
+    const text = new Text({ tokens: [marks], embedding: [{ width: 1, vocab_size }] }, [tokenizer]);
+    for (const { prompt, placeholders, [name]: row } of golden.rows) {
+      if (row) assert.deepEqual(text.prompt(prompt, placeholders), row, prompt);
+      else assert.throws(() => text.prompt(prompt, placeholders), /tokens long/);
+    }
+    for (const { word, [name]: id } of golden.single_words) {
+      const ids = tokenizer.words(word);
+      assert.equal(ids.length === 1 ? ids[0] : null, id, word);
+    }
+    for (const { placeholder, [name]: free } of golden.placeholders) {
+      if (free) text.checkPlaceholder(placeholder);
+      else assert.throws(() => text.checkPlaceholder(placeholder), /already a word/);
+    }
+  }
+});
+
+test('ddim.json', () => {
+  const golden = read('ddim.json');
+  for (const { steps, timesteps: wanted, ...scheduler } of golden.timesteps)
+    assert.deepEqual(timesteps(scheduler, steps), wanted);
+  const scheduler = (one) => ({ ...one, ...tables(one), num_train_timesteps: golden.num_train_timesteps });
+  const tables = ({ prediction_type: kind }) =>
+    kind === 'flow' ? { a: golden.flow_a, b: golden.flow_b } : { a: golden.a, b: golden.b };
+  const step = (one, predicted, t, latents) =>
+    ddimStep({ prediction_type: one.prediction_type, scheduler: scheduler(one) }, predicted, t, one.steps, latents);
+  for (const one of golden.steps) {
+    const [predicted, latents] = [one.predicted, one.latents].map((values) => Float32Array.from(values));
+    close(step(one, predicted, one.timestep, latents), one.before, 1e-5, `${one.prediction_type} ${one.timestep}`);
+  }
+  const { loop } = golden;
+  let latents = Float32Array.from(loop.noise);
+  for (const t of timesteps({ ...loop, num_train_timesteps: golden.num_train_timesteps }, loop.steps))
+    latents = step(loop, latents.map((z) => 0.3 * z + t / 100), t, latents);
+  close(latents, loop.latents, 1e-5, 'the whole loop');
+});
+
+const unhex = (text) => Uint8Array.from(text.match(/../g), (pair) => parseInt(pair, 16));
+
+/** RGB bytes as RGBA, of a rectangle. */
+function rgba(rgb, width, { left, top, side }) {
+  const out = new Uint8ClampedArray(side * side * 4).fill(255);
+  for (let y = 0; y < side; y++)
+    for (let x = 0; x < side; x++)
+      for (let c = 0; c < 3; c++) out[4 * (y * side + x) + c] = rgb[3 * ((top + y) * width + left + x) + c];
+  return out;
+}
+
+const photo = ({ rgb, size, square }, side) => {
+  const cut = rgba(unhex(rgb), size[0], square);
+  return side === square.side ? cut : resized(cut, square.side, side);
+};
+
+test('photos.json', () => {
+  const golden = read('photos.json');
+  for (const one of golden.photos) {
+    for (const { side, rgb } of one.resized) {
+      const found = photo(one, side).filter((_, i) => i % 4 < 3);
+      assert.deepEqual(Array.from(found), Array.from(unhex(rgb)), `${one.file} at ${side}`);
+    }
+  }
+  const values = Uint8ClampedArray.from({ length: 256 * 256 * 4 }, (_, i) => i >> 2);
+  assert.deepEqual(Array.from(toPixels(values, 256).subarray(0, 256)), golden.bytes_to_float);
+  for (const { value, byte } of golden.float_to_byte)
+    assert.equal(toRgba(new Float32Array(3).fill(value), 1)[0], byte, String(value));
+});
+
+test('learned_embeds.json', () => {
+  for (const { file, token, encoder_dims: widths, metadata, vectors } of read('learned_embeds.json').files)
+    assert.deepEqual(learnedEmbeds(token, Float32Array.from(vectors.flat()), widths, metadata), bytesOf(file));
+});
+
+// the bundle
+
+/** A copy of the golden bundle, changed, and read as the page does: every file, before a graph is opened. */
+async function refusedAfter(change) {
+  const folder = await mkdtemp(join(tmpdir(), 'golden-'));
+  try {
+    await cp(BUNDLE, folder, { recursive: true });
+    await change(folder);
+    const opened = async () => {
+      const bundle = await openBundle(inFolder(folder), null);
+      for (const path of Object.keys(bundle.manifest.files)) await bundle.bytes(path);
+    };
+    await assert.rejects(opened, (error) => error instanceof BundleError && !error.message.includes('\n'));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+async function replaceOnce(path, [old, changed]) {
+  const parts = (await readFile(path, 'utf8')).split(old);
+  assert.equal(parts.length, 2, old);
+  await writeFile(path, parts.join(changed));
+}
+
+const damaged = read('damaged.json');
+for (const { class: kind, name, replace } of damaged.manifest)
+  test(`damaged.json: ${kind}: ${name}`, () => refusedAfter((folder) => replaceOnce(join(folder, 'manifest.json'), replace)));
+
+const ACTIONS = {
+  remove: (path) => rm(path),
+  cut: async (path) => writeFile(path, (await readFile(path)).subarray(0, -1)),
+  flip: async (path) => {
+    const data = await readFile(path);
+    data[data.length - 1] ^= 1;
+    await writeFile(path, data);
+  },
+  link: async (path) => {
+    await rename(path, `${path}.moved`);
+    await symlink(`${path}.moved`, path);
+  },
+};
+for (const { name, action, file } of damaged.files.filter(({ action }) => action in ACTIONS)) // a page sees no other file
+  test(`damaged.json: ${name}`, () => refusedAfter((folder) => ACTIONS[action](join(folder, file))));
+
+const opened = () => openBundle(inFolder(BUNDLE), ort);
+
+test("the bundle's own golden vectors", { skip }, async () => {
+  const { differences, bounds } = await verify(await opened());
+  assert.equal(Object.keys(differences).length, 5);
+  for (const [graph, difference] of Object.entries(differences)) assert.ok(difference <= bounds[graph], graph);
+});
+
+test('bundle_runs.json', { skip }, async () => {
+  const golden = read('bundle_runs.json'),
+    { photos } = read('photos.json');
+  const bundle = await opened(),
+    text = await Text.of(bundle),
+    { manifest } = bundle,
+    side = manifest.resolution;
+  const used = golden.photos.map((name) => photos.find(({ file }) => file === name));
+  const latents = await encode(
+    bundle,
+    used.map((one) => ({ pixels: toPixels(photo(one, side), side) })),
+  );
+  for (const [i, { mean, std }] of golden.latents.entries()) {
+    close(latents.means[i], mean, 1e-5, 'means');
+    close(latents.stds[i], std, 1e-5, 'stds');
+  }
+  const principal = await bundle.principalDirections(),
+    graph = await bundle.graph('zo_loss');
+  for (const one of golden.runs) {
+    const count = one.num_vectors,
+      { eval_draws: evalDraws, ...preset } = manifest.presets[one.preset];
+    const config = { ...preset, ...one.change };
+    const initial = await text.initial(bundle, golden.initializer_token, count);
+    assert.deepEqual(Array.from(initial), one.initial.flat());
+    const sizes = used.map(({ size }) => [size[1], size[0]]);
+    const objective = new BundleObjective(graph, manifest, text, latents, sizes, count);
+    const basis =
+      config.optimizer === 'adam' ? [] : directions(principal.slice(0, config.zo_directions), config.zo_samples, count);
+    const state = new State(config, one.seed, initial, basis);
+    const heldOut = async (token) => {
+      const draws = heldOutDraws(objective, one.seed, evalDraws, config.timestep_range);
+      const losses = await evaluateRows(objective, draws.map(() => token), draws, 16);
+      return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
+    };
+    close([await heldOut(initial)], [one.held_out_loss_before], 1e-3, 'held-out loss before');
+    for await (const step of run(objective, state, { normRange: text.normRange, parts: text.widths })) {
+      const wanted = one.steps[step.step - 1];
+      close([step.loss], [wanted.loss], 1e-3 * wanted.loss, `loss of step ${step.step}`);
+      assert.equal(step.forwards, wanted.forwards);
+      assert.equal(step.clamped, wanted.clamped);
+    }
+    const way = Math.max(...one.vectors.flat().map((value, i) => Math.abs(value - one.initial.flat()[i])));
+    close(state.result, one.vectors.flat(), 0.01 * way, 'vectors');
+    close([await heldOut(state.result)], [one.held_out_loss_after], 1e-3, 'held-out loss after');
+  }
+  await graph.release();
+  const { prompt, vectors_of_run: number, num_images: images, num_inference_steps: steps, rgb, ...how } = golden.pictures;
+  const learned = Float32Array.from(golden.runs[number].vectors.flat());
+  const row = text.prompt(prompt, [[golden.placeholder_token, golden.runs[number].num_vectors]]);
+  const pictures = [];
+  await drawPictures(bundle, text, {
+    ids: Array(images).fill(row),
+    learned,
+    steps,
+    guidance: how.guidance_scale,
+    seed: how.seed,
+    onPicture: (picture) => pictures.push(picture.filter((_, i) => i % 4 < 3)),
+  });
+  for (const [i, picture] of pictures.entries()) close(picture, unhex(rgb[i]), 2, `picture ${i}`);
+  assert.equal(pictures.length, images);
+});
