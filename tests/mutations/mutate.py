@@ -84,10 +84,9 @@ def mutated_json(data: bytes, rng: random.Random) -> bytes:
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
-    places = list(_places(value))
+    places = list(_places(value)) if isinstance(value, dict | list) else []
     if not places or rng.random() < 0.02:
         return rng.choice(HOSTILE)
-    # Of a long list only some elements are places, so that short entries are met as often.
     holder, key = rng.choice(places)
     old = holder[key]
     kind = rng.randrange(10)
@@ -111,6 +110,7 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Holders and keys of values; of a long list only some elements, so that short entries are met as often."""
     keys: list[Any] = list(value) if isinstance(value, dict) else list(range(len(value)))
     for key in keys if len(keys) <= 40 else keys[:3] + keys[-3:]:
         yield value, key

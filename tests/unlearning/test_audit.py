@@ -96,7 +96,19 @@ def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: 
     assert not record["passed"] and record["limits"]["target_similarity"] == -1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"requests": 1}', '{"requests": [{"salt": "x", "targets": []}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"requests": 1}',
+        '{"requests": {}}',
+        '{"requests": [{"salt": "x", "targets": []}]}',
+        "[" * 100_000,
+        '{"requests": [{"salt": "00", "targets": [["a"]]}]}',
+        '{"requests": [{"salt": 5, "targets": []}]}',
+    ],
+)
 def test_records_of_requests_that_are_damaged_are_not_taken_for_none(tmp_path: Path, text: str) -> None:
     assert requests_of(tmp_path) == []
     (tmp_path / "unlearned.json").write_text(text)
@@ -222,7 +234,11 @@ def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [("{", "cannot be used"), ('{"drifts": 1}', "unknown limit drifts"), ('{"drift": "x"}', "cannot be used"), 
-     ("[1]", "named"), ('{"drift": NaN}', "NaN is no number")],
+     ("[1]", "named"), ('{"drift": NaN}', "NaN is no number"),
+     ('{"drift": Infinity}', "Infinity is no number"), ('{"drift": 1e999}', "too large for a number"),
+     ('{"drift": "inf"}', "drift is 'inf', not a finite number"), ('{"drift": true}', "drift is True"),
+     ('{"drift": 1' + "0" * 400 + "}", "401 digits"), ('{"drift": 1, "drift": 2}', "'drift' is given twice"),
+     ("[" * 100_000, "nested more than")],
 )  # fmt: skip
 def test_bad_limits_are_one_line(
     arguments: list[str], tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]
