@@ -22,13 +22,13 @@ import torch
 import torch.nn.functional as F
 
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
+from edge_sdk.quantization.threads import threads_for
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
 HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 BUILD_SECONDS = 300
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
-THREAD_PRODUCTS = 1 << 22  # of a call, from which on another thread is worth waking: a tenth of a millisecond
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
 
 
@@ -103,11 +103,6 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out
     """
     products = 2 * q.numel() * k.shape[1]
     _call("edge_attention", products, q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
-
-
-def threads_for(products: int) -> int:
-    """How many threads share a call of so many multiplications: one, or as many as PyTorch has."""
-    return torch.get_num_threads() if products >= THREAD_PRODUCTS else 1
 
 
 def _call(name: str, products: int, *arguments: object) -> None:
