@@ -5,6 +5,7 @@ switches off the telemetry of every library that is loaded later.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from edge_sdk._version import __version__
@@ -31,6 +32,11 @@ __all__ = [
     "personalize",
     "quantize",
 ]
+
+# PyTorch's OpenMP threads spin 3 ms for one another by default, which on a busy machine is most of a run; this is a
+# hundredth. It is read once, when PyTorch is loaded. What the user chose stays.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "3000"
 
 _HOME = {
     "EdgeSdkError": "edge_sdk.errors:EdgeSdkError",

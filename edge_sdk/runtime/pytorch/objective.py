@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from edge_sdk.diffusion.networks.vae import Vae
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.quantization.threads import by_size
 from edge_sdk.runtime.pytorch.text import Text
 from edge_sdk.system.memory import release
 from edge_sdk.zo import Draw
@@ -92,6 +94,7 @@ class StableDiffusionObjective:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
         return self.errors(embeddings, draws).pow(2).mean(dim=(1, 2, 3))
 
+    @by_size(lambda objective, embeddings: len(embeddings) * prod(objective.latents_shape))
     def errors(self, embeddings: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Model output minus target, (B, C, h, w) float32."""
         device = self.latents.mean.device
