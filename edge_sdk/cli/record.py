@@ -1,16 +1,15 @@
 """``--config``: the settings of a run's record, to run it again."""
 
 import argparse
-import json
 from typing import Any
 
 from edge_sdk.cli.arguments import group_of
 from edge_sdk.config import OF_A_MODEL, RUN
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.json import read_json
 from edge_sdk.zo import ZoConfig
 
 SCHEMA_VERSION = 1  # of run.json, of unlearn.json, and of the settings in both
-MOST_BYTES = 16 << 20
 
 
 def add_config(parser: argparse.ArgumentParser, name: str = "run.json") -> None:
@@ -28,17 +27,8 @@ def read_record(path: str, name: str) -> dict[str, Any]:
         EdgeSdkError: it cannot be read, is no record of this name, or is of another schema version.
     """
     hint = f"give the {name} of a run"
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
-        record = json.loads(data)
-    except OSError as error:
-        raise EdgeSdkError(f"config {path} cannot be read: {error.strerror or error}; {hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"config {path} is not JSON that can be read; {hint}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+    record = read_json(path, hint)
+    if not isinstance(record.get("config"), dict):
         raise EdgeSdkError(f"config {path} is no record of a run, which has the key config; {hint}")
     for what, values in (("it", record), ("its config", record["config"])):
         if values.get("schema_version") != SCHEMA_VERSION:

@@ -109,8 +109,8 @@ def test_a_model_that_the_record_only_names_must_be_given(
 
 
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "not JSON": (lambda value: "{", "not JSON"),
-    "a list": (lambda value: [value], "no record of a run"),
+    "not JSON": (lambda value: "{", "cannot be read as JSON"),
+    "a list": (lambda value: [value], "holds list, not an object"),
     "no settings": (lambda value: {**value, "config": None}, "no record of a run"),
     "a later schema": (lambda value: {**value, "schema_version": 2}, "schema_version of it is 2; this version reads 1"),
     "no schema": (lambda value: {**value, "schema_version": None}, "schema_version of it is None"),
@@ -138,7 +138,8 @@ def test_a_record_that_cannot_be_used_is_one_line(
 def test_a_record_that_is_not_there_is_one_line(
     place: str, again: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "cannot be read" in refused(capsys, *again(tmp_path / place))
+    line = refused(capsys, *again(tmp_path / place))
+    assert str(tmp_path / place) in line and "give the run.json of a run" in line
 
 
 def test_a_record_of_unlearning_gives_its_settings(tmp_path: Path) -> None:
