@@ -9,7 +9,9 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ROSTER = json.loads((HERE / "twins.json").read_text(encoding="ascii"))
-OTHERS = {f"edge_sdk/{name}.py" for name in ("tokenizer", "ddim", "images", "embedding", "mu_floor", "stopping")}
+OTHERS = {
+    f"edge_sdk/{name}.py" for name in ("diffusion/tokenizer", "diffusion/ddim", "images", "embedding", "mu_floor")
+}
 SHORTEST = 4  # words of a reason
 
 
@@ -36,7 +38,7 @@ def test_every_twin_is_there_or_missing_for_a_reason(language: str) -> None:
 
 def test_every_file_of_the_optimizer_and_of_the_runtime_is_listed_once() -> None:
     listed = [one["python"] for one in ROSTER["twins"]]
-    rooms = (ROOT / "edge_sdk" / room for room in ("zo", "runtime"))
+    rooms = (ROOT / "edge_sdk" / room for room in ("zo", "runtime/onnx"))
     wanted = {path.relative_to(ROOT).as_posix() for room in rooms for path in room.glob("*.py")}
     assert len(listed) == len(set(listed)) and set(listed) == wanted | OTHERS
     assert all((ROOT / path).is_file() for path in listed)

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often.add_argument(
         "--output_dir",
         metavar="DIR",
-        help="a new folder for the results; with --web for the bundle, which is otherwise removed at the end",
+        help="a new folder for the results; with --web for a new bundle of the embedded model",
     )
     often.add_argument("--web", action="store_true", help="learn in a browser instead: serve a page on this computer")
     often.add_argument(
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often.add_argument(
         "--bundle",
         metavar="DIR",
-        help="with --web: a folder that edge-sdk export wrote (default: a new one of the embedded model)",
+        help="with --web: a folder that edge-sdk export wrote (default: that of the embedded model)",
     )
     often.add_argument("--port", type=int, metavar="N", help="with --web: port of the page (default: any free one)")
     add_resume(parser)

@@ -1,7 +1,9 @@
 """`edge-sdk demo`: learn the bundled subject and draw it in four prompts."""
 
 import argparse
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 from edge_sdk.cli.common import gentle_interrupt, quiet_libraries, say_how_to_go_on
 from edge_sdk.cli.personalize import summary
@@ -18,7 +20,7 @@ def learn(args: argparse.Namespace) -> int:
 
     quiet_libraries()
     leave_out_tracing()
-    import edge_sdk.pocket
+    from edge_sdk import pocket
     from edge_sdk.cli.main import DONE
     from edge_sdk.generation import generate
     from edge_sdk.images import contact_sheet, save_png
@@ -26,29 +28,31 @@ def learn(args: argparse.Namespace) -> int:
 
     progress = Progress(args.quiet)
     progress.say("learning a person that the embedded model has never seen, from 5 pictures, on int8 weights")
+    where: dict[str, Any] = {"model": "pocket", "device": args.device}
+    if importlib.util.find_spec("torch") is None and args.device == "cpu":
+        progress.say("PyTorch is not installed, so the embedded model runs as a bundle, on ONNX Runtime")
+        where = {"bundle": pocket.BUNDLE}
     folder = Path(args.output_dir)
     prompts = [f"a picture of <subject> on a {color} background" for color in COLORS]
     try:
         with gentle_interrupt() as stop:
             record = run_personalization(
-                edge_sdk.pocket.PHOTOS,
+                pocket.PHOTOS,
                 args.output_dir,
-                "pocket",
+                **where,
                 notify=progress.say,
                 on_progress=progress.stage,
                 on_step=progress,
                 stop=stop,
                 resume_from_checkpoint=args.resume_from_checkpoint,
                 command="demo",
-                device=args.device,
                 seed=args.seed,
             )
         pictures = generate(
             prompts,
-            "pocket",
-            [folder / "learned_embeds.safetensors"],
+            embeddings=[folder / "learned_embeds.safetensors"],
+            **where,
             num_images=PICTURES,
-            device=args.device,
             seed=args.seed or 0,
             notify=progress.say,
             on_progress=progress.stage,

@@ -2,10 +2,10 @@
 
 import argparse
 import contextlib
-import tempfile
 import time
 from pathlib import Path
 
+from edge_sdk import pocket
 from edge_sdk.cli.common import exporter, gentle_interrupt, quiet_libraries
 from edge_sdk.errors import EdgeSdkError
 
@@ -22,15 +22,11 @@ def serve(args: argparse.Namespace) -> int:
     if why := web_server.missing():
         raise EdgeSdkError(why)
     with contextlib.ExitStack() as stack:
-        if args.bundle:
-            bundle = Path(args.bundle)
-        else:
+        bundle = Path(args.bundle or args.output_dir or pocket.BUNDLE)
+        if args.output_dir:
             quiet_libraries()
-            export = exporter()
-            folder = args.output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-sdk-"))
-            bundle = Path(folder) if args.output_dir else Path(folder) / "pocket"
             _say(args, "making a bundle of the embedded model")
-            export("pocket", bundle, seed=args.seed or 0)
+            exporter()("pocket", bundle, seed=args.seed or 0)
         url = stack.enter_context(web_server.serving(bundle, args.port or 0))
         _say(args, f"open {url} in a browser; Ctrl-C ends it", always=True)
         with gentle_interrupt() as stop:
