@@ -128,7 +128,8 @@ class Personalizer:
     def held_out_loss(self, vectors: np.ndarray | None = None) -> float:
         """Mean loss of vectors (K, D), by default the learned ones, on fixed draws that training never uses."""
         prepared, config = self.fitted(), self.config
-        draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, prepared.zo.timestep_range)
+        timesteps = (0, self.model.num_train_timesteps)  # all of them, so that losses of any settings can be compared
+        draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, timesteps)
         chosen = self.embedding.vectors if vectors is None else vectors
         rows = config.rows(prepared.objective.latents_shape)
         total = len(draws)

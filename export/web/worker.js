@@ -94,7 +94,8 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
     initial.map((value, i) => value / scale[i % text.width]),
     basis,
   );
-  const draws = heldOutDraws(objective, seed, zo.eval_draws, zo.timestep_range);
+  const every = [0, bundle.manifest.scheduler.num_train_timesteps]; // of all timesteps, so that losses can be compared
+  const draws = heldOutDraws(objective, seed, zo.eval_draws, every);
   const heldOut = async () => {
     const losses = await evaluateRows(
       objective,
