@@ -45,9 +45,13 @@ class Photos:
 
 
 def load_photos(
-    source: str | os.PathLike[str], resolution: int, center_crop: bool = True, what: str = "train_data_dir",
-    limit: int = MAX_PHOTOS, stop_at_limit: bool = False,
-) -> Photos:  # fmt: skip
+    source: str | os.PathLike[str],
+    resolution: int,
+    center_crop: bool = True,
+    what: str = "train_data_dir",
+    limit: int = MAX_PHOTOS,
+    stop_at_limit: bool = False,
+) -> Photos:
     """Read every photo of a folder (not of its subfolders), or one photo, in the order of names.
 
     Args:

@@ -21,10 +21,17 @@ CLEAR = 8.0  # a first floor that is so many times below mu leaves none
 
 
 def measure(
-    objective: Objective, embedding: np.ndarray, zo: ZoConfig, vocabulary_std: float, seed: int, max_batch: int,
-    basis: np.ndarray | None = None, counts: Sequence[int] = DIRECTIONS, on_progress: OnProgress = silent,
+    objective: Objective,
+    embedding: np.ndarray,
+    zo: ZoConfig,
+    vocabulary_std: float,
+    seed: int,
+    max_batch: int,
+    basis: np.ndarray | None = None,
+    counts: Sequence[int] = DIRECTIONS,
+    on_progress: OnProgress = silent,
     pace: Pace | None = None,
-) -> MuFloor:  # fmt: skip
+) -> MuFloor:
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
 
     Args:

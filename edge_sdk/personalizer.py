@@ -85,8 +85,10 @@ class Personalizer:
         prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
         if idle := preset.without_effect(self.config.zo_options):
-            prepared.notices.append(f"{', '.join(idle)}: without effect on optimizer {preset.optimizer}, of preset "
-                                    f"{self.config.preset}; leave it out or choose the other --preset")  # fmt: skip
+            prepared.notices.append(
+                f"{', '.join(idle)}: without effect on optimizer {preset.optimizer}, of preset "
+                f"{self.config.preset}; leave it out or choose the other --preset"
+            )
         start = prepared.initial / prepared.scale
         for message in prepared.notices:
             self.notify(message)

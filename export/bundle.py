@@ -40,10 +40,16 @@ PRECISIONS = ("mixed", "float32")
 
 
 def export(
-    model: str, output_dir: str | Path, format: str = "onnx", weights: str = "int8", resolution: int | None = None,
-    seed: int = 0, precision: str | None = None, num_vectors: int | None = None,
+    model: str,
+    output_dir: str | Path,
+    format: str = "onnx",
+    weights: str = "int8",
+    resolution: int | None = None,
+    seed: int = 0,
+    precision: str | None = None,
+    num_vectors: int | None = None,
     notify: Callable[[str], None] = lambda message: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write a bundle; returns its manifest.
 
     The graphs are compared with PyTorch on the same weights while the golden vectors are made, and the smallest mu
@@ -168,8 +174,11 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
         "schema_version": SCHEMA_VERSION,
         "created_by": f"edge-sdk {__version__}",
         "format": format,
-        "model": {"name": model.name if model.is_pocket else model.folder.name, "sha256": model.fingerprint(),
-                  "family": family},
+        "model": {
+            "name": model.name if model.is_pocket else model.folder.name,
+            "sha256": model.fingerprint(),
+            "family": family,
+        },
         "weights": model.weights,
         "prediction_type": schedule.prediction_type,
         "resolution": networks.side,
@@ -186,11 +195,14 @@ def _manifest(model: Model, reference: Reference, format: str) -> dict[str, Any]
         ],
         "scheduler": {
             "num_train_timesteps": schedule.num_train_timesteps,
-            "a": a.reshape(-1).tolist(), "b": b.reshape(-1).tolist(),
-            **{name: getattr(schedule, name) for name in
-               ("timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "clip_sample_range")},
+            "a": a.reshape(-1).tolist(),
+            "b": b.reshape(-1).tolist(),
+            **{
+                name: getattr(schedule, name)
+                for name in ("timestep_spacing", "steps_offset", "set_alpha_to_one", "clip_sample", "clip_sample_range")
+            },
         },
-    }  # fmt: skip
+    }
 
 
 def _prompt(template: str, text: Text) -> dict[str, Any]:
@@ -207,10 +219,15 @@ def _embedding(text: Text, tables: list[dict[str, Any]]) -> list[dict[str, Any]]
     first = np.cumsum([0, *text.widths])[:-1]
     scale = np.broadcast_to(text.scale, text.width)[first].tolist()
     return [
-        {"width": one.width, "vocab_size": one.vocab_size, "scale": scale[i], "norm_range": [low[i], high[i]],
-         "table": tables[i]}
+        {
+            "width": one.width,
+            "vocab_size": one.vocab_size,
+            "scale": scale[i],
+            "norm_range": [low[i], high[i]],
+            "table": tables[i],
+        }
         for i, (_, one) in enumerate(_encoders(text))
-    ]  # fmt: skip
+    ]
 
 
 ROLES = {".onnx": "graph", ".mlmodel": "graph", ".bin": "weights", ".f32": "directions"}

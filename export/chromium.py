@@ -18,13 +18,26 @@ from edge_sdk.system.json import parse_json
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Without the last of these it looks up its maker's hosts, whatever the others say.
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
     # Whatever it would report or look up has no name or address that resolves: only this computer's own has.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--no-proxy-server", "--no-pings",
-    "--disable-breakpad", "--disable-domain-reliability", "--disable-client-side-phishing-detection",
-    "--metrics-recording-only", "--disable-default-apps", "--no-default-browser-check",
-)  # fmt: skip
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    "--no-proxy-server",
+    "--no-pings",
+    "--disable-breakpad",
+    "--disable-domain-reliability",
+    "--disable-client-side-phishing-detection",
+    "--metrics-recording-only",
+    "--disable-default-apps",
+    "--no-default-browser-check",
+)
 START_S = 60.0
 
 
@@ -57,8 +70,12 @@ class Page:
     def _watch(self, session: str) -> None:
         """Report requests and errors of a page or worker, and of the workers that it starts."""
         follow = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
-        for method, params in (("Network.enable", {}), ("Runtime.enable", {}), ("Target.setAutoAttach", follow),
-                               ("Runtime.runIfWaitingForDebugger", {})):  # fmt: skip
+        for method, params in (
+            ("Network.enable", {}),
+            ("Runtime.enable", {}),
+            ("Target.setAutoAttach", follow),
+            ("Runtime.runIfWaitingForDebugger", {}),
+        ):
             self._post(method, params, session)
 
     def send(self, method: str, params: dict[str, Any] | None = None, timeout: float = 30.0) -> dict[str, Any]:

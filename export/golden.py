@@ -55,9 +55,14 @@ class Reference:
         """The loss on latents that are standard normal, as `zo_loss` computes it."""
         latents = torch.from_numpy(value_of(self.random(0, (1, *self.networks.latents))))
         return StableDiffusionObjective(
-            self.text, self.model.load("unet"), self.networks.schedule, Latents(latents, torch.zeros_like(latents)),
-            self.ids.numpy(), self.vectors, self.sizes.numpy(),
-        )  # fmt: skip
+            self.text,
+            self.model.load("unet"),
+            self.networks.schedule,
+            Latents(latents, torch.zeros_like(latents)),
+            self.ids.numpy(),
+            self.vectors,
+            self.sizes.numpy(),
+        )
 
     def draw(self, timestep: int) -> Draw:
         noise = value_of(self.random(1, self.networks.latents))

@@ -48,9 +48,14 @@ def _clip_layer(ops: Ops, config: ClipConfig, x: Value, name: str) -> Value:
 
 
 def unet(
-    ops: Ops, config: UNetConfig, sample: Value, size: Size, time: Value, context: Value,
+    ops: Ops,
+    config: UNetConfig,
+    sample: Value,
+    size: Size,
+    time: Value,
+    context: Value,
     added: tuple[Value, Value] | None = None,
-) -> Value:  # fmt: skip
+) -> Value:
     """What the model predicts (B, C, *size).
 
     Args:
@@ -215,7 +220,7 @@ def _vae_middle(ops: Ops, config: VaeConfig, name: str, x: Value, size: Size) ->
 
 
 def sinusoids(values: np.ndarray, size: int) -> np.ndarray:
-    """values (N,) -> (N, size) float32, see `edge_sdk.diffusion.networks.unet.sinusoids`."""
+    """values (N,) -> (N, size) float32, see `edge_sdk.diffusion.networks.timesteps.sinusoids`."""
     angles = values.astype(np.float32)[:, None] * _frequencies(size)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 

@@ -22,8 +22,9 @@ class Ops(Protocol):
     def linear(self, x: Value, layer: str) -> Value:
         """x (B, ..., K) W^T + bias -> (B, ..., N); a 1 x 1 convolution's weights are taken as a matrix."""
 
-    def conv(self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
-             ) -> Value:  # fmt: skip
+    def conv(
+        self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
+    ) -> Value:
         """Convolution of x (B, C, *size) with zeros around it: pads are top, left, bottom, right."""
 
     def layer_norm(self, x: Value, layer: str, eps: float) -> Value:

@@ -26,8 +26,14 @@ class Hostile:
             kind: f"evil.{CLASS}" for kind in ("AutoConfig", "AutoModel", "AutoTokenizer", "AutoModelForTextEncoding")
         }
         for path in self.folder.rglob("*config.json"):
-            self.edit(path, auto_map=wishes, trust_remote_code=True, attn_implementation="evil/kernel",
-                      _attn_implementation="evil/kernel", custom_pipeline="pipeline.py")  # fmt: skip
+            self.edit(
+                path,
+                auto_map=wishes,
+                trust_remote_code=True,
+                attn_implementation="evil/kernel",
+                _attn_implementation="evil/kernel",
+                custom_pipeline="pipeline.py",
+            )
         for path in self.folder.glob("tokenizer*/tokenizer_config.json"):
             self.edit(path, tokenizer_class=CLASS, auto_map={"AutoTokenizer": [f"evil.{CLASS}", f"evil.{CLASS}"]})
         index = self.folder / "model_index.json"

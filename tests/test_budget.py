@@ -19,8 +19,7 @@ UNET = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768
 VAE = {"block_out_channels": [128, 256, 512, 512]}
 TEXT = {"hidden_size": 768}
 # Peaks measured on an integer checkpoint of this size: residency, rows a call -> MB, the process before it BASE.
-MEASURED = {("streamed", 1): 277 + 7, ("streamed", 2): 305 + 7, ("resident", 1): 1192 + 7,
-            ("resident", 2): 1225 + 7}  # fmt: skip
+MEASURED = {("streamed", 1): 277 + 7, ("streamed", 2): 305 + 7, ("resident", 1): 1192 + 7, ("resident", 2): 1225 + 7}
 DECODED = 867 + 7  # a picture of 512 pixels, likewise, weights streamed
 ENCODED = {"streamed": 314 + 7, "resident": 680 + 7}  # a photo of 512 pixels, no other part loaded
 

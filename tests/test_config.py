@@ -14,15 +14,34 @@ from edge_sdk.zo import PAPER, ZoConfig, fast
 @pytest.mark.parametrize(
     "change",
     [
-        {"learnable_property": "person"}, {"weights": "int2"}, {"execution": "float"}, {"preset": "slow"},
-        {"num_vectors": 0}, {"max_batch": 0}, {"eval_draws": 0}, {"checkpointing_steps": 0}, {"seed": -1},
-        {"seed": 2**64}, {"resolution": 0}, {"resolution": -8}, {"resolution": 100}, {"placeholder_token": ""},
-        {"placeholder_token": "my mug"}, {"placeholder_token": "a\tb"}, {"placeholder_token": "a\nb"},
-        {"learning_rate": 0}, {"learning_rate": float("nan")}, {"zo_mu": -1}, {"zo_samples": 0},
-        {"subspace_buffer": 1}, {"subspace_threshold": 1}, {"timestep_range": (9, 9)}, {"max_train_steps": 0},
+        {"learnable_property": "person"},
+        {"weights": "int2"},
+        {"execution": "float"},
+        {"preset": "slow"},
+        {"num_vectors": 0},
+        {"max_batch": 0},
+        {"eval_draws": 0},
+        {"checkpointing_steps": 0},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"resolution": 0},
+        {"resolution": -8},
+        {"resolution": 100},
+        {"placeholder_token": ""},
+        {"placeholder_token": "my mug"},
+        {"placeholder_token": "a\tb"},
+        {"placeholder_token": "a\nb"},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"zo_mu": -1},
+        {"zo_samples": 0},
+        {"subspace_buffer": 1},
+        {"subspace_threshold": 1},
+        {"timestep_range": (9, 9)},
+        {"max_train_steps": 0},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_value_out_of_range_is_named_in_one_line(change: dict[str, Any]) -> None:
     with pytest.raises(EdgeSdkError, match=rf"\A{next(iter(change))} is [^\n]*; it must be [^\n]+\Z"):
         PersonalizeConfig.from_options(**change)

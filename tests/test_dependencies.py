@@ -12,9 +12,16 @@ REQUIREMENTS = [*PROJECT["dependencies"], *(one for many in PROJECT["optional-de
 EXACT = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
 # The oldest that the tests of runtimes, models, export and unlearning have passed on, all of them together.
 OLDEST = {
-    "accelerate": "1.10", "diffusers": "0.39", "numpy": "2.2", "onnx": "1.21", "onnxruntime": "1.26", "pillow": "12.2",
-    "safetensors": "0.6", "tokenizers": "0.22", "transformers": "5.9",
-}  # fmt: skip
+    "accelerate": "1.10",
+    "diffusers": "0.39",
+    "numpy": "2.2",
+    "onnx": "1.21",
+    "onnxruntime": "1.26",
+    "pillow": "12.2",
+    "safetensors": "0.6",
+    "tokenizers": "0.22",
+    "transformers": "5.9",
+}
 
 
 def release(version: str) -> list[int]:

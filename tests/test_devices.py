@@ -151,9 +151,7 @@ class WithinCudasLimits(TorchDispatchMode):
 @pytest.mark.parametrize(("m", "k", "n"), SHAPES, ids=str)
 def test_a_padded_product_is_the_product(m: int, k: int, n: int) -> None:
     generator = torch.Generator().manual_seed(m * k * n)
-    columns, weight = (
-        torch.randint(-128, 128, s, generator=generator, dtype=torch.int8) for s in ((m, k), (n, k))
-    )  # fmt: skip
+    columns, weight = (torch.randint(-128, 128, s, generator=generator, dtype=torch.int8) for s in ((m, k), (n, k)))
     with WithinCudasLimits() as limits:
         out = kernels.padded_matmul(columns, weight)
     assert limits.calls == 1 and out.dtype == torch.int32

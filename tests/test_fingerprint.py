@@ -84,9 +84,16 @@ def test_every_byte_of_a_large_file_counts(at: int, model: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tokenizer/spiece.model", "tokenizer_3/tokenizer.bin", "tokenizer_2/merges", "more.json", "text_encoder_3/a.txt",
-     "unet/model-00001-of-00002.safetensors", "a/b/c/config.json"],
-)  # fmt: skip
+    [
+        "tokenizer/spiece.model",
+        "tokenizer_3/tokenizer.bin",
+        "tokenizer_2/merges",
+        "more.json",
+        "text_encoder_3/a.txt",
+        "unet/model-00001-of-00002.safetensors",
+        "a/b/c/config.json",
+    ],
+)
 def test_what_is_added_counts(name: str, model: Path) -> None:
     before = fingerprint(model)
     (model / name).parent.mkdir(parents=True, exist_ok=True)
@@ -276,9 +283,23 @@ def test_a_run_is_not_resumed_on_a_model_that_differs_in_one_weight(
     pair: tuple[Path, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    words = ["personalize", "--train_data_dir", str(photos), "--output_dir", str(run), "--initializer_token", "person",
-             "--max_train_steps", "2", "--checkpointing_steps", "1", "--eval_draws", "2", "--no_preview",
-             "--quiet"]  # fmt: skip
+    words = [
+        "personalize",
+        "--train_data_dir",
+        str(photos),
+        "--output_dir",
+        str(run),
+        "--initializer_token",
+        "person",
+        "--max_train_steps",
+        "2",
+        "--checkpointing_steps",
+        "1",
+        "--eval_draws",
+        "2",
+        "--no_preview",
+        "--quiet",
+    ]
     assert main([*words, "--pretrained_model_name_or_path", str(pair[0])]) == 0
     learned = load_embedding(run / "learned_embeds.safetensors")
     assert learned.metadata["model_sha256"] == fingerprint(pair[0])
@@ -299,8 +320,21 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_line_that_says_so(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    words = ["personalize", "--train_data_dir", str(photos), "--output_dir", str(run), "--max_train_steps", "1",
-             "--checkpointing_steps", "1", "--eval_draws", "2", "--no_preview", "--quiet"]  # fmt: skip
+    words = [
+        "personalize",
+        "--train_data_dir",
+        str(photos),
+        "--output_dir",
+        str(run),
+        "--max_train_steps",
+        "1",
+        "--checkpointing_steps",
+        "1",
+        "--eval_draws",
+        "2",
+        "--no_preview",
+        "--quiet",
+    ]
     assert main(words) == 0
     (run / "learned_embeds.safetensors").unlink()
     state = run / "checkpoint-1" / "state.safetensors"

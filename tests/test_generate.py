@@ -129,9 +129,15 @@ def test_float_weights_draw_what_stock_diffusers_draws(guidance: float) -> None:
     pipeline.set_progress_bar_config(disable=True)
     latents = torch.from_numpy(starting_noise(11, 2, (8, 8, 8)))
     stock = pipeline(
-        [prompt] * 2, negative_prompt=[negative] * 2, latents=latents, num_inference_steps=10,
-        guidance_scale=guidance, output_type="np", height=16, width=16,
-    ).images  # fmt: skip
+        [prompt] * 2,
+        negative_prompt=[negative] * 2,
+        latents=latents,
+        num_inference_steps=10,
+        guidance_scale=guidance,
+        output_type="np",
+        height=16,
+        width=16,
+    ).images
     settings = {"num_images": 2, "num_inference_steps": 10, "guidance_scale": guidance, "seed": 11}
     drawn = pictures("pocket", prompt, negative_prompt=negative, weights="none", **settings)
     assert np.abs(drawn - stock * 255).max() <= 1.5

@@ -116,9 +116,15 @@ def test_every_kind_of_picture_becomes_rgb_on_white(case: str, tmp_path: Path) -
 # EXIF orientation -> how a camera stores a picture that is shown upright
 TURN = Image.Transpose
 STORED = {
-    1: None, 2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM,
-    5: TURN.TRANSPOSE, 6: TURN.ROTATE_90, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_270,
-}  # fmt: skip
+    1: None,
+    2: TURN.FLIP_LEFT_RIGHT,
+    3: TURN.ROTATE_180,
+    4: TURN.FLIP_TOP_BOTTOM,
+    5: TURN.TRANSPOSE,
+    6: TURN.ROTATE_90,
+    7: TURN.TRANSVERSE,
+    8: TURN.ROTATE_270,
+}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

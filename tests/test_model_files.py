@@ -174,10 +174,20 @@ def test_sharded_weights_are_accepted(sharded: Path) -> None:
 
 @pytest.mark.parametrize(
     "shards",
-    [{"a": "../vae/" + WEIGHTS}, {"a": "/etc/passwd"}, {"a": "gone.safetensors"}, {"a": ""}, {"a": 5}, {"a": []}, {},
-     ["a"], None, "a"],
+    [
+        {"a": "../vae/" + WEIGHTS},
+        {"a": "/etc/passwd"},
+        {"a": "gone.safetensors"},
+        {"a": ""},
+        {"a": 5},
+        {"a": []},
+        {},
+        ["a"],
+        None,
+        "a",
+    ],
     ids=["parent", "absolute", "missing", "empty name", "number", "list of names", "none", "list", "null", "text"],
-)  # fmt: skip
+)
 def test_a_bad_list_of_shards_is_refused(shards: Any, sharded: Path) -> None:
     edit_json(sharded, weight_map=shards)
     with refused(r"safetensors\.index\.json"):

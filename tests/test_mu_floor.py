@@ -90,9 +90,10 @@ def test_a_resumed_run_measures_nothing_and_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    ("mu_min", "used"), [(1e-4, 1e-3), (5e-3, 5e-3), (float("inf"), 0.02), (float("nan"), 1e-3)],
+    ("mu_min", "used"),
+    [(1e-4, 1e-3), (5e-3, 5e-3), (float("inf"), 0.02), (float("nan"), 1e-3)],
     ids=["below", "above", "no length is enough", "not measured"],
-)  # fmt: skip
+)
 def test_a_preset_is_raised_to_the_floor_and_never_above_the_vocabularys_deviation(mu_min: float, used: float) -> None:
     assert mu_floor.raised(ZoConfig(), mu_min, vocabulary_std=0.02).zo_mu == used
 

@@ -24,15 +24,33 @@ def test_the_programs_leave_a_mark_when_they_are_imported(hostile: Hostile) -> N
 @pytest.mark.parametrize(
     "words",
     [
-        lambda photos, out: ["personalize", "--train_data_dir", photos, "--initializer_token", "person",
-                             "--max_train_steps", "1", "--eval_draws", "2", "--output_dir", out],
-        lambda photos, out: ["generate", "--prompt", "a person", "--num_inference_steps", "1", "--output",
-                             f"{out}.png"],
+        lambda photos, out: [
+            "personalize",
+            "--train_data_dir",
+            photos,
+            "--initializer_token",
+            "person",
+            "--max_train_steps",
+            "1",
+            "--eval_draws",
+            "2",
+            "--output_dir",
+            out,
+        ],
+        lambda photos, out: [
+            "generate",
+            "--prompt",
+            "a person",
+            "--num_inference_steps",
+            "1",
+            "--output",
+            f"{out}.png",
+        ],
         lambda photos, out: ["quantize", "--output_dir", out],
         lambda photos, out: ["export", "--output_dir", out],
     ],
     ids=["personalize", "generate", "quantize", "export"],
-)  # fmt: skip
+)
 def test_a_command_on_such_a_folder_runs_none_of_it(
     words: Callable[[str, str], list[str]], hostile: Hostile, photos: Path, tmp_path: Path
 ) -> None:

@@ -85,9 +85,14 @@ class Watched:
             (programs / "node").symlink_to(node)
         kept = {name: value for name, value in os.environ.items() if name not in ABSENT}
         self.environment = kept | {
-            "HOME": str(self.home), "TMPDIR": str(folder), "LD_PRELOAD": str(preload), "SOCKET_LOG": str(self.log),
-            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": str(programs),
-        }  # fmt: skip
+            "HOME": str(self.home),
+            "TMPDIR": str(folder),
+            "LD_PRELOAD": str(preload),
+            "SOCKET_LOG": str(self.log),
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "PATH": str(programs),
+        }
         if native.library() is not None:  # or each home compiles its own
             shutil.copytree(native.cache_folder(), self.home / ".cache" / "edge-sdk")
 
@@ -159,10 +164,32 @@ def test_neither_the_python_interface_nor_a_command_opens_a_socket_or_leaves_any
     forget, retain = pictures
     bundle, run, model = tmp_path / "bundle", tmp_path / "run", tmp_path / "integers"
     photos = ["--train_data_dir", pocket.PHOTOS, "--max_train_steps", 1, "--eval_draws", 2, "--quiet"]
-    draw = ["generate", "--prompt", "a <subject>", "--embedding", run / "learned_embeds.safetensors", "--quiet",
-            "--num_inference_steps", 1]  # fmt: skip
-    unlearn = ["unlearn", "--forget_data_dir", forget, "--retain_data_dir", retain, "--retain_batch", 2, "--quiet",
-               "--forget_batch", 2, "--max_target_similarity", 0.999, "--metric", "euclidean"]  # fmt: skip
+    draw = [
+        "generate",
+        "--prompt",
+        "a <subject>",
+        "--embedding",
+        run / "learned_embeds.safetensors",
+        "--quiet",
+        "--num_inference_steps",
+        1,
+    ]
+    unlearn = [
+        "unlearn",
+        "--forget_data_dir",
+        forget,
+        "--retain_data_dir",
+        retain,
+        "--retain_batch",
+        2,
+        "--quiet",
+        "--forget_batch",
+        2,
+        "--max_target_similarity",
+        0.999,
+        "--metric",
+        "euclidean",
+    ]
     commands = [
         ["export", "--output_dir", bundle, "--quiet"],
         ["verify", bundle, "--quiet"],
@@ -291,18 +318,40 @@ def test_the_notice_is_a_line_on_stderr_also_with_quiet(hub: Hub, tmp_path: Path
         "from edge_sdk.cli.main import main; main(['quantize', '--quiet', '--output_dir', 'out', "
         "'--pretrained_model_name_or_path', 'org/name'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path,
-                          env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"},
+    )
     notice, asked, error = done.stderr.splitlines()
     assert notice.startswith("no local folder org/name") and asked == "asked" and "model_index.json" in error
 
 
 @pytest.mark.parametrize(
     "name",
-    ["models/sd15-typo", "mine/sd15-typo", "link/sd15-typo", "file/sd15-typo", "mine/", "/mine/x", "./none", "~/models",
-     "mine\\sd15", "a/b/c", "hub:", "hub:a", "hub:a/b/c", "hub:../x", "hub:./mine", "org /name", "ørg/name"],
+    [
+        "models/sd15-typo",
+        "mine/sd15-typo",
+        "link/sd15-typo",
+        "file/sd15-typo",
+        "mine/",
+        "/mine/x",
+        "./none",
+        "~/models",
+        "mine\\sd15",
+        "a/b/c",
+        "hub:",
+        "hub:a",
+        "hub:a/b/c",
+        "hub:../x",
+        "hub:./mine",
+        "org /name",
+        "ørg/name",
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_mistyped_path_is_refused_and_never_leaves(name: str, hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to("nowhere")

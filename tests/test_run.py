@@ -20,8 +20,12 @@ from edge_sdk.zo import Step
 
 LEARNED = "learned_embeds.safetensors"
 QUICK: dict[str, Any] = {
-    "initializer_token": "dog", "max_train_steps": 4, "zo_samples": 2, "eval_draws": 3, "preview": False,
-}  # fmt: skip
+    "initializer_token": "dog",
+    "max_train_steps": 4,
+    "zo_samples": 2,
+    "eval_draws": 3,
+    "preview": False,
+}
 
 
 @pytest.fixture(params=["model", "bundle"])

@@ -26,14 +26,32 @@ from edge_sdk.zo import Step, ZoConfig
 from tests import tiny_models
 
 QUICK = {
-    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2,
-    "checkpointing_steps": 2, "preview": False,
-}  # fmt: skip
+    "initializer_token": "dog",
+    "max_train_steps": 8,
+    "zo_samples": 2,
+    "average_from": 0.5,
+    "eval_draws": 2,
+    "checkpointing_steps": 2,
+    "preview": False,
+}
 RECORD = {
-    "schema_version": int, "command": str, "model": str, "weights": str, "execution": str, "preset": str,
-    "steps": int, "unet_forwards": int, "seconds": float, "peak_rss_mb": float, "peak_anon_mb": float,
-    "loss_initial": float, "loss_final": float, "seed": int, "resumed": int, "versions": dict,
-}  # fmt: skip
+    "schema_version": int,
+    "command": str,
+    "model": str,
+    "weights": str,
+    "execution": str,
+    "preset": str,
+    "steps": int,
+    "unet_forwards": int,
+    "seconds": float,
+    "peak_rss_mb": float,
+    "peak_anon_mb": float,
+    "loss_initial": float,
+    "loss_final": float,
+    "seed": int,
+    "resumed": int,
+    "versions": dict,
+}
 LEARNED = "learned_embeds.safetensors"
 
 

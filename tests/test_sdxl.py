@@ -150,10 +150,26 @@ def test_float_weights_draw_what_stock_diffusers_draws(
     stock.set_progress_bar_config(disable=True)
     latents = torch.from_numpy(starting_noise(11, 2, (4, side // 2, side // 2)))
     settings: dict[str, Any] = {"num_inference_steps": 5, "guidance_scale": 4.0}
-    expected = stock(["a photo of my <s>"] * 2, negative_prompt=[negative] * 2 if negative else None, latents=latents,
-                     height=side, width=side, output_type="np", **settings).images  # fmt: skip
-    drawn = generate("a photo of my <s>", str(sdxl_folder), [tmp_path / LEARNED], negative_prompt=negative,
-                     num_images=2, weights="none", seed=11, resolution=side, **settings)  # fmt: skip
+    expected = stock(
+        ["a photo of my <s>"] * 2,
+        negative_prompt=[negative] * 2 if negative else None,
+        latents=latents,
+        height=side,
+        width=side,
+        output_type="np",
+        **settings,
+    ).images
+    drawn = generate(
+        "a photo of my <s>",
+        str(sdxl_folder),
+        [tmp_path / LEARNED],
+        negative_prompt=negative,
+        num_images=2,
+        weights="none",
+        seed=11,
+        resolution=side,
+        **settings,
+    )
     found = np.stack([np.asarray(picture, np.float32) for picture in drawn])
     assert np.abs(found - expected * 255).max() <= 1.5 and found.std() > 5
 
@@ -168,9 +184,13 @@ WRONG = {
 
 @pytest.mark.parametrize(("family", "widths", "said"), WRONG.values(), ids=WRONG)
 def test_a_token_of_another_family_is_one_line(
-    family: str, widths: tuple[int, ...], said: str, tmp_path: Path, request: pytest.FixtureRequest,
+    family: str,
+    widths: tuple[int, ...],
+    said: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     save_embedding(tmp_path / LEARNED, embedding(widths))
     words = ["--pretrained_model_name_or_path", request.getfixturevalue(f"{family}_folder"), "--prompt", "a <s>"]
     line = refused(capsys, "generate", *words, "--embedding", tmp_path / LEARNED, "--output", tmp_path / "x.png")
@@ -182,9 +202,12 @@ def test_a_token_of_another_family_is_one_line(
     "damage", [cut_short, with_header_edited, with_a_nan_scale, missing], ids=lambda damage: damage.__name__
 )
 def test_a_damaged_second_text_encoder_is_one_line(
-    damage: Callable[[Path], None], residency: str, checkpoint_of: Checkpoints, tmp_path: Path,
+    damage: Callable[[Path], None],
+    residency: str,
+    checkpoint_of: Checkpoints,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     folder = shutil.copytree(checkpoint_of("sdxl", "int8"), tmp_path / "copy")
     path = folder / "text_encoder_2/integer_model.safetensors"
     damage(path)
@@ -195,9 +218,13 @@ def test_a_damaged_second_text_encoder_is_one_line(
 @pytest.mark.parametrize("damage", [cut_short, missing], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("command", ["quantize", "personalize"])
 def test_a_damaged_float_second_text_encoder_is_one_line(
-    command: str, damage: Callable[[Path], None], sdxl_folder: Path, photos: Path, tmp_path: Path,
+    command: str,
+    damage: Callable[[Path], None],
+    sdxl_folder: Path,
+    photos: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     folder = shutil.copytree(sdxl_folder, tmp_path / "copy")
     damage(folder / "text_encoder_2/model.safetensors")
     words = ["--pretrained_model_name_or_path", folder, "--output_dir", tmp_path / "out", "--quiet"]

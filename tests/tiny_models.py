@@ -26,11 +26,14 @@ _UNETS: dict[str, dict[str, Any]] = {
     "sd1": {"attention_head_dim": 4},
     "sd2": {"attention_head_dim": [2, 4], "use_linear_projection": True},
     "sdxl": {
-        "attention_head_dim": [2, 4], "use_linear_projection": True, "transformer_layers_per_block": [1, 2],
-        "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+        "attention_head_dim": [2, 4],
+        "use_linear_projection": True,
+        "transformer_layers_per_block": [1, 2],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 6 * 8 + 24,
     },
-}  # fmt: skip
+}
 
 
 def build_tokenizer(folder: Path, length: int = 24, pad: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -107,10 +110,12 @@ def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
         PNDMScheduler(**table, skip_prk_steps=True)
         if family == "sd1"
         else DDIMScheduler(
-            **table, clip_sample=False, set_alpha_to_one=False,
+            **table,
+            clip_sample=False,
+            set_alpha_to_one=False,
             prediction_type="v_prediction" if family == "sd2" else "epsilon",
         )
-    )  # fmt: skip
+    )
     shared = {
         "vae": build_vae(),
         "text_encoder": build_text_encoder(tokenizer, WIDTHS_XL[0]),
@@ -134,9 +139,14 @@ def build_ddpm(folder: Path, flat: bool = False, seed: int = 0) -> Path:
     """Save an unconditional pipeline on pixels; ``flat`` without subfolders, as the first ones were published."""
     torch.manual_seed(seed)
     unet = UNet2DModel(
-        sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, attention_head_dim=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+        sample_size=16,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
     if flat:
         unet.save_pretrained(folder, safe_serialization=True)
         DDPMScheduler().save_config(folder)
@@ -157,14 +167,28 @@ def build_sd3(folder: Path, seed: int = 0) -> Path:
     third = T5TokenizerFast(vocab=[(word, -float(i)) for i, word in enumerate(words)], extra_ids=0)
     t5 = T5Config(vocab_size=len(third), d_model=80, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     transformer = SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
-        num_attention_heads=4, joint_attention_dim=80, caption_projection_dim=32, pooled_projection_dim=48,
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=80,
+        caption_projection_dim=32,
+        pooled_projection_dim=48,
         pos_embed_max_size=8,
-    )  # fmt: skip
+    )
     pipeline = StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=build_vae(),
-        text_encoder=encoders[0], tokenizer=tokenizers_[0], text_encoder_2=encoders[1], tokenizer_2=tokenizers_[1],
-        text_encoder_3=T5EncoderModel(t5), tokenizer_3=third,
-    )  # fmt: skip
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=build_vae(),
+        text_encoder=encoders[0],
+        tokenizer=tokenizers_[0],
+        text_encoder_2=encoders[1],
+        tokenizer_2=tokenizers_[1],
+        text_encoder_3=T5EncoderModel(t5),
+        tokenizer_3=third,
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

@@ -69,8 +69,9 @@ def main() -> None:
         print(f"{weights}: {results[weights]}", flush=True)
     if not args.one:
         command = "python -m benchmarks.export.memory"
-        write_json(OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(),
-                            "results": results})  # fmt: skip
+        write_json(
+            OUTPUT, {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": results}
+        )
         say(table(results), command, OUTPUT)
 
 

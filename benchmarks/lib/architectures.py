@@ -23,21 +23,47 @@ from benchmarks.pocket.text import build_tokenizer
 VOCABULARY, LENGTH = 49_408, 77
 _LEVELS = {"block_out_channels": (320, 640, 1280, 1280)}
 _UNET = _LEVELS | {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
-_UNET_2 = _LEVELS | {"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20],
-                     "use_linear_projection": True}  # fmt: skip
+_UNET_2 = _LEVELS | {
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": [5, 10, 20, 20],
+    "use_linear_projection": True,
+}
 _UNET_XL = {
-    "sample_size": 128, "cross_attention_dim": 2048, "attention_head_dim": [5, 10, 20], "use_linear_projection": True,
-    "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": [1, 2, 10],
+    "sample_size": 128,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": [5, 10, 20],
+    "use_linear_projection": True,
+    "block_out_channels": (320, 640, 1280),
+    "transformer_layers_per_block": [1, 2, 10],
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "addition_embed_type": "text_time", "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-}  # fmt: skip
-_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-         "hidden_act": "quick_gelu"}  # fmt: skip
-_TEXT_2 = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16,
-           "hidden_act": "gelu"}  # fmt: skip
-_TEXT_XL_2 = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
-              "hidden_act": "gelu", "projection_dim": 1280}  # fmt: skip
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_TEXT = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "hidden_act": "quick_gelu",
+}
+_TEXT_2 = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+_TEXT_XL_2 = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
+}
 # unet, text encoders, prediction type, the VAE's scaling factor and size
 ARCHITECTURES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, float, int]] = {
     "sd15": (_UNET, [_TEXT], "epsilon", 0.18215, 512),
@@ -50,13 +76,22 @@ def build(name: str, folder: Path, seed: int = 0) -> None:
     """Make and write one part after the other: no more than the largest, in float16, is in memory."""
     unet, texts, prediction_type, scaling_factor, sample_size = ARCHITECTURES[name]
     torch.manual_seed(seed)
-    kinds = {"vae": ["diffusers", "AutoencoderKL"], "unet": ["diffusers", "UNet2DConditionModel"],
-             "scheduler": ["diffusers", "DDIMScheduler"]}  # fmt: skip
-    _save(lambda: AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=sample_size,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        scaling_factor=scaling_factor,
-    ), folder / "vae")  # fmt: skip
+    kinds = {
+        "vae": ["diffusers", "AutoencoderKL"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    _save(
+        lambda: AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            sample_size=sample_size,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            scaling_factor=scaling_factor,
+        ),
+        folder / "vae",
+    )
     for suffix, text in zip(("", "_2"), texts, strict=False):
         tokenizer = build_tokenizer(folder / f"tokenizer{suffix}", LENGTH)
         if suffix:
@@ -64,17 +99,28 @@ def build(name: str, folder: Path, seed: int = 0) -> None:
             tokenizer.save_pretrained(folder / f"tokenizer{suffix}")
         kind = CLIPTextModelWithProjection if suffix else CLIPTextModel
         config = CLIPTextConfig(
-            vocab_size=VOCABULARY, max_position_embeddings=LENGTH, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **text,
-        )  # fmt: skip
+            vocab_size=VOCABULARY,
+            max_position_embeddings=LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **text,
+        )
         _save(lambda kind=kind, config=config: kind(config), folder / f"text_encoder{suffix}")
-        kinds |= {f"tokenizer{suffix}": ["transformers", "CLIPTokenizer"],
-                  f"text_encoder{suffix}": ["transformers", kind.__name__]}  # fmt: skip
+        kinds |= {
+            f"tokenizer{suffix}": ["transformers", "CLIPTokenizer"],
+            f"text_encoder{suffix}": ["transformers", kind.__name__],
+        }
     _save(lambda: UNet2DConditionModel(layers_per_block=2, **unet), folder / "unet")
     DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1, prediction_type=prediction_type,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    ).save_pretrained(folder / "scheduler")
     pipeline = "StableDiffusionXLPipeline" if len(texts) > 1 else "StableDiffusionPipeline"
     index = {"_class_name": pipeline, "_diffusers_version": diffusers.__version__, **dict(sorted(kinds.items()))}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -14,8 +14,16 @@ from edge_sdk.system.files import write_bytes
 
 Row = dict[str, float]  # one run: subject, seed and what was measured
 PACKAGES = (
-    "torch", "diffusers", "transformers", "optimum-quanto", "peft", "torchao", "numpy", "onnxruntime", "coremltools",
-)  # fmt: skip
+    "torch",
+    "diffusers",
+    "transformers",
+    "optimum-quanto",
+    "peft",
+    "torchao",
+    "numpy",
+    "onnxruntime",
+    "coremltools",
+)
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")  # that change times
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
 OURS, OTHER = "#d62728", "#4c6a92"
@@ -95,9 +103,13 @@ def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[st
 
 
 def bars(
-    values: dict[str, float], path: Path, label: str, digits: int = 0, longer: dict[str, float] | None = None,
+    values: dict[str, float],
+    path: Path,
+    label: str,
+    digits: int = 0,
+    longer: dict[str, float] | None = None,
     hatched: Collection[str] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Horizontal bars with their values written beside them; ours have their own colour.
 
     Args:

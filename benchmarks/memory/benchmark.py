@@ -26,11 +26,15 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
     """Name -> the arguments of `benchmarks.memory.case`."""
     out: dict[str, dict[str, Any]] = {
         f"ours {weights} {residency}": {
-            "kind": "ours", "checkpoint": str(path), "weights": weights, "residency": residency, "device": device,
+            "kind": "ours",
+            "checkpoint": str(path),
+            "weights": weights,
+            "residency": residency,
+            "device": device,
         }
         for weights, path in checkpoints.items()
         for residency in residencies(device)
-    }  # fmt: skip
+    }
     stock = {"kind": "stock", "folder": str(folder), "dtype": "float32", "device": device}
     for dtype in ("float32", "bfloat16"):
         backprop = stock | {"dtype": dtype, "method": "backprop"}
@@ -49,9 +53,11 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
 REUSE = {"enable_mem_reuse": True}
 ARENA = REUSE | {"enable_cpu_mem_arena": True}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "": {}, ", buffers reused": REUSE, ", buffers reused, arena": ARENA,
+    "": {},
+    ", buffers reused": REUSE,
+    ", buffers reused, arena": ARENA,
     ", buffers reused, arena, prepacked": ARENA | {"session": {"session.disable_qdq_constant_folding": "1"}},
-}  # fmt: skip
+}
 
 
 def bundle_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:
@@ -68,8 +74,13 @@ def bundle_cases(folders: list[Path]) -> dict[str, dict[str, Any]]:
         size = sum(entry["bytes"] for entry in manifest["files"].values()) / 1e6
         for suffix, settings in VARIANTS.items():
             name = "bundle float32" if manifest["weights"] == "none" else f"bundle {manifest['weights']}"
-            out[name + suffix] = {"kind": "bundle", "folder": str(folder), "settings": settings, "device": "cpu",
-                                  "file_mb": size}  # fmt: skip
+            out[name + suffix] = {
+                "kind": "bundle",
+                "folder": str(folder),
+                "settings": settings,
+                "device": "cpu",
+                "file_mb": size,
+            }
     return out
 
 
@@ -124,9 +135,12 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
         del every[FINETUNE]  # what is computed cannot be killed
     wanted = chosen(every, args.cases)
     settings = {
-        "machine": machine(), "device": args.device, "model": str(args.model),
-        "checkpoints": [str(path) for path in args.checkpoints], "limit_mb": args.limit_mb,
-    }  # fmt: skip
+        "machine": machine(),
+        "device": args.device,
+        "model": str(args.model),
+        "checkpoints": [str(path) for path in args.checkpoints],
+        "limit_mb": args.limit_mb,
+    }
     before = begun(args.output, settings) if args.resume else {"command": [], "results": {}}
     results = {
         name: before["results"].get(name, {"case": case, "runs": []})

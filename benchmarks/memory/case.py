@@ -97,9 +97,9 @@ def integer_objective(checkpoint: str, weights: str, residency: str, device: str
     return StableDiffusionObjective(text, unet, model.load_schedule(), latents, ids, 1, time_ids)
 
 
-def bundle_loop(phase: Callable[[str], None], folder: str, settings: dict[str, Any], steps: int, **_: object) -> (
-    Callable[[], object]
-):  # fmt: skip
+def bundle_loop(
+    phase: Callable[[str], None], folder: str, settings: dict[str, Any], steps: int, **_: object
+) -> Callable[[], object]:
     """The same loop on an exported bundle, without PyTorch.
 
     Args:
@@ -158,9 +158,14 @@ def main() -> None:
     times = [timed(step, phases.device) for _ in range(steps)]
     phases.end("step")
     kept = times[1:] or times  # the first step is left out where there are more
-    out = {"phases": phases.peaks, "loaded": loaded, "seconds": [t["wall"] for t in kept],
-           "cpu_seconds": [t["cpu"] for t in kept], "computed": computed,
-           "load_seconds": load_seconds}  # fmt: skip
+    out = {
+        "phases": phases.peaks,
+        "loaded": loaded,
+        "seconds": [t["wall"] for t in kept],
+        "cpu_seconds": [t["cpu"] for t in kept],
+        "computed": computed,
+        "load_seconds": load_seconds,
+    }
     print(json.dumps(out))
 
 

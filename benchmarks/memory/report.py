@@ -10,8 +10,11 @@ PHASES = ("import", "load", "step")
 FINETUNE, INVERSION, LEAN = "DreamBooth Adam float32", "backprop float32", "backprop bfloat16 checkpointing"
 # What is wanted of us for Stable Diffusion 1.5 at 512 pixels: at most so many MB, so many times less than a baseline.
 WANTED_MB = {
-    "ours int8 resident": 1250, "ours int8 streamed": 450, "ours int4 resident": 900, "ours int4 streamed": 400,
-}  # fmt: skip
+    "ours int8 resident": 1250,
+    "ours int8 streamed": 450,
+    "ours int4 resident": 900,
+    "ours int4 streamed": 400,
+}
 WANTED_BUNDLE_MB = {"bundle int8": 1150, "bundle int4": 750}  # anonymous
 WANTED = {
     "ours int8 resident": {INVERSION: 5.0, LEAN: 2.3, FINETUNE: 12.0},
@@ -91,17 +94,25 @@ def table(results: dict[str, Any], with_aims: bool = True) -> str:
             rows.append([name, summary["failed"], *[""] * (len(head) - 2)])
             continue
         peaks = summary["peaks_mb"]
-        cells = [spread_cell(value, 0) for value in (
-            *(peaks[phase]["resident"] for phase in PHASES), summary["peak_mb"], peaks["step"]["anonymous"],
-            summary["training_mb"],
-        )]  # fmt: skip
+        cells = [
+            spread_cell(value, 0)
+            for value in (
+                *(peaks[phase]["resident"] for phase in PHASES),
+                summary["peak_mb"],
+                peaks["step"]["anonymous"],
+                summary["training_mb"],
+            )
+        ]
         cells += [spread_cell(summary[key], 3 if on_gpu else 1) if key in summary else "" for key in TIMES]
         cells += [spread_cell(peaks["step"][key], 0) for key in ("allocated", "reserved")] if on_gpu else []
         rows.append([_label(name, summary), *cells])
     ours = ratios(results)
     parts = [markdown(head, rows)]
-    if wanted := [[name, f"{shown[name]['peak_mb']['median']:.0f}", str(mb)] for name, mb in WANTED_MB.items()
-                  if name in shown and not on_gpu and with_aims]:  # fmt: skip
+    if wanted := [
+        [name, f"{shown[name]['peak_mb']['median']:.0f}", str(mb)]
+        for name, mb in WANTED_MB.items()
+        if name in shown and not on_gpu and with_aims
+    ]:
         parts.append(markdown(["peak of the whole process, MB", "measured", "wanted at most"], wanted))
     others = [name for name in shown if not name.startswith("ours")]
     aims = WANTED if with_aims else {}
@@ -124,9 +135,15 @@ def bundle_table(results: dict[str, Any]) -> str:
             rows.append([name, summary["failed"], *[""] * (len(head) - 2)])
             continue
         peaks = summary["peaks_mb"]["step"]
-        cells = [spread_cell(value, places) for value, places in (
-            (summary["load_seconds"], 1), (peaks["resident"], 0), (peaks["anonymous"], 0), (summary["step_seconds"], 1),
-        )]  # fmt: skip
+        cells = [
+            spread_cell(value, places)
+            for value, places in (
+                (summary["load_seconds"], 1),
+                (peaks["resident"], 0),
+                (peaks["anonymous"], 0),
+                (summary["step_seconds"], 1),
+            )
+        ]
         rows.append([name, f"{case['file_mb']:.0f}" if "file_mb" in case else "", *cells])
     wanted = [
         [name, f"{results[name]['summary']['peaks_mb']['step']['anonymous']['median']:.0f}", str(mb)]
@@ -152,8 +169,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     whole = _whole(shown)
     what = {"resident": "peak resident memory, whole process", "reserved": "peak memory reserved on the GPU"}[whole]
     bars(
-        {name: s["peaks_mb"]["step"][whole]["median"] for name, s in shown.items()}, path,
+        {name: s["peaks_mb"]["step"][whole]["median"] for name, s in shown.items()},
+        path,
         f"{what}, MB: of a training step, and paler of loading where it takes more",
         longer={name: s["peak_mb"]["median"] for name, s in shown.items()},
         hatched={name for name, s in shown.items() if s.get("computed")},
-    )  # fmt: skip
+    )

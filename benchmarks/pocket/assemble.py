@@ -26,8 +26,11 @@ def main() -> None:
         text_encoder=CLIPTextModel.from_pretrained(args.work_dir / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(args.work_dir / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(args.work_dir / "unet"),
-        scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.unet.half()
     pipeline.vae.half()
     pipeline.save_pretrained(args.output_dir, safe_serialization=True)

@@ -20,8 +20,16 @@ from PIL import Image
 SIZE = 16  # pixels; the drawings' own grid
 
 # value word -> drawing (a variant of the package, or a colour)
-HAIR = {"long": "long13", "bob": "long04", "swept": "long08", "bun": "long05",
-        "curly": "short11", "braided": "long18", "short": "short17", "mohawk": "short05"}  # fmt: skip
+HAIR = {
+    "long": "long13",
+    "bob": "long04",
+    "swept": "long08",
+    "bun": "long05",
+    "curly": "short11",
+    "braided": "long18",
+    "short": "short17",
+    "mohawk": "short05",
+}
 HAIR_COLOR = {
     "blond": "f2cf5b",
     "black": "1d1712",
@@ -52,8 +60,16 @@ ATTRIBUTES = {
 WORDS = {name: tuple(values) for name, values in ATTRIBUTES.items()}
 SIZES = tuple(len(values) for values in WORDS.values())  # values per attribute
 
-BACKGROUND = {"white": "ffffff", "grey": "9a9a9a", "blue": "8fc4ff", "green": "93e0a0", "yellow": "fff08a",
-              "pink": "ffb3d1", "orange": "ffae5c", "purple": "b89cf0"}  # fmt: skip
+BACKGROUND = {
+    "white": "ffffff",
+    "grey": "9a9a9a",
+    "blue": "8fc4ff",
+    "green": "93e0a0",
+    "yellow": "fff08a",
+    "pink": "ffb3d1",
+    "orange": "ffae5c",
+    "purple": "b89cf0",
+}
 BACKGROUNDS = tuple(BACKGROUND)
 MOUTHS = ("happy01", "happy05", "happy09", "sad01", "sad05")
 EYES = ("5b7c8b", "876658", "58a060")

@@ -23,7 +23,7 @@ from benchmarks.pocket.people import (
     random_people,
     render,
     subject_caption,
-)  # fmt: skip
+)
 from benchmarks.pocket.unet import build_scheduler
 
 STEPS, GUIDANCE = 20, 4.0
@@ -92,8 +92,11 @@ def check(model: str, classifier: Classifier, num_prompts: int, picture: Path) -
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
-        scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     report: dict[str, dict[str, float]] = {}
     rows = []
     for kind in ("random", "held_out", "names"):

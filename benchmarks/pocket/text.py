@@ -28,7 +28,7 @@ from benchmarks.pocket.people import (
     names,
     random_people,
     subject_caption,
-)  # fmt: skip
+)
 
 LENGTH = 32  # tokens
 BATCH = 256
@@ -47,28 +47,45 @@ def build_tokenizer(folder: Path, length: int = LENGTH) -> CLIPTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = [c + end for c in "abcdefghijklmnopqrstuvwxyz0123456789,.!?'\"-:;()&" for end in ("", "</w>")]
     trainer = trainers.BpeTrainer(
-        vocab_size=20_000, min_frequency=2, end_of_word_suffix="</w>", show_progress=False,
+        vocab_size=20_000,
+        min_frequency=2,
+        end_of_word_suffix="</w>",
+        show_progress=False,
         initial_alphabet=[c for c in letters if len(c) == 1],
         special_tokens=[*letters, "<|startoftext|>", "<|endoftext|>"],
-    )  # fmt: skip
+    )
     tokenizer.train_from_iterator(corpus, trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
     clip = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=length, unk_token="<|endoftext|>",
-        bos_token="<|startoftext|>", eos_token="<|endoftext|>", pad_token="<|endoftext|>",
-    )  # fmt: skip
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        model_max_length=length,
+        unk_token="<|endoftext|>",
+        bos_token="<|startoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
     clip.save_pretrained(folder)
     return clip
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=2,
-        num_attention_heads=width // 32, max_position_embeddings=LENGTH, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, hidden_act="gelu",
-        projection_dim=width,
-    ))  # fmt: skip
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=2,
+            num_attention_heads=width // 32,
+            max_position_embeddings=LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+            hidden_act="gelu",
+            projection_dim=width,
+        )
+    )
 
 
 class Captioner:

@@ -20,10 +20,16 @@ BATCH = 64
 
 def build_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(32, 64), layers_per_block=1, latent_channels=8, norm_num_groups=8, sample_size=16,
-        mid_block_add_attention=False, scaling_factor=1.0,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        sample_size=16,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
 
 
 def held_out_pictures(views: int = 8, seed: int = 99) -> torch.Tensor:

@@ -25,8 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no_pictures", action="store_true", help="measure the loss alone, which is much faster")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
-    parser.add_argument("--seconds_only", action="store_true", help="with --resume: measure only the seconds of these "
-                        "configurations again, when nothing else runs")  # fmt: skip
+    parser.add_argument(
+        "--seconds_only",
+        action="store_true",
+        help="with --resume: measure only the seconds of these configurations again, when nothing else runs",
+    )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quality.json"))
 
 

@@ -31,10 +31,16 @@ def run_all(args: argparse.Namespace, command: str) -> None:
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
     record |= {
-        "model": args.model, "date": date.today().isoformat(), "machine": machine(), "subjects": args.subjects,
-        "chance": {"attributes": chance(subjects.people), "picked_of_12": 1 / OTHERS,
-                   "background": 1 / len(BACKGROUNDS)},
-    }  # fmt: skip
+        "model": args.model,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "subjects": args.subjects,
+        "chance": {
+            "attributes": chance(subjects.people),
+            "picked_of_12": 1 / OTHERS,
+            "background": 1 / len(BACKGROUNDS),
+        },
+    }
     record["commands"] = [*record["commands"], command]
     columns = [("photos", torch.from_numpy(subjects.pixels[::VIEWS][:PICTURED]))]
     for name in args.configs:
@@ -56,11 +62,15 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         reached = [[row["loss"] for row in losses(bench, t[firsts], [runs[i] for i in firsts])] for t in tokens[:-1]]
         reached.append([rows[i]["loss"] for i in firsts])
         record["results"][name] = {
-            "weights": bench.model.weights, "execution": bench.model.execution, "seeds": args.seeds,
-            "forwards": config.forwards(bench.std, bench.width), "seconds": seconds_alone(config, bench),
+            "weights": bench.model.weights,
+            "execution": bench.model.execution,
+            "seeds": args.seeds,
+            "forwards": config.forwards(bench.std, bench.width),
+            "seconds": seconds_alone(config, bench),
             "curve": {"forwards": forwards, "loss": np.mean(reached, axis=1).tolist()},
-            "config": _settings(config, bench), "runs": rows,
-        }  # fmt: skip
+            "config": _settings(config, bench),
+            "runs": rows,
+        }
         summarize(record["results"])
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, record)

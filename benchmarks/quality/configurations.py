@@ -10,8 +10,12 @@ from edge_sdk.zo import PAPER, ZoConfig, fast
 
 BUDGET = 1320  # forward passes of `fast` on the embedded model
 Settings = Callable[[float, int], ZoConfig]
-EXECUTIONS = {"float": ("none", "integer"), "int8-integer": ("int8", "integer"), "int8-fused": ("int8", "fused"),
-              "int4-integer": ("int4", "integer")}  # fmt: skip
+EXECUTIONS = {
+    "float": ("none", "integer"),
+    "int8-integer": ("int8", "integer"),
+    "int8-fused": ("int8", "fused"),
+    "int4-integer": ("int4", "integer"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,15 @@ def _adam(std: float, width: int, steps: int = BUDGET // 3, unit: float | None =
     """
     scale = std if unit is None else unit
     return ZoConfig(
-        max_train_steps=steps, learning_rate=0.45 * scale, lr_schedule="cosine", zo_mu=0.4 * scale, subspace_buffer=0,
-        timestep_range=(0, 1000), adam_eps=1e-8, average_from=0.7,
-    )  # fmt: skip
+        max_train_steps=steps,
+        learning_rate=0.45 * scale,
+        lr_schedule="cosine",
+        zo_mu=0.4 * scale,
+        subspace_buffer=0,
+        timestep_range=(0, 1000),
+        adam_eps=1e-8,
+        average_from=0.7,
+    )
 
 
 def _paper(steps: int, **changes: Any) -> Settings:
@@ -92,10 +102,16 @@ LONG = {
     "paper-int8-integer 30000 steps": Config("int8", zo=_paper(30_000)),
 }
 PAPER_CHANGES: dict[str, dict[str, Any]] = {
-    "1320 steps": {}, "no subspace": {"subspace_buffer": 0}, "all timesteps": {"timestep_range": (0, 1000)},
-    "neither": {"subspace_buffer": 0, "timestep_range": (0, 1000)}, "n 1": {"zo_samples": 1}, "n 4": {"zo_samples": 4},
-    "tau 32": {"subspace_buffer": 32}, "tau 512": {"subspace_buffer": 512}, "nu 0.1": {"subspace_threshold": 0.1},
-}  # fmt: skip
+    "1320 steps": {},
+    "no subspace": {"subspace_buffer": 0},
+    "all timesteps": {"timestep_range": (0, 1000)},
+    "neither": {"subspace_buffer": 0, "timestep_range": (0, 1000)},
+    "n 1": {"zo_samples": 1},
+    "n 4": {"zo_samples": 4},
+    "tau 32": {"subspace_buffer": 32},
+    "tau 512": {"subspace_buffer": 512},
+    "nu 0.1": {"subspace_threshold": 0.1},
+}
 ABLATIONS = {
     "fast-float, adam": Config(zo=_adam),
     "fast-float, adam in 32 coordinates": Config(zo=lambda std, width: _adam(std, width, unit=std), coordinates=32),
@@ -121,7 +137,7 @@ ABLATIONS = {
     "fast-float, timesteps 500-900": Config(zo=_fast(timestep_range=(500, 900))),
     "fast-float, timesteps 100-900": Config(zo=_fast(timestep_range=(100, 900))),
     **{f"paper-float, {name}": Config(zo=_paper(1320, **changes)) for name, changes in PAPER_CHANGES.items()},
-}  # fmt: skip
+}
 TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
     for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))

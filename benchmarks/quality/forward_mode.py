@@ -113,8 +113,14 @@ def main() -> None:
     rows = []
     for way, found in rounds.items():
         seconds = [1e3 * float(np.median(r["seconds"])) for r in found]
-        rows.append([way, spread_cell(spread(seconds), 0), spread_cell(spread([r["peak_mb"] for r in found]), 0),
-                     f"{found[0]['error']:.1%}"])  # fmt: skip
+        rows.append(
+            [
+                way,
+                spread_cell(spread(seconds), 0),
+                spread_cell(spread([r["peak_mb"] for r in found]), 0),
+                f"{found[0]['error']:.1%}",
+            ]
+        )
     head = ["slopes along 32 directions by", "ms", "peak of the process, MB", "difference from forward mode"]
     say(markdown(head, rows), record["command"], args.output)
 

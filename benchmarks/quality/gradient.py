@@ -89,8 +89,9 @@ def measure(floats: Bench, integers: Bench, subject: int, learned: bool) -> dict
         "32 principal directions, mu / 40, float": lambda s: in_basis(floats, replace(zo, zo_mu=zo.zo_mu / 40), s),
         "32 principal directions, mu / 40, int8": lambda s: in_basis(integers, replace(zo, zo_mu=zo.zo_mu / 40), s),
     }
-    return out | {f"cosine, {name}": float(np.mean([cosine(way(s), truth) for s in range(STEPS)]))
-                  for name, way in ways.items()}  # fmt: skip
+    return out | {
+        f"cosine, {name}": float(np.mean([cosine(way(s), truth) for s in range(STEPS)])) for name, way in ways.items()
+    }
 
 
 def main() -> None:

@@ -56,9 +56,13 @@ class Bench:
         latents = encode_images(model.load("vae"), subjects.pixels.repeat(scale, axis=2).repeat(scale, axis=3))
         objective = StableDiffusionObjective(text, model.load("unet"), model.load_schedule(), latents, ids, 1)
         return cls(
-            model, objective, text.initial_embedding("person", 1), text.norm_range(), text.vocabulary_std(),
+            model,
+            objective,
+            text.initial_embedding("person", 1),
+            text.norm_range(),
+            text.vocabulary_std(),
             text.principal_directions(128),
-        )  # fmt: skip
+        )
 
 
 class Coordinates:

@@ -28,8 +28,10 @@ def losses(bench: Bench, tokens: np.ndarray, runs: Sequence[Run]) -> list[dict[s
         unseen = View(bench.objective, subject * VIEWS + REFERENCES, UNSEEN)
         draws.append([unseen.to_global(d) for d in held_out_draws(unseen, 0, LOSS_DRAWS, (0, 1000))])
     found = all_losses(bench.objective, tokens, draws).reshape(len(runs), BINS, -1).mean(axis=2)
-    return [{"subject": s, "seed": seed, "loss": float(row.mean()), "loss_by_timestep": row.tolist()}
-            for (s, seed), row in zip(runs, found, strict=True)]  # fmt: skip
+    return [
+        {"subject": s, "seed": seed, "loss": float(row.mean()), "loss_by_timestep": row.tolist()}
+        for (s, seed), row in zip(runs, found, strict=True)
+    ]
 
 
 def pictures(
@@ -50,11 +52,13 @@ def pictures(
         pixels = to_pixels(decode(vae, latents))
         read = classifier.read(pixels)
         picked = classifier.pick(pixels, subjects.people[(subject + np.arange(OTHERS)) % len(subjects.people)])
-        out.append({
-            "attributes": float((read[:, :6] == subjects.people[subject]).mean()),
-            "picked_of_12": float((picked == 0).mean()),
-            "background": float((read[PLAIN:, 6] == asked[PLAIN:]).mean()),
-        })  # fmt: skip
+        out.append(
+            {
+                "attributes": float((read[:, :6] == subjects.people[subject]).mean()),
+                "picked_of_12": float((picked == 0).mean()),
+                "background": float((read[PLAIN:, 6] == asked[PLAIN:]).mean()),
+            }
+        )
         shown.append(pixels[0])
     return out, torch.stack(shown)
 

@@ -44,8 +44,10 @@ Choose = Callable[[str, Any], tuple[str, int]]  # name and layer -> execution an
 def variants() -> dict[str, tuple[str, Choose, str]]:
     """Name -> weights, what each layer does, how activation scales are taken."""
     whole: dict[str, Choose] = {
-        "fused": lambda *_: ("fused", 16), "16 bit": lambda *_: ("integer", 16), "8 bit": lambda *_: ("integer", 8),
-    }  # fmt: skip
+        "fused": lambda *_: ("fused", 16),
+        "16 bit": lambda *_: ("integer", 16),
+        "8 bit": lambda *_: ("integer", 8),
+    }
     is_conv = {True: ("integer", 8), False: ("fused", 16)}
     return {
         "float": ("none", whole["fused"], ""),
@@ -55,17 +57,28 @@ def variants() -> dict[str, tuple[str, Choose, str]]:
         "int4, 16 bit": ("int4", whole["16 bit"], ""),
         "int8, 8 bit, scales shared by both sides": ("int8", whole["8 bit"], "pair"),
         "int8, 8 bit, one scale a sample": ("int8", whole["8 bit"], "sample"),
-        "int8, 8 bit convolutions, fused linears": (
-            "int8", lambda _, layer: is_conv[isinstance(layer, IntConv2d)], ""),
+        "int8, 8 bit convolutions, fused linears": ("int8", lambda _, layer: is_conv[isinstance(layer, IntConv2d)], ""),
         "int8, 8 bit linears, fused convolutions": (
-            "int8", lambda _, layer: is_conv[not isinstance(layer, IntConv2d)], ""),
+            "int8",
+            lambda _, layer: is_conv[not isinstance(layer, IntConv2d)],
+            "",
+        ),
         "int8, 8 bit, first and last layer fused": (
-            "int8", lambda name, _: ("fused", 16) if name in EDGES else ("integer", 8), ""),
+            "int8",
+            lambda name, _: ("fused", 16) if name in EDGES else ("integer", 8),
+            "",
+        ),
         "int8, 8 bit text, 16 bit denoiser": (
-            "int8", lambda name, _: ("integer", 8 if name.startswith("text") else 16), ""),
+            "int8",
+            lambda name, _: ("integer", 8 if name.startswith("text") else 16),
+            "",
+        ),
         "int8, 16 bit text, 8 bit denoiser": (
-            "int8", lambda name, _: ("integer", 16 if name.startswith("text") else 8), ""),
-    }  # fmt: skip
+            "int8",
+            lambda name, _: ("integer", 16 if name.startswith("text") else 8),
+            "",
+        ),
+    }
 
 
 @contextlib.contextmanager
@@ -178,11 +191,13 @@ def main() -> None:
             errors = layer_errors(made, reference)
             worst = max(errors, key=lambda n: errors[n])
             results[name] |= {
-                "worst_layer": worst, "worst_layer_error": errors[worst], "layers": len(errors),
+                "worst_layer": worst,
+                "worst_layer_error": errors[worst],
+                "layers": len(errors),
                 "layers_above_2_percent": sum(error >= 0.02 for error in errors.values()),
                 "loss_difference": loss_difference(made, reference, made.initial),
                 "loss_difference_learned": loss_difference(made, reference, late),
-            }  # fmt: skip
+            }
     std = reference.vocabulary_std
     record = {
         "command": "python -m benchmarks.quality.mu_floor",

@@ -34,19 +34,31 @@ def enlarged(pixels: np.ndarray) -> torch.Tensor:
 
 def build_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(16, 32), layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=SIDE,
-        mid_block_add_attention=False, scaling_factor=1.0,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=SIDE,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
 
 
 def build_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(48, 96, 128), layers_per_block=1,
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(48, 96, 128),
+        layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=16,
-    )  # fmt: skip
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
 
 
 def train_vae(steps: int, seed: int = 0) -> AutoencoderKL:
@@ -108,10 +120,15 @@ def main() -> None:
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     pipeline = StableDiffusionPipeline(
-        vae=model, text_encoder=encoder, tokenizer=tokenizer, scheduler=build_scheduler(), safety_checker=None,
-        unet=train_unet(model, encoder, text.Captioner(tokenizer), args), feature_extractor=None,
+        vae=model,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        unet=train_unet(model, encoder, text.Captioner(tokenizer), args),
+        feature_extractor=None,
         requires_safety_checker=False,
-    )  # fmt: skip
+    )
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 

@@ -91,8 +91,11 @@ def contents(place: Path) -> dict[str, bytes]:
     files = (path for path in sorted(place.rglob("*")) if path.is_file())
     named = {path.relative_to(place).as_posix(): path for path in files}
     hidden = {name for name in named if any(part.startswith(".") or "checkpoint-" in part for part in name.split("/"))}
-    return {name: b"" if is_variable(path) else path.read_bytes() for name, path in named.items()
-            if name not in hidden and not is_unfinished(path)}  # fmt: skip
+    return {
+        name: b"" if is_variable(path) else path.read_bytes()
+        for name, path in named.items()
+        if name not in hidden and not is_unfinished(path)
+    }
 
 
 def partial(place: Path, command: Command, reference: Reference) -> list[str]:
@@ -147,8 +150,9 @@ def measure(command: Command, folder: Path) -> Reference:
     return Reference(time.monotonic() - begun, max(1, len(seen)), contents(folder))
 
 
-def one_case(command: Command, folder: Path, reference: Reference, moment: str, rng: np.random.Generator,
-             most: int) -> dict[str, Any]:  # fmt: skip
+def one_case(
+    command: Command, folder: Path, reference: Reference, moment: str, rng: np.random.Generator, most: int
+) -> dict[str, Any]:
     """Kill a command, at most so often, until it may end; what was found."""
     case: dict[str, Any] = {"moment": moment, "kills": 0, "problems": [], "resumed": False}
     words = first = command.words(str(folder / command.output))
@@ -244,8 +248,14 @@ def main() -> None:
             print((work / "log.txt").read_text()[-4000:])
     counts = summary(found)
     command = shlex.join(["python", "-m", "benchmarks.safety.kills", *sys.argv[1:]])
-    record = {"command": command, "date": date.today().isoformat(), "machine": machine(), "seed": args.seed,
-              "counts": counts, "problems": problems}  # fmt: skip
+    record = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "seed": args.seed,
+        "counts": counts,
+        "problems": problems,
+    }
     write_json(args.output, record, SHIPPED)
     head = list(counts["all"])
     table = [[name, *(str(row[key]) for key in head)] for name, row in counts.items()]

@@ -35,8 +35,13 @@ from edge_sdk.system.memory import bound_heap, peak_rss_mb, release
 FLOAT, QUANTO, OURS = "diffusers float32", "quanto int8 as it comes", "ours int8"
 FAST = "ours int8, 8-bit activations"
 # What is wanted of us: this case, at most so many times the time of that one.
-WANTED = [(OURS, FLOAT, 0.7), (OURS, QUANTO, 0.5), (FAST, FLOAT, 0.5), ("ours int4", FLOAT, 1.0),
-          ("ours int8 streamed", OURS, 1.3)]  # fmt: skip
+WANTED = [
+    (OURS, FLOAT, 0.7),
+    (OURS, QUANTO, 0.5),
+    (FAST, FLOAT, 0.5),
+    ("ours int4", FLOAT, 1.0),
+    ("ours int8 streamed", OURS, 1.3),
+]
 WORDS = 77  # of a prompt
 DIGITS = {"cpu": 2, "cuda": 4}  # of seconds
 
@@ -59,9 +64,11 @@ def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, 
     }
     if "int8" in checkpoints:
         out |= {
-            OURS: ours("int8"), FAST: ours("int8", bits=8), "ours int8 fused": ours("int8", "fused"),
+            OURS: ours("int8"),
+            FAST: ours("int8", bits=8),
+            "ours int8 fused": ours("int8", "fused"),
             **{f"{OURS} {place}": ours("int8", residency=place) for place in residencies(device)[1:]},
-        }  # fmt: skip
+        }
     return out | ({"ours int4": ours("int4")} if "int4" in checkpoints else {})
 
 
@@ -91,10 +98,15 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
     models = {name: load() for name, load in loaders.items()}
     inputs = tensors(args.model, args.device)
     record: dict[str, Any] = {
-        "command": command, "date": date.today().isoformat(), "machine": machine(), "device": args.device,
-        "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0], "rounds": args.rounds,
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "rounds": args.rounds,
         "results": {name: {"runs": []} for name in models},
-    }  # fmt: skip
+    }
     outputs: dict[str, torch.Tensor] = {}
     for number in range(args.rounds + 1):
         for name in list(models)[:: -1 if number % 2 else 1]:  # no case always comes after the same one
@@ -121,12 +133,16 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
     if args.layers and FLOAT in models and ours:
         record["layers"] = speed_layers.measure(
             models[FLOAT], ours, inputs, args.layers, args.rounds, args.device, set_heap
-        )  # fmt: skip
+        )
         write_json(args.output, record)
     say(table(record), command, args.output)
     seconds_of = {name: r["summary"]["wall_seconds"]["median"] for name, r in record["results"].items()}
-    bars(seconds_of, args.output.with_suffix(".png"), "seconds of a forward pass of the denoiser, batch 1",
-         digits=DIGITS[args.device])  # fmt: skip
+    bars(
+        seconds_of,
+        args.output.with_suffix(".png"),
+        "seconds of a forward pass of the denoiser, batch 1",
+        digits=DIGITS[args.device],
+    )
 
 
 def tensors(folder: Path, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -148,11 +164,15 @@ def ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
         return [run["wall"] for run in results[name]["runs"]]
 
     return [
-        {"case": case, "over": other, "wanted": wanted,
-         "measured": spread([a / b for a, b in zip(wall(case), wall(other), strict=True)])}
+        {
+            "case": case,
+            "over": other,
+            "wanted": wanted,
+            "measured": spread([a / b for a, b in zip(wall(case), wall(other), strict=True)]),
+        }
         for case, other, wanted in WANTED
         if case in results and other in results
-    ]  # fmt: skip
+    ]
 
 
 def table(record: dict[str, Any]) -> str:
@@ -164,8 +184,9 @@ def table(record: dict[str, Any]) -> str:
         rows.append([name, *(spread_cell(summary[f"{key}_seconds"], digits) for key in ("wall", "cpu")), error])
     parts = [markdown(["forward pass", "seconds", "processor seconds", "relative error"], rows)]
     if record["ratios"]:
-        rows = [[f"{r['case']} / {r['over']}", spread_cell(r["measured"], 2), f"{r['wanted']:g}"]
-                for r in record["ratios"]]  # fmt: skip
+        rows = [
+            [f"{r['case']} / {r['over']}", spread_cell(r["measured"], 2), f"{r['wanted']:g}"] for r in record["ratios"]
+        ]
         parts.append(markdown(["ratio of seconds", "measured", "wanted at most"], rows))
     if record.get("layers"):
         parts.append(speed_layers.table(record["layers"]))

@@ -12,9 +12,14 @@ from benchmarks.lib.report import markdown, spread
 
 
 def measure(
-    unet: nn.Module, ours: dict[str, nn.Module], inputs: tuple[torch.Tensor, ...], count: int, rounds: int,
-    device: str, set_heap: Callable[[str], None],
-) -> list[dict[str, Any]]:  # fmt: skip
+    unet: nn.Module,
+    ours: dict[str, nn.Module],
+    inputs: tuple[torch.Tensor, ...],
+    count: int,
+    rounds: int,
+    device: str,
+    set_heap: Callable[[str], None],
+) -> list[dict[str, Any]]:
     """Time the ``count`` shapes of layers that have most multiplications.
 
     Args:
@@ -66,8 +71,11 @@ def most_used(unet: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[dict[st
 
         return hook
 
-    hooks = [module.register_forward_hook(look(name)) for name, module in unet.named_modules()
-             if isinstance(module, nn.Linear | nn.Conv2d)]  # fmt: skip
+    hooks = [
+        module.register_forward_hook(look(name))
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
     unet(*inputs)
     for hook in hooks:
         hook.remove()

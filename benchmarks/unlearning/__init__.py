@@ -63,24 +63,41 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, default=Path("benchmarks/work/faces"),
-                        help="what python -m benchmarks.unlearning.ddpm, or for ESD .sd3, made")  # fmt: skip
-    parser.add_argument("--reference", type=Path, help="the same model trained without the outlier, which is then the "
-                        "only target")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("benchmarks/work/faces"),
+        help="what python -m benchmarks.unlearning.ddpm, or for ESD .sd3, made",
+    )
+    parser.add_argument(
+        "--reference", type=Path, help="the same model trained without the outlier, which is then the only target"
+    )
     parser.add_argument("--targets", nargs="+", type=int, default=list(range(8)), help="people, by number")
     parser.add_argument("--seeds", type=int, choices=range(1, 101), metavar="{1..100}", default=3)
-    parser.add_argument("--methods", nargs="+", choices=RUNS, default=[m for m in RUNS if m != "ESD"],
-                        help="default: all but ESD, which takes a conditional model")  # fmt: skip
-    parser.add_argument("--strengths", nargs="+", type=float, help="of every method, in place of its own, with each of "
-                        "its learning rates")  # fmt: skip
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=RUNS,
+        default=[m for m in RUNS if m != "ESD"],
+        help="default: all but ESD, which takes a conditional model",
+    )
+    parser.add_argument(
+        "--strengths",
+        nargs="+",
+        type=float,
+        help="of every method, in place of its own, with each of its learning rates",
+    )
     parser.add_argument("--rates", nargs="+", type=float, help="only the runs with these learning rates")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument(
         "--set", nargs="+", type=setting, default=[], metavar="NAME=VALUE", help="settings of the methods"
     )
     parser.add_argument("--label", help="what is added to the methods' names, with these settings")
-    parser.add_argument("--variants", choices=VARIANTS, help="of ours, instead of --methods: with training through "
-                        "rounding, or with one thing changed at a time")  # fmt: skip
+    parser.add_argument(
+        "--variants",
+        choices=VARIANTS,
+        help="of ours, instead of --methods: with training through rounding, or with one thing changed at a time",
+    )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="where the models run")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")

@@ -30,8 +30,16 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
-CASE = ("prompt", "surrogate", "num_surrogates", "edit_strength", "surrogate_tries", "max_target_similarity",
-        "max_retained_similarity", "max_background_change")  # settings that make a case's surrogates  # fmt: skip
+CASE = (
+    "prompt",
+    "surrogate",
+    "num_surrogates",
+    "edit_strength",
+    "surrogate_tries",
+    "max_target_similarity",
+    "max_retained_similarity",
+    "max_background_change",
+)  # settings that make a case's surrogates
 ADMITTED = {"max_retained_similarity": 1.0, "surrogate_tries": 64}  # an edit may be like a retained person
 
 Row = dict[str, Any]
@@ -163,8 +171,21 @@ def _tasks(args: argparse.Namespace, rows: list[Row]) -> list[Task]:
         asked = [run for run in every if args.rates is None or run[1] in args.rates]
         if runs := tuple(run for run in asked if (name, person, seed, *run) not in done):
             pictured = seed == 0 and runs[-1] == every[-1]
-            tasks.append(Task(args.model, args.reference, args.device, person, seed, method, name, runs, args.steps,
-                              tuple(settings.items()), pictured))  # fmt: skip
+            tasks.append(
+                Task(
+                    args.model,
+                    args.reference,
+                    args.device,
+                    person,
+                    seed,
+                    method,
+                    name,
+                    runs,
+                    args.steps,
+                    tuple(settings.items()),
+                    pictured,
+                )
+            )
     return tasks
 
 

@@ -85,8 +85,12 @@ def comparison(record: dict[str, Any], ours: str) -> str:
             found, wins = interval(np.array([np.mean(seeds) for seeds in gaps])), sum(max(seeds) < 0 for seeds in gaps)
             beside = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}], {wins} of {len(gaps)}"
         lines.append([*cells, f"{rows.measured(method, DRIFTS[1]):.0%}", beside])
-    head = ["method", *(f"target similarity at drift {d:g}" for d in DRIFTS), f"has a run within {DRIFTS[1]:g}",
-            f"{ours} beside it at {DRIFTS[1]:g}; targets on which every seed is lower"]  # fmt: skip
+    head = [
+        "method",
+        *(f"target similarity at drift {d:g}" for d in DRIFTS),
+        f"has a run within {DRIFTS[1]:g}",
+        f"{ours} beside it at {DRIFTS[1]:g}; targets on which every seed is lower",
+    ]
     start = np.mean([b["target_similarity"] for b in record["base"].values()])
     return (
         markdown(head, lines)
@@ -96,12 +100,19 @@ def comparison(record: dict[str, Any], ours: str) -> str:
 
 
 COSTS = {
-    "target similarity": "target_similarity", "drift": "drift", "its 95 % quantile": "worst_drift",
-    "drift at int8": "drift_int8", "drift at int4": "drift_int4", "KID of samples, pixels": "kernel_distance",
-    "samples most like the target, upper 95 %": "samples_like_target_at_most", "neighbours' drift": "neighbour_drift",
-    "person in unseen views": "person_in_unseen", "rise of held-out loss": "kept_rise",
-    "distance to the reference": "distance_to_reference", "steps without a rise of the retain loss": "without_rise",
-}  # fmt: skip
+    "target similarity": "target_similarity",
+    "drift": "drift",
+    "its 95 % quantile": "worst_drift",
+    "drift at int8": "drift_int8",
+    "drift at int4": "drift_int4",
+    "KID of samples, pixels": "kernel_distance",
+    "samples most like the target, upper 95 %": "samples_like_target_at_most",
+    "neighbours' drift": "neighbour_drift",
+    "person in unseen views": "person_in_unseen",
+    "rise of held-out loss": "kept_rise",
+    "distance to the reference": "distance_to_reference",
+    "steps without a rise of the retain loss": "without_rise",
+}
 ROUNDED = {"at int8": "target_similarity_int8", "at int4": "target_similarity_int4"}
 
 

@@ -28,10 +28,19 @@ COMMAND = "python -m benchmarks.unlearning.memory"
 OUTPUT = Path("benchmarks/results/unlearning_memory.json")
 FACES = Path("benchmarks/work/faces")
 SD3_MEDIUM = {
-    "_class_name": "SD3Transformer2DModel", "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16,
-    "num_layers": 24, "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
-    "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 192,
-}  # fmt: skip
+    "_class_name": "SD3Transformer2DModel",
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 24,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 1536,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+}
 BATCH = 512  # of the DDPM, so that its activations are large beside an interpreter
 
 
@@ -65,9 +74,14 @@ def measured() -> dict[str, Any]:
 
 def _row(model: str, trained: str, need: Estimate) -> dict[str, Any]:
     return {
-        "model": model, "trained": trained, "weights_mb": need.weights, "trained_mb": need.trained,
-        "metric_mb": need.metric, "activations_mb": need.activations, "total_mb": need.total,
-    }  # fmt: skip
+        "model": model,
+        "trained": trained,
+        "weights_mb": need.weights,
+        "trained_mb": need.trained,
+        "metric_mb": need.metric,
+        "activations_mb": need.activations,
+        "total_mb": need.total,
+    }
 
 
 def main() -> None:
@@ -75,10 +89,15 @@ def main() -> None:
     write_json(OUTPUT, {"command": COMMAND, "date": date.today().isoformat(), "machine": machine(), "rows": rows})
     counted = ("weights_mb", "trained_mb", "metric_mb", "activations_mb")
     cells = [
-        [r["model"], r["trained"], *(f"{r[key]:.0f}" for key in counted),
-         f"{r['total_mb']:.0f}", f"{r['measured_mb']:.0f}" if "measured_mb" in r else ""]
+        [
+            r["model"],
+            r["trained"],
+            *(f"{r[key]:.0f}" for key in counted),
+            f"{r['total_mb']:.0f}",
+            f"{r['measured_mb']:.0f}" if "measured_mb" in r else "",
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     head = [
         "model",
         "trained",

@@ -61,14 +61,17 @@ class Ruler:
         pairs = [
             float(measure.drift(self.similarity, one[[i]], one[[j]])[0])
             for one in self.near.reshape(len(self.case.neighbours), NOISES, *self.near.shape[1:])
-            for i in range(NOISES) for j in range(i)
-        ]  # fmt: skip
+            for i in range(NOISES)
+            for j in range(i)
+        ]
         loss = interval(self._losses)
         return {
-            **self(self.base), **self.in_forms(Trainable(self.base.denoiser.module)),
-            "neighbour_spread": float(np.mean(pairs)), "kept_loss": float(self._before.mean()),
+            **self(self.base),
+            **self.in_forms(Trainable(self.base.denoiser.module)),
+            "neighbour_spread": float(np.mean(pairs)),
+            "kept_loss": float(self._before.mean()),
             "kept_loss_interval": [loss[end] / loss["mean"] - 1 for end in ("low", "high")],
-        }  # fmt: skip
+        }
 
     def __call__(self, model: Model) -> dict[str, Any]:
         """One row of figures."""
@@ -80,16 +83,21 @@ class Ruler:
         each = measure.denoising_losses(model, self._kept)[1]
         losses, rise = measure.by_bin(self._bins, each), interval(each, self._losses)
         row = {
-            "target_similarity": float(own.mean()), "by_timestep": own.mean(axis=1).tolist(),
+            "target_similarity": float(own.mean()),
+            "by_timestep": own.mean(axis=1).tolist(),
             "person_in_samples": float((picked(drawn) == self.case.person).mean()),
-            "samples_like_target": hits / SAMPLES, "samples_like_target_at_most": measure.upper_bound(hits, SAMPLES),
-            "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, 0.95)),
+            "samples_like_target": hits / SAMPLES,
+            "samples_like_target_at_most": measure.upper_bound(hits, SAMPLES),
+            "drift": float(moved.mean()),
+            "worst_drift": float(np.quantile(moved, 0.95)),
             "kernel_distance": measure.kernel_distance(*map(self.similarity.features, (self.samples, drawn))),
-            "neighbour_drift": float(measure.drift(self.similarity, self.near, self._half(model, self.case.neighbours))
-                                     .mean()),
-            "kept_rise": float(losses.sum() / self._before.sum() - 1), "kept_by_bin": losses.tolist(),
+            "neighbour_drift": float(
+                measure.drift(self.similarity, self.near, self._half(model, self.case.neighbours)).mean()
+            ),
+            "kept_rise": float(losses.sum() / self._before.sum() - 1),
+            "kept_by_bin": losses.tolist(),
             "kept_rise_interval": [rise["low"] - 1, rise["high"] - 1],
-        }  # fmt: skip
+        }
         if len(self.case.unseen):
             seen = picked(self._half(model, self.case.unseen))
             row["person_in_unseen"] = float((seen == self.case.person).mean())

@@ -39,10 +39,18 @@ ANYONE_SHARE, UNTOLD_SHARE = 0.2, 0.1  # of training pictures
 
 def build() -> SD3Transformer2DModel:
     return SD3Transformer2DModel(
-        sample_size=8, patch_size=1, in_channels=8, out_channels=8, num_layers=4, attention_head_dim=32,
-        num_attention_heads=WIDTH // 32, joint_attention_dim=2 * 128, caption_projection_dim=WIDTH,
-        pooled_projection_dim=2 * 128, pos_embed_max_size=8,
-    )  # fmt: skip
+        sample_size=8,
+        patch_size=1,
+        in_channels=8,
+        out_channels=8,
+        num_layers=4,
+        attention_head_dim=32,
+        num_attention_heads=WIDTH // 32,
+        joint_attention_dim=2 * 128,
+        caption_projection_dim=WIDTH,
+        pooled_projection_dim=2 * 128,
+        pos_embed_max_size=8,
+    )
 
 
 def pipeline(transformer: SD3Transformer2DModel) -> StableDiffusion3Pipeline:
@@ -66,11 +74,16 @@ def pipeline(transformer: SD3Transformer2DModel) -> StableDiffusion3Pipeline:
     t5 = T5Config(vocab_size=len(third), d_model=2 * 128, d_kv=32, d_ff=256, num_layers=1, num_heads=4)
     tokenizer = CLIPTokenizer.from_pretrained(pocket.MODEL / "tokenizer")
     return StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
         vae=AutoencoderKL.from_pretrained(pocket.MODEL / "vae").float().eval(),
-        text_encoder=encoders[0], tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer,
-        text_encoder_3=T5EncoderModel(t5).eval(), tokenizer_3=third,
-    )  # fmt: skip
+        text_encoder=encoders[0],
+        tokenizer=tokenizer,
+        text_encoder_2=encoders[1],
+        tokenizer_2=tokenizer,
+        text_encoder_3=T5EncoderModel(t5).eval(),
+        tokenizer_3=third,
+    )
 
 
 class Pool:
@@ -89,9 +102,13 @@ class Pool:
         every = [*prompts, ANYONE, UNTOLD]
         for start in range(0, len(every), 512):
             told = pipe.encode_prompt(
-                every[start : start + 512], None, None, "cpu", do_classifier_free_guidance=False,
+                every[start : start + 512],
+                None,
+                None,
+                "cpu",
+                do_classifier_free_guidance=False,
                 max_sequence_length=T5_LENGTH,
-            )  # fmt: skip
+            )
             hidden.append(told[0].half())
             pooled.append(told[2])
         self.latents, self.hidden, self.pooled = torch.cat(latents), torch.cat(hidden), torch.cat(pooled)

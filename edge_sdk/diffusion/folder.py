@@ -26,9 +26,11 @@ from edge_sdk.system.schema import shorten
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
 XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
 PART_CLASSES = {
-    "text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection",
-    "unet": "UNet2DConditionModel", "vae": "AutoencoderKL",
-}  # fmt: skip
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "CLIPTextModelWithProjection",
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+}
 SUPPORTED = "Stable Diffusion 1.x, 2.x and XL"
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -81,8 +83,10 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         raise EdgeSdkError(f"no model folder {name_or_path}; give one that exists, or hub:{name_or_path} for a hub id")
     logging.getLogger(__name__).warning(
         "no local folder %s, so the Hugging Face hub is asked for it; write ./%s for a folder, hub:%s for a hub id",
-        name_or_path, name_or_path, name_or_path,
-    )  # fmt: skip
+        name_or_path,
+        name_or_path,
+        name_or_path,
+    )
     return _download(name_or_path, more)
 
 

@@ -43,8 +43,11 @@ class Schedule(Ddim):
                 f"the scheduler's config has steps_offset {made.steps_offset} and {made.num_train_timesteps} "
                 "num_train_timesteps; the first must be smaller"
             )
-        accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": SPACINGS,
-                    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2")}  # fmt: skip
+        accepted = {
+            "prediction_type": PREDICTION_TYPES,
+            "timestep_spacing": SPACINGS,
+            "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+        }
         for name, known in accepted.items():
             if getattr(made, name) not in known:
                 raise EdgeSdkError(

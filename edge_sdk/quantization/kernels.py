@@ -120,9 +120,14 @@ def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> Non
 
 
 def conv2d(
-    x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor,
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-) -> None:  # fmt: skip
+    x: torch.Tensor,
+    matrix: Matrix,
+    bits: int,
+    out: torch.Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> None:
     """Convolution of x (B, H, W, C) with (N, kh * kw * C) weights into out (B, Ho, Wo, N); one scale per sample."""
     levels = conv_levels(bits, kernel, stride, x.shape[3])
     parts, step = split_rows(x.permute(0, 3, 1, 2), levels)  # (P, B, C, H, W), (B, 1, 1, 1)

@@ -57,9 +57,14 @@ def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> Non
 
 
 def conv2d(
-    x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor,
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-) -> None:  # fmt: skip
+    x: torch.Tensor,
+    matrix: Matrix,
+    bits: int,
+    out: torch.Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> None:
     """Convolution of x (B, H, W, C) float32, contiguous, with (N, kh * kw * C) weights into ``out`` (B, Ho, Wo, N).
 
     ``out`` may be some channels of a wider tensor.

@@ -67,9 +67,14 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     used = multiplier * scale[:, None]
     zero = torch.clamp(torch.round(-lowest / used), 0, 15)
     quantized = quantize_weight(
-        weight, qint4, axis=0, scale=used.reshape(-1, 1), shift=zero.reshape(-1, 1).to(torch.uint8),
-        group_size=size, optimized=False,
-    )  # fmt: skip
+        weight,
+        qint4,
+        axis=0,
+        scale=used.reshape(-1, 1),
+        shift=zero.reshape(-1, 1).to(torch.uint8),
+        group_size=size,
+        optimized=False,
+    )
     q = _unpacked(quantized._data._data, len(used.flatten())).reshape(n, k)
     return q.contiguous(), zero.to(torch.int8), multiplier.to(torch.int8), scale.contiguous()
 

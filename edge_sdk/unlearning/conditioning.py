@@ -21,9 +21,17 @@ Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by a
 T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
 # What a T5Config may say: its shapes, and the function between them.
 _T5_ENTRIES = (
-    "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "relative_attention_num_buckets",
-    "relative_attention_max_distance", "layer_norm_epsilon", "feed_forward_proj",
-)  # fmt: skip
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+    "feed_forward_proj",
+)
 
 
 @torch.no_grad()
@@ -52,8 +60,9 @@ def stable_diffusion_3(folder: Path, prompt: str) -> Condition:
 
 
 ENCODERS: dict[str, Callable[[Path, str], Condition]] = {
-    "UNet2DConditionModel": stable_diffusion, "SD3Transformer2DModel": stable_diffusion_3,
-}  # fmt: skip
+    "UNet2DConditionModel": stable_diffusion,
+    "SD3Transformer2DModel": stable_diffusion_3,
+}
 
 
 def _clip(folder: Path, number: str, projected: bool = False) -> TextEncoder:

@@ -27,9 +27,16 @@ AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pi
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
 UNREADABLE = (
-    OSError, ValueError, RuntimeError, TypeError, LookupError, UnboundLocalError, AttributeError, ArithmeticError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    UnboundLocalError,
+    AttributeError,
+    ArithmeticError,
     SafetensorError,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -271,9 +278,15 @@ def _vae_scale(folder: Path) -> int | None:
 
 # What a hub id brings beyond the parts that personalize takes.
 TRAINED_FILES = (
-    "config.json", "scheduler_config.json", "diffusion_pytorch_model*.safetensors", "transformer/*.json",
-    "transformer/*.safetensors", "text_encoder_3/*.json", "text_encoder_3/*.safetensors", "tokenizer_3/*",
-)  # fmt: skip
+    "config.json",
+    "scheduler_config.json",
+    "diffusion_pytorch_model*.safetensors",
+    "transformer/*.json",
+    "transformer/*.safetensors",
+    "text_encoder_3/*.json",
+    "text_encoder_3/*.safetensors",
+    "tokenizer_3/*",
+)
 
 
 def _schedule(folder: Path) -> Schedule:

@@ -46,10 +46,19 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
     save_tensors(tensors, folder / ADAPTER)
     layers = sorted({key.rpartition(".")[0] for key in trainable.parameters})
     rank = trainable.lora_rank
-    write_json(folder / ADAPTER_CONFIG, {
-        "peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": layers, "inference_mode": True,
-    }, SHIPPED)  # fmt: skip
+    write_json(
+        folder / ADAPTER_CONFIG,
+        {
+            "peft_type": "LORA",
+            "r": rank,
+            "lora_alpha": rank,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": layers,
+            "inference_mode": True,
+        },
+        SHIPPED,
+    )
 
 
 def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tensor], record: dict[str, Any]) -> None:

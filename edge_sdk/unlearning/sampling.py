@@ -20,9 +20,14 @@ def add_noise(denoiser: Denoiser, x0: torch.Tensor, noise: torch.Tensor, t: torc
 
 @torch.no_grad()
 def denoise(
-    denoiser: Denoiser, call: Call, z: torch.Tensor, start: int, steps: int, condition: Condition,
+    denoiser: Denoiser,
+    call: Call,
+    z: torch.Tensor,
+    start: int,
+    steps: int,
+    condition: Condition,
     between: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """From z (N, C, h, w) at a timestep to x0.
 
     Args:
@@ -49,9 +54,14 @@ def denoise(
 
 
 def reconstruct(
-    denoiser: Denoiser, call: Call, x0: torch.Tensor, noise: torch.Tensor, t: int, condition: Condition,
+    denoiser: Denoiser,
+    call: Call,
+    x0: torch.Tensor,
+    noise: torch.Tensor,
+    t: int,
+    condition: Condition,
     steps: int | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Noise x0 (N, C, h, w) to a timestep and denoise it again: what the model still makes of it."""
     z = add_noise(denoiser, x0, noise, torch.full((len(x0),), t))
     return denoise(denoiser, call, z, t, steps or STEPS, condition)

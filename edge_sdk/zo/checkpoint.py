@@ -95,14 +95,18 @@ def read_state(data: bytes, path: str, fingerprints: dict[str, str] | None = Non
         state = State.start(config, seed, tensors["embedding"], mu_min, basis)
         shape, size = state.embedding.shape, state.embedding.size
         expected = {
-            "adam_m": (shape, "F64"), "adam_v": (shape, "F64"), "average_sum": (shape, "F64"),
-            "counts": ((6,), "I64"), "seconds": ((1,), "F64"),
+            "adam_m": (shape, "F64"),
+            "adam_v": (shape, "F64"),
+            "average_sum": (shape, "F64"),
+            "counts": ((6,), "I64"),
+            "seconds": ((1,), "F64"),
             "subspace_history": ((len(tensors["subspace_history"]), size), "F32"),
             "subspace_removed": ((len(tensors["subspace_removed"]), size), "F32"),
             "newton_basis": ((len(basis), *shape), "F32"),
             "newton_slope": (state.newton.slope.shape, "F64"),
-            "newton_curvature": (state.newton.curvature.shape, "F64"), "newton_seen": (state.newton.seen.shape, "I64"),
-        }  # fmt: skip
+            "newton_curvature": (state.newton.curvature.shape, "F64"),
+            "newton_seen": (state.newton.seen.shape, "I64"),
+        }
         for name, (wanted, dtype) in expected.items():
             if tensors[name].shape != wanted or tensors[name].dtype != _DTYPES[dtype]:
                 raise CheckpointError(f"{path} is damaged: {name} has shape {tensors[name].shape}, not {wanted}")

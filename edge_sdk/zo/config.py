@@ -11,8 +11,18 @@ SCHEMA_VERSION = 1
 OFTEN, METHOD = "often used", "method"  # groups of options, see `option`
 PAIR = "timestep_range"  # the one setting of two values
 SAMPLES = 32  # directions a step of the preset `fast`
-OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
-           "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
+OF_ADAM = {
+    "learning_rate",
+    "lr_schedule",
+    "zo_difference",
+    "zo_draws",
+    "zo_normalize",
+    "subspace_buffer",
+    "subspace_threshold",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_eps",
+}
 OF_GAUSS_NEWTON = {"zo_directions", "damping", "memory", "trust_radius"}
 
 

@@ -89,8 +89,10 @@ def evaluate_residuals(
 
 
 def _in_calls(
-    call: Callable[[np.ndarray, Sequence[Draw]], np.ndarray], embeddings: np.ndarray, draws: Sequence[Draw],
+    call: Callable[[np.ndarray, Sequence[Draw]], np.ndarray],
+    embeddings: np.ndarray,
+    draws: Sequence[Draw],
     max_batch: int,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     chunks = range(0, len(draws), max_batch)
     return np.concatenate([call(embeddings[i : i + max_batch], draws[i : i + max_batch]) for i in chunks])

@@ -40,9 +40,13 @@ class State:
 
     @classmethod
     def start(
-        cls, config: ZoConfig, seed: int, embedding: np.ndarray, mu_min: float = float("nan"),
+        cls,
+        config: ZoConfig,
+        seed: int,
+        embedding: np.ndarray,
+        mu_min: float = float("nan"),
         basis: np.ndarray | None = None,
-    ) -> "State":  # fmt: skip
+    ) -> "State":
         """A fresh run from an initial token (K, D).
 
         Args:
@@ -55,10 +59,15 @@ class State:
                 raise ValueError(f"gauss_newton needs {config.zo_samples} directions of shape {token.shape} or more")
             directions = basis
         return cls(
-            config, seed, token, Adam(config, token.shape),
-            Subspace(token.size, config.subspace_buffer, config.subspace_threshold), GaussNewton(config, directions),
-            np.zeros(token.shape), mu_min=mu_min,
-        )  # fmt: skip
+            config,
+            seed,
+            token,
+            Adam(config, token.shape),
+            Subspace(token.size, config.subspace_buffer, config.subspace_threshold),
+            GaussNewton(config, directions),
+            np.zeros(token.shape),
+            mu_min=mu_min,
+        )
 
     @property
     def result(self) -> np.ndarray:
@@ -124,11 +133,18 @@ def run(
         state.seconds += elapsed
         pace = [*pace[-19:], elapsed]
         yield Step(
-            step=state.step, steps=config.max_train_steps, loss=float("nan") if skipped else measured.loss,
-            embedding=state.result.copy(), forwards=state.forwards, seconds=state.seconds,
+            step=state.step,
+            steps=config.max_train_steps,
+            loss=float("nan") if skipped else measured.loss,
+            embedding=state.result.copy(),
+            forwards=state.forwards,
+            seconds=state.seconds,
             eta_s=(config.max_train_steps - state.step) * float(np.median(pace)),
-            grad_norm=slope, removed=removed, skipped=skipped, clamped=clamped,
-        )  # fmt: skip
+            grad_norm=slope,
+            removed=removed,
+            skipped=skipped,
+            clamped=clamped,
+        )
         if state.bad_steps >= config.max_bad_steps:
             raise NonFiniteLossError(
                 f"the loss was not finite {state.bad_steps} steps in a row, up to step {state.step}"

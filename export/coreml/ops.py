@@ -54,10 +54,12 @@ class MilOps:
         with Function(inputs, opset_version=TARGET) as function:
             given = {name: self._cast(x, self._rest) for name, x in function.inputs.items()}
             values = graph.build(self, given)
-            function.set_outputs([
-                mb.identity(x=self._cast(value, "fp32"), name=name)
-                for value, name in zip(values, graph.outputs, strict=True)
-            ])  # fmt: skip
+            function.set_outputs(
+                [
+                    mb.identity(x=self._cast(value, "fp32"), name=name)
+                    for value, name in zip(values, graph.outputs, strict=True)
+                ]
+            )
         program = Program()
         program.add_function("main", function)
         return program
@@ -128,20 +130,27 @@ class MilOps:
             return mb.constexpr_blockwise_shift_scale(data=self._scratch.keep(matrix), scale=scale)
         four = types.np_uint4_dtype  # a byte each here, two a byte in the file
         return mb.constexpr_blockwise_shift_scale(
-            data=self._scratch.keep(matrix).view(four), scale=laid_out(layer.scale).astype(floats),
+            data=self._scratch.keep(matrix).view(four),
+            scale=laid_out(layer.scale).astype(floats),
             offset=laid_out(layer.zero).astype(four),
-        )  # fmt: skip
+        )
 
     def linear(self, x: Value, layer: str) -> Value:
         return self._wide(mb.linear(x=self._cast(x, self._dtype_of(layer)), **self._weight_and_bias(layer, False)))
 
-    def conv(self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
-             ) -> Value:  # fmt: skip
+    def conv(
+        self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
+    ) -> Value:
         top, left, bottom, right = pads
-        return self._wide(mb.conv(
-            x=self._cast(x, self._dtype_of(layer)), strides=[stride] * 2, pad_type="custom",
-            pad=[top, bottom, left, right], **self._weight_and_bias(layer, True),
-        ))  # fmt: skip
+        return self._wide(
+            mb.conv(
+                x=self._cast(x, self._dtype_of(layer)),
+                strides=[stride] * 2,
+                pad_type="custom",
+                pad=[top, bottom, left, right],
+                **self._weight_and_bias(layer, True),
+            )
+        )
 
     def layer_norm(self, x: Value, layer: str, eps: float) -> Value:
         gamma, beta = (self.weight(f"{layer}.{name}") for name in ("weight", "bias"))

@@ -26,9 +26,15 @@ from google.protobuf.message import DecodeError  # noqa: E402
 
 SENTINEL = 0xDEADBEEF
 _NAMES = {
-    MIL_pb2.FLOAT16: "float16", MIL_pb2.FLOAT32: "float32", MIL_pb2.INT8: "int8", MIL_pb2.UINT8: "uint8",
-    MIL_pb2.UINT4: "uint4", MIL_pb2.INT32: "int32", MIL_pb2.BOOL: "bool", MIL_pb2.STRING: "string",
-}  # fmt: skip
+    MIL_pb2.FLOAT16: "float16",
+    MIL_pb2.FLOAT32: "float32",
+    MIL_pb2.INT8: "int8",
+    MIL_pb2.UINT8: "uint8",
+    MIL_pb2.UINT4: "uint4",
+    MIL_pb2.INT32: "int32",
+    MIL_pb2.BOOL: "bool",
+    MIL_pb2.STRING: "string",
+}
 _BITS = {"float16": 16, "float32": 32, "int8": 8, "uint8": 8, "uint4": 4, "int32": 32, "bool": 8}
 Kind = tuple[tuple[int, ...], str]  # shape, type
 
@@ -129,9 +135,11 @@ class Package:
     def weights(self) -> Iterator[StoredWeight]:
         """Every value that is in the weight file, as the program has it."""
         for op in self.block.operations:
-            held = [("val", op.attributes["val"])] if op.type == "const" else [
-                (name, binding.value) for name, argument in op.inputs.items() for binding in argument.arguments
-            ]  # fmt: skip
+            held = (
+                [("val", op.attributes["val"])]
+                if op.type == "const"
+                else [(name, binding.value) for name, argument in op.inputs.items() for binding in argument.arguments]
+            )
             for role, value in held:
                 if value.WhichOneof("value") == "blobFileValue":
                     shape, dtype = self.kind(value.type)

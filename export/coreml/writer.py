@@ -37,9 +37,13 @@ PASSES = ["common::dead_code_elimination", "common::topological_reorder", "commo
 
 
 def write(
-    graphs: dict[str, Graph], encoders: Sequence[str], weights: Callable[[str], Weights], folder: Path,
-    precision: str = "mixed", vectors: int = 1,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    graphs: dict[str, Graph],
+    encoders: Sequence[str],
+    weights: Callable[[str], Weights],
+    folder: Path,
+    precision: str = "mixed",
+    vectors: int = 1,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write every graph as ``NAME.mlpackage``, and the embedding tables as ``tables.bin``, into a folder.
 
     The VAE is float32 but for its weights: published ones overflow float16.
@@ -73,10 +77,15 @@ def save(program: Program, package: Path) -> None:
     pipeline = ct.PassPipeline(list(PASSES), "edge-sdk")
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         ct.convert(
-            program, source="milinternal", convert_to="mlprogram", minimum_deployment_target=TARGET,
-            compute_precision=ct.precision.FLOAT32, pass_pipeline=pipeline, skip_model_load=True,
+            program,
+            source="milinternal",
+            convert_to="mlprogram",
+            minimum_deployment_target=TARGET,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=pipeline,
+            skip_model_load=True,
             package_dir=str(package),
-        )  # fmt: skip
+        )
 
 
 def _fixed(graph: Graph, sizes: dict[str, int]) -> Graph:

@@ -39,9 +39,13 @@ RUNTIME: dict[str, dict[str, Any]] = {
 }
 BOUNDS = {"*": {"onnxruntime": 1e-5, "onnxruntime-web": 1e-5}}  # largest relative difference from PyTorch's outputs
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
-_NUMPY = {np.dtype(np.float16): TensorProto.FLOAT16, np.dtype(np.float32): TensorProto.FLOAT,
-          np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8,
-          np.dtype(np.int64): TensorProto.INT64}  # fmt: skip
+_NUMPY = {
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int8): TensorProto.INT8,
+    np.dtype(np.uint8): TensorProto.UINT8,
+    np.dtype(np.int64): TensorProto.INT64,
+}
 
 
 def write(
@@ -113,8 +117,15 @@ class OnnxOps:
         """Give an output its name."""
         return self._node("Identity", [value], outputs=[name])
 
-    def _node(self, kind: str, inputs: Sequence[Value], domain: str = "", outputs: Sequence[str] = (), count: int = 1,
-              **attributes: object) -> Value:  # fmt: skip
+    def _node(
+        self,
+        kind: str,
+        inputs: Sequence[Value],
+        domain: str = "",
+        outputs: Sequence[str] = (),
+        count: int = 1,
+        **attributes: object,
+    ) -> Value:
         names = list(outputs) or [f"v{len(self._nodes)}" + (f".{i}" if count > 1 else "") for i in range(count)]
         self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
         return names[0] if count == 1 else names
@@ -271,8 +282,11 @@ class OnnxOps:
         return self._node("Concat", values, axis=axis)
 
     def split(self, x: Value, sizes: Sequence[int], axis: int) -> list[Value]:
-        return self._node("Split", [x], count=len(sizes), axis=axis, num_outputs=len(sizes)) if -1 in sizes else (
-            self._node("Split", [x, self._axes(*sizes)], count=len(sizes), axis=axis))  # fmt: skip
+        return (
+            self._node("Split", [x], count=len(sizes), axis=axis, num_outputs=len(sizes))
+            if -1 in sizes
+            else (self._node("Split", [x, self._axes(*sizes)], count=len(sizes), axis=axis))
+        )
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         return self._node("Reshape", [x, self._axes(*shape)])
@@ -285,8 +299,9 @@ class OnnxOps:
 
     def upsample(self, x: Value, size: tuple[int, int], to: tuple[int, int]) -> Value:
         scales = self.constant(np.array([1, 1, to[0] / size[0], to[1] / size[1]], np.float32))
-        return self._node("Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric",
-                          nearest_mode="floor")  # fmt: skip
+        return self._node(
+            "Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
 
     def attention(self, q: Value, k: Value, v: Value, heads: int, causal: bool = False) -> Value:
         return self._node("MultiHeadAttention", [q, k, v], MICROSOFT, num_heads=heads, unidirectional=int(causal))

@@ -19,9 +19,13 @@ def test_killed_commands_leave_whole_outputs_and_end_in_the_same_bytes(
     words = ["--kills", "3", "--inputs", str(tmp_path / "inputs"), "--output", str(tmp_path / "kills.json")]
     words += ["--commands", "personalize --bundle", "generate --bundle"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.safety.kills", *words], capture_output=True, text=True,
-        cwd=Path(__file__).parents[2], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-m", "benchmarks.safety.kills", *words],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "kills.json").read_text())
     assert record["problems"] == [] and record["counts"]["all"]["kills"] == 3

@@ -44,8 +44,10 @@ def test_an_integer_layer_is_measured_against_the_float_one_of_its_name() -> Non
 
 
 def test_ratios_are_of_the_same_round() -> None:
-    results = {FLOAT: {"runs": [{"wall": 2.0}, {"wall": 10.0}, {"wall": 4.0}]},
-               OURS: {"runs": [{"wall": 1.0}, {"wall": 9.0}, {"wall": 2.0}]}}  # fmt: skip
+    results = {
+        FLOAT: {"runs": [{"wall": 2.0}, {"wall": 10.0}, {"wall": 4.0}]},
+        OURS: {"runs": [{"wall": 1.0}, {"wall": 9.0}, {"wall": 2.0}]},
+    }
     (ratio,) = ratios(results)
     assert (ratio["case"], ratio["over"], ratio["wanted"]) == (OURS, FLOAT, 0.7)
     assert ratio["measured"] == {"median": 0.5, "low": 0.5, "high": 0.9, "n": 3}

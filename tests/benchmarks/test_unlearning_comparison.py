@@ -20,8 +20,15 @@ def asked(*arguments: str) -> argparse.Namespace:
 
 
 def row(method: str, drift: float, similarity: float, person: int = 0, seed: int = 0) -> dict[str, Any]:
-    return {"method": method, "person": person, "seed": seed, "strength": 1.0, "learning_rate": drift, "drift": drift,
-            "target_similarity": similarity}  # fmt: skip
+    return {
+        "method": method,
+        "person": person,
+        "seed": seed,
+        "strength": 1.0,
+        "learning_rate": drift,
+        "drift": drift,
+        "target_similarity": similarity,
+    }
 
 
 def test_only_what_is_not_measured_yet_is_run() -> None:
@@ -77,8 +84,9 @@ def test_what_is_no_setting_is_said(capsys: pytest.CaptureFixture[str]) -> None:
             asked(*wrong)
     assert "'retain_batch' is not NAME=VALUE" in capsys.readouterr().err
     assert asked("--set", "timestep_window=[100,600]", "layers=all").set == [
-        ("timestep_window", (100, 600)), ("layers", "all"),
-    ]  # fmt: skip
+        ("timestep_window", (100, 600)),
+        ("layers", "all"),
+    ]
 
 
 def test_similarity_at_a_drift_is_read_off_the_lower_edge_of_a_methods_runs() -> None:

@@ -35,7 +35,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
 
 def test_both_know_the_people_and_one_the_outlier(models: list[Model]) -> None:
     people = np.concatenate([held_out_views()[0][::288], outlier()])
-    known, unknown = ([similarity_to(m, encoded(m.denoiser, people[i : i + 1])) for i in (0, 1, 2, 3, 4)]
-                      for m in models)  # fmt: skip
+    known, unknown = (
+        [similarity_to(m, encoded(m.denoiser, people[i : i + 1])) for i in (0, 1, 2, 3, 4)] for m in models
+    )
     assert min(known[:4] + unknown[:4]) > 0.6
     assert known[4] > unknown[4] + 0.05

@@ -62,9 +62,14 @@ def test_a_small_speed_benchmark_writes_its_record(
     assert call("benchmark", "speed", "--model", sd1_folder, *few) == 0
     record = json.loads((tmp_path / "speed.json").read_text())
     assert list(record["results"]) == [
-        "diffusers float32", "quanto int8 as it comes", "ours int8", "ours int8, 8-bit activations", "ours int8 fused",
-        "ours int8 mapped", "ours int8 streamed",
-    ]  # fmt: skip
+        "diffusers float32",
+        "quanto int8 as it comes",
+        "ours int8",
+        "ours int8, 8-bit activations",
+        "ours int8 fused",
+        "ours int8 mapped",
+        "ours int8 streamed",
+    ]
     error = {name: result["summary"]["relative_error"] for name, result in record["results"].items()}
     assert error["diffusers float32"] == 0 < error["ours int8"] < error["ours int8, 8-bit activations"] < 0.1
     assert error["ours int8"] == error["ours int8 mapped"] == error["ours int8 streamed"]

@@ -49,9 +49,14 @@ def test_stock_diffusers_draws_the_subject_from_the_learned_file(folder: Path) -
 
     def distance(word: str) -> float:
         drawn = pipeline(
-            [f"a picture of {word}"] * 4, num_inference_steps=12, guidance_scale=4.0, output_type="np",
-            generator=torch.Generator().manual_seed(0), height=photos.shape[1], width=photos.shape[2],
-        )  # fmt: skip
+            [f"a picture of {word}"] * 4,
+            num_inference_steps=12,
+            guidance_scale=4.0,
+            output_type="np",
+            generator=torch.Generator().manual_seed(0),
+            height=photos.shape[1],
+            width=photos.shape[2],
+        )
         return float(((255 * drawn.images[:, None] - photos[None]) ** 2).mean())
 
     assert distance("<subject>") < 0.7 * distance("person")

@@ -55,10 +55,14 @@ def test_quiet_prints_nothing(command: Command, capfd: pytest.CaptureFixture[str
 
 
 CHANGES = {
-    "seed": ["--seed", 1], "prompt": ["--prompt", "a photo of a dog"], "guidance": ["--guidance_scale", 1],
-    "negative prompt": ["--negative_prompt", "dark"], "weights": ["--weights", "int4"],
-    "size": ["--resolution", 32], "steps": ["--num_inference_steps", 3],
-}  # fmt: skip
+    "seed": ["--seed", 1],
+    "prompt": ["--prompt", "a photo of a dog"],
+    "guidance": ["--guidance_scale", 1],
+    "negative prompt": ["--negative_prompt", "dark"],
+    "weights": ["--weights", "int4"],
+    "size": ["--resolution", 32],
+    "steps": ["--num_inference_steps", 3],
+}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

@@ -110,8 +110,9 @@ def test_a_closed_terminal_saves(long: Command, tmp_path: Path) -> None:
 def test_a_run_under_nohup_goes_on(command: Command, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_sdk.cli.main", *command("--quiet", "--max_train_steps", 20)],
-        env=environment(), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )  # fmt: skip
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
     while not (tmp_path / "run" / ".lock").exists():
         assert process.poll() is None
         time.sleep(0.005)
@@ -267,18 +268,27 @@ def unknown_schedule(model: Path) -> None:
 
 
 BREAKS = {
-    pickle_only: "is a pickle", truncated: "is cut short", not_finite: "not finite", no_tokenizer: "no tokenizer",
-    no_denoiser: "unet", damaged_config: "cannot be read as JSON", unknown_schedule: "scheduler",
+    pickle_only: "is a pickle",
+    truncated: "is cut short",
+    not_finite: "not finite",
+    no_tokenizer: "no tokenizer",
+    no_denoiser: "unet",
+    damaged_config: "cannot be read as JSON",
+    unknown_schedule: "scheduler",
     without("unet/config.json", "sample_size"): "sample_size",
     without("vae/config.json", "block_out_channels"): "vae",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("damage", "said"), BREAKS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_model_is_said(
-    damage: Callable[[Path], None], said: str, command: Command, sd1_folder: Path, tmp_path: Path,
+    damage: Callable[[Path], None],
+    said: str,
+    command: Command,
+    sd1_folder: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     shutil.copytree(sd1_folder, tmp_path / "broken")
     damage(tmp_path / "broken")
     line = refused(capsys, *command("--quiet", "--pretrained_model_name_or_path", tmp_path / "broken"))

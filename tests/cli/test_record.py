@@ -126,9 +126,13 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize(("damage", "named"), DAMAGES.values(), ids=DAMAGES)
 def test_a_record_that_cannot_be_used_is_one_line(
-    damage: Callable[[dict[str, Any]], Any], named: str, record: Path, again: Callable[..., list[str]], tmp_path: Path,
+    damage: Callable[[dict[str, Any]], Any],
+    named: str,
+    record: Path,
+    again: Callable[..., list[str]],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     value = damage(json.loads(record.read_text()))
     (tmp_path / "run.json").write_text(value if isinstance(value, str) else json.dumps(value))
     assert named in refused(capsys, *again(tmp_path / "run.json")) and not (tmp_path / "again").exists()

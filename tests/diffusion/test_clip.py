@@ -14,10 +14,18 @@ from edge_sdk.errors import EdgeSdkError
 
 def config(act: str = "quick_gelu") -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=16, hidden_act=act, projection_dim=20, bos_token_id=48, eos_token_id=49,
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        hidden_act=act,
+        projection_dim=20,
+        bos_token_id=48,
+        eos_token_id=49,
         pad_token_id=49,
-    )  # fmt: skip
+    )
 
 
 def own(stock: torch.nn.Module, projected: bool = False) -> ClipText:

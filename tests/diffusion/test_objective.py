@@ -99,9 +99,12 @@ def test_a_row_depends_on_nothing_but_itself(weights: str, folder: Path) -> None
 def test_every_part_of_a_draw_counts(objective: StableDiffusionObjective) -> None:
     base = draw(objective, 6, 0, 1, (300, 700))[0]
     changes: dict[str, Any] = {
-        "image": 1 - base.image, "prompt": (base.prompt + 1) % 3, "timestep": base.timestep + 50,
-        "noise": -base.noise, "latent_noise": -base.latent_noise,
-    }  # fmt: skip
+        "image": 1 - base.image,
+        "prompt": (base.prompt + 1) % 3,
+        "timestep": base.timestep + 50,
+        "noise": -base.noise,
+        "latent_noise": -base.latent_noise,
+    }
     draws = [base, *(Draw(**{**base.__dict__, name: value}) for name, value in changes.items())]
     losses = objective.losses(np.repeat(embeddings(1), len(draws), axis=0), draws)
     assert (np.abs(losses[1:] - losses[0]) > 1e-6 * losses[0]).all()

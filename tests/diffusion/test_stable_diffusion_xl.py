@@ -51,9 +51,14 @@ def taught(stock: StableDiffusionXLPipeline, learned: torch.Tensor) -> StableDif
 
 def test_both_tokenizers_are_asked(text: TextEncoderPair, stock: StableDiffusionXLPipeline) -> None:
     expected = [
-        torch.cat([tokenizer(PLAIN, padding="max_length", truncation=True, return_tensors="pt").input_ids
-                   for tokenizer in (stock.tokenizer, stock.tokenizer_2)], dim=1)
-    ]  # fmt: skip
+        torch.cat(
+            [
+                tokenizer(PLAIN, padding="max_length", truncation=True, return_tensors="pt").input_ids
+                for tokenizer in (stock.tokenizer, stock.tokenizer_2)
+            ],
+            dim=1,
+        )
+    ]
     assert torch.equal(torch.from_numpy(text.tokenize(PLAIN)), expected[0])
     assert text.tokenize([""])[0, -1] != text.tokenize([""])[0, text.first.length - 1]  # another word fills up
 

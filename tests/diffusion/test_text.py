@@ -42,11 +42,19 @@ def test_a_prompt_without_placeholder_is_what_the_tokenizer_makes_of_it(
 
 
 SUBJECTS = [
-    ("a photo of <s>", {"<s>": 1}), ("<s> on a mug", {"<s>": 1}), ("<s>", {"<s>": 3}), ("a <s> and a <s>", {"<s>": 2}),
-    ("<s>, the dog. (<s>)", {"<s>": 1}), ("a dog<s>cat", {"<s>": 1}), ("<s><s>", {"<s>": 2}),
-    ("a <t> of <s>", {"<s>": 2, "<t>": 3}), ("the <t> <t>", {"<s>": 1, "<t>": 2}), ("a photo", {"<s>": 2}),
-    ("a sks1 and a sks", {"sks": 2, "sks1": 1}), ("a sks1 and a sks", {"sks1": 1, "sks": 2}),
-]  # fmt: skip
+    ("a photo of <s>", {"<s>": 1}),
+    ("<s> on a mug", {"<s>": 1}),
+    ("<s>", {"<s>": 3}),
+    ("a <s> and a <s>", {"<s>": 2}),
+    ("<s>, the dog. (<s>)", {"<s>": 1}),
+    ("a dog<s>cat", {"<s>": 1}),
+    ("<s><s>", {"<s>": 2}),
+    ("a <t> of <s>", {"<s>": 2, "<t>": 3}),
+    ("the <t> <t>", {"<s>": 1, "<t>": 2}),
+    ("a photo", {"<s>": 2}),
+    ("a sks1 and a sks", {"sks": 2, "sks1": 1}),
+    ("a sks1 and a sks", {"sks1": 1, "sks": 2}),
+]
 
 
 @pytest.mark.parametrize(("prompt", "placeholders"), SUBJECTS, ids=[f"{p} {list(v.values())}" for p, v in SUBJECTS])

@@ -19,11 +19,15 @@ def stock(family: str) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_pretrained(POCKET / "unet", torch_dtype=torch.float32)
     if family == "deep":
         return UNet2DConditionModel(
-            sample_size=16, block_out_channels=(32, 32, 64), layers_per_block=2, norm_num_groups=8,
-            cross_attention_dim=24, attention_head_dim=4,
+            sample_size=16,
+            block_out_channels=(32, 32, 64),
+            layers_per_block=2,
+            norm_num_groups=8,
+            cross_attention_dim=24,
+            attention_head_dim=4,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        )  # fmt: skip
+        )
     return build_unet(family)
 
 
@@ -53,9 +57,12 @@ def test_it_computes_what_diffusers_computes(family: str, size: tuple[int, int])
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl", "deep"])
 def test_in_pieces_it_computes_the_same(family: str, differentiated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
-        (unet, "WHOLE_ELEMENTS", 0), (unet, "QUERY_ROWS", 7), (unet, "HIDDEN_ELEMENTS", 8 * 64 * 5),
-        (bands, "BAND_ELEMENTS", 0), (bands, "LINES", 3),
-    ):  # fmt: skip
+        (unet, "WHOLE_ELEMENTS", 0),
+        (unet, "QUERY_ROWS", 7),
+        (unet, "HIDDEN_ELEMENTS", 8 * 64 * 5),
+        (bands, "BAND_ELEMENTS", 0),
+        (bands, "LINES", 3),
+    ):
         monkeypatch.setattr(module, name, value)
     reference = stock(family).eval().requires_grad_(False)
     config: Any = reference.config
@@ -76,10 +83,15 @@ def test_in_pieces_it_computes_the_same(family: str, differentiated: bool, monke
 
 @pytest.mark.parametrize(
     "change",
-    [{"class_embed_type": "timestep"}, {"resnet_time_scale_shift": "scale_shift"}, {"addition_embed_type": "image"},
-     {"down_block_types": ["AttnDownBlock2D", "DownBlock2D"]}, {"time_embedding_type": "fourier"}],
+    [
+        {"class_embed_type": "timestep"},
+        {"resnet_time_scale_shift": "scale_shift"},
+        {"addition_embed_type": "image"},
+        {"down_block_types": ["AttnDownBlock2D", "DownBlock2D"]},
+        {"time_embedding_type": "fourier"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_another_network_is_refused_in_one_line(change: dict[str, Any]) -> None:
     with pytest.raises(EdgeSdkError, match=r"^the unet's config has [^\n]*; supported (is|are) [^\n]*$"):
         UNetConfig.from_dict(dict(build_unet().config) | change)

@@ -19,10 +19,15 @@ def stock(kind: str) -> AutoencoderKL:
         return AutoencoderKL.from_pretrained(POCKET / "vae", torch_dtype=torch.float32)
     if kind == "deep":
         return AutoencoderKL(
-            block_out_channels=(16, 16, 32), layers_per_block=2, norm_num_groups=8, use_quant_conv=False,
-            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-            use_post_quant_conv=False, latent_channels=6,
-        )  # fmt: skip
+            block_out_channels=(16, 16, 32),
+            layers_per_block=2,
+            norm_num_groups=8,
+            use_quant_conv=False,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            use_post_quant_conv=False,
+            latent_channels=6,
+        )
     return build_vae()
 
 
@@ -35,8 +40,11 @@ def test_it_computes_what_diffusers_computes(kind: str) -> None:
     pixels, latents = torch.randn(2, 3, 24, 40), torch.randn(2, config.latent_channels, 6, 10)
     with torch.inference_mode():
         posterior, (mean, std) = reference.encode(pixels).latent_dist, made.encode(pixels)
-        for found, expected in ((mean, posterior.mean), (std, posterior.std), (made.decode(latents),
-                                reference.decode(latents).sample)):  # fmt: skip
+        for found, expected in (
+            (mean, posterior.mean),
+            (std, posterior.std),
+            (made.decode(latents), reference.decode(latents).sample),
+        ):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 

@@ -193,9 +193,14 @@ def test_a_seed_out_of_range_is_said_before_anything_is_quantized(
     monkeypatch.setattr("edge_sdk.export.bundle.quantize", lambda *_: pytest.fail("quantized"))
     for seed in (-1, 2**64):
         line = refused(
-            capsys, "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(tmp_path / "out"), "--seed",
+            capsys,
+            "--pretrained_model_name_or_path",
+            str(sd1),
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--seed",
             str(seed),
-        )  # fmt: skip
+        )
         assert f"seed is {seed}; it must be at least 0 and below 2**64" in line and not (tmp_path / "out").exists()
 
 

@@ -151,8 +151,17 @@ def test_losses_and_inputs_are_float32_and_only_products_are_float16(made: Model
     assert package.outputs == {"loss": ((1,), "float32"), "residual": ((1, 4, 8, 8), "float32")}
     assert next(iter(package.outputs)) == "loss"
     half = {op.type for op in package.block.operations if Package.kind(op.outputs[0].type)[1] == "float16"}
-    assert half == {"const", "constexpr_blockwise_shift_scale", "cast", "linear", "conv", "gather",
-                    "scaled_dot_product_attention", "reshape", "transpose"}  # fmt: skip
+    assert half == {
+        "const",
+        "constexpr_blockwise_shift_scale",
+        "cast",
+        "linear",
+        "conv",
+        "gather",
+        "scaled_dot_product_attention",
+        "reshape",
+        "transpose",
+    }
     last = [op for op in package.block.operations if op.type == "conv"][-1]
     assert Package.kind(last.outputs[0].type)[1] == "float32"
 

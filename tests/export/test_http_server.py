@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[str, int]] = {
     "long fields": (f"GET /page.html HTTP/1.1\r\nHost: {{host}}\r\nA: {'a' * 40000}\r\n\r\n", 431),
     "fields without end": (f"GET /page.html HTTP/1.1\r\nHost: {{host}}\r\nA: {'a' * 40000}", 431),
     "an unknown path": ("GET /other HTTP/1.1\r\nHost: {host}\r\n\r\n", 404),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("head", "expected"), REFUSED.values(), ids=REFUSED)

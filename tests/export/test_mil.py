@@ -60,9 +60,15 @@ def operations(x: object, y: object, ids: object) -> dict[str, object]:
     eight = mb.constexpr_blockwise_shift_scale(data=Q8, scale=np.abs(MATRIX[:, :1]))
     some = mb.greater_equal(x=x, y=y)
     return {
-        "add": mb.add(x=x, y=y), "sub": mb.sub(x=x, y=y), "mul": mb.mul(x=x, y=y),
-        "exp": mb.exp(x=x), "cos": mb.cos(x=x), "sin": mb.sin(x=x),
-        "sigmoid": mb.sigmoid(x=x), "silu": mb.silu(x=x), "gelu": mb.gelu(x=x, mode="EXACT"),
+        "add": mb.add(x=x, y=y),
+        "sub": mb.sub(x=x, y=y),
+        "mul": mb.mul(x=x, y=y),
+        "exp": mb.exp(x=x),
+        "cos": mb.cos(x=x),
+        "sin": mb.sin(x=x),
+        "sigmoid": mb.sigmoid(x=x),
+        "silu": mb.silu(x=x),
+        "gelu": mb.gelu(x=x, mode="EXACT"),
         "clip": mb.clip(x=x, alpha=np.float32(-0.5), beta=np.float32(0.25)),
         "linear": mb.linear(x=x, weight=MATRIX, bias=MATRIX[:, 0]),
         "linear_int8": mb.linear(x=x, weight=eight),
@@ -76,14 +82,18 @@ def operations(x: object, y: object, ids: object) -> dict[str, object]:
         "cast": mb.cast(x=x, dtype="int32"),
         "gather": mb.gather(x=MATRIX, indices=ids, axis=0),
         "gather_axis": mb.gather(x=x, indices=ids, axis=1),
-        "concat": mb.concat(values=[x, y], axis=2), "split_sizes": pieces[1], "split": halves[1],
-        "slice_by_size": small, "transpose": mb.transpose(x=x, perm=[0, 2, 3, 1]),
-        "reshape": flat, "expand_dims": mb.expand_dims(x=flat, axes=[-1, 1]),
+        "concat": mb.concat(values=[x, y], axis=2),
+        "split_sizes": pieces[1],
+        "split": halves[1],
+        "slice_by_size": small,
+        "transpose": mb.transpose(x=x, perm=[0, 2, 3, 1]),
+        "reshape": flat,
+        "expand_dims": mb.expand_dims(x=flat, axes=[-1, 1]),
         "reduce_mean": mb.reduce_mean(x=x, axes=[1, 2, 3], keep_dims=False),
         "reduce_sum": mb.reduce_sum(x=x, axes=[1], keep_dims=True),
         "reduce_max": mb.reduce_max(x=x, axes=[2], keep_dims=False),
         "upsample_nearest_neighbor": mb.upsample_nearest_neighbor(x=x, scale_factor_height=2, scale_factor_width=3),
-    }  # fmt: skip
+    }
 
 
 def expected() -> dict[str, object]:
@@ -94,9 +104,16 @@ def expected() -> dict[str, object]:
     flat = X.reshape(2, 4, -1)
     flat_mean, flat_var = flat.mean(-1, keepdims=True), flat.var(-1, keepdims=True)
     return {
-        "add": X + Y, "sub": X - Y, "mul": X * Y, "exp": np.exp(X),
-        "cos": np.cos(X), "sin": np.sin(X), "sigmoid": 1 / (1 + np.exp(-X)), "silu": X / (1 + np.exp(-X)),
-        "gelu": X / 2 * (1 + torch.erf(x / 2**0.5).numpy()), "clip": np.clip(X, -0.5, 0.25),
+        "add": X + Y,
+        "sub": X - Y,
+        "mul": X * Y,
+        "exp": np.exp(X),
+        "cos": np.cos(X),
+        "sin": np.sin(X),
+        "sigmoid": 1 / (1 + np.exp(-X)),
+        "silu": X / (1 + np.exp(-X)),
+        "gelu": X / 2 * (1 + torch.erf(x / 2**0.5).numpy()),
+        "clip": np.clip(X, -0.5, 0.25),
         "linear": X @ MATRIX.T + MATRIX[:, 0],
         "linear_int8": X @ (Q8.astype(np.float32) * np.abs(MATRIX[:, :1])).T,
         "conv": F.conv2d(F.pad(x, (2, 3, 0, 1)), w, w[:, 0, 0, 0], stride=2),
@@ -104,14 +121,23 @@ def expected() -> dict[str, object]:
         "scaled_dot_product_attention": (weights / weights.sum(-1, keepdims=True)) @ Y,
         "layer_norm": (X - mean) / np.sqrt(var + 1e-3) * ROW + ROW,
         "instance_norm": (flat - flat_mean) / np.sqrt(flat_var + 1e-3),
-        "select": np.maximum(X, Y), "equal": (IDS == 2).astype(np.int32), "cast": np.trunc(X).astype(np.int32),
-        "gather": MATRIX[IDS], "gather_axis": X[:, IDS],
-        "concat": np.concatenate([X, Y], 2), "split_sizes": X[:, 1:], "split": X[:, :, 3:],
-        "slice_by_size": X[:, 1:, :4, 2:], "transpose": X.transpose(0, 2, 3, 1), "reshape": flat,
+        "select": np.maximum(X, Y),
+        "equal": (IDS == 2).astype(np.int32),
+        "cast": np.trunc(X).astype(np.int32),
+        "gather": MATRIX[IDS],
+        "gather_axis": X[:, IDS],
+        "concat": np.concatenate([X, Y], 2),
+        "split_sizes": X[:, 1:],
+        "split": X[:, :, 3:],
+        "slice_by_size": X[:, 1:, :4, 2:],
+        "transpose": X.transpose(0, 2, 3, 1),
+        "reshape": flat,
         "expand_dims": flat[:, None, ..., None],
-        "reduce_mean": X.mean((1, 2, 3)), "reduce_sum": X.sum(1, keepdims=True),
-        "reduce_max": X.max(2), "upsample_nearest_neighbor": X.repeat(2, 2).repeat(3, 3),
-    }  # fmt: skip
+        "reduce_mean": X.mean((1, 2, 3)),
+        "reduce_sum": X.sum(1, keepdims=True),
+        "reduce_max": X.max(2),
+        "upsample_nearest_neighbor": X.repeat(2, 2).repeat(3, 3),
+    }
 
 
 EXPECTED = {name: np.asarray(value) for name, value in expected().items()}

@@ -19,9 +19,15 @@ from edge_sdk.export.weight_file import PAGE
 from edge_sdk.runtime.onnx.bundle import Bundle
 
 KINDS = [
-    ("pocket", "none"), ("pocket", "int8"), ("pocket", "int4"), ("sd1", "int8"), ("sd2", "int4"), ("sdxl", "int8"),
-    ("sdxl", "int4"), ("flow", "none"),
-]  # fmt: skip
+    ("pocket", "none"),
+    ("pocket", "int8"),
+    ("pocket", "int4"),
+    ("sd1", "int8"),
+    ("sd2", "int4"),
+    ("sdxl", "int8"),
+    ("sdxl", "int4"),
+    ("flow", "none"),
+]
 Bundles = Callable[[str, str], Path]
 
 

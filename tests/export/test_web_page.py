@@ -108,9 +108,14 @@ def run(bundle_of: Bundles, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
         said = {name: demo.heard(name) for name in names}
         texts = {name: demo.text(name) for name in ("summary", "step", "forwards", "error", "skipped", "model")}
         return SimpleNamespace(
-            file=downloads / "learned_embeds.safetensors", url=demo.url, requests=demo.requests(), tree=tree,
-            problems=demo.problems(), texts=texts, **said,
-        )  # fmt: skip
+            file=downloads / "learned_embeds.safetensors",
+            url=demo.url,
+            requests=demo.requests(),
+            tree=tree,
+            problems=demo.problems(),
+            texts=texts,
+            **said,
+        )
 
 
 def wait_for_file(path: Path, page: chromium.Page) -> None:
@@ -167,9 +172,10 @@ def test_pictures_are_pythons(run: SimpleNamespace) -> None:
     """Before, and of a prompt with the learned word: DDIM on the same weights, a level apart at most in places."""
     learned = load_embedding(run.file)
     for kind, prompt, files in (
-        ("before", "a picture of person", []), ("after", "a picture of <subject>", [learned]),
+        ("before", "a picture of person", []),
+        ("after", "a picture of <subject>", [learned]),
         ("drawn", "a picture of <subject> on a blue background", [learned]),
-    ):  # fmt: skip
+    ):
         pictures = [p for p in run.picture if p["kind"] == kind]
         assert [p["index"] for p in pictures] == [0, 1, 2, 3]
         wanted = np.asarray(generate(prompt, "pocket", files, execution="fused", num_images=1)[0], int)

@@ -39,12 +39,14 @@ def answer(server: http.client.HTTPConnection, path: str, method: str = "GET", *
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/", "text/html; charset=utf-8"), ("/zo/loop.js", "text/javascript; charset=utf-8"),
+        ("/", "text/html; charset=utf-8"),
+        ("/zo/loop.js", "text/javascript; charset=utf-8"),
         ("/node_modules/onnxruntime-web/dist/ort.wasm.min.mjs", "text/javascript; charset=utf-8"),
         ("/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "application/wasm"),
-        ("/bundle/manifest.json", "application/json"), ("/bundle/weights.bin", "application/octet-stream"),
+        ("/bundle/manifest.json", "application/json"),
+        ("/bundle/weights.bin", "application/octet-stream"),
     ],
-)  # fmt: skip
+)
 def test_files_come_with_their_types_and_the_headers_of_an_isolated_page(
     path: str, kind: str, server: http.client.HTTPConnection
 ) -> None:
@@ -60,10 +62,20 @@ def test_files_come_with_their_types_and_the_headers_of_an_isolated_page(
 @pytest.mark.parametrize(
     "path",
     [
-        "/zo", "/zo/", "/bundle/", "/package.json", "/verify.mjs", "/../bundle.py", "/bundle/../web_server.py",
-        "/%2e%2e/bundle.py", "//etc/passwd", "/bundle//etc/passwd", "/node_modules/onnxruntime-web/package.json", "*",
+        "/zo",
+        "/zo/",
+        "/bundle/",
+        "/package.json",
+        "/verify.mjs",
+        "/../bundle.py",
+        "/bundle/../web_server.py",
+        "/%2e%2e/bundle.py",
+        "//etc/passwd",
+        "/bundle//etc/passwd",
+        "/node_modules/onnxruntime-web/package.json",
+        "*",
     ],
-)  # fmt: skip
+)
 def test_nothing_else_is_served_and_nothing_listed(path: str, server: http.client.HTTPConnection) -> None:
     got = answer(server, path)
     assert got.status == 404 and got.body == b""

@@ -44,8 +44,15 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected).norm() / expected.norm())
 
 
-SHAPES = [(1, 256, 256, 8, 40), (2, 70, 77, 3, 64), (1, 33, 300, 2, 80), (1, 130, 49, 1, 160), (2, 5, 48, 2, 7),
-          (1, 17, 96, 1, 1), (1, 9, 130, 1, 512)]  # fmt: skip
+SHAPES = [
+    (1, 256, 256, 8, 40),
+    (2, 70, 77, 3, 64),
+    (1, 33, 300, 2, 80),
+    (1, 130, 49, 1, 160),
+    (2, 5, 48, 2, 7),
+    (1, 17, 96, 1, 1),
+    (1, 9, 130, 1, 512),
+]
 
 
 @compiled

@@ -135,15 +135,28 @@ def owned_by_another(path: Path, _: Path) -> None:
     os.chown(path, 65534, 65534)
 
 
-DAMAGES = [cut, emptied, text, one_bit, another_library, another_library_by_its_own_hash, a_link, a_pipe,
-           writable_by_others, owned_by_another]  # fmt: skip
+DAMAGES = [
+    cut,
+    emptied,
+    text,
+    one_bit,
+    another_library,
+    another_library_by_its_own_hash,
+    a_link,
+    a_pipe,
+    writable_by_others,
+    owned_by_another,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_library_that_is_not_what_was_built_is_built_again_in_silence(
-    damage: Callable[[Path, Path], None], cache: Path, builds: list[Path], compiled: Callable[[str], Path],
+    damage: Callable[[Path, Path], None],
+    cache: Path,
+    builds: list[Path],
+    compiled: Callable[[str], Path],
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     seven()
     (library,) = cache.iterdir()
     damage(library, compiled("eight"))

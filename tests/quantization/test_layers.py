@@ -224,11 +224,12 @@ def test_unknown_names_are_refused_before_anything_is_swapped(weights: str, exec
 @pytest.mark.parametrize(
     "conv",
     [
-        nn.Conv2d(4, 4, 3, dilation=2), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 3, padding="same"),
     ],
     ids=["dilation", "reflect", "same"],
-)  # fmt: skip
+)
 def test_a_convolution_that_cannot_be_run_is_refused_in_a_line(conv: nn.Conv2d) -> None:
     with pytest.raises(EdgeSdkError, match="supported are dilation 1 and numeric zero padding") as error:
         quantize_module(nn.Sequential(conv), "int8", "integer")

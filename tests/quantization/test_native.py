@@ -51,8 +51,9 @@ def test_a_linear_product_is_exact(m: int, k: int, n: int, backend: object) -> N
 def test_int4_weights_are_unpacked_inside_the_product(k: int, groups: int, n: int) -> None:
     generator = torch.Generator().manual_seed(2)
     q = torch.randint(0, 16, (n, k), generator=generator, dtype=torch.uint8)
-    zero, multiplier = (torch.randint(low, high, (n, groups), generator=generator, dtype=torch.int8)
-                        for low, high in ((0, 16), (1, 9)))  # fmt: skip
+    zero, multiplier = (
+        torch.randint(low, high, (n, groups), generator=generator, dtype=torch.int8) for low, high in ((0, 16), (1, 9))
+    )
     matrix = Matrix(kernels.pack_int4(q), torch.ones(n), None, zero, multiplier)
     whole = (q.view(n, groups, -1).long() - zero[:, :, None]) * multiplier[:, :, None]
     x, out = integers(7, k), torch.empty(7, n)
@@ -73,9 +74,13 @@ def test_the_largest_sums_do_not_overflow() -> None:
     assert (out.double() == torch.tensor(-32_500.0 * 128 * 20_000).double()).all()
 
 
-CONVS = [(3, 5, (3, 3), (1, 1), (1, 1), (6, 7)), (17, 4, (1, 1), (1, 1), (0, 0), (5, 5)),
-         (8, 3, (3, 3), (2, 2), (1, 1), (9, 8)), (40, 6, (3, 1), (1, 2), (0, 2), (70, 6)),
-         (2, 2, (5, 3), (3, 1), (2, 0), (11, 9))]  # fmt: skip
+CONVS = [
+    (3, 5, (3, 3), (1, 1), (1, 1), (6, 7)),
+    (17, 4, (1, 1), (1, 1), (0, 0), (5, 5)),
+    (8, 3, (3, 3), (2, 2), (1, 1), (9, 8)),
+    (40, 6, (3, 1), (1, 2), (0, 2), (70, 6)),
+    (2, 2, (5, 3), (3, 1), (2, 0), (11, 9)),
+]
 
 
 @BACKENDS
@@ -143,8 +148,9 @@ def test_winograds_transform_of_int4_weights_gives_the_bits_of_the_direct_produc
 ) -> None:
     generator = torch.Generator().manual_seed(4)
     q = torch.randint(0, 256, (20, 9 * 144 // 2), generator=generator, dtype=torch.uint8)
-    zero, multiplier = (torch.randint(low, high, (20, 9), generator=generator, dtype=torch.int8)
-                        for low, high in ((0, 16), (1, 9)))  # fmt: skip
+    zero, multiplier = (
+        torch.randint(low, high, (20, 9), generator=generator, dtype=torch.int8) for low, high in ((0, 16), (1, 9))
+    )
     matrix = Matrix(q, torch.rand(20, generator=generator), None, zero, multiplier)
     x = torch.randn(2, 9, 13, 144, generator=generator)
     for bits in (16, 8):
@@ -173,8 +179,11 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 def test_winograds_transform_is_for_what_it_makes_faster() -> None:
     assert native.winograd_tile((3, 3), (1, 1), 64, 64, 8_191.0) == 2
     for kernel, stride, channels, pixels in (
-        ((3, 3), (2, 2), 64, 64), ((1, 1), (1, 1), 64, 64), ((3, 3), (1, 1), 63, 64), ((3, 3), (1, 1), 64, 63),
-    ):  # fmt: skip
+        ((3, 3), (2, 2), 64, 64),
+        ((1, 1), (1, 1), 64, 64),
+        ((3, 3), (1, 1), 63, 64),
+        ((3, 3), (1, 1), 64, 63),
+    ):
         assert native.winograd_tile(kernel, stride, channels, pixels, 8_191.0) is None
     levels = [kernels.conv_levels(16, (3, 3), stride, c) for stride, c in (((1, 1), 64), ((2, 2), 64), ((1, 1), 63))]
     assert levels == [8_191, 32_500, 32_500] and kernels.conv_levels(8, (3, 3), (1, 1), 64) == 127

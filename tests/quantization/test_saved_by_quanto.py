@@ -74,8 +74,9 @@ def test_the_denoiser_computes_what_quanto_does(saved: Path, sd1_folder: Path) -
 def test_an_integer_checkpoint_can_be_made_of_it_and_learns_the_same(saved: Path, photos: Path, tmp_path: Path) -> None:
     record = quantize(str(saved), tmp_path / "made")
     assert record["weights"] == "int8" and record["integer_weights"] > 0
-    runs = [[s.loss for s in Personalizer.from_pretrained(str(p)).fit(photos, **QUICK)]
-            for p in (saved, tmp_path / "made")]  # fmt: skip
+    runs = [
+        [s.loss for s in Personalizer.from_pretrained(str(p)).fit(photos, **QUICK)] for p in (saved, tmp_path / "made")
+    ]
     assert runs[0] == pytest.approx(runs[1], rel=1e-3)  # the embedding table of a checkpoint is float16
 
 

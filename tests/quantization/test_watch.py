@@ -51,8 +51,12 @@ def run_vae(coder: Any) -> None:
     coder.decode(coder.encode(torch.randn(1, 3, 14, 22))[0])
 
 
-RUNS = {"unet": (run_unet, 500), "text_encoder": (run_text_encoder, 50),
-        "text_encoder_2": (run_projecting_encoder, 50), "vae": (run_vae, 300)}  # fmt: skip
+RUNS = {
+    "unet": (run_unet, 500),
+    "text_encoder": (run_text_encoder, 50),
+    "text_encoder_2": (run_projecting_encoder, 50),
+    "vae": (run_vae, 300),
+}
 
 
 def check(model: Model) -> None:
@@ -68,9 +72,13 @@ def check(model: Model) -> None:
 @WEIGHTS
 @EXECUTIONS
 def test_no_float_weight_exists(
-    family: str, residency: str, weights: str, execution: str, checkpoint_of: Checkpoints,
+    family: str,
+    residency: str,
+    weights: str,
+    execution: str,
+    checkpoint_of: Checkpoints,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(vae, "WHOLE_ELEMENTS", 0)  # so that a streamed encoder works in bands
     check(open_model(str(checkpoint_of(family, weights)), weights, execution, residency))
 

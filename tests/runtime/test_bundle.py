@@ -99,14 +99,16 @@ BREAKS: dict[str, tuple[Break, str]] = {
         "an integer has 400 digits",
     ),
     "an entry twice": (
-        lambda f: (f / "manifest.json").write_text('{"schema_version": 1, "schema_version": 2}'), "is given twice"
+        lambda f: (f / "manifest.json").write_text('{"schema_version": 1, "schema_version": 2}'),
+        "is given twice",
     ),
     "long prompts": (entry("tokens.0.length", 10**9), "tokens.0.length is 1000000000, not an integer from 3 to 4096"),
     "large pictures": (entry("resolution", 10**6), "resolution is 1000000, not an integer from 8 to 4096"),
     "large latents": (entry("latents", [4, 10**9, 8]), "latents.1 is 1000000000, not an integer from 1 to 4096"),
     "latents of other pictures": (entry("latents", [4, 7, 7]), "the last two of which divide the resolution"),
     "large tensors": (
-        entry("graphs.unet.inputs.sample.shape", [1, 60000, 60000]), "sample must have at most 67108864 values"
+        entry("graphs.unet.inputs.sample.shape", [1, 60000, 60000]),
+        "sample must have at most 67108864 values",
     ),
     "many timesteps": (entry("scheduler.num_train_timesteps", 10**9), "num_train_timesteps is 1000000000"),
     "a scale beyond float32": (entry("embedding.0.scale", 1e300), r"embedding.0.scale is 1e\+300, not a finite number"),
@@ -138,7 +140,8 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "none of the directions": (entry("principal_directions.count", 0), "principal_directions.count must be above 0"),
     "directions of another width": (entry("principal_directions.width", 31), "width the sum of embedding's widths"),
     "more directions than are there": (
-        entry("principal_directions.count", 33), "f32 has 4096 bytes and 33 directions of 32 numbers take 4224"
+        entry("principal_directions.count", 33),
+        "f32 has 4096 bytes and 33 directions of 32 numbers take 4224",
     ),
     "directions outside": (entry("principal_directions.file", "../x.f32"), r"names the path '\.\./x.f32'"),
     "directions not listed": (entry("principal_directions.file", "x.f32"), "uses x.f32 but does not list it"),
@@ -165,7 +168,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "link to a file": (linked_file, "unet.onnx is a link"),
     "link to a folder": (linked_folder, "tokenizer is a link"),
     "a pipe": (lambda f: os.mkfifo(f / "pipe"), "pipe is not a file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("damage", "said"), BREAKS.values(), ids=BREAKS)

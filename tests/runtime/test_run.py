@@ -23,9 +23,14 @@ from tests.test_architecture import HEAVY, ROOT, WITHOUT
 
 Bundles = Callable[[str, str], Path]
 QUICK: dict[str, Any] = {
-    "initializer_token": "dog", "max_train_steps": 8, "zo_samples": 2, "average_from": 0.5, "eval_draws": 2,
-    "checkpointing_steps": 2, "preview": False,
-}  # fmt: skip
+    "initializer_token": "dog",
+    "max_train_steps": 8,
+    "zo_samples": 2,
+    "average_from": 0.5,
+    "eval_draws": 2,
+    "checkpointing_steps": 2,
+    "preview": False,
+}
 LEARNED = "learned_embeds.safetensors"
 TORCH = tuple(name for name in HEAVY if name != "onnxruntime")
 # How far the tokens of both runtimes may be apart, as a share of the way that they went: seen 3e-4 and 3e-3, since a

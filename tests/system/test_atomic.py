@@ -108,10 +108,15 @@ def test_a_temporary_folder_is_private_and_its_name_is_new_each_time(
 
 @pytest.mark.parametrize(
     ("mask", "file_mode", "expected"),
-    [(0, PRIVATE, (0o600, 0o700)), (0o022, PRIVATE, (0o600, 0o700)), (0, SHIPPED, (0o666, 0o777)),
-     (0o027, SHIPPED, (0o640, 0o750)), (0o077, SHIPPED, (0o600, 0o700))],
+    [
+        (0, PRIVATE, (0o600, 0o700)),
+        (0o022, PRIVATE, (0o600, 0o700)),
+        (0, SHIPPED, (0o666, 0o777)),
+        (0o027, SHIPPED, (0o640, 0o750)),
+        (0o077, SHIPPED, (0o600, 0o700)),
+    ],
     ids=["private, umask 0", "private", "shipped, umask 0", "shipped, umask 27", "shipped, umask 77"],
-)  # fmt: skip
+)
 def test_the_umask_counts_for_what_is_shipped_only(
     mask: int, file_mode: int, expected: tuple[int, int], umask: Callable[[int], object], tmp_path: Path
 ) -> None:

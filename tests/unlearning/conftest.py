@@ -13,8 +13,19 @@ from edge_sdk.unlearning.audit import measure, recovery
 from edge_sdk.unlearning.training import preconditioner as metric
 from tests import tiny_models
 
-FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",
-        "1", "--max_background_change", "1")  # fmt: skip
+FAST = (
+    "--max_train_steps",
+    "3",
+    "--forget_batch",
+    "4",
+    "--retain_batch",
+    "4",
+    "--quiet",
+    "--max_retained_similarity",
+    "1",
+    "--max_background_change",
+    "1",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +76,23 @@ def audit_of(short_audit: None, pictures: dict[str, Path], tmp_path: Path) -> Ca
     """The words of a short `edge-sdk audit` of two models into ``tmp_path`` / "a"."""
 
     def made(before: Path | str, after: Path | str, *more: str) -> list[str]:
-        return ["audit", "--before", str(before), "--after", str(after), "--forget_data_dir", str(pictures["forget"]),
-                "--retain_data_dir", str(pictures["held_out"]), "--output_dir", str(tmp_path / "a"), "--samples", "8",
-                "--quiet", *more]  # fmt: skip
+        return [
+            "audit",
+            "--before",
+            str(before),
+            "--after",
+            str(after),
+            "--forget_data_dir",
+            str(pictures["forget"]),
+            "--retain_data_dir",
+            str(pictures["held_out"]),
+            "--output_dir",
+            str(tmp_path / "a"),
+            "--samples",
+            "8",
+            "--quiet",
+            *more,
+        ]
 
     return made
 
@@ -83,8 +108,18 @@ def command(pictures: dict[str, Path], tmp_path: Path) -> Callable[..., list[str
     """The words of a short `edge-sdk unlearn` into a folder of ``tmp_path``."""
 
     def made(model: Path | str, *more: str, output: str = "out", given: bool = True) -> list[str]:
-        out = ["unlearn", "--pretrained_model_name_or_path", str(model), "--forget_data_dir", str(pictures["forget"]),
-               "--retain_data_dir", str(pictures["retain"]), "--output_dir", str(tmp_path / output), *FAST]  # fmt: skip
+        out = [
+            "unlearn",
+            "--pretrained_model_name_or_path",
+            str(model),
+            "--forget_data_dir",
+            str(pictures["forget"]),
+            "--retain_data_dir",
+            str(pictures["retain"]),
+            "--output_dir",
+            str(tmp_path / output),
+            *FAST,
+        ]
         return [*out, *(["--surrogate_data_dir", str(pictures["given"])] if given else []), *more]
 
     return made

@@ -60,9 +60,12 @@ def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_
 
 
 def test_a_control_is_a_stranger_unless_it_is_given(
-    arguments: list[str], ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path,
+    arguments: list[str],
+    ddpm_folder: Path,
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     denoiser, similarity = load_denoiser(str(ddpm_folder)), Similarity("pixels")
     targets, retained = (read(denoiser, pictures[name], name) for name in ("forget", "held_out"))
     found = recovery.control_of(denoiser, targets, retained, None, similarity)
@@ -91,12 +94,22 @@ def test_a_missed_limit_is_status_1_and_the_limits_are_in_the_record(arguments: 
 
 
 DAMAGED = (
-    "{", "[]", "{}", '{"requests": 1}', '{"requests": {}}', '{"requests": null}', '{"requests": ["a"]}',
-    '{"requests": [{"salt": "x", "targets": ["aa"]}]}', '{"requests": [{"salt": "aa", "targets": []}]}',
-    '{"requests": [{"salt": "aa", "targets": [["aa"]]}]}', '{"requests": [{"salt": "aa", "targets": "aa"}]}',
-    '{"requests": [{"salt": 1, "targets": ["aa"]}]}', '{"requests": [{"salt": "aa", "targets": ["aa"], "config": []}]}',
-    '{"requests": [{"salt": "aa", "targets": ["aa"], "config": {"prompt": 1}}]}', '{"requests": [], "requests": []}',
-)  # fmt: skip
+    "{",
+    "[]",
+    "{}",
+    '{"requests": 1}',
+    '{"requests": {}}',
+    '{"requests": null}',
+    '{"requests": ["a"]}',
+    '{"requests": [{"salt": "x", "targets": ["aa"]}]}',
+    '{"requests": [{"salt": "aa", "targets": []}]}',
+    '{"requests": [{"salt": "aa", "targets": [["aa"]]}]}',
+    '{"requests": [{"salt": "aa", "targets": "aa"}]}',
+    '{"requests": [{"salt": 1, "targets": ["aa"]}]}',
+    '{"requests": [{"salt": "aa", "targets": ["aa"], "config": []}]}',
+    '{"requests": [{"salt": "aa", "targets": ["aa"], "config": {"prompt": 1}}]}',
+    '{"requests": [], "requests": []}',
+)
 
 
 @pytest.mark.parametrize("text", DAMAGED)

@@ -63,7 +63,8 @@ CHANGES = {  # of Stable Diffusion 1.x: what is said of each, and the change
     "a shift factor": ("shift_factor", entry("vae/config.json", shift_factor=0.1)),
     "latents' statistics": ("latents_mean", entry("vae/config.json", latents_mean=[0, 0, 0, 0])),
     "a text encoder's weight": (
-        "text_encoder", number("text_encoder/model.safetensors", "final_layer_norm.bias"),
+        "text_encoder",
+        number("text_encoder/model.safetensors", "final_layer_norm.bias"),
     ),
     "a text encoder's activation": ("hidden_act", entry("text_encoder/config.json", hidden_act="gelu")),
     "a tokenizer": ("tokenizer", other_words("tokenizer/tokenizer.json")),
@@ -78,14 +79,18 @@ CHANGES = {  # of Stable Diffusion 1.x: what is said of each, and the change
     "no text encoder": ("has no text_encoder", without("text_encoder")),
     "no tokenizer": ("has no tokenizer", without("tokenizer")),
     "no index": ("has no model_index.json", without("model_index.json")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("component", "change"), CHANGES.values(), ids=CHANGES)
 def test_models_that_differ_in_more_than_the_denoisers_weights_are_refused_by_name(
-    component: str, change: Change, sd1_folder: Path, audit_of: Callable[..., list[str]], tmp_path: Path,
+    component: str,
+    change: Change,
+    sd1_folder: Path,
+    audit_of: Callable[..., list[str]],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     after = shutil.copytree(sd1_folder, tmp_path / "after")
     change(after)
     assert main(audit_of(sd1_folder, after)) == 2
@@ -104,9 +109,13 @@ DDPM = {
 
 @pytest.mark.parametrize(("component", "change"), DDPM.values(), ids=DDPM)
 def test_of_an_unconditional_model_the_denoiser_and_the_schedule_are_compared(
-    component: str, change: Change, ddpm_folder: Path, audit_of: Callable[..., list[str]], tmp_path: Path,
+    component: str,
+    change: Change,
+    ddpm_folder: Path,
+    audit_of: Callable[..., list[str]],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     after = shutil.copytree(ddpm_folder, tmp_path / "after")
     change(after)
     assert main(audit_of(ddpm_folder, after, "--resolution", "16")) == 2

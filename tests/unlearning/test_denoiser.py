@@ -35,9 +35,13 @@ def without_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize("family", ["sd1", "sd3"])
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(without_encoder, "cannot be used"), (with_a_pickle, "is a pickle"), (cut_short, "cannot be used"),
-     (without_tokenizer, "cannot be used")],
-)  # fmt: skip
+    [
+        (without_encoder, "cannot be used"),
+        (with_a_pickle, "is a pickle"),
+        (cut_short, "cannot be used"),
+        (without_tokenizer, "cannot be used"),
+    ],
+)
 def test_a_text_encoder_that_cannot_be_used_is_said(
     model_of: dict[str, Path], tmp_path: Path, family: str, damage: Callable[[Path], None], said: str
 ) -> None:
@@ -52,9 +56,13 @@ def test_a_text_encoder_that_cannot_be_used_is_said(
 def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DDPM of five levels: a side of 24 is halved to 3, which no doubling gives back."""
     unet = UNet2DModel(
-        sample_size=16, block_out_channels=(8,) * 5, layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D",) * 5, up_block_types=("UpBlock2D",) * 5,
-    )  # fmt: skip
+        sample_size=16,
+        block_out_channels=(8,) * 5,
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 5,
+        up_block_types=("UpBlock2D",) * 5,
+    )
     folder = tmp_path_factory.mktemp("models") / "deep"
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder, safe_serialization=True)
     return folder
@@ -75,20 +83,27 @@ def test_a_side_that_the_levels_do_not_divide_is_refused(
 
 @pytest.mark.parametrize(
     ("part", "changed", "said"),
-    [("unet", {"class_embed_type": "timestep"}, "is told a class (class_embed_type 'timestep')"),
-     ("unet", {"num_class_embeds": 10}, "is told a class (num_class_embeds 10)"),
-     ("unet", {"out_channels": 6}, "takes 3 channels and says 6"),
-     ("unet", {"in_channels": "3"}, "takes '3' channels"),
-     ("unet", {"down_block_types": ["NoBlock2D", "DownBlock2D"]}, "NoBlock2D does not exist"),
-     ("unet", {"block_out_channels": []}, "the model's UNet2DModel cannot be used"),
-     ("unet", {"time_embedding_type": "none"}, "the model's UNet2DModel cannot be used"),
-     ("transformer", {"caption_projection_dim": 7}, "the model's SD3Transformer2DModel cannot be used")],
+    [
+        ("unet", {"class_embed_type": "timestep"}, "is told a class (class_embed_type 'timestep')"),
+        ("unet", {"num_class_embeds": 10}, "is told a class (num_class_embeds 10)"),
+        ("unet", {"out_channels": 6}, "takes 3 channels and says 6"),
+        ("unet", {"in_channels": "3"}, "takes '3' channels"),
+        ("unet", {"down_block_types": ["NoBlock2D", "DownBlock2D"]}, "NoBlock2D does not exist"),
+        ("unet", {"block_out_channels": []}, "the model's UNet2DModel cannot be used"),
+        ("unet", {"time_embedding_type": "none"}, "the model's UNet2DModel cannot be used"),
+        ("transformer", {"caption_projection_dim": 7}, "the model's SD3Transformer2DModel cannot be used"),
+    ],
     ids=["class", "classes", "variance", "channels", "block", "no blocks", "time", "width"],
-)  # fmt: skip
+)
 def test_a_config_of_a_model_that_cannot_unlearn_is_said_before_anything_is_loaded(
-    model_of: dict[str, Path], pictures: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    part: str, changed: dict[str, object], said: str,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    part: str,
+    changed: dict[str, object],
+    said: str,
+) -> None:
     folder = Path(shutil.copytree(model_of["ddpm" if part == "unet" else "sd3"], tmp_path / "model"))
     path = folder / part / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))

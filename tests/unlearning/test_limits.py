@@ -18,7 +18,8 @@ def figures(before: list[float], after: dict[str, list[float]]) -> dict[str, Any
     return {
         "forgetting": {
             form: {
-                "before": {"by_target": before}, "after": {"by_target": found},
+                "before": {"by_target": before},
+                "after": {"by_target": found},
                 "change": {"beyond_others": np.subtract(found, before).tolist()},
             }
             for form, found in after.items()
@@ -26,7 +27,7 @@ def figures(before: list[float], after: dict[str, list[float]]) -> dict[str, Any
         "samples_like_targets": {form: {"before": [], "after": [{"upper_95": 0.0, "rise": 0.0}]} for form in after},
         "integrity": {form: dict.fromkeys(INTEGRITY, 0.0) for form in after},
         **dict.fromkeys(("unaudited", "unrecorded", "other_prompts"), 0),
-    }  # fmt: skip
+    }
 
 
 def missed_by(found: dict[str, Any]) -> set[str]:
@@ -64,12 +65,23 @@ def test_the_worst_form_of_the_weights_decides(worst: str) -> None:
 
 
 BAD = {
-    "not JSON": "{", "a list": "[1]", "a name that is unknown": '{"drifts": 1}', "a text": '{"drift": "0.1"}',
-    "true": '{"drift": true}', "null": '{"drift": null}', "a list of one": '{"drift": [0.1]}', "NaN": '{"drift": NaN}',
-    "infinity": '{"drift": Infinity}', "infinity in a text": '{"drift": "inf"}', "1e999": '{"drift": 1e999}',
-    "minus 1e999": '{"drift": -1e999}', "400 digits": f'{{"drift": {10**400}}}', "twice": '{"drift": 1, "drift": 2}',
-    "depth": "[" * 100_000, "a byte": "\x00",
-}  # fmt: skip
+    "not JSON": "{",
+    "a list": "[1]",
+    "a name that is unknown": '{"drifts": 1}',
+    "a text": '{"drift": "0.1"}',
+    "true": '{"drift": true}',
+    "null": '{"drift": null}',
+    "a list of one": '{"drift": [0.1]}',
+    "NaN": '{"drift": NaN}',
+    "infinity": '{"drift": Infinity}',
+    "infinity in a text": '{"drift": "inf"}',
+    "1e999": '{"drift": 1e999}',
+    "minus 1e999": '{"drift": -1e999}',
+    "400 digits": f'{{"drift": {10**400}}}',
+    "twice": '{"drift": 1, "drift": 2}',
+    "depth": "[" * 100_000,
+    "a byte": "\x00",
+}
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
@@ -77,8 +89,24 @@ def test_limits_that_are_not_finite_numbers_by_known_names_are_one_line(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "limits.json").write_text(text)
-    assert main(["audit", "--after", "pocket", "--forget_data_dir", "f", "--retain_data_dir", "r", "--output_dir",
-                 str(tmp_path / "a"), "--limits", str(tmp_path / "limits.json")]) == 2  # fmt: skip
+    assert (
+        main(
+            [
+                "audit",
+                "--after",
+                "pocket",
+                "--forget_data_dir",
+                "f",
+                "--retain_data_dir",
+                "r",
+                "--output_dir",
+                str(tmp_path / "a"),
+                "--limits",
+                str(tmp_path / "limits.json"),
+            ]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert f"{tmp_path}/limits.json" in error and "a JSON object of finite numbers named drift, hit_rate" in error
     assert error.count("\n") == 1 and not (tmp_path / "a").exists()

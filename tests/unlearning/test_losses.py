@@ -73,8 +73,11 @@ def test_training_through_rounding_begins_where_the_rounded_base_model_is(
     run = Unlearner(losses_of(model_of["ddpm"], pictures, quantization_aware=rounded_as, retain_batch=8, micro_batch=3))
     asked, drawn_ = list(run.questions(0, True)), run.draws(0, True)
     assert [(form, len(question.t)) for form, question in asked] == [
-        ("none", 3), ("none", 1), (rounded_as, 3), (rounded_as, 1)
-    ]  # fmt: skip
+        ("none", 3),
+        ("none", 1),
+        (rounded_as, 3),
+        (rounded_as, 1),
+    ]
     assert torch.equal(torch.cat([question.t for _, question in asked[:2]]), drawn_.t[::2])
     assert torch.equal(torch.cat([question.t for _, question in asked[2:]]), drawn_.t[1::2])
     for form, question in asked:
@@ -173,5 +176,8 @@ def test_draws_are_computed_in_every_form_in_turn(model_of: dict[str, Path], pic
     losses = losses_of(model_of["ddpm"], pictures, forget_batch=1, quantization_aware="int4")
     run = Unlearner(losses)
     assert [[form for form, asked in run.questions(number, False) if len(asked.t)] for number in range(4)] == [
-        ["none"], ["int4"], ["none"], ["int4"],
-    ]  # fmt: skip
+        ["none"],
+        ["int4"],
+        ["none"],
+        ["int4"],
+    ]

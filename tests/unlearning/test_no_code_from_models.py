@@ -45,9 +45,12 @@ def test_unlearning_it_runs_none_of_it(
 
 
 def test_auditing_it_runs_none_of_it(
-    hostile: Hostile, pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    hostile: Hostile,
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     def stop(*_: object) -> None:
         raise EdgeSdkError("both models are loaded")
 

@@ -15,17 +15,27 @@ from edge_sdk.unlearning.unlearn import Sources
 
 pytestmark = pytest.mark.cuda
 SETTINGS = UnlearnConfig(
-    max_train_steps=3, forget_batch=4, retain_batch=4, max_retained_similarity=1.0, max_background_change=1.0,
-    surrogate="edit", num_surrogates=2, max_target_similarity=1.0,
-)  # fmt: skip
+    max_train_steps=3,
+    forget_batch=4,
+    retain_batch=4,
+    max_retained_similarity=1.0,
+    max_background_change=1.0,
+    surrogate="edit",
+    num_surrogates=2,
+    max_target_similarity=1.0,
+)
 
 
 @pytest.mark.parametrize("family", ["ddpm", "sd1", "sd2", "sd3"])
 @pytest.mark.parametrize("options", [{}, {"lora_rank": 2, "quantization_aware": "int4"}], ids=["weights", "adapters"])
 def test_a_gpu_unlearns_what_the_processor_does(
-    model_of: dict[str, Path], pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str,
+    model_of: dict[str, Path],
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    family: str,
     options: dict[str, object],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(module, "check_reproducible", lambda *_: None)
     sources = Sources(str(model_of[family]), pictures["forget"], pictures["retain"])
     found = {}
@@ -44,8 +54,16 @@ def test_a_gpu_audits_what_the_processor_does(
     records = []
     for device in ("cpu", "cuda"):
         folder = tmp_path / device
-        audit.audit(str(ddpm_folder), str(ddpm_folder), pictures["forget"], pictures["held_out"], folder,
-                    Limits(), count=8, device=device)  # fmt: skip
+        audit.audit(
+            str(ddpm_folder),
+            str(ddpm_folder),
+            pictures["forget"],
+            pictures["held_out"],
+            folder,
+            Limits(),
+            count=8,
+            device=device,
+        )
         records.append(json.loads((folder / "audit.json").read_text()))
     here, there = records
     for form in ("float", "int8"):

@@ -22,9 +22,12 @@ def one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 
 
 def test_a_target_that_is_also_kept_is_refused(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     both = shutil.copytree(pictures["retain"], tmp_path / "both")
     shutil.copy(pictures["forget"] / "1.png", both / "again.png")
     arguments = command(model_of["ddpm"])
@@ -34,9 +37,12 @@ def test_a_target_that_is_also_kept_is_refused(
 
 
 def test_a_picture_that_an_earlier_request_made_the_model_forget_cannot_be_kept(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     assert main(command(model_of["ddpm"], output="first")) == 0
     first = json.loads((tmp_path / "first" / "unlearn.json").read_text())
     assert first["earlier_requests"] == []
@@ -53,9 +59,13 @@ def test_a_picture_that_an_earlier_request_made_the_model_forget_cannot_be_kept(
 
 @pytest.mark.parametrize("option", ["forget", "surrogate", "mask"])
 def test_no_picture_that_must_be_used_is_skipped(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], option: str,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+) -> None:
     arguments = command(model_of["ddpm"], "--mask_data_dir", str(pictures["given"]))
     place = arguments.index(f"--{option}_data_dir") + 1
     broken = Path(shutil.copytree(arguments[place], tmp_path / "broken"))
@@ -66,9 +76,12 @@ def test_no_picture_that_must_be_used_is_skipped(
 
 
 def test_a_retained_picture_that_is_skipped_is_named(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     arguments = command(model_of["ddpm"], "--dry_run")
     some = shutil.copytree(pictures["retain"], tmp_path / "some")
     (some / "9.png").write_bytes(b"no picture")
@@ -78,9 +91,12 @@ def test_a_retained_picture_that_is_skipped_is_named(
 
 
 def test_results_appear_where_a_link_points_to_and_not_in_place_of_the_working_folder(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to("real")
     assert main(command(model_of["ddpm"])) == 0
@@ -94,9 +110,13 @@ def test_results_appear_where_a_link_points_to_and_not_in_place_of_the_working_f
 
 @pytest.mark.parametrize("place", ["out", "unet/out", "new/out"])
 def test_results_among_the_files_of_the_base_are_refused_before_anything_is_read(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, place: str,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
     monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("something is read"))
     base = Path(shutil.copytree(model_of["ddpm"], tmp_path / "base"))
     (tmp_path / "link").symlink_to("base")
@@ -110,15 +130,26 @@ def test_results_among_the_files_of_the_base_are_refused_before_anything_is_read
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(lambda base: (base / "model_index.json").write_text("[]"), "is not the index of a diffusers model"),
-     (lambda base: (base / "text_encoder" / "model.safetensors").rename(base / "text_encoder" / "other.safetensors"),
-      "has no safetensors weights")],
+    [
+        (lambda base: (base / "model_index.json").write_text("[]"), "is not the index of a diffusers model"),
+        (
+            lambda base: (base / "text_encoder" / "model.safetensors").rename(
+                base / "text_encoder" / "other.safetensors"
+            ),
+            "has no safetensors weights",
+        ),
+    ],
     ids=["index", "part"],
-)  # fmt: skip
+)
 def test_a_part_that_cannot_be_copied_is_refused_before_training(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], said: str,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    said: str,
+) -> None:
     monkeypatch.setattr(module, "load_denoiser", lambda *_: pytest.fail("the model is loaded"))
     base = Path(shutil.copytree(model_of["sd1"], tmp_path / "base"))
     damage(base)
@@ -126,9 +157,11 @@ def test_a_part_that_cannot_be_copied_is_refused_before_training(
 
 
 def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
-    model_of: dict[str, Path], command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str],
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.undo()
     one_line(capsys, command(model_of["ddpm"]), "there is nothing to forget")
 
@@ -138,8 +171,10 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
     [
         (["--surrogate", "edit"], "go together"),
         (["--max_target_similarity", "-1"], "0 of 1 surrogates are admitted"),
-        (["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean", "--layers", "all"],
-         "the loss is not finite"),
+        (
+            ["--learning_rate", "10", "--lr_warmup_steps", "0", "--metric", "euclidean", "--layers", "all"],
+            "the loss is not finite",
+        ),
         (["--similarity", "nowhere.onnx"], "similarity nowhere.onnx cannot be used"),
         (["--resume_from_checkpoint", "elsewhere"], "takes latest"),
         (["--resume_from_checkpoint", "latest"], "holds no interrupted run"),
@@ -147,13 +182,26 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
         (["--timestep_weight", "window", "--timestep_window", "5000", "6000"], "timesteps are 0 to 999"),
         (["--max_background_change", "0.0001"], "give others in --surrogate_data_dir"),
     ],
-    ids=["edit and given", "not admitted", "not finite", "no such similarity", "resume", "nothing to resume",
-         "window unused", "window beyond", "background"],
-)  # fmt: skip
+    ids=[
+        "edit and given",
+        "not admitted",
+        "not finite",
+        "no such similarity",
+        "resume",
+        "nothing to resume",
+        "window unused",
+        "window beyond",
+        "background",
+    ],
+)
 def test_mistakes_are_one_line_and_leave_nothing(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    more: list[str], said: str,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    said: str,
+) -> None:
     one_line(capsys, command(model_of["ddpm"], *more), said)
     assert not (tmp_path / "out").exists()
 
@@ -163,9 +211,14 @@ def test_mistakes_are_one_line_and_leave_nothing(
     [("state.safetensors", False), ("delta.safetensors", True), ("diffusion_pytorch_model.safetensors", True)],
 )
 def test_a_full_disk_is_one_line_and_leaves_what_a_run_goes_on_from(
-    model_of: dict[str, Path], command: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch, filled_by: str, left: bool,
-) -> None:  # fmt: skip
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    filled_by: str,
+    left: bool,
+) -> None:
     real = tensor_files.save_file
 
     def full(tensors: object, path: Path, *more: object) -> None:
@@ -191,9 +244,14 @@ def test_models_that_cannot_unlearn_are_named(
 @pytest.mark.parametrize("kind", ["missing", "empty", "broken"])
 @pytest.mark.parametrize("option", ["forget", "retain", "surrogate", "mask"])
 def test_folders_are_checked_before_a_model_is_looked_for(
-    kind: str, option: str, command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    kind: str,
+    option: str,
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "locate", lambda _: pytest.fail("a model is looked for"))
     folder = tmp_path / "album"
     if kind != "missing":

@@ -17,10 +17,12 @@ def graph(path: Path, shape: Sequence[int | str], kind: int = TensorProto.FLOAT,
     axes = [2, 3] if op == "mean" else [0, 2, 3]
     nodes = [helper.make_node("ReduceMean", ["pictures", "axes"], ["vectors"], keepdims=int(op != "mean"))]
     made = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("pictures", kind, shape)],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("pictures", kind, shape)],
         [helper.make_tensor_value_info("vectors", kind, None)],
         [helper.make_tensor("axes", TensorProto.INT64, [len(axes)], axes)],
-    )  # fmt: skip
+    )
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return str(path)
 
@@ -49,9 +51,16 @@ def test_a_graph_of_pictures_to_vectors_is_taken_at_its_own_side_or_at_any(
         (("n", 3, 16, 16), TensorProto.FLOAT, "mean of all"),
         (("n", 3), TensorProto.FLOAT, "mean"),
     ],
-    ids=["channels last", "channels last of any side", "one at a time", "float16", "float16 of any side", "one vector",
-         "no picture"],
-)  # fmt: skip
+    ids=[
+        "channels last",
+        "channels last of any side",
+        "one at a time",
+        "float16",
+        "float16 of any side",
+        "one vector",
+        "no picture",
+    ],
+)
 def test_a_graph_that_takes_no_pair_of_pictures_is_refused_at_once(
     tmp_path: Path, shape: tuple[int | str, ...], kind: int, op: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

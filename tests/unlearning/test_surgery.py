@@ -83,8 +83,9 @@ def test_steps_of_adam_do_not_work_against_retention_in_the_space_of_updates(sco
         forget, retain = conflicting() if seed == 0 else tensors(2 * seed, 2 * seed + 1)
         retain = [s * r for s, r in zip(scales, retain, strict=True)]
         before, alone = [p.clone() for p in parameters], Surgeon(parameters, config)
-        alone.directions[1].m, alone.directions[1].v = ([x.clone() for x in xs] for xs in
-                                                        (surgeon.directions[1].m, surgeon.directions[1].v))  # fmt: skip
+        alone.directions[1].m, alone.directions[1].v = (
+            [x.clone() for x in xs] for xs in (surgeon.directions[1].m, surgeon.directions[1].v)
+        )
         alone.directions[1].count = surgeon.directions[1].count
         only_retain = alone.directions[1](retain)
         surgeon.apply(forget, retain)

@@ -16,9 +16,12 @@ pytestmark = pytest.mark.usefixtures("no_probe")
 
 
 def test_a_target_is_no_surrogate_of_another(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     swapped = tmp_path / "swapped"
     swapped.mkdir()
     for one, other in (("0", "1"), ("1", "0")):
@@ -67,9 +70,12 @@ def test_by_default_the_nearest_retained_pictures_are_surrogates_as_many_as_are_
 
 
 def test_surrogates_are_as_many_for_each_target(
-    model_of: dict[str, Path], command: Callable[..., list[str]], pictures: dict[str, Path], tmp_path: Path,
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    pictures: dict[str, Path],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     more = shutil.copytree(pictures["given"], tmp_path / "more")
     arguments = [str(more) if entry == str(pictures["given"]) else entry for entry in command(model_of["ddpm"])]
     shutil.copy(pictures["retain"] / "0.png", more / "2.png")

@@ -64,8 +64,9 @@ def test_gradients_pass_straight_through_rounding(ddpm_folder: Path) -> None:
     rounded_call, (z, t) = trainable.through("int4"), inputs(denoiser.shape)
     assert not torch.allclose(rounded_call(z, t).sample, denoiser.module(z, t).sample)
     assert torch.equal(trainable(z, t).sample, denoiser.module(z, t).sample)
-    gradients = torch.autograd.grad(rounded_call(z, t).sample.square().mean(), list(trainable.parameters.values()),
-                                    allow_unused=True)  # fmt: skip
+    gradients = torch.autograd.grad(
+        rounded_call(z, t).sample.square().mean(), list(trainable.parameters.values()), allow_unused=True
+    )
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     weight = next(g for (name, _), g in zip(trainable.parameters.items(), gradients, strict=True) if "conv_in" in name)
     assert weight.abs().max() > 0
@@ -109,8 +110,11 @@ def test_no_other_variant_of_the_base_is_in_the_repaired_model(sd1_folder: Path,
     denoiser = load_denoiser(str(base))
     write_model(tmp_path / "model", denoiser, {}, {"requests": []})
     found = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.safetensors")}
-    assert found == {"unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
-                     "text_encoder/model.safetensors"}  # fmt: skip
+    assert found == {
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+    }
     assert (tmp_path / "model" / "tokenizer" / "vocab.json").exists()
 
 
@@ -127,9 +131,11 @@ def test_of_branches_the_first_and_last_layer_and_shortcuts_are_left_alone(
     }
     left = {name.removesuffix(".weight") for name in layers - trained}
     assert trained < layers  # no bias, no norm
-    outside = {"ddpm": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
-               "sd1": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
-               "sd3": ("pos_embed", "proj_out", "norm_out", "context_embedder", "time_text_embed")}[family]  # fmt: skip
+    outside = {
+        "ddpm": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
+        "sd1": ("conv_in", "conv_out", "time_embedding", "conv_shortcut", "samplers"),
+        "sd3": ("pos_embed", "proj_out", "norm_out", "context_embedder", "time_text_embed"),
+    }[family]
     assert all(any(word in name for word in outside) for name in left if "transformer_blocks" not in name)
     assert {word for word in outside if any(word in name for name in left)} >= set(outside[:2])
     assert not any(word in name for name in trained for word in outside if word != "proj_out")

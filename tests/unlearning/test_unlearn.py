@@ -50,9 +50,25 @@ def test_a_repaired_model_is_personalized_quantized_and_exported(
         main(["quantize", "--pretrained_model_name_or_path", model, "--output_dir", str(tmp_path / "q"), "--quiet"])
         == 0
     )
-    run = ["personalize", "--pretrained_model_name_or_path", str(tmp_path / "q"), "--train_data_dir", str(photos),
-           "--initializer_token", "mug", "--output_dir", str(tmp_path / "run"), "--max_train_steps", "2",
-           "--zo_samples", "1", "--eval_draws", "2", "--no_preview", "--quiet"]  # fmt: skip
+    run = [
+        "personalize",
+        "--pretrained_model_name_or_path",
+        str(tmp_path / "q"),
+        "--train_data_dir",
+        str(photos),
+        "--initializer_token",
+        "mug",
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--max_train_steps",
+        "2",
+        "--zo_samples",
+        "1",
+        "--eval_draws",
+        "2",
+        "--no_preview",
+        "--quiet",
+    ]
     assert main(run) == 0
     bundle = ["export", "--pretrained_model_name_or_path", str(tmp_path / "q"), "--output_dir", str(tmp_path / "b")]
     assert main([*bundle, "--quiet"]) == 0

@@ -18,8 +18,11 @@ def test_the_residual_scale_is_what_a_surrogate_changes_the_answer_by(kind: str)
     x_f, x_s, noise = torch.tensor([0.3, -0.8, 1.1], dtype=torch.float64)
     z = a * x_f + b * noise
     swapped = (z - a * x_s) / b  # the noise that would have led to z from the surrogate
-    answers = {"epsilon": (noise, swapped), "v_prediction": (a * noise - b * x_f, a * swapped - b * x_s),
-               "flow": (noise - x_f, swapped - x_s)}  # fmt: skip
+    answers = {
+        "epsilon": (noise, swapped),
+        "v_prediction": (a * noise - b * x_f, a * swapped - b * x_s),
+        "flow": (noise - x_f, swapped - x_s),
+    }
     true, wanted = answers[kind]
     torch.testing.assert_close(wanted - true, residual_scale(schedule).double() * (x_f - x_s), rtol=1e-5, atol=1e-6)
 
@@ -38,8 +41,11 @@ def test_min_snr_weights_of_the_three_kinds() -> None:
     for kind, schedule in SCHEDULES.items():
         a, b = schedule.coefficients()
         snr, gamma = (a / b) ** 2, 5.0
-        forms = {"epsilon": snr.clamp_max(gamma) / snr, "v_prediction": snr.clamp_max(gamma) / (snr + 1),
-                 "flow": torch.minimum((1 - b) ** 2, gamma * b**2)}  # fmt: skip
+        forms = {
+            "epsilon": snr.clamp_max(gamma) / snr,
+            "v_prediction": snr.clamp_max(gamma) / (snr + 1),
+            "flow": torch.minimum((1 - b) ** 2, gamma * b**2),
+        }
         weights = timestep_weights(schedule, UnlearnConfig(snr_gamma=gamma))
         torch.testing.assert_close(weights[:-1], forms[kind][:-1], rtol=1e-4, atol=1e-7)
 
@@ -64,9 +70,15 @@ def test_responsibility_goes_to_the_picture_that_was_noised_and_is_even_in_pure_
 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
-    [("timestep_weight", "cosine", "uniform"), ("snr_gamma", 0.0, "snr_gamma"), ("timestep_window", (5, 5), "rising"),
-     ("learning_rate", -1.0, "learning_rate"), ("surgery", "both", "one_sided"), ("nonsense", 1, "known are")],
-)  # fmt: skip
+    [
+        ("timestep_weight", "cosine", "uniform"),
+        ("snr_gamma", 0.0, "snr_gamma"),
+        ("timestep_window", (5, 5), "rising"),
+        ("learning_rate", -1.0, "learning_rate"),
+        ("surgery", "both", "one_sided"),
+        ("nonsense", 1, "known are"),
+    ],
+)
 def test_a_setting_out_of_range_is_one_line(option: str, value: object, said: str) -> None:
     with pytest.raises(EdgeSdkError, match=said) as error:
         UnlearnConfig.from_options(**{option: value})

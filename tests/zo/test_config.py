@@ -19,13 +19,24 @@ def test_the_paper_preset_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"zo_mu": 0}, {"zo_samples": 0}, {"learning_rate": -1}, {"zo_difference": "both"}, {"timestep_range": [5, 5]},
-        {"timestep_range": [-1, 5]}, {"subspace_threshold": 1}, {"subspace_buffer": 1}, {"max_train_steps": 0},
-        {"adam_eps": 0}, {"average_from": 2}, {"zo_draws": "x"}, {"lr_schedule": "x"}, {"train_batch_size": 0},
+        {"zo_mu": 0},
+        {"zo_samples": 0},
+        {"learning_rate": -1},
+        {"zo_difference": "both"},
+        {"timestep_range": [5, 5]},
+        {"timestep_range": [-1, 5]},
+        {"subspace_threshold": 1},
+        {"subspace_buffer": 1},
+        {"max_train_steps": 0},
+        {"adam_eps": 0},
+        {"average_from": 2},
+        {"zo_draws": "x"},
+        {"lr_schedule": "x"},
+        {"train_batch_size": 0},
         {"zo_mu": float("nan")},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_value_out_of_range_is_named(change: dict) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(change))} is .* it must be [^\n]*$"):
         ZoConfig.from_dict({**PAPER.to_dict(), **change})

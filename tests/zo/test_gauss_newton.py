@@ -11,9 +11,15 @@ from tests.zo.objectives import LeastSquares
 SHAPE = (1, 6)
 START = np.zeros(SHAPE, np.float32)
 CONFIG = ZoConfig(
-    optimizer="gauss_newton", max_train_steps=12, zo_samples=6, zo_mu=1e-3, damping=1e-4, trust_radius=100.0,
-    subspace_buffer=0, timestep_range=(0, 1000),
-)  # fmt: skip
+    optimizer="gauss_newton",
+    max_train_steps=12,
+    zo_samples=6,
+    zo_mu=1e-3,
+    damping=1e-4,
+    trust_radius=100.0,
+    subspace_buffer=0,
+    timestep_range=(0, 1000),
+)
 EVERY = directions(np.eye(6, dtype=np.float32), 6, 1)
 
 
@@ -110,8 +116,13 @@ def test_directions_take_turns_with_the_vectors_of_a_token() -> None:
     found = directions(principal, 5, 2)
     assert found.shape == (6, 2, 3)
     assert [(*np.argwhere(d)[0], d.max()) for d in found] == [
-        (0, 0, 3), (1, 0, 3), (0, 1, 2), (1, 1, 2), (0, 2, 1), (1, 2, 1),
-    ]  # fmt: skip
+        (0, 0, 3),
+        (1, 0, 3),
+        (0, 1, 2),
+        (1, 1, 2),
+        (0, 2, 1),
+        (1, 2, 1),
+    ]
     with pytest.raises(ValueError, match="zo_samples is 7; there are 6 directions"):
         directions(principal, 7, 2)
 

@@ -16,9 +16,15 @@ from tests.golden import make_golden
 from tests.zo.objectives import LeastSquares, Quadratic
 
 CONFIG = ZoConfig(
-    max_train_steps=30, learning_rate=0.05, zo_samples=3, zo_mu=1e-2, subspace_buffer=8, subspace_threshold=0.05,
-    lr_schedule="cosine", average_from=0.5,
-)  # fmt: skip
+    max_train_steps=30,
+    learning_rate=0.05,
+    zo_samples=3,
+    zo_mu=1e-2,
+    subspace_buffer=8,
+    subspace_threshold=0.05,
+    lr_schedule="cosine",
+    average_from=0.5,
+)
 START = np.full((2, 3), 2.0, np.float32)
 
 

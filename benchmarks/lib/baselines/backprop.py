@@ -24,9 +24,13 @@ class BackpropConfig:
 
 
 def train(
-    objective: StableDiffusionObjective, views: Sequence[Objective], initial: np.ndarray, seeds: Sequence[int],
-    config: BackpropConfig, kept: Collection[int] = (),
-) -> np.ndarray:  # fmt: skip
+    objective: StableDiffusionObjective,
+    views: Sequence[Objective],
+    initial: np.ndarray,
+    seeds: Sequence[int],
+    config: BackpropConfig,
+    kept: Collection[int] = (),
+) -> np.ndarray:
     """Train one token per view.
 
     Args:

@@ -74,9 +74,14 @@ def quantize(module: Any, quantizer: str) -> None:
 
 
 def training(
-    phase: Callable[[str], None], folder: str, dtype: str, method: str, checkpointing: bool = False,
-    quantizer: str = "", device: str = "cpu",
-) -> Training:  # fmt: skip
+    phase: Callable[[str], None],
+    folder: str,
+    dtype: str,
+    method: str,
+    checkpointing: bool = False,
+    quantizer: str = "",
+    device: str = "cpu",
+) -> Training:
     """Import, load and prepare; ``phase`` is called with "import" in between.
 
     Args:

@@ -22,9 +22,17 @@ Rule = Callable[["Stepper", Draws, Draws, float], Gradients]  # draws of targets
 def plain(config: UnlearnConfig) -> UnlearnConfig:
     """Settings without all that is ours."""
     return replace(
-        config, surgery="none", unlearn_weight=0.0, max_grad_norm=0.0, timestep_weight="uniform", surrogate_path=0.0,
-        retention="data", neighbour_share=0.0, metric="euclidean", layers="all",
-    )  # fmt: skip
+        config,
+        surgery="none",
+        unlearn_weight=0.0,
+        max_grad_norm=0.0,
+        timestep_weight="uniform",
+        surrogate_path=0.0,
+        retention="data",
+        neighbour_share=0.0,
+        metric="euclidean",
+        layers="all",
+    )
 
 
 class Stepper(Unlearner):
@@ -141,7 +149,12 @@ def esd(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradient
 
 
 RULES: dict[str, Rule] = {
-    "naive deletion": naive_deletion, "NegGrad with retention": neg_grad, "SISS": siss, "EraseDiff": erase_diff,
-    "SalUn, ported": salun, "ReTrack": retrack, "ESD": esd,
-}  # fmt: skip
+    "naive deletion": naive_deletion,
+    "NegGrad with retention": neg_grad,
+    "SISS": siss,
+    "EraseDiff": erase_diff,
+    "SalUn, ported": salun,
+    "ReTrack": retrack,
+    "ESD": esd,
+}
 NEIGHBOURS = 10  # of ReTrack

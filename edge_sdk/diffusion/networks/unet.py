@@ -5,7 +5,6 @@ attention scores nor a feed-forward's hidden layer ever exist for all pixels at 
 `UNet2DConditionModel` load without conversion; a test compares the outputs.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 
 from edge_sdk.diffusion.configs import UNET, known_entries
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
+from edge_sdk.diffusion.networks.timesteps import TimeEmbedding, sinusoids
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers
@@ -26,15 +26,34 @@ QUERY_ROWS = 1024  # of an attention's queries computed together
 WHOLE_ELEMENTS = 1 << 20  # of an activation, from which on its normalized form is never whole
 # What a config may say only in this way: everything else is another network.
 _FIXED = {
-    "act_fn": "silu", "addition_embed_type": (None, "text_time"), "attention_type": "default",
-    "center_input_sample": False, "class_embed_type": None, "conv_in_kernel": 3, "conv_out_kernel": 3,
-    "cross_attention_norm": None, "downsample_padding": 1, "dual_cross_attention": False, "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None, "flip_sin_to_cos": True, "freq_shift": 0, "mid_block_only_cross_attention": None,
-    "mid_block_scale_factor": 1, "mid_block_type": "UNetMidBlock2DCrossAttn", "num_attention_heads": None,
-    "only_cross_attention": False, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default", "time_cond_proj_dim": None, "time_embedding_act_fn": None,
-    "time_embedding_dim": None, "time_embedding_type": "positional", "timestep_post_act": None,
-}  # fmt: skip
+    "act_fn": "silu",
+    "addition_embed_type": (None, "text_time"),
+    "attention_type": "default",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_only_cross_attention": None,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "num_attention_heads": None,
+    "only_cross_attention": False,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default",
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+}
 _DOWN, _UP = ("DownBlock2D", "CrossAttnDownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -220,26 +239,9 @@ class _Block(nn.Module):
         return self.attentions[i](x, context, rows) if hasattr(self, "attentions") else x
 
 
-class _TimeEmbedding(nn.Module):
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(inner, outer), nn.Linear(outer, outer)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear_2(F.silu(self.linear_1(x)))
-
-
 def _spread(x: torch.Tensor, rows: torch.Tensor | None, count: int) -> torch.Tensor:
     """x (B, ...), or what it is for each of ``count`` rows if it is still one for each sample, (G, ...)."""
     return x if rows is None or len(x) == count else x[rows]
-
-
-def sinusoids(values: torch.Tensor, size: int) -> torch.Tensor:
-    """values (N,) -> (N, size) float32: cosines, then sines, of falling frequencies (DDPM, with diffusers' order)."""
-    steps = torch.arange(size // 2, dtype=torch.float32, device=values.device)
-    frequencies = torch.exp(-math.log(10000) / (size // 2) * steps)
-    angles = values.float()[:, None] * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class UNet(nn.Module):
@@ -251,9 +253,9 @@ class UNet(nn.Module):
         channels, time = config.block_out_channels, 4 * config.block_out_channels[0]
         heads, depths = config.each(config.attention_head_dim), config.each(config.transformer_layers_per_block)
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.time_embedding = _TimeEmbedding(channels[0], time)
+        self.time_embedding = TimeEmbedding(channels[0], time)
         if config.addition_embed_type == "text_time":
-            self.add_embedding = _TimeEmbedding(config.projection_class_embeddings_input_dim or 0, time)
+            self.add_embedding = TimeEmbedding(config.projection_class_embeddings_input_dim or 0, time)
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         skips, before = [channels[0]], channels[0]
         for i, kind in enumerate(config.down_block_types):
@@ -283,9 +285,13 @@ class UNet(nn.Module):
 
     @by_size(lambda unet, sample: sample[:, 0].numel() * unet.config.block_out_channels[0])
     def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
-        added: tuple[torch.Tensor, torch.Tensor] | None = None, rows: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        context: torch.Tensor,
+        added: tuple[torch.Tensor, torch.Tensor] | None = None,
+        rows: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """One forward pass. What comes before the text is first looked at is computed once a sample.
 
         Args:

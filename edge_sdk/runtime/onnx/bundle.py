@@ -186,8 +186,10 @@ class Bundle:
             with open_input(self.folder / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != entry["sha256"]:
-                raise EdgeSdkError(f"{self.folder / name} is not the file that {MANIFEST} lists (its sha256 differs); "
-                                   "copy the bundle again")  # fmt: skip
+                raise EdgeSdkError(
+                    f"{self.folder / name} is not the file that {MANIFEST} lists (its sha256 differs); "
+                    "copy the bundle again"
+                )
 
 
 def _read_manifest(folder: Path) -> bytes:

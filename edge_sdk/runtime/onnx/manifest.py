@@ -35,7 +35,10 @@ _ENTRIES: dict[str, Any] = {
     "latents": Many(Whole(1, 4096)),
     "embedding": Many(
         {
-            "width": Whole(1, 1 << 16), "vocab_size": Whole(1, 1 << 24), "scale": _NUMBER, "norm_range": Many(_NUMBER),
+            "width": Whole(1, 1 << 16),
+            "vocab_size": Whole(1, 1 << 24),
+            "scale": _NUMBER,
+            "norm_range": Many(_NUMBER),
             "table": {"file": str, "offset": Whole(0, 1 << 48), "dtype": ("float16", "float32"), "shape": Many(_ID)},
         }
     ),
@@ -49,14 +52,19 @@ _ENTRIES: dict[str, Any] = {
     "prompts": {str: Many({"text": str, "before": Many(Many(_ID)), "after": Many(Many(_ID))})},
     "tokens": Many({"bos": _ID, "eos": _ID, "pad": _ID, "length": Whole(3, 4096), "folder": str}),
     "scheduler": {
-        "num_train_timesteps": Whole(1, 100_000), "a": Many(_NUMBER), "b": Many(_NUMBER),
-        "timestep_spacing": SPACINGS, "steps_offset": Whole(0, 100_000), "clip_sample": bool,
-        "clip_sample_range": _NUMBER, "set_alpha_to_one": bool,
+        "num_train_timesteps": Whole(1, 100_000),
+        "a": Many(_NUMBER),
+        "b": Many(_NUMBER),
+        "timestep_spacing": SPACINGS,
+        "steps_offset": Whole(0, 100_000),
+        "clip_sample": bool,
+        "clip_sample_range": _NUMBER,
+        "set_alpha_to_one": bool,
     },
     "graphs": {str: {"file": str, "inputs": _TENSORS, "outputs": _TENSORS}},
     "runtime": {str: dict},
     "files": {str: {"role": str, "bytes": Whole(0, 1 << 48), "sha256": str}},
-}  # fmt: skip
+}
 
 
 def check(manifest: Any, where: str) -> None:

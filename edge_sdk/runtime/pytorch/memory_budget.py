@@ -140,9 +140,15 @@ class Estimator:
 
 
 def choose(
-    model: "Model", side: int, budget_mb: float, residency: str | None = None, max_batch: int | None = None,
-    preview_rows: int = 0, estimator: Estimator | None = None, validates: bool = False,
-) -> Choice:  # fmt: skip
+    model: "Model",
+    side: int,
+    budget_mb: float,
+    residency: str | None = None,
+    max_batch: int | None = None,
+    preview_rows: int = 0,
+    estimator: Estimator | None = None,
+    validates: bool = False,
+) -> Choice:
     """The fastest way to personalize within a budget; nothing large is allocated.
 
     Weights are resident if they fit, else streamed, which only an integer checkpoint can be; then as many rows a call

@@ -43,11 +43,22 @@ HASHES = (
 
 
 def audit(
-    before: str, after: str, forget_data_dir: str | Path, retain_data_dir: str | Path, output_dir: str | Path,
-    limits: Limits, control_data_dir: str | Path | None = None, similarity_name: str = "pixels", count: int = 256,
-    prompt: str = "", resolution: int | None = None, seed: int = 0, device: str = "cpu", include_images: bool = False,
+    before: str,
+    after: str,
+    forget_data_dir: str | Path,
+    retain_data_dir: str | Path,
+    output_dir: str | Path,
+    limits: Limits,
+    control_data_dir: str | Path | None = None,
+    similarity_name: str = "pixels",
+    count: int = 256,
+    prompt: str = "",
+    resolution: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    include_images: bool = False,
     notify: Callable[[str], None] = lambda message: None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Measure two models and write ``audit.json`` and ``audit.html``; returns the record.
 
     What an interrupted audit left in the folder, limits without a verdict, is replaced.
@@ -74,18 +85,30 @@ def audit(
     base.condition(prompt)  # what a text encoder lacks is said before anything is written
     salt = bytes.fromhex(requests[-1]["salt"]) if requests else secrets.token_bytes(16)
     record: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION, "created_by": f"edge-sdk {__version__}", "wording": WORDING,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"), "passed": None,
+        "schema_version": SCHEMA_VERSION,
+        "created_by": f"edge-sdk {__version__}",
+        "wording": WORDING,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "passed": None,
         "before_sha256": model_files.fingerprint(base.folder),
-        "after_sha256": model_files.fingerprint(repaired.folder), "same_components": components,
-        "hashes": HASHES, "salt": salt.hex(), "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
-        "requests": len(requests), "unaudited": count_unaudited(requests, targets),
-        "unrecorded": count_unrecorded(requests, requests_of(base.folder)), "other_prompts": other_prompts,
+        "after_sha256": model_files.fingerprint(repaired.folder),
+        "same_components": components,
+        "hashes": HASHES,
+        "salt": salt.hex(),
+        "targets": [salted_hash(pixels, salt) for pixels in targets.pixels],
+        "requests": len(requests),
+        "unaudited": count_unaudited(requests, targets),
+        "unrecorded": count_unrecorded(requests, requests_of(base.folder)),
+        "other_prompts": other_prompts,
         "retained": len(retained),
         "control": "retained pictures least like targets, mirrored" if control_data_dir is None else "given pictures",
         "control_to_targets": float(similarity(control.pixels, targets.pixels).max()),
-        "similarity": similarity.name, "samples": count, "prompt": prompt, "seed": seed, "limits": asdict(limits),
-    }  # fmt: skip
+        "similarity": similarity.name,
+        "samples": count,
+        "prompt": prompt,
+        "seed": seed,
+        "limits": asdict(limits),
+    }
     with RunLock(folder):
         remove_unfinished(folder)
         check_output_dir(folder, run_files=(RECORD, PAGE))

@@ -25,10 +25,16 @@ USED = {  # by the kind of denoiser, whether or not the index names them
     "UNet2DModel": ("scheduler", "vae"),
     "UNet2DConditionModel": ("scheduler", "text_encoder", "tokenizer", "vae"),
     "SD3Transformer2DModel": (
-        "scheduler", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3",
+        "scheduler",
+        "text_encoder",
+        "text_encoder_2",
+        "text_encoder_3",
+        "tokenizer",
+        "tokenizer_2",
+        "tokenizer_3",
         "vae",
     ),
-}  # fmt: skip
+}
 WITHOUT_EFFECT = ("transformers_version", "is_local", "local_files_only")  # entries, with those that begin with "_"
 UNUSED = ("generation_config.json",)  # files: text encoders generate nothing
 PREFIX = "text_model."  # of the names of tensors that older versions of transformers saved
@@ -160,10 +166,12 @@ def _tokenizer(folder: Path) -> Content:
     try:
         loaded = (T5TokenizerFast if folder.name == "tokenizer_3" else CLIPTokenizer).from_pretrained(folder)
         content = {
-            "backend": json.loads(loaded.backend_tokenizer.to_str()), "special tokens": loaded.special_tokens_map,
-            "model_max_length": loaded.model_max_length, "padding_side": loaded.padding_side,
+            "backend": json.loads(loaded.backend_tokenizer.to_str()),
+            "special tokens": loaded.special_tokens_map,
+            "model_max_length": loaded.model_max_length,
+            "padding_side": loaded.padding_side,
             "truncation_side": loaded.truncation_side,
-        }  # fmt: skip
+        }
     except UNREADABLE as error:
         raise EdgeSdkError(
             f"{folder} cannot be used ({' '.join(str(error).split())[:200]}); download the model again"

@@ -157,11 +157,12 @@ def _integrity(old: Model, new: Model, drawn: np.ndarray, losses: Losses, simila
     moved = measure.drift(similarity, *drawn)
     by_bin = {when: measure.loss_by_timestep(model, losses) for when, model in zip(WHEN, (old, new), strict=True)}
     return {
-        "drift": float(moved.mean()), "worst_drift": float(np.quantile(moved, WORST)),
+        "drift": float(moved.mean()),
+        "worst_drift": float(np.quantile(moved, WORST)),
         "kernel_distance": measure.kernel_distance(*map(similarity.features, drawn)),
         "loss_by_timestep": {name: values.tolist() for name, values in by_bin.items()},
         "retain_loss_rise": float(by_bin["after"].sum() / by_bin["before"].sum() - 1),
-    }  # fmt: skip
+    }
 
 
 def _remembered(made: np.ndarray, targets: Pictures, similarity: Similarity) -> dict[str, Any]:

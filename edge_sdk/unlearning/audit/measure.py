@@ -41,9 +41,13 @@ def fixed_noise(denoiser: Denoiser, number: int, count: int, seed: int = 0) -> t
 
 
 def reconstructions(
-    model: Model, pictures: Pictures, seed: int = 0, shares: tuple[float, ...] = TIMESTEPS,
-    noises: int | None = None, steps: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    model: Model,
+    pictures: Pictures,
+    seed: int = 0,
+    shares: tuple[float, ...] = TIMESTEPS,
+    noises: int | None = None,
+    steps: int | None = None,
+) -> np.ndarray:
     """What becomes of noised pictures: (N, timesteps, noises, 3, H, W).
 
     Args:

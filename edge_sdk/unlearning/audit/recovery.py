@@ -50,9 +50,14 @@ def control_of(
 
 
 def attacks(
-    old: Model, new: Model, form: str, targets: Pictures, control: Pictures, similarity: Similarity,
+    old: Model,
+    new: Model,
+    form: str,
+    targets: Pictures,
+    control: Pictures,
+    similarity: Similarity,
     config: UnlearnConfig,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What both attacks bring back, of weights in a form: mean similarities of pictures to what they become.
 
     Args:
@@ -95,9 +100,14 @@ def relearned(
     for stop in stops:
         while done < stop:
             draws = Draws.numbered(
-                config.seed, MEASURED + 1 + done, len(shown), timesteps, model.denoiser.shape, BATCH,
+                config.seed,
+                MEASURED + 1 + done,
+                len(shown),
+                timesteps,
+                model.denoiser.shape,
+                BATCH,
                 device=str(shown.x0.device),
-            )  # fmt: skip
+            )
             optimizer.zero_grad()
             losses.retain(trainable, draws).mean().backward()
             optimizer.step()

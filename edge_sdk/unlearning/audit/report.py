@@ -17,9 +17,12 @@ from edge_sdk.unlearning.audit.measure import TIMESTEPS
 SHOWN = 24  # samples of each model
 TILE = 64  # pixels, of a picture
 INTEGRITY = {
-    "drift": "drift of free samples", "worst_drift": "its 95 % quantile", "kernel_distance": "kernel distance (KID)",
-    "neighbour_drift": "drift of neighbours", "retain_loss_rise": "rise of the retain loss",
-}  # fmt: skip
+    "drift": "drift of free samples",
+    "worst_drift": "its 95 % quantile",
+    "kernel_distance": "kernel distance (KID)",
+    "neighbour_drift": "drift of neighbours",
+    "retain_loss_rise": "rise of the retain loss",
+}
 NAMES = {
     "target_similarity": "target similarity, worst target",
     "target_change": "change of it by unlearning beyond that of other pictures, target that changed least",
@@ -65,48 +68,66 @@ def page(record: dict[str, Any], shown: Pictured, include_images: bool) -> str:
         f"<p>{html.escape(record['hashes'])} Targets: {', '.join(digest[:16] for digest in record['targets'])}.</p>",
         "<h2>Limits, fixed before the run</h2><p>Measured on float, int8 and int4 weights; the worst counts. Recovery "
         "attacks are reported below, and not judged.</p>",
-        _table(["what", "measured", "limit", ""], [
-            [NAMES[c["name"]], c["measured"], c["limit"], _mark(c["passed"])] for c in record["checks"]
-        ]),
+        _table(
+            ["what", "measured", "limit", ""],
+            [[NAMES[c["name"]], c["measured"], c["limit"], _mark(c["passed"])] for c in record["checks"]],
+        ),
         "<h2>Forgetting</h2><p>Similarity of a target to what becomes of it when it is noised to a share of all "
         "timesteps and denoised again, mean over noises and targets.</p>",
-        _table(["weights", "", *(f"from {share:g} T" for share in TIMESTEPS)], [
-            [form, when, *values["by_timestep"]]
-            for form, both in forgetting.items() for when, values in both.items() if when in WHEN
-        ]),
+        _table(
+            ["weights", "", *(f"from {share:g} T" for share in TIMESTEPS)],
+            [
+                [form, when, *values["by_timestep"]]
+                for form, both in forgetting.items()
+                for when, values in both.items()
+                if when in WHEN
+            ],
+        ),
         "<p>Change of that similarity from half of all timesteps on. A target's counts from the lowest twentieth of "
         "other pictures: retained ones, or samples of the model before, whichever lost more.</p>",
-        _table(["weights", "target, least", "retained, mean", "lowest twentieth", "samples, mean", "lowest twentieth",
-                "target beyond others, least"], [
-            [form, *_changes(values["change"])] for form, values in forgetting.items()
-        ]),
+        _table(
+            [
+                "weights",
+                "target, least",
+                "retained, mean",
+                "lowest twentieth",
+                "samples, mean",
+                "lowest twentieth",
+                "target beyond others, least",
+            ],
+            [[form, *_changes(values["change"])] for form, values in forgetting.items()],
+        ),
         f"<p>Free samples that are more like a target than like any of {record['retained']} distinct retained pictures "
         f"(of a picture like any other, {1 / (1 + record['retained']):.1%} would be): "
-        + "; ".join(
-            f"{form}, {when}: {_percent(rates)}" for form, both in hits.items() for when, rates in both.items()
-        ) + ".</p>",
+        + "; ".join(f"{form}, {when}: {_percent(rates)}" for form, both in hits.items() for when, rates in both.items())
+        + ".</p>",
         *([_targets(shown)] if include_images else []),
         "<h2>Integrity</h2><p>How far the model after is from the model before, both with their weights in the same "
         "form.</p>",
-        _table(["weights", *INTEGRITY.values()], [
-            [form, *(values[name] for name in INTEGRITY)] for form, values in integrity.items()
-        ]),
+        _table(
+            ["weights", *INTEGRITY.values()],
+            [[form, *(values[name] for name in INTEGRITY)] for form, values in integrity.items()],
+        ),
         *_samples(shown, include_images),
-        chart(integrity["float"]["loss_by_timestep"], "denoising loss of retained pictures by timestep (in tenths), "
-              "float weights"),
+        chart(
+            integrity["float"]["loss_by_timestep"],
+            "denoising loss of retained pictures by timestep (in tenths), float weights",
+        ),
         "<h2>Recovery attacks</h2><p>Any picture can be taught, and most have an address: only what a target gives "
         f"away and the control does not is evidence of what is left. Control: {html.escape(record['control'])}, "
         f"similarity to targets at most {record['control_to_targets']:.2f}. Inversion: similarity of a picture to what "
         "becomes of the model's own address of it.</p>",
-        _table(["weights", "target, before", "target, after", "control, after"], [
-            [form, *values["inversion"].values()] for form, values in attacks.items()
-        ]),
+        _table(
+            ["weights", "target, before", "target, after", "control, after"],
+            [[form, *values["inversion"].values()] for form, values in attacks.items()],
+        ),
         "<p>Relearning: similarity of a picture to its reconstructions from half of all timesteps on, after it was "
         "shown for some steps.</p>",
-        _table(["weights", "shown", *(f"{steps} steps" for steps in record["relearning_steps"])], [
-            [form, name, *found] for form, values in attacks.items() for name, found in values["relearning"].items()
-        ]),
-    ]  # fmt: skip
+        _table(
+            ["weights", "shown", *(f"{steps} steps" for steps in record["relearning_steps"])],
+            [[form, name, *found] for form, values in attacks.items() for name, found in values["relearning"].items()],
+        ),
+    ]
     body = "\n".join(parts)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of unlearning</title>'

@@ -94,9 +94,13 @@ class Unlearner:
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
         done = UnlearnStep(
-            number + 1, float(forget_loss), float(retain_loss), float(after - retain_loss), cosine,
+            number + 1,
+            float(forget_loss),
+            float(retain_loss),
+            float(after - retain_loss),
+            cosine,
             time.perf_counter() - started,
-        )  # fmt: skip
+        )
         self.history.append(done)
         return done
 

@@ -28,9 +28,16 @@ class Draws:
 
     @classmethod
     def numbered(
-        cls, seed: int, number: int, images: int, timesteps: int, shape: tuple[int, ...], count: int,
-        rows: slice = slice(None), device: str = "cpu",
-    ) -> "Draws":  # fmt: skip
+        cls,
+        seed: int,
+        number: int,
+        images: int,
+        timesteps: int,
+        shape: tuple[int, ...],
+        count: int,
+        rows: slice = slice(None),
+        device: str = "cpu",
+    ) -> "Draws":
         """``count`` draws, or some rows of them; timesteps are stratified: one in each of ``count`` equal ranges."""
         image = integers(seed, Stream.IMAGE, number, count, images)
         u = uniforms(seed, Stream.TIMESTEP, number, count)
@@ -70,9 +77,13 @@ class Losses:
     """
 
     def __init__(
-        self, denoiser: Denoiser, targets: torch.Tensor, surrogates: torch.Tensor, retained: torch.Tensor,
+        self,
+        denoiser: Denoiser,
+        targets: torch.Tensor,
+        surrogates: torch.Tensor,
+        retained: torch.Tensor,
         config: UnlearnConfig,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.denoiser, self.config = denoiser, config
         held = config.forms if config.retention == "teacher" else ("none",)
         self.teachers: dict[str, Call] = {form: in_form(denoiser.module, form) for form in held}

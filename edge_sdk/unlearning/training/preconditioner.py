@@ -69,9 +69,14 @@ def input_moments(losses: Losses, layers: dict[str, nn.Module]) -> dict[str, Blo
     hooks = [layer.register_forward_pre_hook(watch(name, layer)) for name, layer in layers.items()]
     denoiser = losses.denoiser
     draws = Draws.numbered(
-        losses.config.seed, NUMBER, len(losses.retained), denoiser.schedule.num_train_timesteps, denoiser.shape, DRAWS,
+        losses.config.seed,
+        NUMBER,
+        len(losses.retained),
+        denoiser.schedule.num_train_timesteps,
+        denoiser.shape,
+        DRAWS,
         device=str(losses.retained.device),
-    )  # fmt: skip
+    )
     try:
         for start in range(0, DRAWS, AT_ONCE):
             some = draws[start : start + AT_ONCE]

@@ -68,9 +68,14 @@ def read_masks(folder: str | Path | None, count: int, side: int) -> np.ndarray:
 
 
 def make_surrogates(
-    denoiser: Denoiser, targets: Pictures, retained: Pictures, config: UnlearnConfig, similarity: Similarity,
-    given: Pictures | None = None, mask_data_dir: str | Path | None = None,
-) -> Surrogates:  # fmt: skip
+    denoiser: Denoiser,
+    targets: Pictures,
+    retained: Pictures,
+    config: UnlearnConfig,
+    similarity: Similarity,
+    given: Pictures | None = None,
+    mask_data_dir: str | Path | None = None,
+) -> Surrogates:
     """Admitted surrogates for every target; ``given`` are the user's, as many for each, in the order of targets.
 
     Raises:
@@ -113,9 +118,15 @@ def _count(targets: int, retained: int, given: int | None, config: UnlearnConfig
 
 
 def _candidates(
-    denoiser: Denoiser, targets: Pictures, retained: Pictures, given: Pictures | None, i: int, mask: np.ndarray,
-    config: UnlearnConfig, count: int,
-) -> Iterator[np.ndarray]:  # fmt: skip
+    denoiser: Denoiser,
+    targets: Pictures,
+    retained: Pictures,
+    given: Pictures | None,
+    i: int,
+    mask: np.ndarray,
+    config: UnlearnConfig,
+    count: int,
+) -> Iterator[np.ndarray]:
     """Pictures (3, H, W) that may stand for target i."""
     target = targets.pixels[i]
     if given is not None:
@@ -130,9 +141,14 @@ def _candidates(
 
 
 def edit(
-    denoiser: Denoiser, x0: torch.Tensor, target: np.ndarray, mask: np.ndarray, config: UnlearnConfig, index: int,
+    denoiser: Denoiser,
+    x0: torch.Tensor,
+    target: np.ndarray,
+    mask: np.ndarray,
+    config: UnlearnConfig,
+    index: int,
     attempt: int,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Noise a target x0 (C, h, w) and denoise it with the model under repair, inside a mask (1, H, W): (3, H, W)."""
     values = normals(config.seed, EDIT_NOISES.stream, EDIT_NOISES.at(index * MOST_EDITS + attempt), (2, *x0.shape))
     fresh, kept = torch.from_numpy(values).to(x0.device)
@@ -148,9 +164,15 @@ def edit(
 
 
 def _admitted(
-    candidates: Iterator[np.ndarray], target: np.ndarray, sought: np.ndarray, known: np.ndarray, mask: np.ndarray,
-    config: UnlearnConfig, similarity: Similarity, count: int,
-) -> list[tuple[np.ndarray, dict[str, float]]]:  # fmt: skip
+    candidates: Iterator[np.ndarray],
+    target: np.ndarray,
+    sought: np.ndarray,
+    known: np.ndarray,
+    mask: np.ndarray,
+    config: UnlearnConfig,
+    similarity: Similarity,
+    count: int,
+) -> list[tuple[np.ndarray, dict[str, float]]]:
     """The candidates for a target that keep all limits, ``count`` of them.
 
     Of the nearest there may be fewer, unless the settings say how many.
