@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import generate, starting_noise
-from edge_sdk.runtime.pytorch.model import POCKET
+from edge_sdk.pocket import MODEL as POCKET
 
 PROMPT = "a picture of a <s>"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.integer_checkpoint import quantize
-from edge_sdk.runtime.pytorch.model import POCKET
+from edge_sdk.pocket import MODEL as POCKET
 from tests.cli.test_main import call, refused
 
 

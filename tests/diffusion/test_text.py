@@ -8,7 +8,8 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.model import POCKET, open_model
+from edge_sdk.pocket import MODEL as POCKET
+from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions
 
 

@@ -9,7 +9,7 @@ from diffusers.models import UNet2DConditionModel
 from edge_sdk.diffusion.networks import bands, unet
 from edge_sdk.diffusion.networks.unet import UNet, UNetConfig
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.model import POCKET
+from edge_sdk.pocket import MODEL as POCKET
 from tests.tiny_models import build_unet
 
 

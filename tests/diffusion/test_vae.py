@@ -9,7 +9,7 @@ from diffusers.models import AutoencoderKL
 from edge_sdk.diffusion.networks import bands, vae
 from edge_sdk.diffusion.networks.vae import Vae, VaeConfig
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.model import POCKET
+from edge_sdk.pocket import MODEL as POCKET
 from tests.tiny_models import build_vae
 
 
