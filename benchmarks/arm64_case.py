@@ -3,8 +3,8 @@
 import hashlib
 import json
 import platform
-import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,8 @@ import torch
 
 from edge_sdk import models, pocket
 from edge_sdk.personalize import Personalizer
-from edge_sdk.quantization import IntLinear, integer_layers, native
+from edge_sdk.quantization import IntLinear, build, integer_layers, native
 from edge_sdk.zo.noise import Stream, normals
-
-
-def use_library(path: str) -> None:
-    """Put a library that was compiled elsewhere where the package looks for its own."""
-    place = native.cache_folder() / f"integer-{native._fingerprint()}.so"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, place)
 
 
 @torch.inference_mode()
@@ -38,7 +31,7 @@ def layer_outputs(model: models.Model) -> dict[str, str]:
 
 def main(checkpoint: str, library: str, steps: int) -> dict[str, Any]:
     if library:
-        use_library(library)
+        build.install(Path(library), native.LIBRARY)
     model = models.open_model(checkpoint)
     record: dict[str, Any] = {
         "processor": platform.machine(),

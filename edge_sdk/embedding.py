@@ -14,7 +14,8 @@ import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import safetensors_bytes, write_bytes
-from edge_sdk.model_files import data_start, read_header
+from edge_sdk.system.inputs import read_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 MAX_BYTES = 64 * 2**20
 A1111_KEY = "emb_params"
@@ -106,9 +107,12 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         )
     keys = XL_KEYS if for_xl else tuple(header)
     token = str(metadata.get(TOKEN, A1111_KEY)) if for_xl else keys[0]
-    if not token.strip():
-        raise EdgeSdkError(f"{path} names no token; the key of its tensor must be the placeholder token")
-    data = path.read_bytes()[data_start(path) :]
+    if not token.strip() or not token.isprintable():
+        raise EdgeSdkError(
+            f"{path} names the token {token!r:.60}; the key of its tensor must be the placeholder token, of printable "
+            "characters"
+        )
+    data = read_input(path, MAX_BYTES)[data_start(path) :]
     parts = [_vectors(path, data, header[key]) for key in keys]
     if len({len(part) for part in parts}) != 1:
         raise EdgeSdkError(f"{path} holds {' and '.join(str(len(part)) for part in parts)} vectors; both need as many")

@@ -12,6 +12,39 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.atomic import (
+    PRIVATE,
+    SHIPPED,
+    is_at,
+    make_folder,
+    remove_leftovers,
+    staging,
+    sync,
+    sync_all,
+    whole_file,
+    whole_folder,
+)
+from edge_sdk.zo.checkpoint import checkpoints
+
+__all__ = [
+    "PRIVATE",
+    "RUN_FILES",
+    "SHIPPED",
+    "RunLock",
+    "check_output_dir",
+    "disk_errors",
+    "make_folder",
+    "private_umask",
+    "remove_leftovers",
+    "replacing",
+    "safetensors_bytes",
+    "staging",
+    "sync",
+    "sync_all",
+    "whole_folder",
+    "write_bytes",
+    "write_json",
+]
 
 RUN_FILES = ("run.json", "learned_embeds.safetensors")
 
@@ -28,36 +61,33 @@ def disk_errors(what: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; on success it is flushed to the disk and renamed, else removed.
+def replacing(path: Path, mode: int = PRIVATE) -> Iterator[Path]:
+    """Yield a temporary name for ``path``; on success it is flushed to the disk and renamed, else removed.
+
+    Args:
+        mode: `PRIVATE` for what tells of the user's pictures, or `SHIPPED` for what is made for others to read.
 
     Raises:
         EdgeSdkError: the disk is full or the place not writable; an older file of that name is still whole.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        try:
-            yield temporary
-            _sync(temporary)
-            os.replace(temporary, path)
-            _sync(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with disk_errors(path), whole_file(path, mode) as temporary:
+        yield temporary
 
 
-def _sync(place: Path) -> None:
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as temporary:
+def write_bytes(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """Write a file whole or not at all; its owner alone can read it, unless ``mode`` is `SHIPPED`."""
+    with replacing(path, mode) as temporary:
         temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def private_umask() -> Iterator[None]:
+    """Within, files and folders that libraries make are for their owner alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
@@ -73,9 +103,9 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) 
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+def write_json(path: Path, value: Any, mode: int = PRIVATE) -> None:
+    """Write indented JSON whole or not at all; see `write_bytes` for ``mode``."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode(), mode)
 
 
 def check_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, ...] = RUN_FILES) -> None:
@@ -84,12 +114,10 @@ def check_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, .
     Raises:
         EdgeSdkError: it cannot be written, or holds another run and ``resume`` is not asked for.
     """
-    with disk_errors(folder):
-        probe = folder / f".write-test.{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+    with disk_errors(folder), staging(folder) as place:
+        (place / "probe").write_bytes(b"")
     taken = [name for name in run_files if (folder / name).exists()]
-    taken += [entry.name for entry in folder.glob("checkpoint-*")] if run_files is RUN_FILES else []
+    taken += [path.name for _, path in checkpoints(folder)] if run_files is RUN_FILES else []
     if taken and not resume:
         hint = "; use another --output_dir, or --resume_from_checkpoint latest" if run_files is RUN_FILES else ""
         raise EdgeSdkError(f"{folder} already holds {taken[0]}{hint or '; use another --output_dir'}")
@@ -98,25 +126,38 @@ def check_output_dir(folder: Path, resume: bool = False, run_files: tuple[str, .
 class RunLock:
     """At most one process at work in a folder. The lock ends with the process, however it ends.
 
-    The empty file stays: removing it would let two later processes lock two different files of that name.
+    The empty file stays. What a killed process left in the folder is removed once the lock is held.
+
+    Args:
+        folder: it and missing folders above it are made.
+        mode: of its files, `PRIVATE` or `SHIPPED`; a folder that exists keeps its own mode.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / ".lock"
+    def __init__(self, folder: Path, mode: int = PRIVATE) -> None:
+        self.path, self._mode = folder / ".lock", mode
         self._handle: int | None = None
 
     def __enter__(self) -> "RunLock":
         with disk_errors(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._handle)
-            raise EdgeSdkError(
-                f"another run is at work in {self.path.parent}; wait for it or use another --output_dir"
-            ) from error
+            make_folder(self.path.parent, self._mode)
+            self._handle = self._locked()
+        remove_leftovers(self.path.parent)
         return self
+
+    def _locked(self) -> int:
+        """A descriptor of the file of this name that holds its lock."""
+        while True:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, self._mode)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(handle)
+                raise EdgeSdkError(
+                    f"another run is at work in {self.path.parent}; wait for it or use another --output_dir"
+                ) from error
+            if is_at(handle, self.path):  # else its holder has removed it meanwhile
+                return handle
+            os.close(handle)
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:

@@ -183,7 +183,7 @@ def to_pil(pixels: np.ndarray) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all."""
+    """Write a PNG whole or not at all; its owner alone can read it."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())

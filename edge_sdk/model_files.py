@@ -2,16 +2,25 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
+import shutil
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from edge_sdk import digest_cache, pocket, privacy
+from edge_sdk.diffusion.configs import TABLES, check_config, read_config
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.inputs import check_folder
+from edge_sdk.system.json import read_json
+from edge_sdk.system.safetensors import data_start, read_header
+from edge_sdk.system.schema import shorten
 
 PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
 XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
@@ -24,19 +33,37 @@ WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
-MAX_HEADER = 100 * 2**20
+AGAIN = "download the model again"
+HUB = "hub:"  # before a hub id
+HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[\w][\w.-]*", re.ASCII | re.IGNORECASE)
+NO_OWNERS = ("models", "datasets", "spaces")  # of the hub's own addresses; a path more likely than an id
+DATA = (".json", ".txt", ".model")
 CHUNK = 1 << 24  # bytes looked at together
+IDENTIFYING = (*DATA, ".safetensors")  # and whatever lies in a tokenizer's folder
+REMEMBERED_FROM = 1 << 26  # bytes of a model; the hash of a smaller one takes no time
+SETTLED_NS = 2 * 10**9
+DEEPEST = 16  # folders in folders
 
 
 def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
-    """The folder of a model given by path or hub id; the only place that uses the network, and only for a hub id.
+    """The folder of a model; the only place that uses the network, and only for a hub id.
 
     Args:
+        name_or_path: "pocket", a folder, or a hub id, "hub:org/name". Without "hub:" an id is taken too, and a
+            notice says that it leaves the machine, unless it looks like a path that is mistyped.
         more: patterns of files that are wanted of a hub id beyond those of `PARTS` and `XL_PARTS`.
 
     Raises:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
     """
+    privacy.stay_offline()
+    if name_or_path == "pocket":
+        return pocket.MODEL
+    if name_or_path.startswith(HUB):
+        hub_id = name_or_path.removeprefix(HUB)
+        if not HUB_ID.fullmatch(hub_id):
+            raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
+        return _download(hub_id, more)
     path = Path(name_or_path)
     if os.path.isdir(path):
         return path
@@ -44,10 +71,17 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         raise EdgeSdkError(
             f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
         )
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name_or_path) or name_or_path.startswith((".", "/")):
+    if not HUB_ID.fullmatch(name_or_path):
         raise EdgeSdkError(
-            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as org/name"
+            f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as hub:org/name"
         )
+    owner = name_or_path.partition("/")[0]
+    if owner in NO_OWNERS or os.path.lexists(owner):
+        raise EdgeSdkError(f"no model folder {name_or_path}; give one that exists, or hub:{name_or_path} for a hub id")
+    logging.getLogger(__name__).warning(
+        "no local folder %s, so the Hugging Face hub is asked for it; write ./%s for a folder, hub:%s for a hub id",
+        name_or_path, name_or_path, name_or_path,
+    )  # fmt: skip
     return _download(name_or_path, more)
 
 
@@ -64,9 +98,20 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
         for part in XL_PARTS
         for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
     ]
+    offline = privacy.offline_by_user()
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"]))
+        with privacy.hub_allowed():
+            return Path(
+                snapshot_download(
+                    hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"], local_files_only=offline
+                )
+            )
     except Exception as error:
+        if offline:
+            raise EdgeSdkError(
+                f"{hub_id} is not among the models that were downloaded before, and HF_HUB_OFFLINE is set; unset it to "
+                "ask the hub, or give a local folder"
+            ) from error
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
 
@@ -95,12 +140,14 @@ def check(folder: Path) -> str | None:
     Raises:
         EdgeSdkError: one line that names the file and says what to do.
     """
-    index = _json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    check_entries(folder)
+    index = read_json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    zero_negative(folder)
     if "text_encoder_2" in index and not (folder / "text_encoder_2").is_dir():
         raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which model_index.json names; download it again")
     stored = None
     if (folder / INTEGER_MARK).exists():
-        mark = _json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
+        mark = read_json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
         if mark.get("schema_version") != INTEGER_SCHEMA or mark.get("weights") not in ("int8", "int4"):
             raise EdgeSdkError(
                 f"{folder / INTEGER_MARK} is not of schema version {INTEGER_SCHEMA}; make it again: edge-sdk quantize"
@@ -109,9 +156,10 @@ def check(folder: Path) -> str | None:
     for name in tokenizers(folder):
         if not (folder / name).is_dir():
             raise EdgeSdkError(f"{folder} has no {name} folder; supported are whole diffusers folders of {SUPPORTED}")
-    _json(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    read_config(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
+    configs = {}
     for part in parts(folder):
-        config = _json(folder / part / "config.json", f"the {part} is missing")
+        config = configs[part] = read_config(folder / part / "config.json", f"the {part} is missing")
         wanted = PART_CLASSES[part]
         declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
         if declared != [wanted]:
@@ -121,9 +169,50 @@ def check(folder: Path) -> str | None:
                 f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
                 f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
             )
-        for file in [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part):
-            read_header(file)
+        files = [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part)
+        tensors = sum(len(read_header(file)) for file in files)
+        try:
+            check_config(config, TABLES[part], tensors)
+        except ValueError as error:
+            raise EdgeSdkError(f"{folder / part / 'config.json'} cannot be used: {error}; {AGAIN}") from error
+    _check_parts(folder, configs)
     return stored
+
+
+def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
+    """Raises EdgeSdkError where what one part gives is not what another takes, by the entries that both have."""
+    unet, vae, first = configs["unet"], configs["vae"], configs["text_encoder"]
+    second = configs.get("text_encoder_2", {"hidden_size": 0})
+    pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
+    if "hidden_size" in first and "hidden_size" in second:
+        width = first["hidden_size"] + second["hidden_size"]
+        pairs.append(("unet's cross_attention_dim", unet.get("cross_attention_dim"), "text encoders' width", width))
+    if unet.get("addition_time_embed_dim") and "projection_dim" in second:
+        added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
+        name = "projection_class_embeddings_input_dim"
+        pairs.append((f"unet's {name}", unet.get(name), "size of what SDXL adds", added))
+    for name, value, other_name, other in pairs:
+        if None not in (value, other) and value != other:
+            raise EdgeSdkError(f"{folder}: the {name} is {value} and the {other_name} is {other}; {AGAIN}")
+
+
+def zero_negative(folder: Path) -> bool:
+    """SDXL only: an empty negative prompt stands for zeros; see `TextEncoderPair`."""
+    index = read_json(folder / "model_index.json", AGAIN)
+    value = index.get("force_zeros_for_empty_prompt", True)
+    if not isinstance(value, bool):
+        raise EdgeSdkError(
+            f"{folder / 'model_index.json'} has force_zeros_for_empty_prompt {shorten(value)}; it must be true or false"
+        )
+    return value
+
+
+def check_entries(folder: Path) -> None:
+    """Raises EdgeSdkError if a model's folder holds something that is no file, which a library would wait for."""
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename} cannot be used: {error.strerror}; {AGAIN}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -136,7 +225,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / name).exists():
             return [folder / name]
         if (folder / f"{name}.index.json").exists():
-            index = _json(folder / f"{name}.index.json", "download the model again").get("weight_map")
+            index = read_json(folder / f"{name}.index.json", "download the model again").get("weight_map")
             shards = list(index.values()) if isinstance(index, dict) else []
             if not shards or not all(isinstance(shard, str) for shard in shards):
                 raise EdgeSdkError(f"{folder / name}.index.json lists no weight files; download the model again")
@@ -153,41 +242,6 @@ def weight_files(folder: Path) -> list[Path]:
             "safetensors (diffusers: pipeline.save_pretrained(folder, safe_serialization=True))"
         )
     raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
-
-
-def read_header(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
-    """The header of a safetensors file, which the library checks against the file's size.
-
-    Args:
-        max_bytes: a larger file is refused.
-
-    Raises:
-        EdgeSdkError: not a safetensors file, cut short, edited, or too large.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if max_bytes is not None and size > max_bytes:
-                raise EdgeSdkError(f"{path} is larger than {max_bytes >> 20} MB, the most that is read here")
-            length = int.from_bytes(file.read(8), "little")
-            if length > min(MAX_HEADER, size - 8):
-                raise EdgeSdkError(f"{path} is cut short or not a safetensors file ({size} bytes); download it again")
-            text = file.read(length)
-        with safe_open(path, "numpy"):
-            header = json.loads(text)
-    except OSError as error:
-        raise EdgeSdkError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} is cut short or damaged ({_short(error)}); download it again") from error
-    if not isinstance(header.get("__metadata__", {}), dict):
-        raise EdgeSdkError(f"{path} has metadata that is not a list of texts; download it again")
-    return header
-
-
-def data_start(path: Path) -> int:
-    """Where the tensors of a safetensors file begin: the offsets in its header count from there."""
-    with open(path, "rb") as file:
-        return 8 + int.from_bytes(file.read(8), "little")
 
 
 def check_finite(path: Path) -> None:
@@ -214,44 +268,66 @@ def _all_finite(piece: np.ndarray, dtype: str) -> bool:
     return bool(np.isfinite(piece.view({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])).all())
 
 
-def fingerprint(folder: Path, whole: bool = False) -> str:
-    """A sha256 over every file of a model: names, sizes, small files whole, large ones by their ends (64 KiB each).
+def fingerprint(folder: Path) -> str:
+    """The identity of a model: a sha256 over names, sizes and every byte of its weights, tokenizers and configs.
 
-    Args:
-        whole: large files too, some seconds a gigabyte; for evidence.
+    That of a large model takes a second a gigabyte or so, and is remembered until a file of it has another size, inode,
+    or time of change of its content or of its entry; the last one cannot be set back.
+
+    Raises:
+        EdgeSdkError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in _files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
-        with open(path, "rb") as file:
-            if size <= 1 << 20:
-                digest.update(file.read())
-            elif whole:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            else:
-                digest.update(file.read(1 << 16))
-                file.seek(-(1 << 16), os.SEEK_END)
-                digest.update(file.read())
+    files = sorted(_files(folder, ()))
+    try:
+        before = _state(folder, files)
+        is_large = sum(path.stat().st_size for path in files) >= REMEMBERED_FROM
+        if is_large and (known := digest_cache.recall(before)):
+            return known
+        digest = hashlib.sha256()
+        for path in files:
+            with open(path, "rb") as file:
+                name = os.fsencode(path.relative_to(folder).as_posix()).replace(b"%", b"%25").replace(b":", b"%3A")
+                digest.update(b"%s:%d:" % (name, os.fstat(file.fileno()).st_size))
+                hashlib.file_digest(file, lambda: digest)
+        newest = max((path.stat().st_ctime_ns for path in files), default=0)
+        # A change within one tick of the clock that the file system's times are of would go unnoticed.
+        if is_large and _state(folder, files) == before and time.time_ns() - newest > SETTLED_NS:
+            digest_cache.remember(before, digest.hexdigest())
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    kept = (".json", ".txt", ".safetensors")
-    yield from sorted(path for path in folder.rglob("*") if path.suffix in kept and path.is_file())
+def _state(folder: Path, files: list[Path]) -> str:
+    """A hash of what changes whenever a file does, without reading any."""
+    states = []
+    for path in files:
+        of = path.stat()
+        states.append([str(path.relative_to(folder)), of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns])
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
-def _json(path: Path, hint: str) -> dict[str, Any]:
+def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """What a reader may open, also where links lead; ``above`` are device and inode of the folders on the way."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EdgeSdkError(f"{path} does not exist; {hint}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise EdgeSdkError(f"{path} cannot be read as JSON; {hint}") from error
-    if not isinstance(value, dict):
-        raise EdgeSdkError(f"{path} holds {type(value).__name__}, not an object; {hint}")
-    return value
+        own = folder.stat()
+        entries = list(folder.iterdir())
+        for path in entries:
+            mode = path.stat().st_mode if path.exists() else 0
+            if stat.S_ISDIR(mode) and (own.st_dev, own.st_ino) not in above and len(above) < DEEPEST:
+                yield from _files(path, (*above, (own.st_dev, own.st_ino)))
+            elif stat.S_ISREG(mode) and (path.suffix in IDENTIFYING or folder.name.startswith("tokenizer")):
+                yield path
+    except OSError as error:
+        raise EdgeSdkError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copy the data files of a tokenizer's or scheduler's folder, and nothing else that lies there."""
+    target.mkdir(exist_ok=True)
+    for path in source.iterdir():
+        if path.suffix in DATA and path.is_file():
+            shutil.copyfile(path, target / path.name)
 
 
 def _short(value: object) -> str:

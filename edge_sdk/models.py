@@ -4,7 +4,6 @@ Parts are loaded one at a time, so that the VAE can be used and freed before the
 ever whole in memory, but for ``weights="none"``.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import model_files, pocket
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, PersonalizeConfig, check_resolution, one_of
+from edge_sdk.diffusion.configs import MOST_BLOCKS, read_config
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError, require
@@ -117,7 +117,7 @@ class Model:
         return model_files.fingerprint(self.folder)
 
     def config(self, part: str) -> dict[str, Any]:
-        return json.loads((self.folder / part / "config.json").read_text())
+        return read_config(self.folder / part / "config.json", "download it again")
 
     def vae_scale(self) -> int:
         """Pixels of a picture's side per latent.
@@ -126,7 +126,7 @@ class Model:
             EdgeSdkError: the VAE's config does not say.
         """
         channels = self.config("vae").get("block_out_channels")
-        if not isinstance(channels, list) or not channels:
+        if not isinstance(channels, list) or not 0 < len(channels) <= MOST_BLOCKS:
             raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
         return 2 ** (len(channels) - 1)
 
@@ -139,6 +139,7 @@ class Model:
         side = self.config("unet").get("sample_size")
         if not isinstance(side, int):
             raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        check_resolution(side * self.vae_scale())
         return side * self.vae_scale()
 
     def weights_of(self, part: str) -> str:
@@ -162,9 +163,9 @@ class Model:
         read, make = kinds[part]
         try:
             config = read.from_dict(self.config(part))
-            return lambda: make(config)
-        except (TypeError, ValueError, EdgeSdkError) as error:
+        except EdgeSdkError as error:
             raise EdgeSdkError(f"{self.folder / part / 'config.json'} cannot be used: {_one_line(error)}") from error
+        return lambda: make(config)
 
     def shapes(self, part: str) -> "nn.Module":
         """One of the `parts` on the meta device, in eval mode: with integer layers unless weights are "none"."""
@@ -226,8 +227,7 @@ class Model:
         texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
         if len(texts) == 1:
             return texts[0]
-        index = json.loads((self.folder / "model_index.json").read_text())
-        return TextEncoderPair(texts[0], texts[1], bool(index.get("force_zeros_for_empty_prompt", True)))
+        return TextEncoderPair(texts[0], texts[1], model_files.zero_negative(self.folder))
 
     def load_schedule(self) -> "Schedule":
         """The model's noise schedule, which training reads and generation runs with DDIM."""
@@ -235,8 +235,8 @@ class Model:
 
         path = self.folder / "scheduler" / "scheduler_config.json"
         try:
-            return Schedule.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError, EdgeSdkError) as error:
+            return Schedule.from_dict(read_config(path, "download it again"))
+        except EdgeSdkError as error:
             raise EdgeSdkError(f"{path} cannot be used: {_one_line(error)}") from error
 
 
@@ -267,7 +267,7 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = POCKET if name_or_path == "pocket" else model_files.find(name_or_path)
+    folder = model_files.find(name_or_path)
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")

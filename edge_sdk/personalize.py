@@ -20,6 +20,7 @@ from edge_sdk import models, mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.files import disk_errors, make_folder
 from edge_sdk.images import Photos, load_photos
 from edge_sdk.memory import release
 from edge_sdk.prepared import Personalizable, Prepared, basis, initializer, pocket_notices, prompt_ids, settings
@@ -180,9 +181,10 @@ class Personalizer:
         return LearnedEmbedding(self.config.placeholder_token, vectors, metadata, prepared.widths)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``learned_embeds.safetensors`` into a folder."""
+        """Write ``learned_embeds.safetensors`` into a folder; both are for their owner alone."""
         path = Path(folder) / "learned_embeds.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors(path.parent):
+            make_folder(path.parent)
         save_embedding(path, self.embedding)
         return path
 

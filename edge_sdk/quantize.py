@@ -1,14 +1,28 @@
 """A float model folder to an integer checkpoint: what a provider makes once and an app ships."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_bytes, write_json
+from edge_sdk.files import (
+    SHIPPED,
+    RunLock,
+    check_output_dir,
+    disk_errors,
+    staging,
+    sync,
+    sync_all,
+    write_bytes,
+    write_json,
+)
 from edge_sdk.memory import release
-from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, tokenizers
+from edge_sdk.model_files import INTEGER_MARK, INTEGER_SCHEMA, XL_PARTS, copy_data, tokenizers
 from edge_sdk.models import VAE_WEIGHTS, open_model
+
+INDEX = "model_index.json"  # the last file of a checkpoint
+BESIDE = ("tokenizer", "tokenizer_2", "scheduler")  # folders of a checkpoint beside its parts
 
 
 def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[str, Any]:
@@ -16,7 +30,9 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
 
     The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
     weights, their scales, norms and biases, and the embedding table in float16. The VAE is always int8. Weights are
-    read, quantized and written a layer at a time: no more than one layer is ever in memory.
+    read, quantized and written a layer at a time: no more than one layer is ever in memory. Everything is put together
+    in a temporary folder inside and then moved into place, ``model_index.json`` last. The checkpoint is made to be
+    shipped: who may read it is what the umask says.
 
     Args:
         weights: "int8" or "int4".
@@ -39,21 +55,37 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     }
     from edge_sdk.quantization import integer_layers, save_component
 
-    parts = {part: source.source(part) for part in source.parts}
-    with RunLock(folder):
-        check_output_dir(folder, run_files=("model_index.json", INTEGER_MARK))
-        for part, read in parts.items():
-            with disk_errors(folder / part):
-                (folder / part).mkdir(exist_ok=True)
-            module = source.shapes(part)
-            path = save_component(module, read, folder / part, source.weights_of(part), record["source_sha256"])
-            record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
-            record["bytes"] += path.stat().st_size
-            write_bytes(folder / part / "config.json", (source.folder / part / "config.json").read_bytes())
-            release()
-        for name in (*tokenizers(source.folder), "scheduler"):
-            with disk_errors(folder / name):
-                shutil.copytree(source.folder / name, folder / name, dirs_exist_ok=True)
-        write_json(folder / INTEGER_MARK, record)
-        write_bytes(folder / "model_index.json", (source.folder / "model_index.json").read_bytes())
+    parts, others = {part: source.source(part) for part in source.parts}, (*tokenizers(source.folder), "scheduler")
+    with RunLock(folder, SHIPPED), disk_errors(folder):
+        _remove_unfinished(folder)
+        check_output_dir(folder, run_files=(INDEX, INTEGER_MARK))
+        with staging(folder) as new:
+            for part, read in parts.items():
+                (new / part).mkdir()
+                module = source.shapes(part)
+                path = save_component(module, read, new / part, source.weights_of(part), record["source_sha256"])
+                record["integer_weights"] += sum(layer.elements for layer in integer_layers(module).values())
+                record["bytes"] += path.stat().st_size
+                write_bytes(new / part / "config.json", (source.folder / part / "config.json").read_bytes(), SHIPPED)
+                release()
+            for name in others:
+                copy_data(source.folder / name, new / name)
+            write_json(new / INTEGER_MARK, record, SHIPPED)
+            write_bytes(new / INDEX, (source.folder / INDEX).read_bytes(), SHIPPED)
+            sync_all(new)
+            for name in (*parts, *others, INTEGER_MARK, INDEX):
+                os.replace(new / name, folder / name)
+            sync(folder)
     return record
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run has left: parts of a checkpoint, or their temporary files, without an index."""
+    from edge_sdk.quantization.artifact import FILE_NAME
+
+    parts = [folder / part for part in XL_PARTS]
+    begun = any((part / FILE_NAME).exists() or any(part.glob(f".{FILE_NAME}.*.tmp")) for part in parts)
+    if begun and not (folder / INDEX).exists():
+        for path in (*parts, *(folder / name for name in BESIDE)):
+            shutil.rmtree(path, ignore_errors=True)
+        (folder / INTEGER_MARK).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from edge_sdk import __version__, budget, mu_floor
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, check_output_dir, disk_errors, write_json
+from edge_sdk.files import RUN_FILES, RunLock, check_output_dir, disk_errors, make_folder, private_umask, write_json
 from edge_sdk.images import contact_sheet, load_photos, save_png, to_pil
 from edge_sdk.memory import AnonPeak, cuda_peak, peak_rss_mb
 from edge_sdk.models import Model
@@ -30,6 +30,7 @@ from edge_sdk.zo import (
     load_state,
     save_checkpoint,
 )  # fmt: skip
+from edge_sdk.zo.checkpoint import checkpoints
 
 SCHEMA_VERSION = 1
 PREVIEW_PICTURES = 5
@@ -58,7 +59,7 @@ def run_personalization(
     command: str = "personalize",
     **options: Any,
 ) -> dict[str, Any]:
-    """Learn a token from photos and leave a complete run folder.
+    """Learn a token from photos and leave a complete run folder, which its owner alone can read.
 
     Args:
         train_data_dir: a folder of photos.
@@ -66,7 +67,8 @@ def run_personalization(
         model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
-        resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run.
+        resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run. With "latest" a run that was
+            killed before its first checkpoint starts from the beginning.
         time_budget_s: wall-clock seconds for everything but the preview; the run ends before a step that would be too
             long, with what it has, but not before the first.
         memory_budget_mb: most resident memory of the process; chooses residency and rows a call, and leaves the preview
@@ -101,8 +103,13 @@ def run_personalization(
         notify(f"memory budget {memory_budget_mb:g} MB: {chosen}{without}")
         preview = chosen.preview
     photos = load_photos(train_data_dir, config.resolution or opened.resolution(), config.center_crop)
+    if resume_from_checkpoint == "latest" and not _is_begun(folder):
+        raise EdgeSdkError(f"{folder} holds no checkpoint-<step> folder to resume from; start a run without resuming")
     with contextlib.ExitStack() as stack:
         stack.enter_context(RunLock(folder))
+        if resume_from_checkpoint == "latest" and not checkpoints(folder):
+            notify(f"the run in {folder} ended before its first checkpoint; it starts from the beginning")
+            resume_from_checkpoint = None
         check_output_dir(folder, resume=resume_from_checkpoint is not None)
         log = stack.enter_context(_logger(report_to, folder))
         for name, why in photos.skipped:
@@ -197,6 +204,14 @@ def run_personalization(
     return record
 
 
+def _is_begun(folder: Path) -> bool:
+    """Whether a run has been at work in a folder and left no results that it cannot go on from."""
+    if checkpoints(folder):
+        return True
+    traces = (folder / ".lock").exists() or any(folder.glob("checkpoint-*"))
+    return traces and not any((folder / name).exists() for name in RUN_FILES)
+
+
 def _save(folder: Path, state: State, prepared: Prepared) -> None:
     with disk_errors(folder):
         save_checkpoint(folder, state, prepared.fingerprints)
@@ -257,7 +272,9 @@ def _logger(report_to: str | None, folder: Path) -> Iterator[Callable[[Step], No
         raise EdgeSdkError(
             "report_to tensorboard needs a package that is not installed; run: pip install tensorboard"
         ) from error
-    writer = SummaryWriter(str(folder / "logs"))
+    with disk_errors(folder / "logs"), private_umask():
+        make_folder(folder / "logs")
+        writer = SummaryWriter(str(folder / "logs"))
 
     def log(step: Step) -> None:
         for name in ("loss", "grad_norm", "forwards", "seconds"):

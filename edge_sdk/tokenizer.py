@@ -3,7 +3,6 @@
 A placeholder's vectors take the token ids that follow the vocabulary: id ``vocab_size + k`` stands for vector k.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,11 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, native_errors
+from edge_sdk.system.inputs import read_input
+from edge_sdk.system.json import MOST_TOKENIZER_BYTES, read_json
+from edge_sdk.system.schema import Either, Maybe, Whole, check
+from edge_sdk.tokenizer_file import AGAIN, read_tokenizer_file
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own way of cutting text into words (its simple_tokenizer.py).
@@ -43,7 +46,14 @@ class ClipTokenizer:
 
     def words(self, text: str) -> list[int]:
         """Token ids of a text without the marks of its beginning and end."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        with native_errors("the tokenizer"):
+            ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        if ids and max(ids) >= self.vocab_size:
+            raise EdgeSdkError(
+                f"the tokenizer makes token {max(ids)} of {text!r:.60}, and the text encoder knows {self.vocab_size}; "
+                "they are not of one model"
+            )
+        return ids
 
     def word(self, initializer_token: str) -> int:
         """The id of a word that is one token.
@@ -109,15 +119,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         EdgeSdkError: neither is there, or cannot be read.
     """
     try:
-        if not (folder / "vocab.json").exists():
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        pairs = (line.split() for line in lines if line.strip() and not line.startswith("#version"))
-        merges = [(first, second) for first, second in pairs]
-        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        made = Tokenizer(BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>", fuse_unk=False))
+        with native_errors(f"{folder}"):
+            if not (folder / "vocab.json").exists():
+                return Tokenizer.from_str(read_tokenizer_file(folder / "tokenizer.json"))
+            lines = read_input(folder / "merges.txt", MOST_TOKENIZER_BYTES).decode().splitlines()
+            pairs = (line.split() for line in lines if line.strip() and not line.startswith("#version"))
+            merges = [(first, second) for first, second in pairs]
+            vocabulary = read_json(folder / "vocab.json", AGAIN, MOST_TOKENIZER_BYTES)
+            check(vocabulary, {str: Whole(0, 1 << 24)})
+            made = Tokenizer(BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>", fuse_unk=False))
     except Exception as error:
-        raise EdgeSdkError(f"{folder} cannot be read as CLIP's tokenizer ({error}); download it again") from error
+        reason = " ".join(str(error).split())[:300]
+        raise EdgeSdkError(f"{folder} cannot be read as CLIP's tokenizer ({reason}); download it again") from error
     made.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -129,9 +142,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def padding_word(folder: Path) -> str:
-    """The word that a tokenizer's folder says prompts are filled up with; CLIP's end of text if it says nothing."""
-    try:
-        pad = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("pad_token") or END
-    except (OSError, ValueError, AttributeError):
+    """The word that a tokenizer's folder says prompts are filled up with; CLIP's end of text if it says nothing.
+
+    Raises:
+        EdgeSdkError: ``tokenizer_config.json`` is there and damaged.
+    """
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
         return END
+    config = read_json(path, AGAIN)
+    try:
+        check(config, {"pad_token": Maybe(Either(str, {"content": str}, None))})
+    except ValueError as error:
+        raise EdgeSdkError(f"{path} cannot be used: {error}; {AGAIN}") from error
+    pad = config.get("pad_token") or END
     return pad["content"] if isinstance(pad, dict) else pad

@@ -6,7 +6,6 @@ What a bundle holds is described in ``export/README.md``.
 import hashlib
 import importlib
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.diffusion.stable_diffusion_xl import TextEncoderPair
 from edge_sdk.diffusion.text import Text, TextEncoder
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
-from edge_sdk.files import disk_errors, write_json
+from edge_sdk.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.memory import release
+from edge_sdk.model_files import copy_data
 from edge_sdk.models import Model, open_model
 from edge_sdk.quantize import quantize
 from edge_sdk.runtime.manifest import SCHEMA_VERSION
@@ -47,7 +47,8 @@ def export(
     """Write a bundle; returns its manifest.
 
     The graphs are compared with PyTorch on the same weights while the golden vectors are made, and the smallest mu
-    that they resolve is measured. A float model is first made an integer checkpoint, which is removed afterwards.
+    that they resolve is measured. A float model is first made an integer checkpoint, which is removed afterwards. A
+    bundle is made to be shipped: who may read it is what the umask says.
 
     Args:
         model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
@@ -67,7 +68,7 @@ def export(
     check_resolution(resolution)
     check_seed(seed)
     opened, folder = open_model(model, weights, "fused"), Path(output_dir)
-    with _written_beside(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
+    with _new_bundle(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
@@ -75,7 +76,7 @@ def export(
         weights_from = cache(lambda part: weights_of(source, part))
         graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
-            shutil.copytree(source.folder / text[0], new / text[0])
+            copy_data(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
         write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})
@@ -118,23 +119,22 @@ def _settings(format: str, precision: str | None, num_vectors: int | None) -> di
 
 
 @contextmanager
-def _written_beside(folder: Path) -> Iterator[Path]:
+def _new_bundle(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder``, which takes its place at the end; after an error nothing is left.
 
     Raises:
         EdgeSdkError: the folder holds something, or its place cannot be written, or the disk is full.
     """
     with disk_errors(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        place = folder.resolve()  # what a link points to
+        if place == Path.cwd() or place.is_mount():
+            raise EdgeSdkError(f"{folder} cannot be replaced by a bundle; give a new folder as --output_dir")
+        remove_leftovers(place.parent, place.name)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        new.mkdir()
-        try:
+        make_folder(place.parent, SHIPPED)
+        with whole_folder(place, SHIPPED) as new:
             yield new
-            os.replace(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
 
 
 @contextmanager

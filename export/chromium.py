@@ -13,11 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.json import parse_json
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Without the last of these it looks up its maker's hosts, whatever the others say.
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+    # Whatever it would report or look up has no name or address that resolves: only this computer's own has.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost", "--no-proxy-server", "--no-pings",
+    "--disable-breakpad", "--disable-domain-reliability", "--disable-client-side-phishing-detection",
+    "--metrics-recording-only", "--disable-default-apps", "--no-default-browser-check",
 )  # fmt: skip
 START_S = 60.0
 
@@ -98,7 +104,7 @@ class Page:
         if not data:
             raise EdgeSdkError(f"chromium: {'no answer to ' + method if data is None else 'it ended'}")
         *messages, self._buffer = (self._buffer + data).split(b"\0")
-        for message in map(json.loads, messages):
+        for message in map(parse_json, messages):
             if "id" in message:
                 self._answers[message["id"]] = message
             else:
@@ -124,7 +130,8 @@ def opened(*flags: str) -> Iterator[Page]:
         actions: list[tuple] = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in theirs.items()]
         actions += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
         command = [program, *FLAGS, f"--user-data-dir={profile}", *flags]
-        process = os.posix_spawn(program, command, os.environ, file_actions=actions, setpgroup=0)
+        places = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), profile)
+        process = os.posix_spawn(program, command, os.environ | places, file_actions=actions, setpgroup=0)
         stack.callback(_end, process)
         for end in theirs.values():
             os.close(end)

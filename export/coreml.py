@@ -77,8 +77,6 @@ def save(program: Program, package: Path) -> None:
             compute_precision=ct.precision.FLOAT32, pass_pipeline=pipeline, skip_model_load=True,
             package_dir=str(package),
         )  # fmt: skip
-    for file in package.rglob("*.mlmodel"):
-        file.chmod(0o644)  # as every other file, not only for its owner
 
 
 def _fixed(graph: Graph, sizes: dict[str, int]) -> Graph:

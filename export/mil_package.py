@@ -5,7 +5,6 @@ below ``Data``; a value is inside of the program or at an offset of ``weights/we
 follows (``0xDEADBEEF``, type, bytes, place).
 """
 
-import json
 import logging
 import math
 import struct
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.inputs import read_input
+from edge_sdk.system.json import MOST_BYTES, parse_json
 
 logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns that Core ML cannot run on this system
 from coremltools.proto import MIL_pb2, Model_pb2  # noqa: E402
@@ -44,6 +45,9 @@ class StoredWeight:
     bytes: int
 
 
+MOST_MODEL_BYTES = 1 << 30  # of a program, whose weights are in files of their own
+
+
 class Package:
     """A saved program.
 
@@ -59,11 +63,11 @@ class Package:
         self.path, self._blobs = path, dict[str, np.ndarray]()
         model_file = path / "Manifest.json"
         try:
-            manifest = json.loads(model_file.read_text())
+            manifest = parse_json(read_input(model_file, MOST_BYTES))
             root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
             model_file = path / "Data" / root
             model = Model_pb2.Model()
-            model.ParseFromString(model_file.read_bytes())
+            model.ParseFromString(read_input(model_file, MOST_MODEL_BYTES))
             function = model.mlProgram.functions["main"]
             self.block = function.block_specializations[function.opset]
             self.inputs: dict[str, Kind] = {i.name: self.kind(i.type) for i in function.inputs}

@@ -1,7 +1,6 @@
 """A bundle against its own golden vectors, on every runtime that is here."""
 
 import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,15 @@ import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.bundle import Bundle
+from edge_sdk.runtime.manifest import AGAIN
+from edge_sdk.system.json import read_json
+from edge_sdk.system.schema import Either, Many, Maybe, check
 from export import web_runtimes
-from export.cases import value_of, worst_difference
+from export.cases import check_case, value_of, worst_difference
 from export.web_runtimes import WebRun
 
 GOLDEN_SCHEMA = 1
+MOST_GOLDEN_BYTES = 64 << 20
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph: inputs to outputs, by name
 
 
@@ -27,14 +30,17 @@ class Outcome:
     graph: str = ""
     bound: float = 0.0
     missing: str | None = None  # why the runtime is not here
+    error: str | None = None  # why a case could not be compared
 
     @property
     def good(self) -> bool:
-        return self.missing is not None or self.worst <= self.bound
+        return self.missing is not None or (self.error is None and self.worst <= self.bound)
 
     def __str__(self) -> str:
         if self.missing is not None:
             return f"{self.runtime}: not here ({self.missing})"
+        if self.error is not None:
+            return f"{self.runtime}: FAILED, {self.error}"
         said = "ok" if self.good else "FAILED"
         return (
             f"{self.runtime}: {said}, worst relative difference {self.worst:.1e} ({self.graph}, bound {self.bound:g})"
@@ -42,28 +48,38 @@ class Outcome:
 
 
 def verify(folder: str | Path) -> list[Outcome]:
-    """Check a bundle's files, then run its golden vectors on every runtime of its format.
+    """Check a bundle's files and its golden vectors, then run those on every runtime of its format.
+
+    Where golden vectors are damaged, nothing runs, and there is an outcome for each of those.
 
     Raises:
         EdgeSdkError: the bundle or its golden vectors cannot be read, or a file is not what the manifest says.
     """
     bundle = Bundle.open(folder)
     cases = golden_cases(bundle)
+    graphs, broken = bundle.manifest["graphs"], []
+    for i, case in enumerate(cases):
+        try:
+            check_case(case, graphs, bundle.side)
+        except ValueError as error:
+            broken.append(Outcome("golden.json", error=f"case {i}: {error}; export the bundle again"))
+    if broken:
+        return broken
     return [run(bundle, cases) for run in RUNTIMES[bundle.manifest["format"]]]
 
 
 def golden_cases(bundle: Bundle) -> list[dict]:
-    """The cases of ``golden.json``; raises EdgeSdkError if they cannot be read."""
+    """The cases of ``golden.json``, not yet checked; raises EdgeSdkError if there are none or one compares nothing."""
     path = bundle.folder / "golden.json"
+    golden = read_json(path, AGAIN, MOST_GOLDEN_BYTES)
     try:
-        golden = json.loads(path.read_text())
-        if golden["schema_version"] != GOLDEN_SCHEMA or not golden["cases"]:
-            raise ValueError(f"schema version {golden['schema_version']}")
-        if unknown := {case["graph"] for case in golden["cases"]} - set(bundle.manifest["graphs"]):
-            raise ValueError(f"no graph {min(unknown)}")
-        return golden["cases"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{path} cannot be used ({error}); export the bundle again") from error
+        case = {"outputs": Maybe(Either(dict, list, str, int, float, None))}
+        check(golden, {"schema_version": (GOLDEN_SCHEMA,), "cases": Many(case, 1, 10_000)})
+        if empty := [i for i, case in enumerate(golden["cases"]) if not case.get("outputs")]:
+            raise ValueError(f"case {empty[0]} has no outputs, so it compares nothing")
+    except ValueError as error:
+        raise EdgeSdkError(f"{path} cannot be used: {error}; {AGAIN}") from error
+    return golden["cases"]
 
 
 def onnxruntime(bundle: Bundle, cases: list[dict]) -> Outcome:
@@ -86,7 +102,19 @@ def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
         return Outcome(title, missing="needs pip install 'edge-sdk[coreml]'")
     from export.mil import Interpreter
 
-    return judged(title, "interpreter", cases, lambda graph: Interpreter(bundle.graph(graph)).run)
+    def opened(graph: str) -> Run:
+        program = Interpreter(bundle.graph(graph))
+
+        def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            try:
+                return program.run(inputs)
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise EdgeSdkError(f"the program {graph} cannot be run ({reason}); {AGAIN}") from error
+
+        return run
+
+    return judged(title, "interpreter", cases, opened)
 
 
 def coreml(bundle: Bundle, cases: list[dict]) -> Outcome:
@@ -117,10 +145,15 @@ def judged(title: str, runtime: str, cases: list[dict], opened: Callable[[str], 
         opened: gives a graph by its name.
     """
     rows = []
+    if (without := next((case for case in cases if runtime not in case["bounds"]), None)) is not None:
+        return Outcome(title, error=f"a case of {without['graph']} has no bound for {runtime}; {AGAIN}")
     for graph in dict.fromkeys(case["graph"] for case in cases):
         run = opened(graph)
         for case in (case for case in cases if case["graph"] == graph):
-            found = run({name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            try:
+                found = run({name: value_of(tensor) for name, tensor in case["inputs"].items()})
+            except EdgeSdkError as error:
+                return Outcome(title, error=str(error))
             rows.append((worst_difference(case, found), graph, case["bounds"][runtime]))
         del run  # before the next one is opened
     worst, graph, bound = max(rows, key=lambda row: row[0] / row[2])

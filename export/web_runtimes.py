@@ -1,12 +1,12 @@
 """A bundle's golden vectors on onnxruntime-web: in Node, and in a headless browser from the page's own server."""
 
-import json
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.json import parse_json
 from export import chromium as browser
 from export.web_server import WEB, missing, serving
 
@@ -40,7 +40,7 @@ def node(bundle: Path, calls: int = 1) -> WebRun:
         raise EdgeSdkError(f"{name} did not end within {LIMIT_S:g} s") from error
     if done.returncode:
         raise EdgeSdkError(f"{name} cannot run {bundle}: {(done.stderr.strip() or 'it died').splitlines()[0]}")
-    return _run(json.loads(done.stdout))
+    return _run(parse_json(done.stdout))
 
 
 def chromium(bundle: Path, calls: int = 1) -> WebRun:

@@ -6,10 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_sdk.model_files import data_start
 from edge_sdk.models import Model
 from edge_sdk.quantization import integer_layers, read_checked_header
 from edge_sdk.quantization.artifact import FILE_NAME
+from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start
 
 TABLE = "embeddings.token_embedding.weight"  # of a text encoder, a row a word
 _DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
@@ -107,7 +108,7 @@ class _Integers(_Part):
     def tensor(self, name: str) -> np.ndarray:
         entry = self._header[name]
         first, last = entry["data_offsets"]
-        with open(self._path, "rb", buffering=0) as file:
+        with open_input(self._path, buffering=0) as file:
             file.seek(self._base + first)
             return np.frombuffer(file.read(last - first), _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 

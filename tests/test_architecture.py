@@ -1,6 +1,7 @@
 """The import rules of the house, read off the source, and what is loaded when."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,12 +77,31 @@ def test_the_rules_see_every_form_of_import(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "zo"], ids=name_of)
 def test_the_optimizer_needs_numpy_only(path: Path) -> None:
-    allowed = ("numpy", "edge_sdk.zo", *sys.stdlib_module_names)
+    allowed = ("numpy", "edge_sdk.zo", "edge_sdk.system", *sys.stdlib_module_names)
+    assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "system"], ids=name_of)
+def test_readers_of_files_need_the_standard_library_and_no_package_for_models(path: Path) -> None:
+    weights = ("safetensors",) if path.name == "safetensors.py" else ()
+    allowed = ("edge_sdk.errors", "edge_sdk.system", *weights, *sys.stdlib_module_names)
     assert [module for module in imports(path) if not any(is_in(module, each) for each in allowed)] == []
 
 
 # Modules of the package that the runtime may use, none of which needs PyTorch.
-SMALL = ("config", "ddim", "embedding", "errors", "images", "memory", "prepared", "runtime", "tokenizer", "zo")
+SMALL = (
+    "config",
+    "ddim",
+    "embedding",
+    "errors",
+    "images",
+    "memory",
+    "prepared",
+    "runtime",
+    "system",
+    "tokenizer",
+    "zo",
+)
 
 
 @pytest.mark.parametrize("path", [path for path in PACKAGE if path.parent.name == "runtime"], ids=name_of)
@@ -125,6 +145,14 @@ def test_no_file_can_open_a_pickle(path: Path) -> None:
     assert [ast.unparse(call) for call in calls if ast.unparse(call.func) in UNPICKLERS] == []
     assert not {"torch.load", "torch.hub.load"} & set(imports(path))
     assert "allow_pickle" not in {keyword.arg for call in calls for keyword in call.keywords}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_lets_a_models_folder_choose_what_is_imported(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    by_index = re.compile(r".*(Pipeline|Auto(Model|Tokenizer|Config|Processor)\w*)\.from_pretrained")
+    assert [call.lineno for call in calls if by_index.fullmatch(ast.unparse(call.func))] == []
+    assert not {"trust_remote_code", "custom_pipeline"} & {keyword.arg for call in calls for keyword in call.keywords}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

@@ -103,15 +103,18 @@ def test_other_errors_pass_through() -> None:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("name", ["run.json", "learned_embeds.safetensors", "checkpoint-50"])
+@pytest.mark.parametrize("name", ["run.json", "learned_embeds.safetensors", "checkpoint-50/state.safetensors"])
 def test_a_folder_with_another_run_is_refused_unless_it_is_resumed(name: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     check_output_dir(tmp_path)
-    (tmp_path / name).mkdir() if name.startswith("checkpoint") else (tmp_path / name).touch()
-    with pytest.raises(EdgeSdkError, match=rf"^[^\n]* already holds {name}; use another --output_dir, or --resume"):
+    (tmp_path / "checkpoint-50").mkdir()  # alone it is no checkpoint
+    check_output_dir(tmp_path)
+    (tmp_path / name).touch()
+    taken = name.partition("/")[0]
+    with pytest.raises(EdgeSdkError, match=rf"^[^\n]* already holds {taken}; use another --output_dir, or --resume"):
         check_output_dir(tmp_path)
     check_output_dir(tmp_path, resume=True)
-    assert sorted(os.listdir(tmp_path)) == sorted(["notes.txt", name])
+    assert sorted(os.listdir(tmp_path)) == sorted({"notes.txt", "checkpoint-50", taken})
 
 
 def test_a_folder_for_something_else_than_a_run_has_its_own_marks(tmp_path: Path) -> None:

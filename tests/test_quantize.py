@@ -1,7 +1,9 @@
 """A float folder to an integer checkpoint that computes the same as quantizing on the fly."""
 
 import json
+import os
 import shutil
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,58 @@ def test_a_folder_that_holds_a_model_is_left_as_it_is(taken: str, sd1_folder: Pa
     (tmp_path / taken).write_text("mine")
     assert f"already holds {taken}; use another --output_dir" in refused(sd1_folder, tmp_path)
     assert (tmp_path / taken).read_text() == "mine" and not (tmp_path / "unet").exists()
+
+
+LEFT = {
+    "a whole part": ["unet/integer_model.safetensors", "unet/config.json"],
+    "a part that this model has not": ["text_encoder_2/integer_model.safetensors", "tokenizer_2/vocab.json"],
+    "half a part of an earlier version": ["vae/.integer_model.safetensors.1.tmp"],
+    "all but the index": ["unet/integer_model.safetensors", "tokenizer/merges.txt", "scheduler/x", INTEGER_MARK],
+    "a temporary folder": [f".edge-sdk-{'0' * 32}.tmp/unet/integer_model.safetensors"],
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
+def test_what_a_killed_run_left_is_removed(left: list[str], sd1_folder: Path, tmp_path: Path) -> None:
+    for name in left:
+        (tmp_path / "q" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "q" / name).write_bytes(b"half")
+    (tmp_path / "q" / "notes.txt").write_text("mine")
+    quantize(str(sd1_folder), tmp_path / "q")
+    quantize(str(sd1_folder), tmp_path / "clean")
+    found, clean = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("q", "clean")
+    )
+    assert found.pop(Path("notes.txt")) == b"mine" and found == clean
+
+
+@pytest.mark.parametrize("name", ["unet/mine.txt", "parts/integer_model.safetensors"])
+def test_what_is_not_of_a_killed_run_is_left_alone(name: str, sd1_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "q" / name).parent.mkdir(parents=True)
+    (tmp_path / "q" / name).write_text("mine")
+    if name.startswith("unet"):
+        assert "cannot be written" in refused(sd1_folder, tmp_path / "q")
+    else:
+        quantize(str(sd1_folder), tmp_path / "q")
+    assert (tmp_path / "q" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(("mask", "modes"), [(0o022, {0o644, 0o755}), (0o027, {0o640, 0o750})], ids=["022", "027"])
+def test_a_checkpoint_is_readable_as_the_umask_says(
+    mask: int, modes: set[int], sd1_folder: Path, tmp_path: Path
+) -> None:
+    before = os.umask(mask)
+    try:
+        quantize(str(sd1_folder), tmp_path / "new" / "q")
+    finally:
+        os.umask(before)
+    paths = [path for path in (tmp_path / "new").rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == modes
 
 
 def cut_short(path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from itertools import count
@@ -194,6 +195,74 @@ def test_resuming_with_other_photos_or_another_model_is_refused(
 def test_resuming_needs_a_checkpoint(learn: Callable[..., Any]) -> None:
     with pytest.raises(EdgeSdkError, match="holds no checkpoint-<step> folder to resume from"):
         learn(resume_from_checkpoint="latest")
+
+
+def killed_before_its_first_checkpoint(folder: Path) -> None:
+    (folder / ".lock").touch()
+
+
+def killed_within_the_first_save(folder: Path) -> None:
+    (folder / f".edge-sdk-{'0' * 32}.tmp" / "checkpoint-2").mkdir(parents=True)
+    (folder / ".lock").touch()
+
+
+def killed_by_an_earlier_version(folder: Path) -> None:
+    (folder / "checkpoint-2").mkdir()
+    (folder / "checkpoint-2" / ".state.safetensors.1.tmp").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("resume", [None, "latest"], ids=["the same command", "resumed"])
+@pytest.mark.parametrize(
+    "killed",
+    [killed_before_its_first_checkpoint, killed_within_the_first_save, killed_by_an_earlier_version],
+    ids=lambda case: case.__name__,
+)
+def test_a_run_without_a_checkpoint_starts_from_the_beginning(
+    killed: Callable[[Path], None], resume: str | None, learn: Callable[..., Any], whole: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    killed(tmp_path / "run")
+    lines: list[str] = []
+    assert learn(resume_from_checkpoint=resume, notify=lines.append)["resumed"] == 0
+    assert (tmp_path / "run" / LEARNED).read_bytes() == whole
+    assert sum("starts from the beginning" in line for line in lines) == (resume is not None)
+    assert sorted(os.listdir(tmp_path / "run")) == [".lock", "checkpoint-6", "checkpoint-8", LEARNED, "run.json"]
+
+
+def test_nothing_is_made_where_there_is_nothing_to_resume(learn: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(EdgeSdkError, match="holds no checkpoint"):
+        learn(resume_from_checkpoint="latest")
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_without_a_checkpoint_are_not_thrown_away(learn: Callable[..., Any], tmp_path: Path) -> None:
+    learn()
+    for path in (tmp_path / "run").glob("checkpoint-*"):
+        shutil.rmtree(path)
+    before = contents(tmp_path / "run")
+    with pytest.raises(EdgeSdkError, match="holds no checkpoint"):
+        learn(resume_from_checkpoint="latest")
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("mask", [0, 0o022], ids=["umask 0", "umask 22"])
+def test_everything_of_a_run_is_for_its_owner_alone(mask: int, learn: Callable[..., Any], tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        learn(tmp_path / "new" / "run", preview=True, report_to="tensorboard")
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    assert {"run.json", "preview.png", LEARNED, "state.safetensors", "logs"} <= set(modes)
+    assert modes == {path.name: 0o700 if path.is_dir() else 0o600 for path in paths}
+
+
+def test_a_folder_of_the_users_keeps_its_mode(learn: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o750)
+    learn()
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o750
 
 
 @pytest.mark.parametrize("report_to", [None, "tensorboard"], ids=["plain", "tensorboard"])

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from PIL import Image, ImageDraw
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.pocket.classifier import HEAD_NAMES, Classifier
 from benchmarks.pocket.people import (
@@ -22,6 +24,7 @@ from benchmarks.pocket.people import (
     render,
     subject_caption,
 )  # fmt: skip
+from benchmarks.pocket.unet import build_scheduler
 
 STEPS, GUIDANCE = 20, 4.0
 
@@ -83,7 +86,14 @@ def grid(rows: list[tuple[str, torch.Tensor]], path: Path, scale: int = 6) -> No
 
 def check(model: str, classifier: Classifier, num_prompts: int, picture: Path) -> dict[str, dict[str, float]]:
     """Draw and read ``num_prompts`` prompts of each kind; returns the share right per attribute and kind."""
-    pipeline = StableDiffusionPipeline.from_pretrained(model, use_safetensors=True, local_files_only=True)
+    folder = Path(model)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
+        scheduler=build_scheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
     report: dict[str, dict[str, float]] = {}
     rows = []
     for kind in ("random", "held_out", "names"):

@@ -25,9 +25,9 @@ from benchmarks.unlearning.ruler import Ruler
 from edge_sdk import model_files
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import write_json
+from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.measure import Model
 
 FEWER = {"retain_batch": 32}  # pictures of the other methods; `Stepper` turns off the rest that is ours
 CASE = ("prompt", "surrogate", "num_surrogates", "edit_strength", "surrogate_tries", "max_target_similarity",
@@ -102,7 +102,7 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         record = json.loads(args.output.read_text())
     tasks = _tasks(args, record["rows"])
     settings = {task.name: settings_of(task) for task in tasks}
-    refuse_other_runs(record, args.output, model_files.fingerprint(args.model, whole=True), settings)
+    refuse_other_runs(record, args.output, model_files.fingerprint(args.model), settings)
     record["date"] = date.today().isoformat()
     here = {**machine(), "device": args.device}
     record["machines"] = [*(m for m in record.get("machines", []) if m != here), here]

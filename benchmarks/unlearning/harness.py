@@ -9,10 +9,10 @@ import torch
 from benchmarks.baselines.unlearning import NEIGHBOURS, RULES, Stepper
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.ruler import Ruler
+from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.loop import Unlearner
 from edge_sdk.unlearning.losses import Losses
-from edge_sdk.unlearning.measure import Model
 
 OURS = "ours"
 

@@ -11,11 +11,11 @@ from benchmarks.pocket.classifier import Classifier, load_classifier
 from benchmarks.report import interval
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.faces import NUM_PEOPLE, people
-from edge_sdk.unlearning import measure
+from edge_sdk.unlearning.audit import measure
+from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures
 from edge_sdk.unlearning.losses import Losses
-from edge_sdk.unlearning.measure import Model
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.trainable import Trainable, in_form
 

@@ -12,8 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", default="pocket", metavar="MODEL", help="the base model")
     parser.add_argument("--after", required=True, metavar="MODEL", help="the repaired one: model/ of a run's folder")
     parser.add_argument("--forget_data_dir", required=True, metavar="DIR", help="the targets, of this and earlier runs")
-    parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="pictures that must not change, best "
-                        "ones that were not trained on")  # fmt: skip
+    parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="20 pictures or more that must not "
+                        "change, best ones that were not trained on")  # fmt: skip
     parser.add_argument("--control_data_dir", metavar="DIR", help="pictures that no model has seen, beside which "
                         "recovery is measured (default: retained ones least like targets, mirrored)")  # fmt: skip
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="gets audit.json and audit.html")
@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--similarity", default="pixels", metavar="pixels|FILE.onnx",
                         help="how alike two pictures are: an ONNX graph, say of a face encoder")  # fmt: skip
     parser.add_argument("--samples", type=int, default=256, help="free samples of each model (default 256)")
-    parser.add_argument("--prompt", default="", help="what a conditional model is told (default: nothing)")
+    parser.add_argument("--prompt", default="", help="what a conditional model is told: that of the "
+                        "request (default: nothing)")  # fmt: skip
     parser.add_argument("--resolution", type=int, help="side in pixels (default: the model's own)")
     parser.add_argument(
         "--include_images", "--include-images", action="store_true", help="show the targets on the page"
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         raise EdgeSdkError(f"samples is {args.samples}; it must be from 2 to 1000000")
     quiet_libraries()
     require_torch("an audit")
-    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.audit.audit import audit
+    from edge_sdk.unlearning.audit.limits import Limits
 
     record = audit(
         args.before, args.after, args.forget_data_dir, args.retain_data_dir, args.output_dir,
@@ -62,6 +64,7 @@ def say_checks(record: dict[str, Any], folder: str, quiet: bool) -> int:
 
 
 def _say(message: str) -> None:
-    import sys
+    from edge_sdk.cli.terminal import write_error
+    from edge_sdk.errors import printable
 
-    print(message, file=sys.stderr, flush=True)
+    write_error(printable(message))

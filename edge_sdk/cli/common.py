@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.errors import MissingExtraError, require
+from edge_sdk.cli.terminal import STOPPING, handling, write_error
+from edge_sdk.errors import MissingExtraError, printable, require
 from edge_sdk.memory import rss_mb
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ("int8", "int4", "none")) -> None:
     parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
-                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id")  # fmt: skip
+                        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id, "
+                        "hub:org/name")  # fmt: skip
     parser.add_argument("--weights", choices=weights, default="int8")
 
 
@@ -57,13 +58,12 @@ def say_how_to_go_on(cancelled: Exception) -> int:
     from edge_sdk.cli.main import CANCELLED
 
     how = "go on with the same command and --resume_from_checkpoint latest"
-    print(f"edge-sdk: {cancelled}; {how}", file=sys.stderr)
+    write_error(f"edge-sdk: {cancelled}; {how}")
     return CANCELLED
 
 
 def quiet_libraries() -> None:
-    """Keep the bars and notices of other libraries off the terminal, and their hands off the network."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """Keep the bars and notices of other libraries off the terminal."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -112,16 +112,17 @@ class Progress:
             f"[{'#' * done}{'.' * (24 - done)}] {number}/{total}  {measured}  ETA {_clock(eta_s)}  "
             f"memory {rss_mb():.0f} MB"
         )
-        print(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+        write_error(f"\r\033[K{line}" if self.live else line, end="" if self.live else "\n")
 
     def say(self, message: str) -> None:
         """A line of its own."""
+        message = printable(message)
         if not self.quiet:
-            print(f"\r\033[K{message}" if self.live else message, file=sys.stderr, flush=True)
+            write_error(f"\r\033[K{message}" if self.live else message)
 
     def close(self) -> None:
         if self.live and not self.quiet:
-            print(file=sys.stderr)
+            write_error("")
 
 
 def _clock(seconds: float) -> str:
@@ -131,7 +132,7 @@ def _clock(seconds: float) -> str:
 
 
 class Stop:
-    """Set by the first Ctrl-C (or SIGTERM): the step at hand is finished and saved. The second one interrupts."""
+    """Set by the first signal to stop: the step at hand is finished and saved. The second one interrupts."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -142,7 +143,7 @@ class Stop:
 
 @contextlib.contextmanager
 def gentle_interrupt() -> Iterator[Stop]:
-    """Within, SIGINT and SIGTERM ask for a stop instead of breaking off."""
+    """Within, SIGINT, SIGTERM and SIGHUP ask for a stop instead of breaking off."""
     stop = Stop()
 
     def handler(_number: int, _frame: object) -> None:
@@ -150,9 +151,5 @@ def gentle_interrupt() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.requested = True
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(STOPPING, handler):
         yield stop
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -21,18 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
-
     from edge_sdk.cli.common import exporter, quiet_libraries
     from edge_sdk.cli.main import DONE
+    from edge_sdk.cli.terminal import write_error
     from edge_sdk.memory import peak_rss_mb
 
     quiet_libraries()
     export = exporter()
 
+    from edge_sdk.errors import printable
+
     def say(message: str) -> None:
         if not args.quiet:
-            print(message, file=sys.stderr, flush=True)
+            write_error(printable(message))
 
     manifest = export(
         args.pretrained_model_name_or_path,

@@ -30,7 +30,8 @@ def forget(args: argparse.Namespace) -> int:
     require_torch("unlearning")
     from edge_sdk.pocket import PHOTOS
     from edge_sdk.run_folder import Cancelled
-    from edge_sdk.unlearning.audit import Limits, audit
+    from edge_sdk.unlearning.audit.audit import audit
+    from edge_sdk.unlearning.audit.limits import Limits
     from edge_sdk.unlearning.config import UnlearnConfig
 
     folder, progress = Path(args.output_dir), Progress(args.quiet)
@@ -47,8 +48,6 @@ def forget(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(summary(record, str(folder / "unlearned")))
     try:
-        if resume:
-            remove_unfinished(folder / "audit")
         found = audit(
             "pocket", str(folder / "unlearned" / "model"), folder / "forget", folder / "held_out", folder / "audit",
             Limits(), PHOTOS, count=SAMPLES, prompt=PROMPT, seed=config.seed, device=config.device, include_images=True,
@@ -82,22 +81,13 @@ def train(folder: Path, config: "UnlearnConfig", resume: bool, progress: "Progre
         )  # fmt: skip
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Make room for an audit where one was broken off: its page, which comes last, is not there."""
-    from edge_sdk.files import RunLock
-
-    if folder.is_dir() and not (folder / "audit.html").exists():
-        with RunLock(folder):
-            (folder / "audit.json").unlink(missing_ok=True)
-
-
 def make_places(folder: Path) -> None:
     """Folders for the faces; raises EdgeSdkError where they cannot be made or written."""
-    from edge_sdk.files import check_output_dir, disk_errors
+    from edge_sdk.files import check_output_dir, disk_errors, make_folder
 
     for place in PLACES:
         with disk_errors(folder / place):
-            (folder / place).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / place)
         check_output_dir(folder / place, run_files=())
 
 

@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
-from edge_sdk import __version__
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk import __version__, privacy
+from edge_sdk.cli.terminal import handling, interrupt, write_error
+from edge_sdk.errors import EdgeSdkError, is_panic, printable
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
 DONE, FAILED_CHECK, USER_ERROR, CANCELLED = 0, 1, 2, 130
@@ -17,7 +19,7 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USER_ERROR, f"edge-sdk: error: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(USER_ERROR, f"edge-sdk: error: {printable(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:
@@ -35,20 +37,29 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = build_parser().parse_args(argv)
+    privacy.stay_offline()
     try:
-        return args.run(args)
+        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+            return args.run(args)
     except EdgeSdkError as error:
-        print(f"edge-sdk: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _refused(str(error))
     except KeyboardInterrupt:
-        print("edge-sdk: cancelled", file=sys.stderr)
+        write_error("edge-sdk: cancelled")
         return CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except _of_the_machine() as error:  # anything else is a mistake of ours, to be seen whole
-        print(f"edge-sdk: error: {' '.join(_said(error).split())}", file=sys.stderr)
-        return USER_ERROR
+        return _refused(_said(error))
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        return _refused(f"a library gave up on an input ({str(error)[:200]}); look at the files that are given")
+
+
+def _refused(message: str) -> int:
+    write_error(f"edge-sdk: error: {printable(message)}")
+    return USER_ERROR
 
 
 def _of_the_machine() -> tuple[type[Exception], ...]:

@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from edge_sdk.cli.common import add_common, add_device, add_resume
 
     parser.add_argument("--pretrained_model_name_or_path", default="pocket", metavar="MODEL",
-                        help="pocket (embedded), a diffusers folder or a hub id; float weights")  # fmt: skip
+                        help="pocket (embedded), a diffusers folder or a hub id, hub:org/name; "
+                        "float weights")  # fmt: skip
     parser.add_argument("--forget_data_dir", required=True, metavar="DIR", help="pictures to forget")
     parser.add_argument("--retain_data_dir", required=True, metavar="DIR", help="pictures to keep, none of the former")
     parser.add_argument("--surrogate_data_dir", metavar="DIR", help="what replaces each target, in order of names")

@@ -14,10 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from edge_sdk.cli.main import DONE, FAILED_CHECK
+    from edge_sdk.errors import printable
     from export.verify import verify
 
     outcomes = verify(args.bundle)
     for outcome in outcomes:
         if not (args.quiet and outcome.good):
-            print(outcome)
+            print(printable(str(outcome)))
     return DONE if all(outcome.good for outcome in outcomes) else FAILED_CHECK

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import CLIP, known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.threads import by_size
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ClipConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "ClipConfig":
         """Raises EdgeSdkError for an activation that is not supported."""
-        made = cls(**known_entries(cls, config))
+        made = cls(**known_entries(cls, config, CLIP))
         if made.hidden_act not in ("quick_gelu", "gelu"):
             raise EdgeSdkError(f"the text encoder has hidden_act {made.hidden_act!r}; supported: quick_gelu, gelu")
         return made
@@ -117,6 +118,7 @@ class ClipText(nn.Module):
         if projected:
             self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
 
+    @by_size(lambda model, ids: ids.numel() * model.config.intermediate_size)
     def forward(self, ids: torch.Tensor, learned: torch.Tensor | None = None, skip_last: bool = False) -> torch.Tensor:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> (B, T, D) float32.
 

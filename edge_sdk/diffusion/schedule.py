@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edge_sdk.ddim import PREDICTION_TYPES, SPACINGS, Ddim
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import SCHEDULER, known_entries
 from edge_sdk.errors import EdgeSdkError
 
 
@@ -31,12 +31,18 @@ class Schedule(Ddim):
         Raises:
             EdgeSdkError: a schedule or prediction type that is not known.
         """
-        entries = {name: value for name, value in known_entries(cls, config).items() if value is not None}
+        given = {name: value for name, value in config.items() if value is not None}
+        entries = known_entries(cls, given, SCHEDULER)
         if config.get("_class_name") == "FlowMatchEulerDiscreteScheduler":
             if config.get("use_dynamic_shifting"):
                 raise EdgeSdkError("the scheduler's config has use_dynamic_shifting; supported is a fixed shift")
             entries |= {"prediction_type": "flow", "timestep_spacing": "trailing"}
         made = cls(**entries)
+        if made.steps_offset >= made.num_train_timesteps:
+            raise EdgeSdkError(
+                f"the scheduler's config has steps_offset {made.steps_offset} and {made.num_train_timesteps} "
+                "num_train_timesteps; the first must be smaller"
+            )
         accepted = {"prediction_type": PREDICTION_TYPES, "timestep_spacing": SPACINGS,
                     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2")}  # fmt: skip
         for name, known in accepted.items():

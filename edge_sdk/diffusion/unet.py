@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.bands import add_pointwise, normed_convolution
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import UNET, known_entries
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers
+from edge_sdk.quantization.threads import by_size
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
@@ -69,7 +70,7 @@ class UNetConfig:
             value = config.get(name, wanted[0] if isinstance(wanted, tuple) else wanted)
             if value not in (wanted if isinstance(wanted, tuple) else (wanted,)):
                 raise EdgeSdkError(f"the unet's config has {name} {value!r}; supported is {wanted!r}")
-        made = cls(**known_entries(cls, config))
+        made = cls(**known_entries(cls, config, UNET))
         if unknown := sorted({*made.down_block_types, *made.up_block_types} - {*_DOWN, *_UP}):
             raise EdgeSdkError(f"the unet's config has a {unknown[0]}; supported are {', '.join(_DOWN + _UP)}")
         return made
@@ -280,6 +281,7 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], config.norm_eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
+    @by_size(lambda unet, sample: sample[:, 0].numel() * unet.config.block_out_channels[0])
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
         added: tuple[torch.Tensor, torch.Tensor] | None = None, rows: torch.Tensor | None = None,

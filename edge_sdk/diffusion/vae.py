@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.bands import convolved, level, rows_of
-from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.configs import VAE, known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.threads import by_size
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
 
@@ -33,12 +34,13 @@ class VaeConfig:
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "VaeConfig":
         """Raises EdgeSdkError for blocks of another kind."""
-        kinds = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
-        if unknown := sorted(kinds - {"DownEncoderBlock2D", "UpDecoderBlock2D"}):
+        lists = [config.get(name) for name in ("down_block_types", "up_block_types")]
+        kinds = [kind for each in lists if isinstance(each, list | tuple) for kind in each if isinstance(kind, str)]
+        if unknown := sorted(set(kinds) - {"DownEncoderBlock2D", "UpDecoderBlock2D"}):
             raise EdgeSdkError(
                 f"the vae's config has a {unknown[0]}; supported are DownEncoderBlock2D and UpDecoderBlock2D"
             )
-        return cls(**known_entries(cls, config))
+        return cls(**known_entries(cls, config, VAE))
 
 
 class _ResnetBlock(nn.Module):
@@ -117,6 +119,7 @@ class _Encoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], 1e-6)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
+    @by_size(lambda encoder, pixels: pixels[:, 0].numel() * encoder.conv_in.out_channels)
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         get, size = convolved(self.conv_in, rows_of(pixels), pixels.shape[2]), pixels.shape[2:]
         x: torch.Tensor | None = None
@@ -151,6 +154,7 @@ class _Decoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], 1e-6)
         self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
 
+    @by_size(lambda decoder, x: x[:, 0].numel() * 4 ** (len(decoder.up_blocks) - 1) * decoder.conv_out.in_channels)
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = _through_middle(self.mid_block, self.conv_in(x))
         for block in self.up_blocks:

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import replacing
-from edge_sdk.model_files import data_start, read_header
+from edge_sdk.files import SHIPPED, replacing
 from edge_sdk.quantization.layers import WEIGHTS, integer_layers, swap_layers
 from edge_sdk.quantization.source import FloatWeights
+from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"
@@ -67,6 +68,7 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
     layers = integer_layers(module)
     for name, layer in layers.items():
         shape = layer.float_shape
+        source.check(name, shape)  # before as much memory is taken
         filled = layer.to_empty(device="cpu")
         bias = None if layer.bias is None else source.read(f"{name}.bias", tuple(layer.bias.shape))
         if (weight := f"{name}.weight") in source.integers:
@@ -102,7 +104,7 @@ def save_component(module: nn.Module, source: FloatWeights, folder: Path, weight
         header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % PAGE)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, SHIPPED) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
         for name, tensor in quantized(module, source):
@@ -180,7 +182,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._base = data_start(path)
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._start = torch.frombuffer(self._map, dtype=torch.uint8, count=1).data_ptr()
 

@@ -1,32 +1,29 @@
 """The compiled integer products and attention of the ``*.cpp`` here: built on first use if there is a C++ compiler.
 
-The library lies in the user's cache folder, under a name that says which source, flags and processor it is for.
-``EDGE_SDK_NATIVE=0`` does without it. Without it `kernels.py` computes the same sums, more slowly, and PyTorch the
-attention.
+`build.py` compiles them and keeps the library in the user's cache folder. ``EDGE_SDK_NATIVE=0`` does without it: then
+`kernels.py` computes the same sums, more slowly, and PyTorch the attention.
 """
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
-import platform
 import shutil
 import subprocess
-import sys
-import tempfile
+from math import prod
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from edge_sdk.quantization.build import Sources, open_library
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
+from edge_sdk.quantization.threads import threads_for
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
 HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
-# Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
-BUILD_SECONDS = 300
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
+LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, ("edge_linear", "edge_conv", "edge_winograd", "edge_attention"))
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
 
@@ -36,21 +33,13 @@ def library() -> ctypes.CDLL | None:
     """The library, or None where it cannot be built or loaded or does not compute what it must."""
     if os.environ.get("EDGE_SDK_NATIVE") == "0":
         return None
-    path = cache_folder() / f"integer-{_fingerprint()}.so"
     try:
-        if not path.exists():
-            _build_apart(path)
-        loaded = ctypes.CDLL(str(path))
+        loaded = open_library(LIBRARY)
         return loaded if _is_right(loaded) else None
     except (OSError, subprocess.SubprocessError) as error:
         level = logging.WARNING if shutil.which(os.environ.get("CXX", "c++")) else logging.INFO
         logging.getLogger(__name__).log(level, "integer products are not compiled, so a run is slower: %s", error)
         return None
-
-
-def cache_folder() -> Path:
-    """Where the built library lies: ``edge-sdk`` in XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-sdk"
 
 
 class _Weights(ctypes.Structure):
@@ -64,7 +53,7 @@ class _Weights(ctypes.Structure):
 
 def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
     """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix."""
-    _call("edge_linear", x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
+    _call("edge_linear", x.shape[0] * prod(matrix.shape), x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
 
 
 def conv2d(
@@ -76,10 +65,11 @@ def conv2d(
     ``out`` may be some channels of a wider tensor.
     """
     levels = conv_levels(bits, kernel, stride, x.shape[3])
+    products = prod(out.shape[:3]) * prod(matrix.shape)
     if size := winograd_tile(kernel, stride, x.shape[3], out.shape[1] * out.shape[2], levels):
-        _call("edge_winograd", x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
+        _call("edge_winograd", products, x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
     else:
-        _call("edge_conv", x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
+        _call("edge_conv", products, x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
 
 
 def winograd_tile(
@@ -99,12 +89,13 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out
 
     All are contiguous. Queries and keys are rounded to 16 bits: the relative error of what comes out is about 1e-4.
     """
-    _call("edge_attention", q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
+    products = 2 * q.numel() * k.shape[1]
+    _call("edge_attention", products, q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
 
 
-def _call(name: str, *arguments: object) -> None:
-    function = getattr(library(), name)
-    function(*(_as_c(argument) for argument in arguments))
+def _call(name: str, products: int, *arguments: object) -> None:
+    if getattr(library(), name)(*(_as_c(argument) for argument in (threads_for(products), *arguments))):
+        raise MemoryError(f"{name} had no memory for its work")
 
 
 def _as_c(value: object) -> object:
@@ -121,57 +112,22 @@ def _as_c(value: object) -> object:
     return ctypes.c_int64(value)  # type: ignore[arg-type]
 
 
-def _fingerprint() -> str:
-    processor = platform.machine() + platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        processor += "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    text = b"".join(path.read_bytes() for path in SOURCES + HEADERS)
-    return hashlib.sha256(text + " ".join(FLAGS).encode() + processor.encode()).hexdigest()[:16]
-
-
-def _build_apart(path: Path) -> None:
-    """Build in a process of its own: what a compiler driver imports stays out of this one's memory.
-
-    It finds the ``ninja`` that is installed beside this Python, whose environment need not be activated.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "edge_sdk.quantization.native", str(path)]
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    subprocess.run(command, check=True, timeout=BUILD_SECONDS, capture_output=True, env=os.environ | {"PATH": places})
-
-
-def _build(path: Path) -> None:
-    """Compile with PyTorch's extension loader in a folder of its own, then move the result into place at once."""
-    from torch.utils.cpp_extension import load
-
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        sources = [str(path) for path in SOURCES]
-        load("integer", sources, extra_cflags=list(FLAGS), build_directory=folder, is_python_module=False)
-        os.replace(Path(folder) / "integer.so", path)
-
-
 def _is_right(loaded: ctypes.CDLL) -> bool:
     """Whether small products and convolutions are exact on this processor, and a small attention near PyTorch's."""
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
-    loaded.edge_linear(*(_as_c(v) for v in (x, 6, matrix, LEVELS[16], out, 6)))
+    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, matrix, LEVELS[16], out, 6)))
     if not torch.equal(out, (x.long() @ q.long().t()).float()):
         return False
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()
     image[0, 1, 2, 3] = WINOGRAD_LEVELS
     matrix, y = Matrix(kernels, torch.ones(6)), torch.empty(1, 4, 5, 6)
-    loaded.edge_winograd(*(_as_c(v) for v in (image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
+    loaded.edge_winograd(*(_as_c(v) for v in (2, image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
     weight = kernels.view(6, 3, 3, 6).permute(0, 3, 1, 2).float()  # every sum is below 2^24
     if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
         return False
     tokens = torch.linspace(-9, 9, 3 * 70 * 12).sin().view(3, 1, 70, 12)
     looked = torch.empty(1, 70, 12)
-    loaded.edge_attention(*(_as_c(v) for v in (*tokens, 1, 70, 70, 1, 12, looked)))
+    loaded.edge_attention(*(_as_c(v) for v in (2, *tokens, 1, 70, 70, 1, 12, looked)))
     return torch.allclose(looked, F.scaled_dot_product_attention(*tokens), rtol=0, atol=1e-3)
-
-
-if __name__ == "__main__":
-    _build(Path(sys.argv[1]))

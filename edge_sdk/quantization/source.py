@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.model_files import data_start, read_header
 from edge_sdk.quantization.quanto import saved_integers
+from edge_sdk.system.inputs import open_input
+from edge_sdk.system.safetensors import data_start, read_header
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
 # Names that older checkpoints have.
@@ -39,6 +40,11 @@ class FloatWeights:
                 if name != "__metadata__" and entry["dtype"] in _DTYPES:
                     self._entries[_own_name(name)] = (path, base, entry)
 
+    def check(self, layer: str, shape: tuple[int, ...]) -> None:
+        """Raises EdgeSdkError unless a layer has a weight of this shape, float or int8."""
+        weight = f"{layer}.weight"
+        self._entry(f"{weight}._data" if weight in self.integers else weight, shape)
+
     def read(self, name: str, shape: tuple[int, ...], start: int = 0, stop: int | None = None) -> torch.Tensor:
         """A tensor of this shape as float32, or only its rows from ``start`` to ``stop``."""
         return self._rows(name, shape, start, shape[0] if stop is None else stop).float()
@@ -51,7 +57,7 @@ class FloatWeights:
             raise EdgeSdkError(f"{self.files[0]} has {len(scale)} scales for {shape[0]} channels of {name}")
         return self._rows(f"{name}._data", shape, 0, shape[0]), scale.expand(shape[0])
 
-    def _rows(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> torch.Tensor:
+    def _entry(self, name: str, shape: tuple[int, ...]) -> tuple[Path, int, dict[str, Any]]:
         if name not in self._entries:
             raise EdgeSdkError(f"{self.files[0]} does not fit its config.json ({name} is missing); download it again")
         path, base, entry = self._entries[name]
@@ -61,8 +67,12 @@ class FloatWeights:
                 f"{path} does not fit its config.json ({name} has shape {entry['shape']}, not {list(shape)}); "
                 "download it again"
             )
+        return path, base, entry
+
+    def _rows(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> torch.Tensor:
+        path, base, entry = self._entry(name, shape)
         dtype, row = _DTYPES[entry["dtype"]], prod(shape[1:])
-        with open(path, "rb", buffering=0) as file:
+        with open_input(path, buffering=0) as file:
             file.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)
             data = bytearray(file.read((stop - start) * row * dtype.itemsize))
         out = torch.frombuffer(data, dtype=dtype).view(stop - start, *shape[1:])

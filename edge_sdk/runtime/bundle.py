@@ -1,7 +1,6 @@
 """An exported bundle: everything that a reader must refuse is refused before any runtime opens a file."""
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -15,10 +14,12 @@ from edge_sdk.ddim import Ddim
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime import manifest as schema
 from edge_sdk.runtime.manifest import AGAIN
+from edge_sdk.system.inputs import open_input, read_input
+from edge_sdk.system.json import parse_json
 from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
-MAX_MANIFEST = 64 * 2**20  # bytes
+MAX_MANIFEST = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Bundle:
         folder = Path(folder)
         data = _read_manifest(folder)
         try:
-            manifest = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise EdgeSdkError(f"{folder / MANIFEST} cannot be read as JSON; {AGAIN}") from error
+            manifest = parse_json(data, infinity=True)  # the table of entries names the one that is not finite
+        except ValueError as error:
+            raise EdgeSdkError(f"{folder / MANIFEST} cannot be read as JSON ({error!s:.160}); {AGAIN}") from error
         schema.check(manifest, str(folder / MANIFEST))
         bundle = cls(folder, manifest, hashlib.sha256(data).hexdigest())
         bundle._check_paths()
@@ -182,7 +183,7 @@ class Bundle:
                     "copy the bundle again"
                 )
         for name, entry in listed.items():
-            with open(self.folder / name, "rb") as file:
+            with open_input(self.folder / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != entry["sha256"]:
                 raise EdgeSdkError(f"{self.folder / name} is not the file that {MANIFEST} lists (its sha256 differs); "
@@ -194,15 +195,11 @@ def _read_manifest(folder: Path) -> bytes:
     try:
         if path.is_symlink():
             raise EdgeSdkError(f"{path} is a link; a bundle holds files only, copy it again")
-        with open(path, "rb") as file:
-            data = file.read(MAX_MANIFEST + 1)
+        return read_input(path, MAX_MANIFEST)
     except OSError as error:
         raise EdgeSdkError(
             f"{path} cannot be read ({error.strerror or error}); give the folder that edge-sdk export has written"
         ) from error
-    if len(data) > MAX_MANIFEST:
-        raise EdgeSdkError(f"{path} is larger than {MAX_MANIFEST >> 20} MB; {AGAIN}")
-    return data
 
 
 def _regular_files(folder: Path) -> Iterator[tuple[str, int]]:

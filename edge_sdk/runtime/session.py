@@ -9,12 +9,27 @@ import onnxruntime
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.memory import release
 from edge_sdk.runtime.bundle import Bundle
+from edge_sdk.system.schema import Maybe, Whole, check
+
+onnxruntime.set_default_logger_severity(4)  # what it would log is in the exception that it raises
 
 _LEVELS = {
     "disable_all": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+# Threads that spin for one another take the time of other programs, and the battery's.
+_PATIENT = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
+
+
+# Of a manifest's settings for this runtime; all may be missing.
+_SETTINGS = {
+    "enable_cpu_mem_arena": Maybe(bool),
+    "enable_mem_reuse": Maybe(bool),
+    "intra_op_num_threads": Maybe(Whole(0, 256)),
+    "graph_optimization_level": Maybe(tuple(_LEVELS)),
+    "session": Maybe({str: str}),
 }
 
 
@@ -64,12 +79,13 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
     """
     try:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only; they are raised as well
-        options.enable_cpu_mem_arena = bool(settings.get("enable_cpu_mem_arena", False))
-        options.enable_mem_reuse = bool(settings.get("enable_mem_reuse", True))
-        options.intra_op_num_threads = int(settings.get("intra_op_num_threads", 0))
+        options.log_severity_level = 4
+        check(settings, _SETTINGS)
+        options.enable_cpu_mem_arena = settings.get("enable_cpu_mem_arena", False)
+        options.enable_mem_reuse = settings.get("enable_mem_reuse", True)
+        options.intra_op_num_threads = settings.get("intra_op_num_threads", 0)
         options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
-        for key, value in settings.get("session", {}).items():
+        for key, value in (_PATIENT | settings.get("session", {})).items():
             options.add_session_config_entry(key, value)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EdgeSdkError(

@@ -27,6 +27,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.x0)
 
+    def __getitem__(self, rows: np.ndarray) -> "Pictures":
+        """Those of some numbers, (K,) int64."""
+        return Pictures(self.pixels[rows], self.x0[torch.from_numpy(rows)])
+
 
 def side_of(denoiser: Denoiser) -> int:
     """Pixels of a picture's side."""

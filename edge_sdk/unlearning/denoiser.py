@@ -4,8 +4,7 @@ Families differ in the class of the denoiser: ``UNet2DModel`` (unconditional DDP
 (Stable Diffusion 1.x, 2.x) and ``SD3Transformer2DModel`` (Stable Diffusion 3, a flow), the latter two on latents.
 """
 
-import json
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edge_sdk import model_files, pocket
+from edge_sdk import model_files
+from edge_sdk.diffusion.configs import LIBRARY_TABLES, check_config, read_config
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, is_panic
 from edge_sdk.memory import keep_heap, use_cuda
+from edge_sdk.unlearning.conditioning import ENCODERS, Condition
 
 CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
 SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
-T5_TOKENS = 256  # of a prompt of Stable Diffusion 3, as diffusers has it
+MOST_TENSORS = 10_000  # of a network whose weights cannot be read
 AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
 MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
@@ -29,7 +30,6 @@ UNREADABLE = (
     OSError, ValueError, RuntimeError, TypeError, LookupError, UnboundLocalError, AttributeError, ArithmeticError,
     SafetensorError,
 )  # fmt: skip
-Condition = dict[str, torch.Tensor]  # what a denoiser is told of a prompt, by argument name, (1, ...) each
 
 
 @dataclass(frozen=True)
@@ -192,26 +192,52 @@ def locate(name_or_path: str) -> Place:
     Raises:
         EdgeSdkError: there is none, or it is of a kind that cannot unlearn.
     """
-    folder = pocket.MODEL if name_or_path == "pocket" else model_files.find(name_or_path, TRAINED_FILES)
+    folder = model_files.find(name_or_path, TRAINED_FILES)
+    model_files.check_entries(folder)
     if (folder / model_files.INTEGER_MARK).exists():
         raise EdgeSdkError(f"{folder} holds integer weights; unlearn the float model it was made from, then quantize")
     part = next((part for part in ("unet", "transformer", "") if (folder / part / "config.json").is_file()), None)
     if part is None:
         raise EdgeSdkError(f"{folder} has no unet or transformer with a config.json; supported are {SUPPORTED}")
     path = folder / part / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        found = config["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}") from error
+    config = read_config(path, f"supported are {SUPPORTED}")
+    found = config.get("_class_name")
+    if not isinstance(found, str):
+        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}")
     if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
         raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
+    _refuse_libraries(folder / part, config)
     if why := _otherwise(config):
         raise EdgeSdkError(
             f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
             "say as many channels as they take; give one of these"
         )
+    check_library_config(folder / part, found)
     return Place(folder, part, config, _vae_scale(folder) if part else None)
+
+
+def check_library_config(folder: Path, kind: str) -> None:
+    """Check what diffusers or transformers builds a network by, before it takes memory.
+
+    Args:
+        folder: of the network's config and weights.
+        kind: the library's class.
+
+    Raises:
+        EdgeSdkError: the config is damaged or describes another network than the one that has these weights.
+    """
+    path = folder / "config.json"
+    config, shapes = read_config(path, model_files.AGAIN), list[list[int]]()
+    with contextlib.suppress(EdgeSdkError):  # damaged weights are an error of loading them
+        for file in model_files.weight_files(folder):
+            entries = model_files.read_header(file)
+            entries.pop("__metadata__", None)
+            shapes += [entry["shape"] for entry in entries.values()]
+    try:
+        sizes = set[int]().union(*shapes) if shapes else None
+        check_config(config, LIBRARY_TABLES[kind], len(shapes) or MOST_TENSORS, sizes)
+    except ValueError as error:
+        raise EdgeSdkError(f"the model's {kind} cannot be used ({path}: {error}); supported are {SUPPORTED}") from error
 
 
 def _otherwise(config: dict[str, Any]) -> str | None:
@@ -225,13 +251,22 @@ def _otherwise(config: dict[str, Any]) -> str | None:
     return None
 
 
+def _refuse_libraries(folder: Path, config: dict[str, Any]) -> None:
+    """Raises EdgeSdkError for a config that makes diffusers load a library of the model's choice."""
+    if config.get("quantization_config") is not None:
+        raise EdgeSdkError(f"{folder} was quantized by another library (quantization_config); give the float model")
+
+
 def _vae_scale(folder: Path) -> int | None:
     if not (folder / "vae").is_dir():
         return None
-    try:
-        return 2 ** (len(json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]) - 1)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EdgeSdkError(f"{folder / 'vae'} has no config.json of an AutoencoderKL; download it again") from error
+    path = folder / "vae" / "config.json"
+    config = read_config(path, model_files.AGAIN)
+    _refuse_libraries(folder / "vae", config)
+    check_library_config(folder / "vae", "AutoencoderKL")
+    if "block_out_channels" not in config:
+        raise EdgeSdkError(f"{path} is not the config of an AutoencoderKL; {model_files.AGAIN}")
+    return 2 ** (len(config["block_out_channels"]) - 1)
 
 
 # What a hub id brings beyond the parts that personalize takes.
@@ -246,46 +281,19 @@ def _schedule(folder: Path) -> Schedule:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise EdgeSdkError(f"{folder} has no scheduler_config.json; download the model again")
-    return Schedule.from_dict(json.loads(path.read_text()))
+    return Schedule.from_dict(read_config(path, model_files.AGAIN))
 
 
 def _encoded(kind: str, folder: Path, prompt: str) -> Condition:
     """What a kind of denoiser is told of a prompt, by the text encoders in a folder."""
     try:
         for part in sorted(folder.glob("text_encoder*")):
-            model_files.weight_files(part)
-        return _ENCODERS[kind](folder, prompt)
-    except UNREADABLE as error:
+            check_library_config(part, "T5EncoderModel" if part.name == "text_encoder_3" else "CLIPTextModel")
+        return ENCODERS[kind](folder, prompt)
+    except BaseException as error:
+        if not (isinstance(error, (*UNREADABLE, EdgeSdkError)) or is_panic(error)):
+            raise
         raise EdgeSdkError(
             f"the text encoder or tokenizer of {folder} cannot be used ({' '.join(str(error).split())[:300]}); "
             "download the model again"
         ) from error
-
-
-def _stable_diffusion(folder: Path, prompt: str) -> Condition:
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder, unet=None, vae=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        use_safetensors=True,
-    ).to(torch.float32)  # fmt: skip
-    with torch.no_grad():
-        return {"encoder_hidden_states": pipeline.encode_prompt(prompt, "cpu", 1, False)[0]}
-
-
-def _stable_diffusion_3(folder: Path, prompt: str) -> Condition:
-    from diffusers import StableDiffusion3Pipeline
-
-    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, transformer=None, vae=None, use_safetensors=True)
-    pipeline.to(torch.float32)
-    length = min(T5_TOKENS, getattr(pipeline.tokenizer_3, "model_max_length", T5_TOKENS))
-    with torch.no_grad():
-        hidden, _, pooled, _ = pipeline.encode_prompt(
-            prompt, None, None, "cpu", do_classifier_free_guidance=False, max_sequence_length=length
-        )
-    return {"encoder_hidden_states": hidden, "pooled_projections": pooled}
-
-
-_ENCODERS: dict[str, Callable[[Path, str], Condition]] = {
-    "UNet2DConditionModel": _stable_diffusion, "SD3Transformer2DModel": _stable_diffusion_3,
-}  # fmt: skip

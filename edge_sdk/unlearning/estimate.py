@@ -10,8 +10,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.unlearning.conditioning import T5_TOKENS
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.denoiser import SUPPORTED, T5_TOKENS, UNREADABLE
+from edge_sdk.unlearning.denoiser import SUPPORTED, UNREADABLE
 from edge_sdk.unlearning.metric import block_sizes
 from edge_sdk.unlearning.trainable import trained_layers, trained_weights
 

@@ -1,22 +1,34 @@
 """The loop: draws, two losses, two gradients, a step; the same in one process or in several."""
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.files import replacing
+from edge_sdk.system.inputs import check_input
+from edge_sdk.system.json import parse_json
+from edge_sdk.system.schema import Either, Many, Whole, check
 from edge_sdk.unlearning.losses import Draws, Losses, Question, trainable_of
 from edge_sdk.unlearning.metric import Metric, retained_metric
 from edge_sdk.unlearning.optimizer import Surgeon, balanced
 from edge_sdk.unlearning.surgery import Tensors
 from edge_sdk.unlearning.tensor_files import save_tensors
+from edge_sdk.zo.checkpoint import salted
 from edge_sdk.zo.noise import NEIGHBOURS, integers
+
+_NUMBER = Either(float, Whole(-(2**53), 2**53))  # a cosine may be NaN
+_HISTORY = Many(
+    dict.fromkeys(("forget_loss", "retain_loss", "retain_change", "cosine", "seconds"), _NUMBER)
+    | {"step": Whole(1, 10**9)}
+)
 
 
 @dataclass(frozen=True)
@@ -136,10 +148,10 @@ class Unlearner:
         return bool(self._sum(torch.tensor(float(asked), device=self.parameters[0].device)) > 0)
 
     def save(self, path: Path, identity: str) -> None:
-        """Everything that is needed to go on to the same bytes.
+        """Everything that is needed to go on to the same bytes, in a file for its owner alone.
 
         Args:
-            identity: of the model, the pictures and the settings.
+            identity: of the model, the pictures and the settings; a salted hash of it is kept.
 
         Raises:
             EdgeSdkError: the disk is full or the place not writable; an older state is still whole.
@@ -148,10 +160,11 @@ class Unlearner:
         for k, adam in enumerate(self.surgeon.directions):
             for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
                 tensors |= {f"m{k}.{name}": m, f"v{k}.{name}": v}
-        history = json.dumps([asdict(step) for step in self.history])
+        history, salt = json.dumps([asdict(step) for step in self.history]), secrets.token_hex(16)
         with replacing(path) as temporary:
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-            save_tensors(tensors, temporary, {"identity": identity, "history": history})
+            metadata = {"identity": salted(identity, salt), "salt": salt, "history": history}
+            save_tensors(tensors, temporary, metadata)
 
     def restore(self, path: Path, identity: str) -> None:
         """Go on where `save` left off.
@@ -160,14 +173,16 @@ class Unlearner:
             EdgeSdkError: the state is of another run, or damaged.
         """
         try:
+            check_input(path)
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
-                if metadata["identity"] != identity:
+                salt = metadata.get("salt")  # earlier versions kept the identity itself
+                if metadata["identity"] != (identity if salt is None else salted(identity, salt)):
                     raise EdgeSdkError(
                         f"{path} is of a run with other settings, pictures or another model; repeat those, or remove "
                         f"{path.parent} to start anew"
                     )
-                self.history = [UnlearnStep(**step) for step in json.loads(metadata["history"])]
+                self.history = [UnlearnStep(**step) for step in _history(metadata["history"])]
                 for name, parameter in self.trainable.parameters.items():
                     parameter.data.copy_(file.get_tensor(f"parameter.{name}"))
                 for k, adam in enumerate(self.surgeon.directions):
@@ -179,3 +194,11 @@ class Unlearner:
             raise
         except Exception as error:  # safetensors' and ours, of a damaged file
             raise EdgeSdkError(f"{path} is damaged; remove {path.parent} to start anew") from error
+
+
+def _history(text: str) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = parse_json(text, infinity=True)
+    check(history, _HISTORY)
+    if [step["step"] for step in history] != list(range(1, len(history) + 1)):
+        raise ValueError("the steps are not numbered from 1")
+    return history

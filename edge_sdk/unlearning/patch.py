@@ -1,6 +1,6 @@
 """What a run leaves: a patch (adapters in peft's form, or differences of weights) and the whole repaired model."""
 
-import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import write_json
+from edge_sdk.files import SHIPPED, write_json
 from edge_sdk.model_files import weight_files
+from edge_sdk.system.json import read_json
+from edge_sdk.system.schema import Many, Maybe, check
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.trainable import Trainable
@@ -17,6 +19,8 @@ from edge_sdk.unlearning.trainable import Trainable
 DELTA = "delta.safetensors"
 INDEX = ".safetensors.index.json"  # names the files that hold shards of weights
 REQUESTS = "unlearned.json"  # of a repaired model: the records of all its requests, the oldest first
+_REQUESTS = {"requests": Many({"salt": str, "targets": Many(str, 1), "config": Maybe({"prompt": Maybe(str)})})}
+_HEX = re.compile(r"(?:[0-9a-f]{2})+")
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 COPIED = (".json", ".txt", ".model", ".md")  # beside the weights of other parts
 
@@ -45,7 +49,7 @@ def write_patch(folder: Path, trainable: Trainable) -> None:
     write_json(folder / ADAPTER_CONFIG, {
         "peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
         "target_modules": layers, "inference_mode": True,
-    })  # fmt: skip
+    }, SHIPPED)  # fmt: skip
 
 
 def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
@@ -60,7 +64,7 @@ def write_model(folder: Path, denoiser: Denoiser, changed: dict[str, torch.Tenso
         shutil.copyfile(source / path, folder / path)
     state = {name: changed.get(name, value).cpu().contiguous() for name, value in denoiser.module.state_dict().items()}
     save_tensors(state, folder / part / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    write_json(folder / REQUESTS, record)
+    write_json(folder / REQUESTS, record, SHIPPED)
 
 
 def copied(source: Path, part: str) -> list[Path]:
@@ -91,9 +95,9 @@ def _parts(source: Path, part: str) -> list[Path]:
     if not index.exists():
         return folders
     try:
-        entries = json.loads(index.read_text()).items()
-    except (OSError, ValueError, AttributeError) as error:
-        raise EdgeSdkError(f"{index} is not the index of a diffusers model; download it again") from error
+        entries = read_json(index, "download it again").items()
+    except EdgeSdkError as error:
+        raise EdgeSdkError(f"{index} is not the index of a diffusers model ({error})") from error
     named = {name for name, entry in entries if isinstance(entry, list) and any(entry)}
     return [path for path in folders if path.name in named | {part}]
 
@@ -108,11 +112,14 @@ def requests_of(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        found: list[dict[str, Any]] = json.loads(path.read_text())["requests"]
-        if not all(bytes.fromhex(entry["salt"]) and isinstance(entry["targets"], list) for entry in found):
-            raise ValueError("a request without a salt or targets")
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = read_json(path, "take it again")
+        check(record, _REQUESTS)
+        requests: list[dict[str, Any]] = record["requests"]
+        for number, request in enumerate(requests):
+            if not all(_HEX.fullmatch(text) for text in (request["salt"], *request["targets"])):
+                raise ValueError(f"requests.{number} has a salt or a target that is no hash")
+        return requests
+    except (EdgeSdkError, ValueError) as error:
         raise EdgeSdkError(
             f"{path}, the record of what this model has forgotten, is damaged ({' '.join(str(error).split())[:120]}); "
             "take the folder again as unlearn wrote it"

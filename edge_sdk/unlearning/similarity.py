@@ -37,7 +37,7 @@ class Similarity:
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """(N, 3, H, W) -> (N, F) float32 of length 1; raises EdgeSdkError if the graph fails on these."""
         if self._graph is None:
-            vectors = _reduced(pixels, SIDE).reshape(len(pixels), -1)
+            vectors = reduced(pixels, SIDE).reshape(len(pixels), -1)
             vectors = vectors - vectors.mean(axis=1, keepdims=True)
         else:
             vectors = self._graph(pixels)
@@ -86,7 +86,7 @@ class _Graph:
             ) from error
 
 
-def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:
+def reduced(pixels: np.ndarray, side: int) -> np.ndarray:
     """By averaging whole blocks, if a picture has any to spare."""
     factor = pixels.shape[-1] // side
     if factor < 2:

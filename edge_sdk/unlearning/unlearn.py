@@ -20,7 +20,7 @@ import torch
 
 from edge_sdk import __version__, model_files
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.files import RunLock, disk_errors, write_json
+from edge_sdk.files import SHIPPED, RunLock, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.run_folder import Cancelled
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_forgotten, refuse_overlap, salted_hash
@@ -35,7 +35,8 @@ from edge_sdk.unlearning.surrogate import Surrogates, make_surrogates
 from edge_sdk.zo.noise import PROBE, normals
 
 SCHEMA_VERSION = 1
-STATE, RESULT = "state.safetensors", "result"  # of a run at work
+STATE = "state.safetensors"  # of a run at work
+RECORD = "unlearn.json"  # of its results
 PROBE_TIMESTEP, PROBE_NOISES = 0.5, 8  # where, as a share of T, and how often a target is reconstructed beforehand
 REPRODUCED = 0.5  # similarity of a target to its reconstructions, without which the model does not know it
 TOLERANCE = 0.02  # and they may be so much more like a retained picture, such as another view of the same person
@@ -101,7 +102,7 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
         f"{len(targets)} target(s), {len(retained)} retained; surrogates of each target: "
         f"{', '.join(map(str, made.admitted))}; their similarity to targets at most {worst:.3f}"
     )
-    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder, whole=True))
+    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder))
 
 
 def check_reproducible(
@@ -130,7 +131,8 @@ def unlearn(
 ) -> dict[str, Any]:  # fmt: skip
     """Forget every picture of a folder; returns what ``unlearn.json`` holds.
 
-    While it is at work, its state is in a hidden folder beside ``output_dir``, which appears whole at the end. Under
+    While it is at work, its state is in a hidden folder beside ``output_dir``, for its owner alone. The results appear
+    whole at the end; they are made to be shipped, so who may read them is what the umask says. Under
     ``accelerate launch --multi_gpu`` (which starts processes on processors too) every process takes its share of each
     batch, and the first one writes.
 
@@ -142,11 +144,14 @@ def unlearn(
     rank, processes = _processes(config.device)
     folder = Path(output_dir).resolve()  # what a link points to
     work = working_folder(folder, resume or dry_run)
-    if resume and not (work / STATE).exists():
+    if resume and not work.exists():
         raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")
     place = locate(sources.model)
     refuse_inside(folder, place.folder)
     notify = (lambda message: None) if rank else notify
+    if resume and not (work / STATE).exists():
+        resume = False
+        notify(f"the run in {work} ended before its first state was saved; it starts from the beginning")
     ready = prepare(place, sources, config, notify)
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
     if dry_run:
@@ -159,18 +164,17 @@ def unlearn(
     if rank:
         _train(run, config, notify, lambda: None, lambda step: None, stop)
         return {}
+    with disk_errors(folder):
+        make_folder(folder.parent, SHIPPED)
     with _working_in(work), disk_errors(folder):
         _train(run, config, notify, lambda: run.save(work / STATE, identity), progress, stop)
         record = _record(ready, run, config, sources)
-        made = work / RESULT
-        shutil.rmtree(made, ignore_errors=True)
-        write_patch(made / "patch", run.trainable)
-        earlier = requests_of(ready.denoiser.folder)
-        write_model(made / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
-        record["model_sha256"] = model_files.fingerprint(made / "model", whole=True)
-        write_json(made / "unlearn.json", {**record, "earlier_requests": earlier})
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, folder)
+        with whole_folder(folder, SHIPPED) as new:
+            write_patch(new / "patch", run.trainable)
+            earlier = requests_of(ready.denoiser.folder)
+            write_model(new / "model", ready.denoiser, run.trainable.merged(), {"requests": [*earlier, record]})
+            record["model_sha256"] = model_files.fingerprint(new / "model")
+            write_json(new / RECORD, {**record, "earlier_requests": earlier}, SHIPPED)
     return record
 
 
@@ -181,9 +185,13 @@ def working_folder(folder: Path, may_hold_a_run: bool) -> Path:
         EdgeSdkError: the folder cannot be replaced, there are results already, or an interrupted run that may not be
             there.
     """
-    work = folder.with_name(f".{folder.name}.unlearning")
     if folder == Path.cwd() or folder.is_mount():
         raise EdgeSdkError(f"{folder} cannot be replaced by results; give a new folder as --output_dir")
+    remove_leftovers(folder.parent, folder.name)
+    work = folder.with_name(f".{folder.name}.unlearning")
+    if (folder / RECORD).exists() and work.exists():  # of a run that was killed just after its results appeared
+        with RunLock(work):
+            shutil.rmtree(work, ignore_errors=True)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
     if not may_hold_a_run and (work / STATE).exists():
@@ -209,8 +217,8 @@ def _working_in(work: Path) -> Iterator[None]:
             yield
             done = True
         finally:
-            goes_on = not done and (work / STATE).exists()
-            shutil.rmtree(work / RESULT if goes_on else work, ignore_errors=True)
+            if done or not (work / STATE).exists():
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _train(

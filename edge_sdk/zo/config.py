@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 SCHEMA_VERSION = 1
+PAIR = "timestep_range"  # the one setting of two values
 SAMPLES = 32  # directions a step of the preset `fast`
 OF_ADAM = {"learning_rate", "lr_schedule", "zo_difference", "zo_draws", "zo_normalize", "subspace_buffer",
            "subspace_threshold", "adam_beta1", "adam_beta2", "adam_eps"}  # fmt: skip
@@ -47,7 +48,7 @@ class ZoConfig:
         object.__setattr__(self, "timestep_range", (int(low), int(high)))
         checks = [
             ("optimizer", self.optimizer, self.optimizer in ("adam", "gauss_newton"), "adam or gauss_newton"),
-            ("max_train_steps", self.max_train_steps, self.max_train_steps >= 1, "at least 1"),
+            ("max_train_steps", self.max_train_steps, 1 <= self.max_train_steps <= 10**9, "from 1 to 1000000000"),
             ("learning_rate", self.learning_rate, 0 < self.learning_rate < 10, "above 0 and below 10"),
             ("lr_schedule", self.lr_schedule, self.lr_schedule in ("constant", "cosine"), "constant or cosine"),
             ("zo_samples", self.zo_samples, 1 <= self.zo_samples <= 4096, "from 1 to 4096"),
@@ -59,15 +60,15 @@ class ZoConfig:
             ("subspace_buffer", self.subspace_buffer, self.subspace_buffer == 0 or 2 <= self.subspace_buffer <= 4096,
              "0 (off) or from 2 to 4096"),
             ("subspace_threshold", self.subspace_threshold, 0 <= self.subspace_threshold < 1, "from 0 to below 1"),
-            ("timestep_range", self.timestep_range, 0 <= low < high, "LO HI with 0 <= LO < HI"),
+            ("timestep_range", self.timestep_range, 0 <= low < high <= 100_000, "LO HI with 0 <= LO < HI <= 100000"),
             ("adam_beta1", self.adam_beta1, 0 <= self.adam_beta1 < 1, "from 0 to below 1"),
             ("adam_beta2", self.adam_beta2, 0 <= self.adam_beta2 < 1, "from 0 to below 1"),
-            ("adam_eps", self.adam_eps, self.adam_eps > 0, "above 0"),
+            ("adam_eps", self.adam_eps, 0 < self.adam_eps <= 1000, "above 0 and at most 1000"),
             ("damping", self.damping, 0 < self.damping <= 1000, "above 0 and at most 1000"),
             ("memory", self.memory, 0 <= self.memory <= 100, "from 0 to 100"),
             ("trust_radius", self.trust_radius, 0 < self.trust_radius < float("inf"), "above 0"),
             ("average_from", self.average_from, 0 <= self.average_from <= 1, "from 0 to 1"),
-            ("max_bad_steps", self.max_bad_steps, self.max_bad_steps >= 1, "at least 1"),
+            ("max_bad_steps", self.max_bad_steps, 1 <= self.max_bad_steps <= 10**9, "from 1 to 1000000000"),
         ]  # fmt: skip
         for name, value, good, accepted in checks:
             if not good:
@@ -97,12 +98,19 @@ class ZoConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ZoConfig":
-        """Raises ValueError for another schema version, an unknown key, or a value out of range."""
+        """Raises ValueError for another schema version, an unknown key, or a value of another type or out of range."""
         given = dict(values)
         if (version := given.pop("schema_version", None)) != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {version}; this version reads {SCHEMA_VERSION}")
         if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
             raise ValueError(f"unknown setting {unknown[0]!r}")
+        for name, value in given.items():
+            default = getattr(cls, name)
+            accepted = int | float if isinstance(default, float) else list | tuple if name == PAIR else type(default)
+            if not isinstance(value, accepted) or isinstance(value, bool) != isinstance(default, bool):
+                raise ValueError(f"{name} is {value!r:.60}; it must be of the type of {default!r}")
+        if any(type(bound) is not int for bound in given.get(PAIR, ())):
+            raise ValueError(f"{PAIR} holds other values than integers")
         return cls(**given)
 
 

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.unlearning import ddpm
 from benchmarks.unlearning.faces import held_out_views, outlier
+from edge_sdk.unlearning.audit.measure import Model, reconstructions, similarities
 from edge_sdk.unlearning.data import Pictures, encoded
 from edge_sdk.unlearning.denoiser import load_denoiser
-from edge_sdk.unlearning.measure import Model, reconstructions, similarities
 from edge_sdk.unlearning.similarity import Similarity
 
 

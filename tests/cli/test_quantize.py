@@ -1,13 +1,15 @@
 """`edge-sdk quantize`: an integer checkpoint that every other command takes."""
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from edge_sdk.model_files import INTEGER_MARK, PARTS
-from tests.cli.test_main import call, refused
+from tests.cli.test_main import call, refused, start
 
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
@@ -104,3 +106,14 @@ def test_a_folder_that_is_taken_or_a_file_is_said(
 def test_a_mistake_is_one_line(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert words.split()[1] in refused(capsys, "quantize", "--output_dir", tmp_path / "q", *words.split())
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_with_130_and_leaves_no_part(number: signal.Signals, tmp_path: Path) -> None:
+    process = start("quantize", "--output_dir", tmp_path / "q", "--quiet")
+    while not list(tmp_path.glob("q/.edge-sdk-*")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    assert process.communicate(timeout=60) == ("", "edge-sdk: cancelled\n") and process.returncode == 130
+    assert [path.name for path in (tmp_path / "q").iterdir()] == [".lock"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from edge_sdk import mu_floor
 from edge_sdk.cli.main import main
 from edge_sdk.config import PersonalizeConfig
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.models import open_model
 from edge_sdk.runtime.bundle import Bundle
 from edge_sdk.runtime.text import BundleText
 from edge_sdk.zo import MuFloor, ZoConfig
-from export.bundle import export
+from export.bundle import _new_bundle, export
 from export.golden import Reference
 from export.presets import measured_presets
 from tests.export import bundles
@@ -111,6 +113,54 @@ def test_an_integer_checkpoint_gives_the_weights_of_its_float_model(
 ) -> None:
     export(str(checkpoint_of("sd1", "int8")), tmp_path / "out", weights="int8")
     assert (tmp_path / "out" / "weights.bin").read_bytes() == (bundle_of("sd1", "int8") / "weights.bin").read_bytes()
+
+
+def write_one(folder: Path) -> None:
+    with _new_bundle(folder) as new:
+        (new / "tokenizer").mkdir(mode=0o700)
+        (new / "tokenizer" / "a").touch(mode=0o600)
+
+
+@pytest.mark.parametrize(
+    "left", [".out.1.tmp", f".edge-sdk-{'0' * 32}.tmp"], ids=["of an earlier version", "of this one"]
+)
+def test_half_a_bundle_that_a_killed_export_left_is_removed(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).mkdir()
+    (tmp_path / left / "weights.bin").write_bytes(b"half")
+    write_one(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+    (tmp_path / left).mkdir()
+    with pytest.raises(EdgeSdkError, match="not an empty folder"):
+        write_one(tmp_path / "out")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_bundle_is_readable_as_the_umask_says_and_an_empty_folder_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine").chmod(0o700)
+    before = os.umask(0o027)
+    try:
+        for name in ("new", "mine"):
+            write_one(tmp_path / name)
+    finally:
+        os.umask(before)
+    modes = {p.relative_to(tmp_path).as_posix(): stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
+    assert modes == {"new": 0o750, "mine": 0o700} | {
+        f"{name}/tokenizer{file}": value for name in ("new", "mine") for file, value in (("", 0o750), ("/a", 0o640))
+    }
+
+
+def test_a_link_to_an_empty_folder_is_filled_and_the_folder_at_hand_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    write_one(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "real" / "tokenizer" / "a").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(EdgeSdkError, match="give a new folder as --output_dir"):
+        write_one(Path("."))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

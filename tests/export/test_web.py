@@ -1,14 +1,12 @@
 """The web runtimes, and what the page's modules share with Python: checked in Node and in a headless Chromium."""
 
-import http.client
 import json
 import os
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -148,75 +146,4 @@ def test_without_node_modules_the_reason_says_what_to_run(monkeypatch: pytest.Mo
     monkeypatch.setattr(web_server, "WEB", tmp_path)
     assert "npm ci" in str(web_server.missing())
     with pytest.raises(EdgeSdkError, match="npm ci"), serving(tmp_path):
-        pass
-
-
-# the server
-
-
-@pytest.fixture(scope="module")
-def server(bundle_of: Bundles) -> Iterator[http.client.HTTPConnection]:
-    if missing():
-        pytest.skip(str(missing()))
-    with serving(bundle_of("pocket", "int8")) as url:
-        yield http.client.HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=30)
-
-
-def answer(server: http.client.HTTPConnection, path: str, method: str = "GET", **headers: str) -> Any:
-    server.request(method, path, headers=headers)
-    got = server.getresponse()
-    got.body = got.read()  # type: ignore[attr-defined]
-    return got
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/", "text/html; charset=utf-8"), ("/zo/loop.js", "text/javascript; charset=utf-8"),
-        ("/node_modules/onnxruntime-web/dist/ort.wasm.min.mjs", "text/javascript; charset=utf-8"),
-        ("/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "application/wasm"),
-        ("/bundle/manifest.json", "application/json"), ("/bundle/weights.bin", "application/octet-stream"),
-    ],
-)  # fmt: skip
-def test_files_come_with_their_types_and_the_headers_of_an_isolated_page(
-    path: str, kind: str, server: http.client.HTTPConnection
-) -> None:
-    got = answer(server, path)
-    assert got.status == 200 and got.getheader("Content-Type") == kind
-    assert len(got.body) == int(got.getheader("Content-Length")) > 0
-    assert got.getheader("Cross-Origin-Opener-Policy") == "same-origin"
-    assert got.getheader("Cross-Origin-Embedder-Policy") == "require-corp"
-    assert got.getheader("Content-Security-Policy").startswith("default-src 'none'; ")
-    assert answer(server, path, "HEAD").body == b""
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/zo", "/zo/", "/bundle/", "/package.json", "/verify.mjs", "/../bundle.py", "/bundle/../web_server.py",
-        "/%2e%2e/bundle.py", "//etc/passwd", "/bundle//etc/passwd", "/node_modules/onnxruntime-web/package.json", "*",
-    ],
-)  # fmt: skip
-def test_nothing_else_is_served_and_nothing_listed(path: str, server: http.client.HTTPConnection) -> None:
-    got = answer(server, path)
-    assert got.status == 404 and got.body == b""
-
-
-def test_another_name_for_this_computer_is_refused(server: http.client.HTTPConnection) -> None:
-    assert answer(server, "/", Host="photos.example").status == 403
-    assert answer(server, "/", Host=f"localhost:{server.port}").status == 200
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_nothing_can_be_sent(method: str, server: http.client.HTTPConnection) -> None:
-    assert answer(server, "/", method).status == 501
-
-
-@needs_runtime
-@pytest.mark.parametrize("port", [-1, 70000, "taken"])
-def test_a_port_that_cannot_be_had_is_said(
-    port: int | str, server: http.client.HTTPConnection, bundle_of: Bundles
-) -> None:
-    bundle, number = bundle_of("pocket", "int8"), server.port if port == "taken" else int(port)
-    with pytest.raises(EdgeSdkError, match=f"port {number} cannot be used"), serving(bundle, number):
         pass

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,3 +281,15 @@ def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, demo: De
     difference = np.abs(np.array(found["pixels"]).reshape(3, 16, 16) - photos.pixels[0]) * 127.5
     assert difference.max() <= (2.01 if kind == "JPEG" else 1e-4)
     assert np.asarray(to_pil(photos.pixels[0])).std() > 5
+
+
+def test_the_browser_looks_up_no_name() -> None:
+    """Not even one that needs no network; this computer's address it takes, and finds nobody there."""
+    with socket.socket() as taken, chromium.opened() as page:
+        taken.bind(("127.0.0.1", 0))  # and not listened to
+        port = taken.getsockname()[1]
+        failures = [
+            page.send("Page.navigate", {"url": f"http://{host}:{port}/"})["errorText"]
+            for host in ("localhost", "127.0.0.1")
+        ]
+        assert failures == ["net::ERR_NAME_NOT_RESOLVED", "net::ERR_CONNECTION_REFUSED"]

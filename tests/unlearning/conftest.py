@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_sdk.unlearning import metric
+from edge_sdk.unlearning import metric, sampling
 from edge_sdk.unlearning import unlearn as module
+from edge_sdk.unlearning.audit import measure, recovery
 from tests import tiny_models
 
 FAST = ("--max_train_steps", "3", "--forget_batch", "4", "--retain_batch", "4", "--quiet", "--max_retained_similarity",
@@ -39,13 +40,35 @@ def model_of(ddpm_folder: Path, sd1_folder: Path, sd2_folder: Path, sd3_folder: 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of random pictures of 16 pixels: "forget" (2), "retain" (6), "given" surrogates (2)."""
+    """Folders of random pictures of 16 pixels: "forget", "retain", "given" surrogates, and "held_out" for audits."""
     rng, folders = np.random.default_rng(3), {}
-    for name, count in (("forget", 2), ("retain", 6), ("given", 2)):
+    for name, count in (("forget", 2), ("retain", 6), ("given", 2), ("held_out", 24)):
         folders[name] = tmp_path_factory.mktemp(name)
         for i in range(count):
             Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folders[name] / f"{i}.png")
     return folders
+
+
+@pytest.fixture
+def short_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that an audit does, on few noises and in few steps."""
+    monkeypatch.setattr(measure, "NOISES", 2)
+    monkeypatch.setattr(measure, "NOISED", 32)
+    monkeypatch.setattr(recovery, "BATCH", 4)
+    monkeypatch.setattr(sampling, "STEPS", 4)
+    monkeypatch.setattr(recovery, "RELEARNING", (1, 2, 4))
+
+
+@pytest.fixture
+def audit_of(short_audit: None, pictures: dict[str, Path], tmp_path: Path) -> Callable[..., list[str]]:
+    """The words of a short `edge-sdk audit` of two models into ``tmp_path`` / "a"."""
+
+    def made(before: Path | str, after: Path | str, *more: str) -> list[str]:
+        return ["audit", "--before", str(before), "--after", str(after), "--forget_data_dir", str(pictures["forget"]),
+                "--retain_data_dir", str(pictures["held_out"]), "--output_dir", str(tmp_path / "a"), "--samples", "8",
+                "--quiet", *more]  # fmt: skip
+
+    return made
 
 
 @pytest.fixture

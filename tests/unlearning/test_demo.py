@@ -7,7 +7,8 @@ import pytest
 
 from edge_sdk.cli import forget
 from edge_sdk.cli.main import main
-from edge_sdk.unlearning import audit, measure, recovery, sampling
+from edge_sdk.unlearning import sampling
+from edge_sdk.unlearning.audit import audit, measure, recovery
 
 
 def interrupted(*_: object) -> None:
@@ -17,7 +18,7 @@ def interrupted(*_: object) -> None:
 def test_the_embedded_model_forgets_a_face_and_a_page_says_so_even_where_the_audit_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (("KEPT", 6), ("HELD_OUT", 4), ("SAMPLES", 4)):
+    for name, value in (("KEPT", 6), ("HELD_OUT", 24), ("SAMPLES", 4)):
         monkeypatch.setattr(forget, name, value)
     monkeypatch.setattr(forget, "SETTINGS", forget.SETTINGS | {"max_train_steps": 2, "num_surrogates": 1})
     monkeypatch.setattr(sampling, "STEPS", 3)
@@ -26,7 +27,7 @@ def test_the_embedded_model_forgets_a_face_and_a_page_says_so_even_where_the_aud
     monkeypatch.setattr(recovery, "RELEARNING", (1,))
     command = ["demo", "--unlearn", "--output_dir", str(tmp_path / "out"), "--quiet"]
     with monkeypatch.context() as broken_off:
-        broken_off.setattr(audit, "measured", interrupted)
+        broken_off.setattr(audit, "collect", interrupted)
         assert main(command) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("edge-sdk: the audit is interrupted; ") and said.endswith("--resume_from_checkpoint latest")
@@ -34,7 +35,7 @@ def test_the_embedded_model_forgets_a_face_and_a_page_says_so_even_where_the_aud
         finished.setattr(forget, "train", interrupted)
         assert main([*command, "--resume_from_checkpoint", "latest"]) == 1  # four samples prove little
     counts = {name: len(list((tmp_path / "out" / name).glob("*.png"))) for name in ("forget", "keep", "held_out")}
-    assert counts == {"forget": 1, "keep": 6, "held_out": 4}
+    assert counts == {"forget": 1, "keep": 6, "held_out": 24}
     record = json.loads((tmp_path / "out" / "audit" / "audit.json").read_text())
     missed = {check["name"] for check in record["checks"] if not check["passed"]}
     assert "hit_rate" in missed and "drift" not in missed

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_sdk.unlearning import audit, measure, recovery, sampling
 from edge_sdk.unlearning import unlearn as module
+from edge_sdk.unlearning.audit import audit
+from edge_sdk.unlearning.audit.limits import Limits
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.unlearn import Sources
 
@@ -38,18 +39,13 @@ def test_a_gpu_unlearns_what_the_processor_does(
 
 
 def test_a_gpu_audits_what_the_processor_does(
-    ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_audit: None, ddpm_folder: Path, pictures: dict[str, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measure, "NOISES", 2)
-    monkeypatch.setattr(measure, "NOISED", 32)
-    monkeypatch.setattr(recovery, "BATCH", 4)
-    monkeypatch.setattr(sampling, "STEPS", 4)
-    monkeypatch.setattr(recovery, "RELEARNING", (1, 2))
     records = []
     for device in ("cpu", "cuda"):
         folder = tmp_path / device
-        audit.audit(str(ddpm_folder), str(ddpm_folder), pictures["forget"], pictures["retain"], folder,
-                    audit.Limits(), count=8, device=device)  # fmt: skip
+        audit.audit(str(ddpm_folder), str(ddpm_folder), pictures["forget"], pictures["held_out"], folder,
+                    Limits(), count=8, device=device)  # fmt: skip
         records.append(json.loads((folder / "audit.json").read_text()))
     here, there = records
     for form in ("float", "int8"):

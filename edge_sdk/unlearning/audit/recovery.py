@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning import measure
+from edge_sdk.unlearning.audit import measure
+from edge_sdk.unlearning.audit.measure import MEASURED, Model
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, encoded, read, refuse_overlap
 from edge_sdk.unlearning.denoiser import Denoiser
 from edge_sdk.unlearning.losses import Draws, Losses
-from edge_sdk.unlearning.measure import MEASURED, Model
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.trainable import Trainable, rounded
 

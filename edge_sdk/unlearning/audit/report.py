@@ -4,16 +4,15 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from edge_sdk.images import to_pil
-from edge_sdk.unlearning.measure import TIMESTEPS
-
-if TYPE_CHECKING:
-    from edge_sdk.unlearning.audit import Pictured
+from edge_sdk.unlearning.audit.evidence import WHEN, Pictured
+from edge_sdk.unlearning.audit.measure import TIMESTEPS
 
 SHOWN = 24  # samples of each model
 TILE = 64  # pixels, of a picture
@@ -23,13 +22,16 @@ INTEGRITY = {
 }  # fmt: skip
 NAMES = {
     "target_similarity": "target similarity, worst target",
-    "target_change": "change of it by unlearning, target that changed least",
+    "target_change": "change of it by unlearning beyond that of other pictures, target that changed least",
     "hit_rate": "free samples most like a target, upper 95 % bound",
+    "hit_rise": "rise of their share beside the model before",
     "drift": "drift of free samples, mean",
     "worst_drift": "drift of free samples, 95 % quantile",
     "neighbour_drift": "drift of the retained pictures most like a target",
     "retain_loss_rise": "rise of the retained pictures' denoising loss",
     "unaudited": "pictures of earlier requests that were not given to this audit",
+    "unrecorded": "requests without a record: unlearned.json is missing, or lacks some of the model before",
+    "other_prompts": "requests that were made with another prompt",
     "int8_change": "change of target similarity by int8, worst target",
     "int4_change": "change of target similarity by int4, worst target",
 }
@@ -39,7 +41,14 @@ td.n{text-align:right;font-variant-numeric:tabular-nums}.ok{color:#2f7d32}.no{co
 img{image-rendering:pixelated;max-width:100%}figure{margin:1rem 0}figcaption{color:#555}"""
 
 
-def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str:
+@dataclass(frozen=True)
+class Markup:
+    """A cell that is HTML already; any other text is escaped."""
+
+    html: str
+
+
+def page(record: dict[str, Any], shown: Pictured, include_images: bool) -> str:
     """The page of a finished record."""
     verdict = "all limits are kept" if record["passed"] else "a limit is missed"
     forgetting, attacks = record["forgetting"], record["attacks"]
@@ -48,10 +57,12 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
     parts = [
         f"<h1>Audit of unlearning: {verdict}</h1><p>{html.escape(record['wording'])}</p>",
         f"<p>{record['time']}, {html.escape(record['created_by'])}. Similarity is measured by "
-        f"<b>{html.escape(record['similarity'])}</b>. Targets are named by salted hashes: "
-        f"{', '.join(digest[:16] for digest in record['targets'])}. Models: before {record['before_sha256'][:16]}, "
-        f"after {record['after_sha256'][:16]}. Tested: {record['samples']} free samples of each model, seed "
+        f"<b>{html.escape(record['similarity'])}</b>. Models: before {record['before_sha256'][:16]}, after "
+        f"{record['after_sha256'][:16]}, equal in {html.escape(', '.join(record['same_components']))} (but for the "
+        f"denoiser's weights). Requests that the model after has a record of: {record['requests'] or 'none'}. Tested: "
+        f"{record['samples']} free samples of each model, {record['retained']} distinct retained pictures, seed "
         f"{record['seed']}, {_prompt(record['prompt'])}; no other prompt, seed or attack.</p>",
+        f"<p>{html.escape(record['hashes'])} Targets: {', '.join(digest[:16] for digest in record['targets'])}.</p>",
         "<h2>Limits, fixed before the run</h2><p>Measured on float, int8 and int4 weights; the worst counts. Recovery "
         "attacks are reported below, and not judged.</p>",
         _table(["what", "measured", "limit", ""], [
@@ -61,9 +72,16 @@ def page(record: dict[str, Any], shown: "Pictured", include_images: bool) -> str
         "timesteps and denoised again, mean over noises and targets.</p>",
         _table(["weights", "", *(f"from {share:g} T" for share in TIMESTEPS)], [
             [form, when, *values["by_timestep"]]
-            for form, both in forgetting.items() for when, values in both.items()
+            for form, both in forgetting.items() for when, values in both.items() if when in WHEN
         ]),
-        "<p>Free samples that are more like a target than like any retained picture: "
+        "<p>Change of that similarity from half of all timesteps on. A target's counts from the lowest twentieth of "
+        "other pictures: retained ones, or samples of the model before, whichever lost more.</p>",
+        _table(["weights", "target, least", "retained, mean", "lowest twentieth", "samples, mean", "lowest twentieth",
+                "target beyond others, least"], [
+            [form, *_changes(values["change"])] for form, values in forgetting.items()
+        ]),
+        f"<p>Free samples that are more like a target than like any of {record['retained']} distinct retained pictures "
+        f"(of a picture like any other, {1 / (1 + record['retained']):.1%} would be): "
         + "; ".join(
             f"{form}, {when}: {_percent(rates)}" for form, both in hits.items() for when, rates in both.items()
         ) + ".</p>",
@@ -102,7 +120,7 @@ def _prompt(prompt: str) -> str:
     return f"one prompt, “{html.escape(prompt)}”" if prompt else "no prompt"
 
 
-def _samples(shown: "Pictured", include_images: bool) -> list[str]:
+def _samples(shown: Pictured, include_images: bool) -> list[str]:
     """A figure for each form of the weights; a sample that is most like a target shows it, and is blank unasked."""
     figures = []
     for form, drawn in shown.samples.items():
@@ -115,7 +133,7 @@ def _samples(shown: "Pictured", include_images: bool) -> list[str]:
     return figures
 
 
-def _targets(shown: "Pictured") -> str:
+def _targets(shown: Pictured) -> str:
     """A table with a row for each target: it, and what becomes of it."""
     few = {"target": shown.targets[:, None], **shown.reconstructions}
     head = "".join(f"<th>{name if name in ('target', 'before') else f'after, {name}'}</th>" for name in few)
@@ -182,14 +200,21 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, Markup):
+        return f"<td>{value.html}</td>"
     if isinstance(value, int | float):
         return f'<td class="n">{value if isinstance(value, int) else f"{value:.3f}"}</td>'
-    text = str(value)
-    return f"<td>{text if text.startswith('<span') else html.escape(text)}</td>"
+    return f"<td>{html.escape(str(value))}</td>"
 
 
-def _mark(passed: bool) -> str:
-    return '<span class="ok">kept</span>' if passed else '<span class="no">missed</span>'
+def _changes(change: dict[str, Any]) -> list[float]:
+    """Cells of a form of the weights: the target that changed least, other pictures, and the difference."""
+    others = [change[name][figure] for name in ("retained", "samples") for figure in ("mean", "tail")]
+    return [max(change["by_target"]), *others, max(change["beyond_others"])]
+
+
+def _mark(passed: bool) -> Markup:
+    return Markup('<span class="ok">kept</span>' if passed else '<span class="no">missed</span>')
 
 
 def _percent(rates: Sequence[dict[str, float]]) -> str:

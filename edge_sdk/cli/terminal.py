@@ -1,0 +1,40 @@
+"""The terminal that a command runs in: lines on stderr, and the signals that end a command."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def write_error(text: str, end: str = "\n") -> None:
+    """Write to stderr, or nowhere once that is gone: a closed terminal must not end a run before it is saved."""
+    try:
+        print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+@contextlib.contextmanager
+def handling(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Within, signals call a handler; one that ``nohup`` has switched off stays so. Elsewhere than in the main thread
+    nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    chosen = [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    """The handler that breaks a command off as Ctrl-C does, so that it leaves nothing half-written."""
+    raise KeyboardInterrupt

@@ -1,0 +1,202 @@
+"""A library compiled from C++ sources on first use and kept in the user's cache folder.
+
+A library's name ends in the hash of its contents, so a name and a hash cannot disagree, however many processes compile
+at once or are killed. A file is loaded only if this user owns it, nobody else can write it, and the bytes that are
+open at that moment have that hash. Anything else is built again.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sdk.files import PRIVATE, make_folder, staging
+
+BUILD_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a library is made of."""
+
+    name: str
+    files: Sequence[Path]
+    headers: Sequence[Path]
+    flags: Sequence[str]
+    symbols: Sequence[str]  # that it has when it is complete
+
+    def prefix(self) -> str:
+        """Of the library's file name: it says which sources, flags and processor the library is for."""
+        processor = platform.machine() + platform.processor()
+        cpuinfo = Path("/proc/cpuinfo")
+        if cpuinfo.exists():
+            kinds = ("flags", "Features", "model name")
+            lines = {line for line in cpuinfo.read_text().splitlines() if line.startswith(kinds)}
+            processor += "".join(sorted(lines))
+        text = b"".join(path.read_bytes() for path in (*self.files, *self.headers))
+        digest = hashlib.sha256(text + " ".join(self.flags).encode() + processor.encode())
+        return f"{self.name}-{digest.hexdigest()[:16]}"
+
+
+def cache_folder() -> Path:
+    """Where built libraries lie: ``edge-sdk`` in XDG_CACHE_HOME, if that is absolute, or in ~/.cache.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given / "edge-sdk"
+    home = os.path.expanduser("~") if os.environ.get("HOME", "/") else ""
+    if not os.path.isabs(home):
+        raise OSError("there is no home folder; set HOME or XDG_CACHE_HOME to an absolute path")
+    return Path(home) / ".cache" / "edge-sdk"
+
+
+def open_library(sources: Sources) -> ctypes.CDLL:
+    """The library, built if there is no good one.
+
+    Raises:
+        OSError: the cache folder cannot be used or belongs to somebody else, or the library cannot be loaded.
+        subprocess.SubprocessError: it cannot be built.
+    """
+    with _private_cache() as (folder, handle):
+        prefix = sources.prefix()
+        library = _load(folder, handle, prefix, sources.symbols)
+        if library is None:
+            with staging(folder) as place:
+                _build_apart(sources, place)
+                _publish(place / f"{sources.name}.so", handle, prefix)
+            library = _load(folder, handle, prefix, sources.symbols)
+        if library is None:
+            raise OSError(f"what was built in {folder} has changed since")
+        return library
+
+
+def install(compiled: Path, sources: Sources) -> None:
+    """Put a library that was compiled elsewhere where `open_library` looks for it."""
+    with _private_cache() as (folder, handle), staging(folder) as place:
+        _publish(Path(shutil.copyfile(compiled, place / compiled.name)), handle, sources.prefix())
+
+
+@contextlib.contextmanager
+def _private_cache() -> Iterator[tuple[Path, int]]:
+    """The cache folder, made if it is missing, and its descriptor.
+
+    Raises:
+        OSError: it cannot be made, is a link or no folder, or others own it or can write in it.
+    """
+    folder = cache_folder()
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if not _is_ours(os.fstat(handle)):
+            raise OSError(f"others own {folder} or can write in it; run chmod 700, or set XDG_CACHE_HOME to another")
+        yield folder, handle
+    finally:
+        os.close(handle)
+
+
+def _is_ours(info: os.stat_result) -> bool:
+    return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _open_ours(path: str | Path, folder: int | None = None) -> int | None:
+    """A descriptor of a file that this user owns and nobody else can write; None for anything else."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError:
+        return None
+    info = os.fstat(handle)
+    if stat.S_ISREG(info.st_mode) and _is_ours(info):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _digest(handle: int) -> str:
+    with open(handle, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _built(handle: int, prefix: str) -> list[tuple[str, str]]:
+    """Names of built libraries in the cache folder, and the hashes in them."""
+    names = ((name, re.fullmatch(rf"{re.escape(prefix)}-([0-9a-f]{{64}})\.so", name)) for name in os.listdir(handle))
+    return sorted((name, match[1]) for name, match in names if match)
+
+
+def _load(folder: Path, handle: int, prefix: str, symbols: Sequence[str]) -> ctypes.CDLL | None:
+    """The first library whose bytes are those that its name says and that has all symbols.
+
+    It is loaded through the descriptor that was hashed, where the system has names for descriptors. That stays open:
+    the loader would take another file under the same number for this one.
+    """
+    for name, digest in _built(handle, prefix):
+        opened = _open_ours(name, handle)
+        if opened is None:
+            continue
+        if _digest(opened) != digest:
+            os.close(opened)
+            continue
+        place = Path(f"/proc/self/fd/{opened}")
+        library = ctypes.CDLL(str(place if place.exists() else folder / name))
+        if all(hasattr(library, symbol) for symbol in symbols):
+            return library
+    return None
+
+
+def _publish(compiled: Path, handle: int, prefix: str) -> None:
+    """Move a compiled library into the cache folder, under the name that its bytes give it; damaged ones go."""
+    opened = _open_ours(compiled)
+    if opened is None:
+        raise OSError(f"{compiled} is not what was compiled")
+    try:
+        os.fchmod(opened, PRIVATE)
+        os.fsync(opened)
+        current = f"{prefix}-{_digest(opened)}.so"
+        os.replace(compiled, current, dst_dir_fd=handle)
+        os.fsync(handle)
+    finally:
+        os.close(opened)
+    for name, digest in _built(handle, prefix):
+        other = _open_ours(name, handle)
+        if other is None or _digest(other) != digest:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=handle)
+        if other is not None:
+            os.close(other)
+
+
+def _build_apart(sources: Sources, folder: Path) -> None:
+    """Build in a process of its own: what a compiler driver imports stays out of this one's memory.
+
+    It finds the ``ninja`` that is installed beside this Python, whose environment need not be activated.
+    """
+    command = [sys.executable, "-m", "edge_sdk.quantization.build", sources.name, str(folder)]
+    command += [*map(str, sources.files), "--", *sources.flags]
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    subprocess.run(
+        command, check=True, timeout=BUILD_SECONDS, capture_output=True, env=os.environ | {"PATH": places}, umask=0o077
+    )
+
+
+def _build(name: str, folder: str, *arguments: str) -> None:
+    """Compile with PyTorch's extension loader into a folder."""
+    from torch.utils.cpp_extension import load
+
+    end = arguments.index("--")
+    files, flags = list(arguments[:end]), list(arguments[end + 1 :])
+    load(name, files, extra_cflags=flags, build_directory=folder, is_python_module=False)
+
+
+if __name__ == "__main__":
+    _build(*sys.argv[1:])

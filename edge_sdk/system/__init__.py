@@ -1,0 +1,1 @@
+"""Files to read and the one reader of JSON. All but `safetensors` needs the standard library only."""
