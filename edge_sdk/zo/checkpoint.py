@@ -47,14 +47,17 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used; one line naming the file and what is wrong with it."""
 
 
-def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
+def save_state(path: Path, state: State, fingerprints: dict[str, str], salt: str | None = None) -> None:
     """Write a state. ``fingerprints`` (of model, data, ...) must be the same again when it is loaded.
+
+    Args:
+        salt: see `salted`; None for a fresh one. With the same salt the same state gives the same bytes.
 
     Raises:
         OSError: the file could not be written; an older file of that name is then still whole.
     """
     with whole_file(path) as temporary:
-        temporary.write_bytes(_state_bytes(state, fingerprints))
+        temporary.write_bytes(_state_bytes(state, fingerprints, salt))
 
 
 def salted(value: str, salt: str) -> str:
@@ -62,7 +65,7 @@ def salted(value: str, salt: str) -> str:
     return hashlib.sha256(bytes.fromhex(salt) + value.encode()).hexdigest()
 
 
-def _state_bytes(state: State, fingerprints: dict[str, str]) -> bytes:
+def _state_bytes(state: State, fingerprints: dict[str, str], salt: str | None = None) -> bytes:
     counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count]
     tensors = {
         "embedding": state.embedding,
@@ -78,7 +81,7 @@ def _state_bytes(state: State, fingerprints: dict[str, str]) -> bytes:
         "counts": np.array(counts, np.int64),
         "seconds": np.array([state.seconds]),
     }
-    salt = secrets.token_hex(16)
+    salt = salt or secrets.token_hex(16)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "config": json.dumps(state.config.to_dict()),

@@ -89,7 +89,7 @@ def test_a_photo_is_what_the_generator_gives(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", runs.CHECKPOINTS)
 def test_a_checkpoint_is_read_and_written_again_to_the_byte(name: str, tmp_path: Path) -> None:
     state = load_state(HERE / name, runs.FINGERPRINTS)
-    save_state(tmp_path / name, state, runs.FINGERPRINTS)
+    save_state(tmp_path / name, state, runs.FINGERPRINTS, runs.SALT)
     assert (tmp_path / name).read_bytes() == (HERE / name).read_bytes()
 
 
