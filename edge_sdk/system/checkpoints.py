@@ -19,14 +19,17 @@ STATE_FILE = "state.safetensors"
 KEEP = 2  # generations
 
 
-def save_state(path: Path, state: State, fingerprints: dict[str, str]) -> None:
+def save_state(path: Path, state: State, fingerprints: dict[str, str], salt: str | None = None) -> None:
     """Write a state. ``fingerprints`` (of model, data, ...) must be the same again when it is loaded.
+
+    Args:
+        salt: see `edge_sdk.zo.checkpoint.salted`; None for a fresh one.
 
     Raises:
         OSError: the file could not be written; an older file of that name is then still whole.
     """
     with whole_file(path) as temporary:
-        temporary.write_bytes(state_bytes(state, fingerprints))
+        temporary.write_bytes(state_bytes(state, fingerprints, salt))
 
 
 def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:

@@ -37,8 +37,12 @@ def salted(value: str, salt: str) -> str:
     return hashlib.sha256(bytes.fromhex(salt) + value.encode()).hexdigest()
 
 
-def state_bytes(state: State, fingerprints: dict[str, str]) -> bytes:
-    """A state as the bytes of a file; ``fingerprints`` must be the same again when it is read."""
+def state_bytes(state: State, fingerprints: dict[str, str], salt: str | None = None) -> bytes:
+    """A state as the bytes of a file; ``fingerprints`` must be the same again when it is read.
+
+    Args:
+        salt: see `salted`; None for a fresh one. With the same salt the same state gives the same bytes.
+    """
     counts = [state.step, state.forwards, state.average_count, state.bad_steps, state.adam.count, state.newton.count]
     tensors = {
         "embedding": state.embedding,
@@ -54,7 +58,7 @@ def state_bytes(state: State, fingerprints: dict[str, str]) -> bytes:
         "counts": np.array(counts, np.int64),
         "seconds": np.array([state.seconds]),
     }
-    salt = secrets.token_hex(16)
+    salt = salt or secrets.token_hex(16)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "config": json.dumps(state.config.to_dict()),

@@ -273,6 +273,7 @@ def trajectory() -> dict[str, Any]:
 # checkpoints: of which run, after how many steps
 CHECKPOINTS = {"state_adam.safetensors": (8, 135), "state_gauss_newton.safetensors": (11, 8)}
 FINGERPRINTS = {"model": "a" * 64, "photos": "b" * 64, "token": "<m\u00fcg> from mug"}
+SALT = "00112233445566778899aabbccddeeff"
 
 
 def write_checkpoint(path: Path) -> State:
@@ -283,7 +284,7 @@ def write_checkpoint(path: Path) -> State:
     state.mu_min = 0.004 if one.principal is not None else float("nan")
     for _ in itertools.islice(one.steps(state), steps):
         pass
-    save_state(path, state, FINGERPRINTS)
+    save_state(path, state, FINGERPRINTS, SALT)
     return state
 
 
@@ -291,7 +292,7 @@ DAMAGED_STATES: list[dict[str, Any]] = [
     {"name": "cut short", "cut_to": 500},
     {"name": "empty", "cut_to": 0},
     {"name": "more than the header says", "append_hex": "00"},
-    {"name": "another schema version", "replace": ['"schema_version": "2"', '"schema_version": "9"']},
+    {"name": "another schema version", "replace": ['"schema_version": "3"', '"schema_version": "9"']},
     {"name": "another dtype", "replace": ['"F32"', '"F16"']},
     {"name": "an unknown setting", "replace": ['\\"max_bad_steps\\"', '\\"max_bad_stepz\\"']},
     {"name": "a setting out of range", "replace": ['\\"zo_samples\\": ', '\\"zo_samples\\":-']},
@@ -304,6 +305,7 @@ def checkpoint() -> dict[str, Any]:
     """checkpoint.json."""
     return {
         "fingerprints": FINGERPRINTS,
+        "salt": SALT,
         "states": [
             {"file": file, "run": RUNS[number].name, "steps": steps} for file, (number, steps) in CHECKPOINTS.items()
         ],
