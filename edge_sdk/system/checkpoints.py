@@ -91,7 +91,7 @@ def latest_checkpoint(run_dir: Path, fingerprints: dict[str, str] | None = None)
 
 def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     """Steps and folders of a run's checkpoints, newest first; a folder without a state is none."""
-    return [(step, folder) for step, folder in _numbered(run_dir) if (folder / STATE_FILE).is_file()]
+    return [(step, folder) for step, folder in _numbered(run_dir) if (folder / STATE_FILE).exists()]
 
 
 def _numbered(run_dir: Path) -> list[tuple[int, Path]]:

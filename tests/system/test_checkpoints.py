@@ -266,7 +266,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_no_folder(tmp_path: Path, mo
 def test_kill_9_at_any_moment_leaves_a_usable_checkpoint(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from edge_sdk.system.checkpoints import save_checkpoint\n"
-        "from tests.zo.test_checkpoint import state_after\n"
+        "from tests.system.test_checkpoints import state_after\n"
         "state = state_after(3)\n"
         "while True:\n"
         "    save_checkpoint(Path(sys.argv[1]), state, {}); state.step += 1; print(state.step, flush=True)\n"
