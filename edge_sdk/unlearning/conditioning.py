@@ -50,7 +50,7 @@ def stable_diffusion_3(folder: Path, prompt: str) -> Condition:
     """
     hidden, pooled = [], []
     for text in (_clip(folder, "", projected=True), _clip(folder, "_2", projected=True)):
-        ids = text.tokenize([prompt])
+        ids = torch.from_numpy(text.tokenize([prompt]))
         hidden.append(text.model(ids, skip_last=True))
         pooled.append(text.model.pool(hidden[-1], (ids == text.eos).int().argmax(dim=1)))
     third = _t5(folder, prompt)

@@ -112,8 +112,9 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     assert main(command(model_of["ddpm"], output="one")) == 0
     code = (
-        "import os, sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import metric, unlearn; "
-        "metric.DRAWS = 64; unlearn.check_reproducible = lambda *_: None; "
+        "import os, sys; from edge_sdk.cli.main import main; from edge_sdk.unlearning import unlearn; "
+        "from edge_sdk.unlearning.training import preconditioner; "
+        "preconditioner.DRAWS = 64; unlearn.check_reproducible = lambda *_: None; "
         "print('process', os.environ['RANK'], flush=True); sys.exit(main(sys.argv[1:]))"
     )
     script = tmp_path / "run.py"
