@@ -16,6 +16,7 @@ from edge_sdk import EdgeSdkError, Personalizer, pocket
 from edge_sdk.cli.main import main
 from edge_sdk.diffusion.folder import find
 from edge_sdk.quantization import native
+from edge_sdk.quantization.build import cache_folder
 from edge_sdk.system import privacy
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +95,7 @@ class Watched:
             "PATH": str(programs),
         }
         if native.library() is not None:  # or each home compiles its own
-            shutil.copytree(native.cache_folder(), self.home / ".cache" / "edge-sdk")
+            shutil.copytree(cache_folder(), self.home / ".cache" / "edge-sdk")
 
     def run(self, *arguments: object) -> None:
         """Run Python; raises AssertionError if it fails."""

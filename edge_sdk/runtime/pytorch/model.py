@@ -271,10 +271,6 @@ class Model:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
 
-def _pocket(weights: str, from_floats: bool) -> Path:
-    return pocket.INT8 if weights == "int8" and not from_floats and pocket.INT8.is_dir() else pocket.MODEL
-
-
 def open_model(
     name_or_path: str,
     weights: str = "int8",
@@ -307,7 +303,9 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = _pocket(weights, from_floats) if name_or_path == "pocket" else model_files.find(name_or_path)
+    folder = model_files.find(name_or_path)
+    if name_or_path == "pocket" and weights == "int8" and not from_floats:
+        folder = pocket.INT8
     stored = model_files.check(folder)
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
