@@ -6,11 +6,11 @@
 #include <cstdlib>
 
 extern "C" {
-void edge_attention(const float*, const float*, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
-void edge_linear(const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
-void edge_conv(const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
+int edge_attention(int64_t, const float*, const float*, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+int edge_linear(int64_t, const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
+int edge_conv(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
                const EdgeWeights*, float, float*, int64_t);
-void edge_winograd(const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
+int edge_winograd(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
                    float, float*, int64_t);
 }
 
@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t BESIDE = 3;  // columns beside the outputs, which must stay as they are
 constexpr float UNTOUCHED = 7;
 constexpr int64_t ATTENTION = 3;
+constexpr int64_t THREADS = 3;  // so that the work is cut into pieces
 
 template <typename T>
 std::vector<T> read(int64_t count) {
@@ -39,7 +40,7 @@ int main(int count, char**) {
       const auto q = read<float>(s[1] * s[2] * s[4] * s[5]), k = read<float>(s[1] * s[3] * s[4] * s[5]);
       const auto v = read<float>(k.size());
       std::vector<float> y(q.size());
-      edge_attention(q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
+      edge_attention(THREADS, q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
       std::fwrite(y.data(), sizeof(float), y.size(), stdout);
       continue;
     }
@@ -53,11 +54,11 @@ int main(int count, char**) {
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
     const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
     if (s[0] == 2 || s[0] == 4)
-      edge_winograd(x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
+      edge_winograd(THREADS, x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
     else if (s[0] == 1)
-      edge_linear(x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
+      edge_linear(THREADS, x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
     else
-      edge_conv(x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
+      edge_conv(THREADS, x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
     std::fwrite(y.data(), sizeof(float), y.size(), stdout);
   }
 }

@@ -5,6 +5,7 @@ switches off the telemetry of every library that is loaded later.
 """
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,11 @@ privacy.leave_out_probe()
 
 __version__ = "0.1.0"
 __all__ = ["EdgeSdkError", "Personalizer", "__version__", "generate", "load_embedding", "personalize", "quantize"]
+
+# PyTorch's OpenMP threads spin 3 ms for one another by default, which on a busy machine is most of a run; this is a
+# hundredth. It is read once, when PyTorch is loaded. What the user chose stays.
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "3000"
 
 _HOME = {
     "EdgeSdkError": "edge_sdk.errors",

@@ -161,6 +161,13 @@ def test_what_is_no_embedding_is_refused_in_one_line(case: str, tmp_path: Path) 
         load_embedding(path)
 
 
+@pytest.mark.parametrize("token", ["<a>\n<b>", "<a>\x1b[31m", "\u202e<a>", " "], ids=ascii)
+def test_a_token_that_a_terminal_would_not_show_is_refused(token: str, tmp_path: Path) -> None:
+    save_file({token: torch.zeros(1, 4)}, tmp_path / "a.safetensors")
+    with pytest.raises(EdgeSdkError, match=r"^[^\n\x1b]*must be the placeholder token, of printable characters$"):
+        load_embedding(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth", ".ckpt"])
 def test_a_pickle_is_refused_unopened(suffix: str, tmp_path: Path) -> None:
     ran = tmp_path / "ran"

@@ -13,6 +13,7 @@ from torch import nn
 
 from edge_sdk.diffusion.configs import CLIP, known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.threads import by_size
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class ClipText(nn.Module):
         if projected:
             self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
 
+    @by_size(lambda model, ids: ids.numel() * model.config.intermediate_size)
     def forward(self, ids: torch.Tensor, learned: torch.Tensor | None = None, skip_last: bool = False) -> torch.Tensor:
         """ids (B, T) int64, learned (B, K, D) float32 or None -> (B, T, D) float32.
 

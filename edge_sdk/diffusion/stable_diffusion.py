@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.diffusion.text import Text
 from edge_sdk.diffusion.vae import Vae
+from edge_sdk.quantization.threads import by_size
 
 
 class _Draw(Protocol):
@@ -100,6 +102,7 @@ class StableDiffusionObjective:
         """The same on tensors, (B,) float32; differentiable in ``embeddings`` if the layers are float ones."""
         return self.errors(embeddings, draws).pow(2).mean(dim=(1, 2, 3))
 
+    @by_size(lambda objective, embeddings: len(embeddings) * prod(objective.latents_shape))
     def errors(self, embeddings: torch.Tensor, draws: Sequence[_Draw]) -> torch.Tensor:
         """Predicted minus wanted, (B, C, h, w) float32."""
         device = self.latents.mean.device

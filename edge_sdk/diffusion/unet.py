@@ -19,6 +19,7 @@ from edge_sdk.diffusion.configs import UNET, known_entries
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers
+from edge_sdk.quantization.threads import by_size
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
@@ -280,6 +281,7 @@ class UNet(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], config.norm_eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
 
+    @by_size(lambda unet, sample: sample[:, 0].numel() * unet.config.block_out_channels[0])
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor,
         added: tuple[torch.Tensor, torch.Tensor] | None = None, rows: torch.Tensor | None = None,

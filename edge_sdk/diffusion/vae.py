@@ -10,6 +10,7 @@ from torch import nn
 from edge_sdk.diffusion.bands import convolved, level, rows_of
 from edge_sdk.diffusion.configs import VAE, known_entries
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.threads import by_size
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
 
@@ -118,6 +119,7 @@ class _Encoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], 1e-6)
         self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
 
+    @by_size(lambda encoder, pixels: pixels[:, 0].numel() * encoder.conv_in.out_channels)
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         get, size = convolved(self.conv_in, rows_of(pixels), pixels.shape[2]), pixels.shape[2:]
         x: torch.Tensor | None = None
@@ -152,6 +154,7 @@ class _Decoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[-1], 1e-6)
         self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
 
+    @by_size(lambda decoder, x: x[:, 0].numel() * 4 ** (len(decoder.up_blocks) - 1) * decoder.conv_out.in_channels)
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = _through_middle(self.mid_block, self.conv_in(x))
         for block in self.up_blocks:

@@ -196,15 +196,10 @@ void end(State& state, float* y, int64_t first, int64_t last, const Head& head) 
   }
 }
 
-}  // namespace
-
-extern "C" {
-
-// y = softmax(q k^T / sqrt(d)) v in every head: q, y (batch, queries, heads * d), k, v (batch, keys, heads * d) float.
-void edge_attention(const float* q, const float* k, const float* v, int64_t batch, int64_t queries, int64_t keys,
-                    int64_t heads, int64_t d, float* y) {
+void attend(const float* q, const float* k, const float* v, int64_t batch, int64_t queries, int64_t keys, int64_t heads,
+            int64_t d, float* y) {
   const int64_t length = ceil_div(d, PAIR) * PAIR, pitch = heads * d, pairs = batch * heads;
-  const int64_t task = PANELS * NR, tasks = ceil_div(queries, task);
+  const int64_t rows = PANELS * NR, tasks = ceil_div(queries, rows);
   const int64_t most = std::clamp<int64_t>(KEY_BYTES / (2 * keys * length), 1, pairs);
   const float scale = 1.44269504f / std::sqrt(float(d));  // e^x = 2^(x log2(e))
   std::vector<int16_t> integers(most * keys * length);
@@ -214,25 +209,32 @@ void edge_attention(const float* q, const float* k, const float* v, int64_t batc
     const auto start = [&](int64_t pair, int64_t rows) {  // of a head in a tensor with so many rows a sample
       return (first + pair) / heads * rows * pitch + (first + pair) % heads * d;
     };
-#pragma omp parallel for collapse(2)
-    for (int64_t pair = 0; pair < some; ++pair)
-      for (int64_t key = 0; key < keys; ++key) {
-        const int64_t at = pair * keys + key;
-        scales[at] = quantize(k + start(pair, keys) + key * pitch, d, integers.data() + at * length);
-      }
-#pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int64_t pair = 0; pair < some; ++pair)
-      for (int64_t i = 0; i < tasks; ++i) {
-        thread_local State states[PANELS];
-        const Head head{integers.data() + pair * keys * length, scales.data() + pair * keys, v + start(pair, keys),
-                        length, pitch, d};
-        const int64_t at = start(pair, queries), top = i * task, panels = std::min(PANELS, ceil_div(queries - top, NR));
-        for (int64_t p = 0; p < panels; ++p) begin(states[p], q + at, top + p * NR, queries - 1, head, scale);
-        for (int64_t key = 0; key < keys; key += KEYS)
-          for (int64_t p = 0; p < panels; ++p) advance(states[p], head, key, std::min(KEYS, keys - key));
-        for (int64_t p = 0; p < panels; ++p) end(states[p], y + at, top + p * NR, queries - 1, head);
-      }
+    parallel_for(some * keys, lines_of(d), [&](int64_t at) {
+      const int64_t pair = at / keys, key = at % keys;
+      scales[at] = quantize(k + start(pair, keys) + key * pitch, d, integers.data() + at * length);
+    });
+    parallel_for(some * tasks, 1, [&](int64_t task) {
+      thread_local State states[PANELS];
+      const int64_t pair = task / tasks, i = task % tasks;
+      const Head head{integers.data() + pair * keys * length, scales.data() + pair * keys, v + start(pair, keys),
+                      length, pitch, d};
+      const int64_t at = start(pair, queries), top = i * rows, panels = std::min(PANELS, ceil_div(queries - top, NR));
+      for (int64_t p = 0; p < panels; ++p) begin(states[p], q + at, top + p * NR, queries - 1, head, scale);
+      for (int64_t key = 0; key < keys; key += KEYS)
+        for (int64_t p = 0; p < panels; ++p) advance(states[p], head, key, std::min(KEYS, keys - key));
+      for (int64_t p = 0; p < panels; ++p) end(states[p], y + at, top + p * NR, queries - 1, head);
+    });
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+// y = softmax(q k^T / sqrt(d)) v in every head: q, y (batch, queries, heads * d), k, v (batch, keys, heads * d) float.
+int edge_attention(int64_t threads, const float* q, const float* k, const float* v, int64_t batch, int64_t queries,
+                   int64_t keys, int64_t heads, int64_t d, float* y) {
+  return with_threads(threads, [&] { attend(q, k, v, batch, queries, keys, heads, d, y); });
 }
 
 }  // extern "C"

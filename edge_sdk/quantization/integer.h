@@ -6,11 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "instructions.h"
+#include "pool.h"
 
 // The matrix of a layer: weight = scale * q, or for int4, two in a byte, scale * multiplier * (q - zero).
 struct EdgeWeights {
@@ -163,46 +160,59 @@ float largest(const float* x, int64_t count) {
   return most + finite;
 }
 
+constexpr int64_t PIECE = 1 << 15;  // numbers that one thread quantizes sooner than two
+
+// How many lines a thread quantizes together at least.
+int64_t lines_of(int64_t line) { return ceil_div(PIECE, line); }
+
 template <typename A>
 void quantize(const float* x, int64_t count, float scale, A* out) {
 #pragma omp simd
   for (int64_t k = 0; k < count; ++k) out[k] = A(int32_t(std::nearbyint(x[k] / scale)) + Products<A>::SHIFT);
 }
 
-// The step between two levels of an image of h lines.
-float step_of(const float* image, int64_t h, int64_t line, float levels) {
-  std::vector<float> peaks(h);
-#pragma omp parallel for
-  for (int64_t i = 0; i < h; ++i) peaks[i] = largest(image + i * line, line);
-  return largest(peaks.data(), h) / levels;
+// The steps between two levels of `images` images of h lines.
+std::vector<float> steps_of(const float* x, int64_t images, int64_t h, int64_t line, float levels) {
+  std::vector<float> peaks(images * h), steps(images);
+  parallel_for(images * h, lines_of(line), [&](int64_t i) { peaks[i] = largest(x + i * line, line); });
+  for (int64_t b = 0; b < images; ++b) steps[b] = largest(peaks.data() + b * h, h) / levels;
+  return steps;
 }
 
-// Quantizes `lines` lines of an image (h, width, c) from line `first` on, which may be outside, into (lines, wide, c)
-// with zeros around: `side` pixels on the left, the rest on the right.
+// Lines of images (h, width, c) as they are quantized: `count` of each from line `first` on, which may be outside, into
+// (count, wide, c) with zeros around: `side` pixels on the left, the rest on the right.
+struct Lines {
+  int64_t h, width, c, first, count, side, wide;
+
+  int64_t size() const { return count * wide * c; }
+};
+
 template <typename A>
-void quantize_lines(const float* image, int64_t h, int64_t width, int64_t c, int64_t first, int64_t lines, int64_t side,
-                    int64_t wide, float step, A* out) {
+void quantize_lines(const float* images, const std::vector<float>& steps, const Lines& lines, A* out) {
   constexpr A NOTHING = Products<A>::SHIFT;
-#pragma omp parallel for
-  for (int64_t i = 0; i < lines; ++i) {
+  const auto [h, width, c, first, count, side, wide] = lines;
+  parallel_for(int64_t(steps.size()) * count, lines_of(wide * c), [&, h = h, width = width, c = c, first = first,
+                                                                   count = count, side = side, wide = wide](int64_t i) {
+    const int64_t image = i / count, y = first + i % count;
     A *line = out + i * wide * c, *inner = line + side * c, *end = inner + width * c;
-    if (first + i < 0 || first + i >= h) {
+    if (y < 0 || y >= h) {
       std::fill_n(line, wide * c, NOTHING);
     } else {
       std::fill(line, inner, NOTHING);
-      quantize(image + (first + i) * width * c, width * c, step, inner);
+      quantize(images + (image * h + y) * width * c, width * c, steps[image], inner);
       std::fill(end, line + wide * c, NOTHING);
     }
-  }
+  });
+}
+
+constexpr int64_t TOGETHER_BYTES = 1 << 19;  // of small images that are in a band together
+
+// How many whole images share a band, so that weights are arranged once for them all.
+int64_t images_together(bool whole, int64_t bytes, int64_t batch) {
+  return whole ? std::clamp<int64_t>(TOGETHER_BYTES / bytes, 1, batch) : 1;
 }
 
 // How many tasks keep all threads busy to the end.
-int64_t wanted_tasks() {
-#ifdef _OPENMP
-  return 4 * omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
+int64_t wanted_tasks() { return thread_count > 1 ? 4 * thread_count : 1; }
 
 }  // namespace

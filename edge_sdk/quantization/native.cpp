@@ -77,11 +77,11 @@ void multiply_all(const B& band, const EdgeWeights& w, float* y, int64_t pitch) 
   const int64_t tasks = wanted_tasks();
   const int64_t parts = ceil_div(band.rows, TASK_ROWS), part = ceil_div(ceil_div(band.rows, parts), MR) * MR;
   const int64_t piece = ceil_div(ceil_div(w.rows, ceil_div(tasks, parts)), NR) * NR, pieces = ceil_div(w.rows, piece);
-#pragma omp parallel for collapse(2) schedule(dynamic)
-  for (int64_t i = 0; i < parts; ++i)
-    for (int64_t j = 0; j < pieces; ++j)
-      multiply(band, i * part, std::min(band.rows, (i + 1) * part), w, j * piece,
-               std::min(w.rows, (j + 1) * piece), y, pitch);
+  parallel_for(parts * pieces, 1, [&](int64_t task) {
+    const int64_t i = task / pieces, j = task % pieces;
+    multiply(band, i * part, std::min(band.rows, (i + 1) * part), w, j * piece, std::min(w.rows, (j + 1) * piece), y,
+             pitch);
+  });
 }
 
 template <typename A, typename Place, typename Scale>
@@ -106,11 +106,10 @@ void linear(const float* x, int64_t m, const EdgeWeights& w, float levels, float
   std::vector<float> step(most);
   for (int64_t top = 0; top < m; top += most) {
     const int64_t count = std::min(most, m - top);
-#pragma omp parallel for
-    for (int64_t i = 0; i < count; ++i) {
+    parallel_for(count, lines_of(columns), [&](int64_t i) {
       const float* row = x + (top + i) * columns;
       quantize(row, columns, step[i] = largest(row, columns) / levels, a + i * columns);
-    }
+    });
     const auto place = [&](int64_t i) { return i * columns; };
     const auto scale = [&](int64_t i) { return step[i]; };
     multiply_all(band_of(a, a + most * columns, count, 1, 0, place, scale), w, y + top * pitch, pitch);
@@ -125,17 +124,22 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
   const int64_t ho = (h + 2 * padding[0] - kh) / stride[0] + 1, wo = (wp - kw) / stride[1] + 1;
   const int64_t lines_most = BAND_BYTES / (int64_t(sizeof(A)) * wp * c);
   const int64_t most = std::clamp<int64_t>((lines_most - kh) / stride[0] + 1, 1, ho);
-  const int64_t size = ((most - 1) * stride[0] + kh) * wp * c;
-  A* a = room_for_band<A>(size, kw * c);
-  for (int64_t b = 0; b < batch; ++b) {
-    const float* image = x + b * h * width * c;
-    const float step = step_of(image, h, width * c, levels);
+  const int64_t size = ((most - 1) * stride[0] + kh) * wp * c, all = images_together(most == ho, sizeof(A) * size, batch);
+  A* a = room_for_band<A>(all * size, kw * c);
+  for (int64_t b = 0; b < batch; b += all) {
+    const int64_t images = std::min(all, batch - b);
+    const auto steps = steps_of(x + b * h * width * c, images, h, width * c, levels);
     for (int64_t top = 0; top < ho; top += most) {
-      const int64_t count = std::min(most, ho - top), lines = (count - 1) * stride[0] + kh;
-      quantize_lines(image, h, width, c, top * stride[0] - padding[0], lines, padding[1], wp, step, a);
-      const auto place = [&](int64_t i) { return ((i / wo) * stride[0] * wp + (i % wo) * stride[1]) * c; };
-      const auto scale = [&](int64_t) { return step; };
-      const auto band = band_of(a, a + size, count * wo, kh, wp * c, place, scale);
+      const int64_t count = std::min(most, ho - top);
+      const Lines lines{h, width, c, top * stride[0] - padding[0], (count - 1) * stride[0] + kh, padding[1], wp};
+      quantize_lines(x + b * h * width * c, steps, lines, a);
+      const int64_t pixels = count * wo;
+      const auto place = [&](int64_t i) {
+        const int64_t image = i / pixels, pixel = i % pixels;
+        return image * lines.size() + ((pixel / wo) * stride[0] * wp + (pixel % wo) * stride[1]) * c;
+      };
+      const auto scale = [&](int64_t i) { return steps[i / pixels]; };
+      const auto band = band_of(a, a + all * size, images * pixels, kh, wp * c, place, scale);
       multiply_all(band, w, y + (b * ho + top) * wo * pitch, pitch);
     }
   }
@@ -145,17 +149,24 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
 
 extern "C" {
 
+// All return 0, or 1 if there was no memory for the work, which up to `threads` threads do.
+
 // x (m, columns) float -> y (m, rows) float, row m of y at y + m * pitch.
-void edge_linear(const float* x, int64_t m, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
-  (levels > BYTE_LEVELS ? linear<int16_t> : linear<Byte>)(x, m, *w, levels, y, pitch);
+int edge_linear(int64_t threads, const float* x, int64_t m, const EdgeWeights* w, float levels, float* y,
+                int64_t pitch) {
+  return with_threads(threads, [&] {
+    (levels > BYTE_LEVELS ? linear<int16_t> : linear<Byte>)(x, m, *w, levels, y, pitch);
+  });
 }
 
 // x (batch, h, w, c) float -> y (batch, ho, wo, rows) float, pixel i of y at y + i * pitch; columns are (kh, kw, c).
-void edge_conv(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* kernel,
-               const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels, float* y,
-               int64_t pitch) {
-  const auto convolve_so = levels > BYTE_LEVELS ? convolve<int16_t> : convolve<Byte>;
-  convolve_so(x, batch, h, width, c, kernel, stride, padding, *w, levels, y, pitch);
+int edge_conv(int64_t threads, const float* x, int64_t batch, int64_t h, int64_t width, int64_t c,
+              const int64_t* kernel, const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels,
+              float* y, int64_t pitch) {
+  return with_threads(threads, [&] {
+    const auto convolve_so = levels > BYTE_LEVELS ? convolve<int16_t> : convolve<Byte>;
+    convolve_so(x, batch, h, width, c, kernel, stride, padding, *w, levels, y, pitch);
+  });
 }
 
 }  // extern "C"

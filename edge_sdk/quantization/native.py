@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import subprocess
+from math import prod
 from pathlib import Path
 
 import torch
@@ -17,11 +18,11 @@ import torch.nn.functional as F
 
 from edge_sdk.quantization.build import Sources, open_library
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
+from edge_sdk.quantization.threads import threads_for
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
 HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
-# Not linked with OpenMP: its symbols are those of the runtime that PyTorch has loaded, so there is one thread pool.
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-ffp-contract=off")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, ("edge_linear", "edge_conv", "edge_winograd", "edge_attention"))
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
@@ -52,7 +53,7 @@ class _Weights(ctypes.Structure):
 
 def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
     """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix."""
-    _call("edge_linear", x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
+    _call("edge_linear", x.shape[0] * prod(matrix.shape), x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
 
 
 def conv2d(
@@ -64,10 +65,11 @@ def conv2d(
     ``out`` may be some channels of a wider tensor.
     """
     levels = conv_levels(bits, kernel, stride, x.shape[3])
+    products = prod(out.shape[:3]) * prod(matrix.shape)
     if size := winograd_tile(kernel, stride, x.shape[3], out.shape[1] * out.shape[2], levels):
-        _call("edge_winograd", x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
+        _call("edge_winograd", products, x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
     else:
-        _call("edge_conv", x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
+        _call("edge_conv", products, x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
 
 
 def winograd_tile(
@@ -87,12 +89,13 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out
 
     All are contiguous. Queries and keys are rounded to 16 bits: the relative error of what comes out is about 1e-4.
     """
-    _call("edge_attention", q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
+    products = 2 * q.numel() * k.shape[1]
+    _call("edge_attention", products, q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
 
 
-def _call(name: str, *arguments: object) -> None:
-    function = getattr(library(), name)
-    function(*(_as_c(argument) for argument in arguments))
+def _call(name: str, products: int, *arguments: object) -> None:
+    if getattr(library(), name)(*(_as_c(argument) for argument in (threads_for(products), *arguments))):
+        raise MemoryError(f"{name} had no memory for its work")
 
 
 def _as_c(value: object) -> object:
@@ -114,17 +117,17 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
-    loaded.edge_linear(*(_as_c(v) for v in (x, 6, matrix, LEVELS[16], out, 6)))
+    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, matrix, LEVELS[16], out, 6)))
     if not torch.equal(out, (x.long() @ q.long().t()).float()):
         return False
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()
     image[0, 1, 2, 3] = WINOGRAD_LEVELS
     matrix, y = Matrix(kernels, torch.ones(6)), torch.empty(1, 4, 5, 6)
-    loaded.edge_winograd(*(_as_c(v) for v in (image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
+    loaded.edge_winograd(*(_as_c(v) for v in (2, image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
     weight = kernels.view(6, 3, 3, 6).permute(0, 3, 1, 2).float()  # every sum is below 2^24
     if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
         return False
     tokens = torch.linspace(-9, 9, 3 * 70 * 12).sin().view(3, 1, 70, 12)
     looked = torch.empty(1, 70, 12)
-    loaded.edge_attention(*(_as_c(v) for v in (*tokens, 1, 70, 70, 1, 12, looked)))
+    loaded.edge_attention(*(_as_c(v) for v in (2, *tokens, 1, 70, 70, 1, 12, looked)))
     return torch.allclose(looked, F.scaled_dot_product_attention(*tokens), rtol=0, atol=1e-3)

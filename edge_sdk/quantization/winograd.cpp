@@ -182,20 +182,24 @@ void add_tiles(const int16_t* v, int64_t width, int64_t count, const int16_t* u,
   accumulate<ROWS>(rows, u, steps, [&](int i, int j, Sums s) { empty(s, sums[i] + j * WIDTH); });
 }
 
-// The outputs of a band of tiles, `across` a line: (rows, columns) pixels, `pitch` apart.
+// The outputs of a band of tiles, `across` a line and `tiles` an image: (rows, columns) pixels, `pitch` apart. An image
+// after the first one has all its pixels in the band.
 struct Outputs {
   float* y;
-  int64_t rows, columns, across, pitch;
+  const std::vector<float>& steps;  // of the activations of each image
+  int64_t rows, columns, across, tiles, pitch;
 };
 
 // A tile of NR outputs from its sums, points `plane` apart: the first `width` go to y from channel n on.
 template <int SIZE>
-void write_tile(const double* m, int64_t plane, double step, const double* scales, const double* biases, int64_t tile,
-                int64_t n, int64_t width, const Outputs& to) {
+void write_tile(const double* m, int64_t plane, const double* scales, const double* biases, int64_t tile, int64_t n,
+                int64_t width, const Outputs& to) {
   constexpr int P = SIZE + 2;
   // 1 / 576 is so near a double, within 2^-54 of itself, that multiples of 576 become the right whole numbers again.
   constexpr double PART = 1.0 / (Transform<SIZE>::DIVISOR * Transform<SIZE>::DIVISOR);
   float y[SIZE][SIZE][NR];
+  const int64_t image = tile / to.tiles, within = tile % to.tiles;
+  const double step = to.steps[image];
   for (int j = 0; j < NR; j += 4) {
     Doubles columns[P * SIZE], point[P], out[SIZE];
     const Doubles scale = read<Doubles>(scales + j), bias = read<Doubles>(biases + j);
@@ -213,15 +217,16 @@ void write_tile(const double* m, int64_t plane, double step, const double* scale
         write(y[i][k] + j, __builtin_convertvector(out[i] * PART * step * scale + bias, Floats));
     }
   }
-  const int64_t top = tile / to.across * SIZE, left = tile % to.across * SIZE;
+  const int64_t top = within / to.across * SIZE, left = within % to.across * SIZE;
+  float* const start = to.y + image * to.rows * to.columns * to.pitch + n;
   for (int64_t i = 0; i < SIZE && top + i < to.rows; ++i)
     for (int64_t k = 0; k < SIZE && left + k < to.columns; ++k)
-      std::copy_n(y[i][k], width, to.y + ((top + i) * to.columns + left + k) * to.pitch + n);
+      std::copy_n(y[i][k], width, start + ((top + i) * to.columns + left + k) * to.pitch);
 }
 
 // Tiles t0..t1 times the weight rows n..n + NR.
 template <int SIZE>
-void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, int64_t n, float levels, double step,
+void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, int64_t n, float levels,
               const Outputs& to) {
   constexpr int P = SIZE + 2;
   const int64_t steps = ceil_div(tiles.channels, PAIR), width = std::min<int64_t>(NR, w.rows - n);
@@ -248,7 +253,7 @@ void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, 
   double scales[NR] = {}, biases[NR] = {};
   for (int64_t j = 0; j < width; ++j) scales[j] = w.scale[n + j], biases[j] = w.bias ? w.bias[n + j] : 0;
   for (int64_t t = t0; t < t1; ++t)
-    write_tile<SIZE>(m + (t - t0) * NR, m_plane, step, scales, biases, t, n, width, to);
+    write_tile<SIZE>(m + (t - t0) * NR, m_plane, scales, biases, t, n, width, to);
 }
 
 template <int SIZE>
@@ -259,26 +264,31 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
   const int64_t across = ceil_div(wo, SIZE), down = ceil_div(ho, SIZE), wide = across * SIZE + 2;
   const int64_t most = std::clamp<int64_t>(TRANSFORMED_BYTES / Tiles::bytes(across, c, POINTS), 1, down);
   const int64_t panels = ceil_div(w.rows, NR);
-  int16_t* v = room_for<int16_t>(Tiles::bytes(most * across, c, POINTS) / 2 + (most * SIZE + 2) * wide * c + LANES);
-  int16_t* a = v + Tiles::bytes(most * across, c, POINTS) / 2;
-  for (int64_t b = 0; b < batch; ++b) {
-    const float* image = x + b * h * width * c;
-    const float step = step_of(image, h, width * c, levels);
+  const int64_t size = (most * SIZE + 2) * wide * c;
+  const int64_t all = images_together(most == down, Tiles::bytes(most * across, c, POINTS), batch);
+  const int64_t room = Tiles::bytes(all * most * across, c, POINTS) / 2;
+  int16_t* v = room_for<int16_t>(room + all * size + LANES);
+  int16_t* a = v + room;
+  for (int64_t b = 0; b < batch; b += all) {
+    const int64_t images = std::min(all, batch - b);
+    const auto steps = steps_of(x + b * h * width * c, images, h, width * c, levels);
     for (int64_t top = 0; top < down; top += most) {
-      const int64_t count = std::min(most, down - top);
-      quantize_lines(image, h, width, c, top * SIZE - padding[0], count * SIZE + 2, padding[1], wide, step, a);
-      const Tiles tiles{v, count * across, c, POINTS};
-#pragma omp parallel for
-      for (int64_t t = 0; t < tiles.count; ++t)
-        transform_input<SIZE>(a + (t / across * SIZE * wide + t % across * SIZE) * c, wide * c, tiles, t);
-      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, ho - top * SIZE, wo, across, pitch};
+      const int64_t count = std::min(most, down - top), each = count * across;
+      const Lines lines{h, width, c, top * SIZE - padding[0], count * SIZE + 2, padding[1], wide};
+      quantize_lines(x + b * h * width * c, steps, lines, a);
+      const Tiles tiles{v, images * each, c, POINTS};
+      parallel_for(tiles.count, lines_of(POINTS * c), [&](int64_t t) {
+        const int64_t tile = t % each, corner = tile / across * SIZE * wide + tile % across * SIZE;
+        transform_input<SIZE>(a + t / each * lines.size() + corner * c, wide * c, tiles, t);
+      });
+      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, steps, ho - top * SIZE, wo, across, each, pitch};
       const int64_t fewest = ceil_div(tiles.count * POINTS, TASK_POINTS);
       const int64_t busy = std::min(ceil_div(wanted_tasks(), panels), ceil_div(tiles.count, 8 * MR));
       const int64_t part = rounded(ceil_div(tiles.count, std::max(fewest, busy)), MR);
-#pragma omp parallel for collapse(2) schedule(dynamic)
-      for (int64_t t = 0; t < tiles.count; t += part)
-        for (int64_t panel = 0; panel < panels; ++panel)
-          multiply<SIZE>(tiles, t, std::min(tiles.count, t + part), w, panel * NR, levels, step, to);
+      parallel_for(ceil_div(tiles.count, part) * panels, 1, [&](int64_t task) {
+        const int64_t t = task / panels * part;
+        multiply<SIZE>(tiles, t, std::min(tiles.count, t + part), w, task % panels * NR, levels, to);
+      });
     }
   }
 }
@@ -288,9 +298,11 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
 extern "C" {
 
 // As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
-void edge_winograd(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* padding,
-                   int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
-  (size == 4 ? convolve<4> : convolve<2>)(x, batch, h, width, c, padding, *w, levels, y, pitch);
+int edge_winograd(int64_t threads, const float* x, int64_t batch, int64_t h, int64_t width, int64_t c,
+                  const int64_t* padding, int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
+  return with_threads(threads, [&] {
+    (size == 4 ? convolve<4> : convolve<2>)(x, batch, h, width, c, padding, *w, levels, y, pitch);
+  });
 }
 
 }  // extern "C"

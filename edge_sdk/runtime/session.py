@@ -19,6 +19,8 @@ _LEVELS = {
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+# Threads that spin for one another take the time of other programs, and the battery's.
+_PATIENT = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 
 
 # Of a manifest's settings for this runtime; all may be missing.
@@ -83,7 +85,7 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
         options.enable_mem_reuse = settings.get("enable_mem_reuse", True)
         options.intra_op_num_threads = settings.get("intra_op_num_threads", 0)
         options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
-        for key, value in settings.get("session", {}).items():
+        for key, value in (_PATIENT | settings.get("session", {})).items():
             options.add_session_config_entry(key, value)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EdgeSdkError(

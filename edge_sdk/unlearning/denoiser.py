@@ -193,6 +193,7 @@ def locate(name_or_path: str) -> Place:
         EdgeSdkError: there is none, or it is of a kind that cannot unlearn.
     """
     folder = model_files.find(name_or_path, TRAINED_FILES)
+    model_files.check_entries(folder)
     if (folder / model_files.INTEGER_MARK).exists():
         raise EdgeSdkError(f"{folder} holds integer weights; unlearn the float model it was made from, then quantize")
     part = next((part for part in ("unet", "transformer", "") if (folder / part / "config.json").is_file()), None)
@@ -211,7 +212,6 @@ def locate(name_or_path: str) -> Place:
             f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
             "say as many channels as they take; give one of these"
         )
-    model_files.check_entries(folder)
     check_library_config(folder / part, found)
     return Place(folder, part, config, _vae_scale(folder) if part else None)
 

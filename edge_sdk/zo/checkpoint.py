@@ -128,7 +128,7 @@ def load_state(path: Path, fingerprints: dict[str, str] | None = None) -> State:
                 raise CheckpointError(f"{path} is damaged: {name} has shape {tensors[name].shape}, not {wanted}")
         counts = dict(zip(_COUNTS, map(int, tensors["counts"]), strict=True))
         limits = dict.fromkeys(_COUNTS, Whole(0, counts["step"]))
-        check(counts, limits | {"step": Whole(0, config.max_train_steps), "forwards": Whole(0, 2**53)})
+        check(counts, limits | {"step": Whole(0, 10**9), "forwards": Whole(0, 2**53)})
         rows = {name: len(tensors[f"subspace_{name}"]) for name in ("history", "removed")}
         check(rows, dict.fromkeys(rows, Whole(0, config.subspace_buffer)))
         check(float(tensors["seconds"][0]), Real(0, 1e12), "seconds")

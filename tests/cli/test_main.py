@@ -141,6 +141,30 @@ def test_what_the_machine_refuses_is_one_line(
     assert said in refused(capsys, "quantize", "--output_dir", tmp_path)
 
 
+def test_a_panic_of_a_library_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def run(_: object) -> int:
+        raise panic("retry-limit-in-match\nover")
+
+    monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
+    assert "a library gave up on an input (retry-limit-in-match over)" in refused(
+        capsys, "quantize", "--output_dir", tmp_path
+    )
+
+
+def test_what_a_terminal_takes_for_a_command_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(_: object) -> int:
+        raise EdgeSdkError("no \x1b[31mfile\x07 \u202ename \udcff")
+
+    monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
+    assert refused(capsys, "quantize", "--output_dir", tmp_path) == "edge-sdk: error: no ?[31mfile? ?name ?\n"
+
+
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError, AssertionError])
 def test_a_mistake_of_ours_is_seen_whole(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -7,7 +7,10 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from tests.mutations.mutate import mutated
 from tests.mutations.targets import Target, build, link_copy, write_mutated
 
 OUTPUT = Path(__file__).parents[2] / "benchmarks" / "results" / "mutations.json"
+TARGETS: list[Target] = []  # filled before workers are forked, which inherit them
 FAULTS = ("traceback", "hang", "memory", "signal", "lines", "output")
 
 
@@ -67,28 +71,45 @@ def check_whole(targets: list[Target], work: Path) -> None:
         shutil.rmtree(scratch)
 
 
-def run(inputs: int, seed: int, targets: list[Target], work: Path, keep: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Case:
+    """What became of one mutated input."""
+
+    target: str
+    kind: str  # a fault, or "refused", "failed check", "done"
+    memory: int
+    seconds: float
+    message: str
+
+
+def case(number: int, seed: int, work: Path, keep: Path | None) -> Case:
+    """Run one input of a seed, in a folder of its own."""
+    target, rng, scratch = TARGETS[number % len(TARGETS)], random.Random(f"{seed}:{number}"), work / f"case{number}"
+    scratch.mkdir()
+    ending, fault, path = outcome(target, rng, scratch)
+    last = "".join((ending.err.strip() or ending.out.strip()).splitlines()[-1:])[:300]
+    if fault and keep:
+        shutil.copytree(scratch, keep / f"{seed}-{number}-{fault}", dirs_exist_ok=True)
+    shutil.rmtree(scratch)
+    kind = fault or ("done", "failed check", "refused")[ending.status]
+    message = f"input {number} of seed {seed}, {target.name}, {path}: {last}"
+    return Case(target.name, kind, ending.memory, ending.seconds, message)
+
+
+def run(inputs: int, seed: int, jobs: int, work: Path, keep: Path | None) -> dict[str, Any]:
     """Totals over mutated inputs, the same for the same seed."""
     totals: Counter[str] = Counter()
-    by_target: dict[str, Counter[str]] = {target.name: Counter() for target in targets}
+    by_target: dict[str, Counter[str]] = {target.name: Counter() for target in TARGETS}
     most, longest = 0, 0.0
-    for number in range(inputs):
-        target, rng = targets[number % len(targets)], random.Random(f"{seed}:{number}")
-        scratch = work / "case"
-        scratch.mkdir()
-        ending, fault, path = outcome(target, rng, scratch)
-        kind = fault or ("done" if ending.status == 0 else "failed check" if ending.status == 1 else "refused")
-        totals[kind] += 1
-        by_target[target.name][kind] += 1
-        most, longest = max(most, ending.memory), max(longest, ending.seconds)
-        if fault:
-            last = (ending.err.strip() or ending.out.strip()).splitlines()[-1:]
-            print(f"{fault}: input {number} of seed {seed}, {target.name}, {path}: {''.join(last)[:300]}", flush=True)
-            if keep:
-                shutil.copytree(scratch, keep / f"{seed}-{number}-{fault}", dirs_exist_ok=True)
-        shutil.rmtree(scratch)
-        if number % 100 == 99:
-            print(f"{number + 1} inputs: {dict(totals)}", flush=True)
+    with get_context("fork").Pool(jobs) as pool:
+        for one in pool.imap_unordered(partial(case, seed=seed, work=work, keep=keep), range(inputs)):
+            totals[one.kind] += 1
+            by_target[one.target][one.kind] += 1
+            most, longest = max(most, one.memory), max(longest, one.seconds)
+            if one.kind in FAULTS:
+                print(f"{one.kind}: {one.message}", flush=True)
+            if totals.total() % 100 == 0:
+                print(f"{totals.total()} inputs: {dict(totals)}", flush=True)
     return {
         "seed": seed,
         "inputs": inputs,
@@ -103,15 +124,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=2000, help="of every seed")
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--jobs", type=int, default=2, help="inputs at the same time")
     parser.add_argument("--only", default="", help="kinds of inputs whose names hold this")
     parser.add_argument("--keep", type=Path, help="a folder for what a fault leaves")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edge-sdk-mutations-") as folder:
         preload()
-        targets = [target for target in build(Path(folder)) if args.only in target.name]
-        check_whole(targets, Path(folder))
-        runs = [run(args.inputs, seed, targets, Path(folder), args.keep) for seed in args.seed]
+        TARGETS.extend(target for target in build(Path(folder)) if args.only in target.name)
+        check_whole(TARGETS, Path(folder))
+        runs = [run(args.inputs, seed, args.jobs, Path(folder), args.keep) for seed in args.seed]
     command = f"python -m tests.mutations --inputs {args.inputs} --seed {' '.join(map(str, args.seed))}"
     limits = {"processor_seconds": children.SECONDS, "memory_mb": children.MEMORY >> 20}
     record = {

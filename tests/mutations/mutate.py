@@ -84,15 +84,14 @@ def mutated_json(data: bytes, rng: random.Random) -> bytes:
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
-    places = list(_places(value))
+    places = list(_places(value)) if isinstance(value, dict | list) else []
     if not places or rng.random() < 0.02:
-        return rng.choice(HOSTILE)
-    # Of a long list only some elements are places, so that short entries are met as often.
+        return _hostile(rng)
     holder, key = rng.choice(places)
     old = holder[key]
     kind = rng.randrange(10)
     if kind < 5:
-        holder[key] = rng.choice(HOSTILE)
+        holder[key] = _hostile(rng)
     elif kind == 5:
         del holder[key]
     elif kind == 6:
@@ -100,17 +99,22 @@ def _changed(value: Any, rng: random.Random) -> Any:
         if at in other if isinstance(other, dict) else at < len(other):
             holder[key] = copy.deepcopy(other[at])
     elif isinstance(old, bool) or not isinstance(old, int | float | list | str):
-        holder[key] = rng.choice(HOSTILE)
+        holder[key] = _hostile(rng)
     elif isinstance(old, int | float):
         holder[key] = rng.choice((-old, old + 1, old - 1, old * 2, old * 1000, old // 3, float(old), str(old), [old]))
     elif isinstance(old, list):
         holder[key] = rng.choice((old[:-1], old[1:], old + old[-1:], old[::-1], old * 3, dict(enumerate(old[:20]))))
     else:
-        holder[key] = rng.choice((old[:-1], old + "x", old.upper(), old * 50, [old], f"{old}\n", rng.choice(HOSTILE)))
+        holder[key] = rng.choice((old[:-1], old + "x", old.upper(), old * 50, [old], f"{old}\n", _hostile(rng)))
     return value
 
 
+def _hostile(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(HOSTILE))  # later mutations change lists in place
+
+
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Holders and keys of values; of a long list only some elements, so that short entries are met as often."""
     keys: list[Any] = list(value) if isinstance(value, dict) else list(range(len(value)))
     for key in keys if len(keys) <= 40 else keys[:3] + keys[-3:]:
         yield value, key

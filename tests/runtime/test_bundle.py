@@ -94,6 +94,23 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "number for a text": (entry("execution", 3), "execution is 3, not a text"),
     "object for a list": (entry("embedding", {}), "embedding is {}, not a list"),
     "list for an object": (entry("files", []), "files is .*, not an object"),
+    "integer of 400 digits": (
+        lambda f: (f / "manifest.json").write_text('{"schema_version": 2, "vocabulary_std": ' + "9" * 400 + "}"),
+        "an integer has 400 digits",
+    ),
+    "an entry twice": (
+        lambda f: (f / "manifest.json").write_text('{"schema_version": 1, "schema_version": 2}'), "is given twice"
+    ),
+    "long prompts": (entry("tokens.0.length", 10**9), "tokens.0.length is 1000000000, not an integer from 3 to 4096"),
+    "large pictures": (entry("resolution", 10**6), "resolution is 1000000, not an integer from 8 to 4096"),
+    "large latents": (entry("latents", [4, 10**9, 8]), "latents.1 is 1000000000, not an integer from 1 to 4096"),
+    "latents of other pictures": (entry("latents", [4, 7, 7]), "the last two of which divide the resolution"),
+    "large tensors": (
+        entry("graphs.unet.inputs.sample.shape", [1, 60000, 60000]), "sample must have at most 67108864 values"
+    ),
+    "many timesteps": (entry("scheduler.num_train_timesteps", 10**9), "num_train_timesteps is 1000000000"),
+    "a scale beyond float32": (entry("embedding.0.scale", 1e300), r"embedding.0.scale is 1e\+300, not a finite number"),
+    "zeros for a negative prompt": (entry("force_zeros_for_empty_prompt", "no"), "_empty_prompt is 'no'"),
     "unknown family": (entry("model.family", "gan"), "model.family is 'gan', not one of pocket"),
     "unknown dtype": (entry("embedding.0.table.dtype", "int8"), "embedding.0.table.dtype is 'int8', not one of"),
     "unhashable": (entry("format", []), "format is "),
@@ -173,10 +190,13 @@ def test_a_bad_bundle_is_refused_in_one_line_before_a_session_opens(
         (entry("format", "coreml"), "is a bundle for coreml; this command runs onnx"),
         (entry("runtime.onnxruntime.graph_optimization_level", "most"), "settings for onnxruntime that cannot be used"),
         (entry("runtime.onnxruntime.session", [1]), "settings for onnxruntime that cannot be used"),
+        (entry("runtime.onnxruntime.intra_op_num_threads", 100_000), "intra_op_num_threads is 100000, not an integer"),
+        (entry("runtime.onnxruntime.intra_op_num_threads", -1), "intra_op_num_threads is -1, not an integer"),
+        (entry("runtime.onnxruntime.enable_mem_reuse", "x"), "enable_mem_reuse is 'x', not true or false"),
         (entry("tokens.0.pad", 3), "manifest.json says otherwise"),
         (edited(lambda m: m["graphs"].pop("zo_loss")), "has no graph zo_loss; it has text_encoder, unet"),
     ],
-    ids=["Core ML", "level", "settings", "other marks", "no graph"],
+    ids=["Core ML", "level", "settings", "threads", "threads below zero", "reuse", "other marks", "no graph"],
 )
 def test_what_only_this_runtime_refuses_is_one_line_too(damage: Break, said: str, copy_of: Path) -> None:
     damage(copy_of)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from edge_sdk.zo import (
     CheckpointError,
@@ -109,6 +111,51 @@ def test_random_bit_flips_raise_nothing_but_checkpoint_errors(tmp_path: Path) ->
             load_state(path)
         except CheckpointError as error:
             assert "\n" not in str(error)
+
+
+EDITED: dict[str, Callable[[dict[str, np.ndarray], dict[str, str]], object]] = {
+    "step below zero": lambda t, m: t["counts"].__setitem__(0, -7),
+    "step beyond any run": lambda t, m: t["counts"].__setitem__(0, 2**62),
+    "more updates than steps": lambda t, m: t["counts"].__setitem__(4, 10),
+    "forward passes below zero": lambda t, m: t["counts"].__setitem__(1, -1),
+    "seconds below zero": lambda t, m: t["seconds"].__setitem__(0, -1.0),
+    "seed below zero": lambda t, m: m.update(seed="-1"),
+    "seed of 40 digits": lambda t, m: m.update(seed="9" * 40),
+    "seed a word": lambda t, m: m.update(seed="lucky"),
+    "steps of 30 digits": lambda t, m: m.update(config=m["config"].replace(": 40,", f": {10**30},")),
+    "steps a fraction": lambda t, m: m.update(config=m["config"].replace(": 40,", ": 40.5,")),
+    "steps a text": lambda t, m: m.update(config=m["config"].replace(": 40,", ': "40",')),
+    "steps true": lambda t, m: m.update(config=m["config"].replace(": 40,", ": true,")),
+    "deep config": lambda t, m: m.update(config="[" * 100_000),
+    "deep fingerprints": lambda t, m: m.update(fingerprints='{"a":' * 5000 + "1" + "}" * 5000),
+    "fingerprints a list": lambda t, m: m.update(fingerprints="[]"),
+    "timesteps of texts": lambda t, m: m.update(config=m["config"].replace("[500, 900]", '["5", "9"]')),
+    "longer history than the buffer": lambda t, m: t.update(subspace_history=np.zeros((9, 6), np.float32)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
+def test_an_edited_checkpoint_is_passed_over_for_the_older_one(
+    edit: Callable[[dict[str, np.ndarray], dict[str, str]], object], tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, state_after(5), {})
+    path = save_checkpoint(tmp_path, state_after(9), {})
+    with safe_open(path, "np") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, path, metadata)
+    assert load_state(path).step == 9
+    edit(tensors, metadata)
+    save_file(tensors, path, metadata)
+    state, _, (problem,) = latest_checkpoint(tmp_path)
+    assert state.step == 5 and str(path) in problem and "\n" not in problem and len(problem) < 600
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state_after(5), {})
+    (tmp_path / "checkpoint-9").mkdir()
+    os.mkfifo(tmp_path / "checkpoint-9" / "state.safetensors")
+    state, _, (problem,) = latest_checkpoint(tmp_path)
+    assert state.step == 5 and "a named pipe" in problem
 
 
 def test_other_fingerprints_are_refused(tmp_path: Path) -> None:
