@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.cli.terminal import STOPPING, handling, write_error
+from edge_sdk.cli.terminal import STOPPING, Interrupted, handling, write_error
 from edge_sdk.errors import MissingExtraError, printable, require
 from edge_sdk.memory import rss_mb
 
@@ -148,7 +148,7 @@ def gentle_interrupt() -> Iterator[Stop]:
 
     def handler(_number: int, _frame: object) -> None:
         if stop.requested:
-            raise KeyboardInterrupt
+            raise Interrupted
         stop.requested = True
 
     with handling(STOPPING, handler):

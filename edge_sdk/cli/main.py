@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 from edge_sdk import __version__, privacy
-from edge_sdk.cli.terminal import handling, interrupt, write_error
+from edge_sdk.cli.terminal import STOPPING, handling, interrupt, write_error
 from edge_sdk.errors import EdgeSdkError, is_panic, printable
 
 COMMANDS = ("demo", "personalize", "generate", "quantize", "export", "verify", "unlearn", "audit", "benchmark")
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     privacy.stay_offline()
     try:
-        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+        with handling(STOPPING if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else STOPPING[1:], interrupt):
             return args.run(args)
     except EdgeSdkError as error:
         return _refused(str(error))
