@@ -46,7 +46,7 @@ class Ending:
         lines = self.err.splitlines()
         if self.status == 2 and (len(lines) != 1 or not lines[0].startswith("edge-sdk: error: ")):
             return "lines"
-        if self.status == 1 and (lines or not self.out or not all("FAILED" in line for line in self.out.splitlines())):
+        if self.status == 1 and (lines or "FAILED" not in self.out):
             return "lines"
         return None
 
