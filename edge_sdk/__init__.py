@@ -33,10 +33,10 @@ __all__ = [
     "quantize",
 ]
 
-# PyTorch's OpenMP threads spin 3 ms for one another by default, which on a busy machine is most of a run; this is a
-# hundredth. It is read once, when PyTorch is loaded. What the user chose stays.
+# PyTorch's OpenMP threads spin some 3 ms for one another by default, on a busy machine for nothing; here it is a
+# thirtieth of that. The setting is read once, when PyTorch is loaded; what the user chose stays.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "3000"
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 _HOME = {
     "EdgeSdkError": "edge_sdk.errors:EdgeSdkError",

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import write_bytes
+from edge_sdk.system.inputs import open_input
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -189,7 +190,7 @@ def _caption(file: Path) -> str:
     if not beside.is_file() or beside.is_symlink():
         return ""
     try:
-        with open(beside, "rb") as opened:
+        with open_input(beside) as opened:
             data = opened.read(MAX_CAPTION)
         whole = len(data) < MAX_CAPTION  # else the last letter may be cut, and is left out
         text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)

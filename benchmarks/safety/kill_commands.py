@@ -66,13 +66,13 @@ def commands(inputs: Path) -> dict[str, Command]:
     integers, bundle = ["--pretrained_model_name_or_path", str(inputs / "int8")], ["--bundle", str(inputs / "bundle")]
     return {
         "personalize": Command(personalize(*integers), "run", 6, "preview.png", True),
-        "personalize --bundle": Command(personalize(*bundle), "run", 20, "preview.png", True),
-        "generate": Command(draw(*integers), "out", 4),
-        "generate --bundle": Command(draw(*bundle), "out", 10),
-        "quantize": Command(to_folder("quantize"), "checkpoint", 6, "model_index.json"),
+        "personalize --bundle": Command(personalize(*bundle, "--no_preview"), "run", 20, "run.json", True),
+        "generate": Command(draw(*integers), "out", 6),
+        "generate --bundle": Command(draw(*bundle), "out", 14),
+        "quantize": Command(to_folder("quantize"), "checkpoint", 4, "model_index.json"),
         "export": Command(to_folder("export"), "bundle", 2),
         "export --format coreml": Command(to_folder("export", "--format", "coreml"), "bundle", 1),
-        "unlearn": Command(unlearn, "unlearned", 4, "", True),
+        "unlearn": Command(unlearn, "unlearned", 3, "", True),
         "audit": Command(audit, "audit", 1, "audit.json"),
     }
 

@@ -29,7 +29,7 @@ from edge_sdk.system.checkpoints import load_state
 from edge_sdk.system.files import SHIPPED, write_json
 
 OUTPUT = Path("benchmarks/results/kills.json")
-AGAIN = 0.6  # how often what goes on is killed too
+AGAIN = 0.75  # how often what goes on is killed too
 MOMENTS = ("random", "temporary")
 # Files that hold times, salts or random ids.
 VARIABLE = ("run.json", "unlearn.json", "unlearned.json", "audit.json", "audit.html", "Manifest.json")

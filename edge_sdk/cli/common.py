@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edge_sdk.cli.arguments import add_options, group_of
-from edge_sdk.cli.terminal import STOPPING, handling, write_error
+from edge_sdk.cli.terminal import STOPPING, Interrupted, handling, write_error
 from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
 from edge_sdk.errors import require
 
@@ -113,7 +113,7 @@ def gentle_interrupt() -> Iterator[Stop]:
 
     def handler(_number: int, _frame: object) -> None:
         if stop.requested:
-            raise KeyboardInterrupt
+            raise Interrupted
         stop.requested = True
 
     with handling(STOPPING, handler):

@@ -9,7 +9,7 @@ import time
 
 from edge_sdk._version import __version__
 from edge_sdk.cli.parser import USER_ERROR, Parser
-from edge_sdk.cli.terminal import handling, interrupt, write_error
+from edge_sdk.cli.terminal import STOPPING, handling, interrupt, write_error
 from edge_sdk.errors import EdgeSdkError, is_panic, one_line, printable
 from edge_sdk.system import privacy
 from edge_sdk.system.clock import process_start
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(words, argparse.Namespace(started=started))
     privacy.stay_offline()
     try:
-        with handling((signal.SIGTERM, signal.SIGHUP), interrupt):
+        with handling(STOPPING if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else STOPPING[1:], interrupt):
             return args.run(args)
     except EdgeSdkError as error:
         return _refuse(error)

@@ -7,6 +7,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends a command. Python ends itself by SIGINT where a plain KeyboardInterrupt has passed through
+    ``exec``, as in an import, even if it was caught: the exit status would not be ours."""
+
+
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -21,7 +27,7 @@ def write_error(text: str, end: str = "\n") -> None:
 
 @contextlib.contextmanager
 def handling(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Within, signals call a handler; one that ``nohup`` has switched off stays so. Elsewhere than in the main thread
+    """Within, signals call a handler; SIGHUP stays switched off under ``nohup``. Elsewhere than in the main thread
     nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,4 +43,4 @@ def handling(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object
 
 def interrupt(_number: int, _frame: object) -> None:
     """The handler that breaks a command off as Ctrl-C does, so that it leaves nothing half-written."""
-    raise KeyboardInterrupt
+    raise Interrupted

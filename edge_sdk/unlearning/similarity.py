@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError, one_line
+from edge_sdk.system.inputs import check_input
 
 SIDE = 32  # pixels, to which "pixels" reduces larger pictures
+MOST_SIDE = 4096  # pixels, of the pictures that a graph takes
 TRIED = 224  # pixels, of the pictures on which a graph that takes any side is tried
 
 
@@ -58,12 +60,13 @@ class _Graph:
         self._path, settings = path, onnxruntime.SessionOptions()
         settings.log_severity_level = 4  # what it says is in the error
         with self._refused():
+            check_input(path)
             self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
             if [len(given.shape) for given in self._session.get_inputs()] != [4]:
                 raise ValueError("it must take one picture")
             self._given = self._session.get_inputs()[0]
             side = self._given.shape[-1]
-            if side == 3:
+            if side == 3 or (isinstance(side, int) and not 1 <= side <= MOST_SIDE):
                 raise ValueError(f"its input is {self._given.shape}")
         self._side = side if isinstance(side, int) else None
         self(np.zeros((2, 3, self._side or TRIED, self._side or TRIED), np.float32))

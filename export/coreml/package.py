@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.system.inputs import read_input
+from edge_sdk.system.inputs import check_input, read_input
 from edge_sdk.system.json import MOST_BYTES, parse_json
 
 logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns that Core ML cannot run on this system
@@ -120,7 +120,10 @@ class Package:
         name, offset = value.blobFileValue.fileName, value.blobFileValue.offset
         file = self._folder / name.removeprefix("@model_path/")
         if name not in self._blobs:
+            if ".." in file.parts or not file.is_relative_to(self._folder):
+                raise self.damaged(file)
             try:
+                check_input(file)
                 self._blobs[name] = np.asarray(np.memmap(file, np.uint8, "c"))
             except (OSError, ValueError) as error:
                 raise EdgeSdkError(f"{file} cannot be read; export the bundle again") from error

@@ -32,6 +32,7 @@ RUNTIME: dict[str, dict[str, Any]] = {
             "session.disable_prepacking": "1",  # weights stay in the mapped file
             "session.disable_qdq_constant_folding": "1",  # weights stay integers
             "session.disable_quant_qdq": "0",
+            "session.intra_op.allow_spinning": "0",  # a thread that waits sleeps
         },
         "enable_cpu_mem_arena": False,
         "enable_mem_reuse": False,  # a buffer that is used again by a later node is kept until then

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,19 @@ def test_an_interrupt_outside_a_run_ends_with_130(
     monkeypatch.setattr("edge_sdk.cli.quantize.run", run)
     assert call("quantize", "--output_dir", tmp_path) == CANCELLED == 130
     assert capsys.readouterr().err == "edge-sdk: cancelled\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_within_an_import_ends_with_130(number: signal.Signals) -> None:
+    """Python would end itself by SIGINT where a KeyboardInterrupt has passed through ``exec``."""
+    program = (
+        "import os, signal, sys, time; from edge_sdk.cli import main, quantize\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"quantize.run = lambda _: exec('os.kill(os.getpid(), {int(number)}); time.sleep(20)')\n"
+        "sys.exit(main.main(['quantize', '--output_dir', 'x']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "edge-sdk: cancelled\n")
 
 
 def test_the_module_is_the_command() -> None:

@@ -126,7 +126,7 @@ PLACEHOLDERS = {"<s>": 2, "<t>": 1}
 
 
 def test_encoding_is_that_of_a_model_with_a_longer_table(text: TextEncoder, sd1_folder: Path) -> None:
-    ids = text.tokenize([PROMPT, "a dog", "<s><s>"], PLACEHOLDERS)
+    ids = torch.from_numpy(text.tokenize([PROMPT, "a dog", "<s><s>"], PLACEHOLDERS))
     learned = vectors(3, 3, 32)
     with torch.inference_mode():
         out = text.encode(ids, learned)
@@ -145,7 +145,7 @@ def test_every_row_has_its_own_vectors(text: TextEncoder) -> None:
 
 
 def test_encoding_without_learned_vectors_is_stock(text: TextEncoder, sd1_folder: Path) -> None:
-    ids = text.tokenize(["a photo of a dog", ""])
+    ids = torch.from_numpy(text.tokenize(["a photo of a dog", ""]))
     expected = CLIPTextModel.from_pretrained(sd1_folder / "text_encoder").eval()(input_ids=ids).last_hidden_state
     torch.testing.assert_close(text.encode(ids), expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(text.encode(ids, vectors(2, 1, 32)), expected, rtol=1e-6, atol=1e-6)

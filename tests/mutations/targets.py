@@ -94,6 +94,7 @@ def build(folder: Path) -> list[Target]:
         quantize(str(models / family), folder / f"integer-{family}", weights)
     for family in ("sd1", "sdxl"):
         export(str(models / family), folder / f"bundle-{family}", weights="int8")
+    export(str(models / "sd1"), folder / "bundle-coreml", "coreml", "int8")
     shutil.copytree(folder / "bundle-sd1", folder / "runs" / "bundle")
     _pictures(folder)
     shutil.copytree(folder / "photos", folder / "runs" / "photos")
@@ -140,6 +141,13 @@ def _targets(folder: Path) -> list[Target]:
         Target("manifest drawn with", bundle, ("manifest.json",), generate_bundle),
         Target("bundle's tokenizer", bundle, ("tokenizer*/*",), generate_bundle, **manifest),
         Target("bundle's graphs", bundle, ("*.onnx", "*.bin", "*.f32"), personalize_bundle, **manifest, may_write=True),
+        Target(
+            "Core ML programs",
+            folder / "bundle-coreml",
+            ("manifest.json", "golden.json", "*.bin", "*.mlpackage/**/*"),
+            lambda copy, _: ["verify", str(copy)],
+            **manifest,
+        ),
         Target("golden", bundle, ("golden.json",), lambda copy, _: ["verify", str(copy)], **manifest),
         Target(
             "embedding",

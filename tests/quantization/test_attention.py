@@ -120,7 +120,8 @@ def test_every_instruction_set_computes_it(kind: InstructionSet, tmp_path: Path)
 
 BITS = """
 import hashlib, torch
-from edge_sdk.quantization import native
+from edge_sdk.quantization import native, threads
+threads.PRODUCTS = 1
 from tests.quantization.test_attention import looked, tokens
 assert native.library() is not None
 print(hashlib.sha256(looked(*tokens(2, 300, 500, 120), 3).numpy().tobytes()).hexdigest())

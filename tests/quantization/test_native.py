@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -162,18 +163,32 @@ def test_winograds_transform_of_int4_weights_gives_the_bits_of_the_direct_produc
         assert torch.equal(*outs)
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
-    x, q = torch.randn(1, 30, 31, 96, generator=torch.Generator().manual_seed(5)), weights(40, 9 * 96)
-    outs, threads = [], torch.get_num_threads()
-    try:
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            for bits in (16, 8):
-                outs.append(torch.empty(1, 30, 31, 40))
-                native.conv2d(x, Matrix(q, torch.ones(40)), bits, outs[-1], (3, 3), (1, 1), (1, 1))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(outs[i], outs[i % 2]) for i in range(6))
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, outs = torch.Generator().manual_seed(5), []
+    images = [torch.randn(*shape, 96, generator=generator) for shape in ((1, 30, 31), (7, 4, 4), (9, 8, 8))]
+    q = weights(70, 9 * 96)
+    for count in (1, 2, 5):
+        monkeypatch.setattr(native, "threads_for", lambda products, count=count: count)
+        for x, bits in product(images, (16, 8)):
+            outs.append(torch.empty(*x.shape[:3], 70))
+            native.conv2d(x, Matrix(q, torch.ones(70)), bits, outs[-1], (3, 3), (1, 1), (1, 1))
+    assert all(torch.equal(outs[i], outs[i % 6]) for i in range(18))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (5, 9)], ids=str)
+@pytest.mark.parametrize("bits", [16, 8], ids=str)
+def test_an_image_does_not_depend_on_its_batch(bits: int, size: tuple[int, int]) -> None:
+    """Small images share a band: seven of them are in several bands, the last one not full."""
+    x = (
+        torch.randn(7, *size, 320, generator=torch.Generator().manual_seed(6))
+        * torch.arange(1, 8.0)[:, None, None, None]
+    )
+    matrix, together = Matrix(weights(20, 9 * 320), torch.ones(20)), torch.empty(7, *size, 20)
+    native.conv2d(x, matrix, bits, together, (3, 3), (1, 1), (1, 1))
+    for image, out in zip(x, together, strict=True):
+        alone = torch.empty(1, *size, 20)
+        native.conv2d(image[None], matrix, bits, alone, (3, 3), (1, 1), (1, 1))
+        assert torch.equal(alone[0], out)
 
 
 def test_winograds_transform_is_for_what_it_makes_faster() -> None:

@@ -36,7 +36,11 @@ def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
     missed = [check for check in record["checks"] if not check["passed"]]
     missed_by = {check["name"]: check["measured"] for check in missed}
-    assert missed_by == {"target_change": 0, "unrecorded": 1}  # nothing is forgotten, and no one was asked to
+    assert missed_by == {
+        "target_change": 0,
+        "beyond_others": 0,
+        "unrecorded": 1,
+    }  # nothing is forgotten, and no one was asked to
     assert record["requests"] == 0 and record["retained"] == 24
     assert list(record["integrity"]) == ["float", "int8", "int4"]
     for found in record["integrity"].values():
@@ -198,6 +202,23 @@ def test_only_what_is_written_can_be_a_place_that_cannot_be_written(
     monkeypatch.setattr(audit, "collect", broken)
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("edge-sdk: error: /elsewhere cannot be used: Permission denied;")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_audit_has_limits_and_no_verdict_and_does_not_lock_its_folder(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "a" / "audit.json"
+    with monkeypatch.context() as broken_off:
+        broken_off.setattr(audit, "page", interrupted)
+        assert main(arguments) == 130
+    unfinished = json.loads(record.read_text())
+    assert unfinished["passed"] is None and "checks" not in unfinished and unfinished["limits"]["drift"] == 0.1
+    assert main(arguments) == 1 and json.loads(record.read_text())["passed"] is False
+    assert main(arguments) == 2 and json.loads(record.read_text())["passed"] is False  # a finished one stays
 
 
 def test_no_hit_in_n_samples_bounds_the_rate_by_three_over_n() -> None:

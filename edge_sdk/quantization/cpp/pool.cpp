@@ -19,7 +19,7 @@ thread_local int64_t thread_count = 1;
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::microseconds SPIN(20);  // of a thread without a job and of a caller without a piece
+constexpr std::chrono::microseconds SPIN(100);  // of a thread without a job and of a caller without a piece
 constexpr int64_t MOST_HELPERS = 255;
 
 inline void relax() {

@@ -1,5 +1,6 @@
 """Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
 
 
 def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
-    """A graph with a manifest's settings for this runtime; what they do not say is the runtime's default.
+    """A graph with a manifest's settings for this runtime; threads do not spin unless they say so, and what else they
+    do not say is the runtime's default.
 
     Raises:
         EdgeSdkError: a setting is not known or of the wrong type, or the runtime cannot load the graph.
@@ -88,7 +90,7 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
         check(settings, _SETTINGS)
         options.enable_cpu_mem_arena = settings.get("enable_cpu_mem_arena", False)
         options.enable_mem_reuse = settings.get("enable_mem_reuse", True)
-        options.intra_op_num_threads = settings.get("intra_op_num_threads", 0)
+        options.intra_op_num_threads = settings.get("intra_op_num_threads", 0) or _threads_of_user()
         options.graph_optimization_level = _LEVELS[settings.get("graph_optimization_level", "all")]
         for key, value in (_PATIENT | settings.get("session", {})).items():
             options.add_session_config_entry(key, value)
@@ -104,3 +106,9 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
             f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {one_line(error, 300)}; make the "
             "bundle again with edge-sdk export, or install a newer onnxruntime"
         ) from error
+
+
+def _threads_of_user() -> int:
+    """The number of threads that the user chose for OpenMP programs, which this runtime does not read; 0 if none."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    return int(chosen) if chosen.isdecimal() else 0

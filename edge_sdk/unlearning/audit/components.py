@@ -139,14 +139,11 @@ def _tensors(path: Path) -> Content:
         if name == "__metadata__" or name.endswith(UNUSED_TENSOR):
             continue
         digest, kind = hashlib.sha256(), entry["dtype"]
+        stands_for = "F32" if kind in ("F16", "BF16") else kind
         first, last = (start + offset for offset in entry["data_offsets"])
         for at in range(first, last, model_files.CHUNK):
             digest.update(_as_float32(data[at : min(at + model_files.CHUNK, last)], kind).data)
-        content[name.removeprefix(PREFIX)] = [
-            "F32" if kind in ("F16", "BF16") else kind,
-            entry["shape"],
-            digest.hexdigest(),
-        ]
+        content[name.removeprefix(PREFIX)] = [stands_for, entry["shape"], digest.hexdigest()]
     return content
 
 

@@ -5,15 +5,16 @@ moved, or of another brightness or contrast must not count for that, and copies 
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
 from edge_sdk.unlearning.similarity import reduced
 
 SIDE = 16  # pixels, to which pictures are reduced
-SHIFT = 2  # of those, by which a copy may be moved
-ALIKE = 0.95  # cosine of what overlaps, from which two pictures are copies; 64 faces of the embedded model: 0.948
-MOST = 4096  # distinct pictures that are looked for: time rises with their square
+SHIFT = 4  # of those, by which one copy may be moved against another; what is moved further is like other samples
+ALIKE = 0.95  # cosine of what overlaps, from which two pictures are copies
+MOST = 1024  # distinct pictures that are looked for: time rises with their square
 BLOCK = 256  # pictures that are compared together
 
 
@@ -28,45 +29,45 @@ def distinct(pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
         Their numbers, rising, (K,) int64 with K at most `MOST`.
     """
     kept: list[int] = []
-    centres = _centres(targets)
+    seen = reduced(targets, SIDE)
     for start in range(0, len(pictures), BLOCK):
-        block = pictures[start : start + BLOCK]
-        own = _centres(block)
-        known, among = likeness(block, centres).max(axis=1), likeness(block, own)
-        among = np.maximum(among, among.T)
+        block = reduced(pictures[start : start + BLOCK], SIDE)
+        known, among = likeness(block, seen).max(axis=1), likeness(block, block)
+        plain = np.ptp(block, axis=(2, 3)).max(axis=1) < 1e-3
         new: list[int] = []
-        for i in range(len(block)):
-            room, plain = len(kept) + len(new) < MOST, not own[i].any()
-            if room and not plain and known[i] < ALIKE and (among[i, new] < ALIKE).all():
-                new.append(i)
+        for i in np.flatnonzero((known < ALIKE) & ~plain):
+            if len(kept) + len(new) < MOST and (among[i, new] < ALIKE).all():
+                new.append(int(i))
         kept += [start + i for i in new]
-        centres = np.concatenate([centres, own[new]])
+        seen = np.concatenate([seen, block[new]])
     return np.array(kept, np.int64)
 
 
-def likeness(pictures: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Cosine of pictures (N, 3, H, W) and `_centres` (M, F), of all ways to turn, mirror and move one the highest."""
-    highest = np.full((len(pictures), len(centres)), -1, np.float32)
-    for window in _windows(reduced(pictures, SIDE)):
-        np.maximum(highest, _unit(window) @ centres.T, out=highest)
+def likeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Cosines (N, M) of what overlaps of pictures (N, 3, h, w) and (M, 3, h, w).
+
+    Of all ways to turn, mirror and move a picture the highest counts; brightness and contrast do not.
+    """
+    highest = np.full((len(first), len(second)), -1, np.float32)
+    steps = range(-SHIFT, SHIFT + 1)
+    for turned in _turned(first):
+        for y, x in product(steps, steps):
+            np.maximum(highest, _unit(_moved(turned, y, x)) @ _unit(_moved(second, -y, -x)).T, out=highest)
     return highest
 
 
-def _centres(pictures: np.ndarray) -> np.ndarray:
-    """Pictures (N, 3, H, W) without a margin, as vectors (N, F) of length 1."""
-    small = reduced(pictures, SIDE)
-    return _unit(small[..., SHIFT:-SHIFT, SHIFT:-SHIFT])
-
-
-def _windows(pictures: np.ndarray) -> Iterator[np.ndarray]:
-    """All parts of a centre's size of pictures (N, 3, h, w) that are turned and mirrored."""
-    height, width = (side - 2 * SHIFT for side in pictures.shape[2:])
+def _turned(pictures: np.ndarray) -> Iterator[np.ndarray]:
+    """The eight ways to turn and mirror pictures (N, 3, h, w)."""
     for quarters in range(4):
         turned = np.rot90(pictures, quarters, axes=(2, 3))
-        for mirrored in (turned, turned[..., ::-1]):
-            for y in range(2 * SHIFT + 1):
-                for x in range(2 * SHIFT + 1):
-                    yield mirrored[..., y : y + height, x : x + width]
+        yield turned
+        yield turned[..., ::-1]
+
+
+def _moved(pictures: np.ndarray, y: int, x: int) -> np.ndarray:
+    """What of pictures (N, 3, h, w) is left if they are moved up and left, or down and right of negative numbers."""
+    height, width = pictures.shape[2:]
+    return pictures[:, :, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
 
 
 def _unit(pictures: np.ndarray) -> np.ndarray:

@@ -22,7 +22,8 @@ class Limits:
     """
 
     target_similarity: float = 0.8  # mean of reconstructions of a target from half of all timesteps on
-    target_change: float = -0.04  # of that, by unlearning, less what other pictures lost: see `evidence.beyond_others`
+    target_change: float = -0.04  # of that, by unlearning: every target's must have fallen, and by no less
+    beyond_others: float = -0.02  # of that, less what other pictures lost, see `evidence.beyond_others`
     hit_rate: float = 0.05  # upper 95 % bound of the share of free samples that are most like a target
     hit_rise: float = 0.02  # of that share, beside the base's own from the same noises
     drift: float = 0.1  # mean, of samples from the same noise
@@ -72,9 +73,11 @@ def checks(record: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
     forgetting, integrity = record["forgetting"], record["integrity"].values()
     rates = [rate for form in record["samples_like_targets"].values() for rate in form["after"]]
     after = {form: np.array(forgetting[form]["after"]["by_target"]) for form in FORMS}
+    changes = [forgetting[form]["change"] for form in FORMS]
     figures = {
         "target_similarity": np.max([*after.values()]),
-        "target_change": np.max([forgetting[form]["change"]["beyond_others"] for form in FORMS]),
+        "target_change": np.max([change["by_target"] for change in changes]),
+        "beyond_others": np.max([change["beyond_others"] for change in changes]),
         "hit_rate": np.max([rate["upper_95"] for rate in rates]),
         "hit_rise": np.max([rate["rise"] for rate in rates]),
         **{
@@ -82,7 +85,7 @@ def checks(record: dict[str, Any], limits: Limits) -> list[dict[str, Any]]:
             for name in ("drift", "worst_drift", "neighbour_drift", "retain_loss_rise")
         },
         **{name: record[name] for name in ("unaudited", "unrecorded", "other_prompts")},
-        **{f"{form}_change": np.abs(after[form] - after["float"]).max() for form in ("int8", "int4")},
+        **{f"{form}_change": np.abs(after[form] - after["float"]).max() for form in FORMS if form != "float"},
     }
     return [  # what is not finite keeps no limit
         {

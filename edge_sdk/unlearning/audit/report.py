@@ -25,7 +25,8 @@ INTEGRITY = {
 }
 NAMES = {
     "target_similarity": "target similarity, worst target",
-    "target_change": "change of it by unlearning beyond that of other pictures, target that changed least",
+    "target_change": "change of it by unlearning, target that changed least",
+    "beyond_others": "that change beyond the one of other pictures, target that changed least",
     "hit_rate": "free samples most like a target, upper 95 % bound",
     "hit_rise": "rise of their share beside the model before",
     "drift": "drift of free samples, mean",
