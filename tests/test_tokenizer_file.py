@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_sdk.diffusion.tokenizer_file import is_linear
 
 from edge_sdk import pocket
 from edge_sdk.diffusion.tokenizer import load_tokenizer, padding_word
+from edge_sdk.diffusion.tokenizer_file import is_linear
 from edge_sdk.errors import EdgeSdkError
 
 ENDLESS = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}

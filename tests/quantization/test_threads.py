@@ -11,10 +11,10 @@ import torch
 
 from edge_sdk import pocket
 from edge_sdk.config import PersonalizeConfig
-from edge_sdk.generation import condition, denoise
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.quantization import native, threads
 from edge_sdk.quantization.kernels import Matrix
+from edge_sdk.runtime.pytorch.generate import condition, denoise
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.zo import evaluate, held_out_draws
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
 from edge_sdk import pocket
-from edge_sdk.cli import forget
+from edge_sdk.cli.demo import unlearn as forget
 from edge_sdk.cli.main import main
 from edge_sdk.unlearning import sampling
 from edge_sdk.unlearning.audit import audit, evidence, limits, measure, recovery
