@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.lib.report import machine, markdown, say, spread, spread_cell
 from edge_sdk.system.files import write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEARNING_STEPS = 40
 STEPS = {0: 39, 1: 20, 4: 8}  # timed, by busy processes
 BUNDLE_STEPS = {0: 10, 1: 8, 4: 4}
