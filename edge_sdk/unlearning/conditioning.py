@@ -13,6 +13,7 @@ from edge_sdk.diffusion.configs import read_config
 from edge_sdk.diffusion.folder import AGAIN, weight_files
 from edge_sdk.diffusion.networks.clip import ClipConfig, ClipText
 from edge_sdk.diffusion.tokenizer_file import read_tokenizer_file
+from edge_sdk.errors import one_line
 from edge_sdk.quantization import shapes_only
 from edge_sdk.quantization.source import FloatWeights
 from edge_sdk.runtime.pytorch.text import TextEncoder
@@ -93,7 +94,10 @@ def _t5(folder: Path, prompt: str) -> torch.Tensor:
     module.load_state_dict({name: value for name, value in tensors.items() if value is not None}, assign=True)
     if (path := folder / "tokenizer_3" / "tokenizer.json").exists():
         read_tokenizer_file(path)
-    tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_3", local_files_only=True)
-    length = min(T5_TOKENS, tokenizer.model_max_length)
-    ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    try:
+        tokenizer = T5TokenizerFast.from_pretrained(folder / "tokenizer_3", local_files_only=True)
+        length = min(T5_TOKENS, tokenizer.model_max_length)
+        ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    except Exception as error:  # the library raises no narrower class for a damaged file
+        raise ValueError(f"tokenizer_3: {one_line(error, 200)}") from error
     return module.float()(ids)[0]

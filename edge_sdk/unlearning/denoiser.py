@@ -178,12 +178,10 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
     shape = place.shape(resolution)
     model_files.weight_files(path)
     try:
-        module = kind.from_pretrained(path, use_safetensors=True, low_cpu_mem_usage=False).float()
-        vae = None
+        module, vae = _network(kind, path), None
         if place.scale is not None:
             model_files.weight_files(folder / "vae")
-            vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, low_cpu_mem_usage=False)
-            vae.float().to(device).requires_grad_(False)
+            vae = _network(diffusers.AutoencoderKL, folder / "vae").to(device).requires_grad_(False)
         schedule = _schedule(folder)
     except UNREADABLE as error:
         raise EdgeSdkError(f"{folder} cannot be loaded: {one_line(error, 300)}") from error
@@ -191,6 +189,27 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
         if not torch.isfinite(parameter).all():
             raise EdgeSdkError(f"{path} holds a number that is not finite; download it again")
     return Denoiser(place, module.to(device).eval().requires_grad_(False), schedule, shape, vae, device)
+
+
+def _network(kind: Any, path: Path) -> Any:
+    """A network of diffusers in float32, with every weight from its folder.
+
+    Raises:
+        ValueError: a weight is missing, which the library would draw at random.
+    """
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of is refused below
+    try:
+        module, info = kind.from_pretrained(
+            path, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"{path.name or path} lacks {len(missing)} weights of its config, such as {missing[0]}")
+    return module.float()
 
 
 def locate(name_or_path: str) -> Place:

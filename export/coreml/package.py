@@ -19,6 +19,7 @@ import torch
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.inputs import check_input, read_input
 from edge_sdk.system.json import MOST_BYTES, parse_json
+from edge_sdk.system.schema import check
 
 logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns that Core ML cannot run on this system
 from coremltools.proto import MIL_pb2, Model_pb2  # noqa: E402
@@ -70,7 +71,10 @@ class Package:
         model_file = path / "Manifest.json"
         try:
             manifest = parse_json(read_input(model_file, MOST_BYTES))
-            root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+            check(manifest, {"itemInfoEntries": {str: {"path": str}}, "rootModelIdentifier": str})
+            root = Path(manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"])
+            if root.is_absolute() or ".." in root.parts:
+                raise ValueError("a path that leads out of the package")
             model_file = path / "Data" / root
             model = Model_pb2.Model()
             model.ParseFromString(read_input(model_file, MOST_MODEL_BYTES))

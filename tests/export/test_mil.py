@@ -226,8 +226,19 @@ def point_elsewhere(path: Path) -> None:
     path.write_text(json.dumps({"rootModelIdentifier": "x", "itemInfoEntries": {"x": {"path": "none"}}}))
 
 
+def name_no_entries(path: Path) -> None:
+    path.write_text(json.dumps({"rootModelIdentifier": 1, "itemInfoEntries": "x"}))
+
+
+def lead_outside(path: Path) -> None:
+    manifest = json.loads(path.read_text())
+    (entry,) = (one for one in manifest["itemInfoEntries"].values() if one["path"].endswith(".mlmodel"))
+    entry["path"] = f"../Data/{entry['path']}"
+    path.write_text(json.dumps(manifest))
+
+
 DAMAGES = [(file, how) for file in ("Manifest.json", MODEL, WEIGHTS) for how in (Path.unlink, cut, scramble)]
-DAMAGES.append(("Manifest.json", point_elsewhere))
+DAMAGES += [("Manifest.json", how) for how in (point_elsewhere, name_no_entries, lead_outside)]
 
 
 @pytest.mark.parametrize(("file", "how"), DAMAGES, ids=lambda v: getattr(v, "__name__", Path(str(v)).name))

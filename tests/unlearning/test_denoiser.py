@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
@@ -131,3 +132,26 @@ def test_a_gpu_that_is_not_there_is_said(ddpm_folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EdgeSdkError, match="finds no GPU"):
         load_denoiser(str(ddpm_folder), device="cuda")
+
+
+def test_a_damaged_step_of_the_t5_tokenizer_is_said(model_of: dict[str, Path], tmp_path: Path) -> None:
+    """The library raises a bare `Exception` for it."""
+    folder = Path(shutil.copytree(model_of["sd3"], tmp_path / "model"))
+    path = folder / "tokenizer_3" / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": {"type": "None"}}))
+    denoiser = load_denoiser(str(folder))
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*cannot be used \(tokenizer_3: [^\n]*$"):
+        denoiser.condition("a dog")
+
+
+@pytest.mark.parametrize("part", ["vae", "unet"])
+def test_weights_that_the_config_asks_for_and_the_file_lacks_are_not_made_up(
+    model_of: dict[str, Path], tmp_path: Path, part: str
+) -> None:
+    folder = Path(shutil.copytree(model_of["sd1"], tmp_path / "model"))
+    path = folder / part / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    save_file({other: value for other, value in tensors.items() if other != name}, path)
+    with pytest.raises(EdgeSdkError, match=rf"^[^\n]*{part} lacks 1 weights of its config, such as {re.escape(name)}$"):
+        load_denoiser(str(folder))

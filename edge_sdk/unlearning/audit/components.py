@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.json import read_json
-from edge_sdk.unlearning.denoiser import UNREADABLE, Denoiser, Place
+from edge_sdk.unlearning.denoiser import Denoiser, Place
 from edge_sdk.unlearning.patch import INDEX
 
 INDEX_FILE = "model_index.json"
@@ -169,10 +169,8 @@ def _tokenizer(folder: Path) -> Content:
             "padding_side": loaded.padding_side,
             "truncation_side": loaded.truncation_side,
         }
-    except UNREADABLE as error:
-        raise EdgeSdkError(
-            f"{folder} cannot be used ({' '.join(str(error).split())[:200]}); download the model again"
-        ) from error
+    except Exception as error:  # the library raises no narrower class for a damaged file
+        raise EdgeSdkError(f"{folder} cannot be used ({one_line(error, 200)}); download the model again") from error
     others = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in AS_LOADED)
     content |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
     return dict(json.loads(json.dumps(content, default=str)))
