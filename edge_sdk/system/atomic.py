@@ -57,12 +57,23 @@ def staging(parent: Path, destination: str = "") -> Iterator[Path]:
         OSError: the folder cannot be made.
     """
     remove_leftovers(parent, destination)
-    folder, handle = _locked_folder(parent)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+    for _ in range(TRIES):
+        folder = parent / f".edge-sdk-{secrets.token_hex(16)}.tmp"
+        handles: list[int] = []
+        try:  # from before the folder is there to after it is gone: a signal may come at any call
+            if _make_locked(folder, handles):
+                yield folder
+                return
+        finally:
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            finally:
+                for handle in handles:
+                    os.close(handle)
+    raise FileExistsError(f"no temporary folder can be made in {parent}")
 
 
 @contextlib.contextmanager
@@ -139,26 +150,21 @@ def _remove_unlocked(path: Path) -> None:
             os.close(handle)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder and the descriptor that holds its lock. Another process may take it for a leftover before that."""
-    for _ in range(TRIES):
-        folder = parent / f".edge-sdk-{secrets.token_hex(16)}.tmp"
-        folder.mkdir(folder_mode(PRIVATE))
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            continue
-        except OSError:  # a file system without locks: nothing is ever taken for a leftover there
-            return folder, handle
-        if is_at(handle, folder):
-            return folder, handle
-        os.close(handle)
-    raise FileExistsError(f"no temporary folder can be made in {parent}")
+def _make_locked(folder: Path, handles: list[int]) -> bool:
+    """Make a folder and lock it by a descriptor, which is added to ``handles``.
+
+    Returns:
+        False if another process has taken the folder for a leftover before it was locked.
+    """
+    folder.mkdir(folder_mode(PRIVATE))
+    try:
+        handles.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        fcntl.flock(handles[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    except OSError:  # a file system without locks: nothing is ever taken for a leftover there
+        return True
+    return is_at(handles[0], folder)
 
 
 def is_at(handle: int, path: Path) -> bool:

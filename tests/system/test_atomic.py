@@ -1,5 +1,6 @@
 """What appears whole or not at all: what killed processes left goes, what others own or use stays, modes are kept."""
 
+import itertools
 import os
 import signal
 import stat
@@ -104,6 +105,34 @@ def test_a_temporary_folder_is_private_and_its_name_is_new_each_time(
             names.add(folder.name)
             assert mode(folder) == 0o700
     assert len(names) == 3 and all(len(name) > 32 for name in names) and not any(tmp_path.iterdir())
+
+
+def test_an_interruption_at_any_call_leaves_nothing(tmp_path: Path) -> None:
+    """Python calls signal handlers where a function begins and where a built-in one has returned."""
+
+    def interrupt_at(number: int) -> bool:
+        events = itertools.count()
+
+        def profile(_frame: object, event: str, _argument: object) -> None:
+            if event in ("call", "c_return") and next(events) == number:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        sys.setprofile(profile)
+        try:
+            with staging(tmp_path) as folder:
+                (folder / "half").write_bytes(b"half")
+        except (KeyboardInterrupt, OSError):  # `shutil.rmtree` may close a descriptor twice then
+            return True
+        finally:
+            sys.setprofile(None)
+        return False
+
+    number = 0
+    while interrupt_at(number):
+        assert os.listdir(tmp_path) == [], number
+        number += 1
+    assert number > 50
 
 
 @pytest.mark.parametrize(
