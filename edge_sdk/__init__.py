@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from edge_sdk.errors import EdgeSdkError
     from edge_sdk.generation import generate
     from edge_sdk.integer_checkpoint import quantize
+    from edge_sdk.learning import Learning
     from edge_sdk.personalizer import Personalizer
     from edge_sdk.run_folder import run_personalization as personalize
 
 __all__ = [
     "EdgeSdkError",
     "LearnedEmbedding",
+    "Learning",
     "Personalizer",
     "__version__",
     "generate",
@@ -41,6 +43,7 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 _HOME = {
     "EdgeSdkError": "edge_sdk.errors:EdgeSdkError",
     "LearnedEmbedding": "edge_sdk.embedding:LearnedEmbedding",
+    "Learning": "edge_sdk.learning:Learning",
     "Personalizer": "edge_sdk.personalizer:Personalizer",
     "generate": "edge_sdk.generation:generate",
     "load_embedding": "edge_sdk.embedding:load_embedding",

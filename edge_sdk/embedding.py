@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import safetensors_bytes, write_bytes
@@ -29,12 +30,41 @@ class LearnedEmbedding:
     """A placeholder token and its vectors."""
 
     token: str
-    vectors: np.ndarray = field(repr=False)  # (K, D) float32; for SDXL both encoders' parts side by side
+    vectors: npt.NDArray[np.float32] = field(repr=False)  # (K, D) float32; for SDXL both encoders' parts side by side
     metadata: dict[str, str] = field(default_factory=dict)  # where it comes from; never anything about the photos
     widths: tuple[int, ...] = ()  # of the parts of a vector, one a text encoder; not given: (D,)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", self.widths or self.vectors.shape[1:])
+
+    @property
+    def parts(self) -> list[np.ndarray]:
+        """The vectors of each text encoder, (K, D) float32 each."""
+        return np.split(self.vectors, np.cumsum(self.widths)[:-1], axis=1)
+
+    def load_into(self, pipe: object) -> None:
+        """Teach the word to a pipeline of diffusers, whose prompts may use it then.
+
+        Raises:
+            EdgeSdkError: the pipeline takes no learned words, is of another family or width, or has the word already.
+        """
+        load: Any = getattr(pipe, "load_textual_inversion", None)
+        names = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")]
+        sides: list[tuple[Any, Any]] = [(getattr(pipe, a, None), getattr(pipe, b, None)) for a, b in names]
+        sides = [side for side in sides if None not in side]
+        if load is None or not sides:
+            raise EdgeSdkError(
+                f"the pipeline is a {type(pipe).__name__}; give one of diffusers with load_textual_inversion, such as "
+                "StableDiffusionPipeline"
+            )
+        check_embeddings([self], tuple(encoder.get_input_embeddings().weight.shape[1] for encoder, _ in sides))
+        if any(self.token in tokenizer.get_vocab() for _, tokenizer in sides):
+            raise EdgeSdkError(f"the pipeline has the word {self.token} already; load it into a new pipeline")
+        import torch
+
+        for (encoder, tokenizer), vectors in zip(sides, self.parts, strict=True):
+            weights = torch.from_numpy(np.array(vectors, np.float32))
+            load({self.token: weights}, token=self.token, text_encoder=encoder, tokenizer=tokenizer)
 
 
 def check_embeddings(embeddings: Sequence[LearnedEmbedding], widths: tuple[int, ...]) -> None:
@@ -82,8 +112,8 @@ def _save(path: Path, key: str, embedding: LearnedEmbedding) -> None:
     tensors = {key: vectors}
     if len(embedding.widths) > 1:
         metadata[TOKEN] = embedding.token
-        parts = np.split(vectors, np.cumsum(embedding.widths)[:-1], axis=1)
-        tensors = {key: np.ascontiguousarray(part) for key, part in zip(XL_KEYS, parts, strict=True)}
+        parts = (np.ascontiguousarray(part, np.float32) for part in embedding.parts)
+        tensors = dict(zip(XL_KEYS, parts, strict=True))
     write_bytes(path, safetensors_bytes(tensors, metadata))
 
 

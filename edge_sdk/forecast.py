@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from edge_sdk import mu_floor
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview, preview_rows
 from edge_sdk.progress import CountingObjective, OnProgress, Pace
+from edge_sdk.run_log import ForwardsOf, RunRecord
 from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import State, held_out_draws
 from edge_sdk.zo.calibrate import LENGTHS
@@ -113,9 +113,7 @@ class Forecast:
         )
 
 
-def foretell(
-    personalizer: Personalizer, preview: bool, validation: Validation | None, started: float
-) -> dict[str, Any]:
+def foretell(personalizer: Personalizer, preview: bool, validation: Validation | None, started: float) -> RunRecord:
     """Measure a prepared run a little: two calls of the denoiser, and pictures of two steps where any are drawn.
 
     Args:
@@ -139,22 +137,24 @@ def foretell(
         draw_preview(personalizer, steps=MEASURED_CALLS, on_progress=watch)
         forecast.preview_step_s = watch.step_s(MEASURED_CALLS)
         forecast.vae_s = 2 * watch.last_s / forecast.preview_pictures
-    parts = {
+    parts: ForwardsOf = {
         "floor of mu": list(forecast.mu_forwards),
         "held-out losses": 2 * forecast.eval_draws,
         "steps": forecast.steps * forecast.step_forwards,
         "preview": forecast.preview_forwards,
         "validation": forecast.validation_pictures * (validation.forwards if validation else 0),
     }
-    return {
+    record: RunRecord = {
         "steps": forecast.steps,
         "forwards": forecast.forwards,
         "forwards_of": parts,
         "seconds_per_forward": forecast.pace.seconds_per_row,
         "seconds": before + forecast.run_s,
         "peak_rss_mb": round(peak_rss_mb(), 1),
-        **({"peak_cuda_mb": cuda_peak()} if personalizer.model.device == "cuda" else {}),
     }
+    if personalizer.model.device == "cuda":
+        record["peak_cuda_mb"] = cuda_peak()
+    return record
 
 
 class _Stopwatch:

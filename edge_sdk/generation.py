@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -72,18 +72,68 @@ def generate(
     Raises:
         EdgeSdkError: model or embedding cannot be used, or a number is out of range.
     """
-    for name, value in (("num_images", num_images), ("num_inference_steps", num_inference_steps)):
-        if not 1 <= value <= 1000:
-            raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
-    if not math.isfinite(guidance_scale):
-        raise EdgeSdkError(f"guidance_scale is {guidance_scale}; it must be a finite number")
-    check_seed(seed)
+    settings: DrawOptions = {
+        "negative_prompt": negative_prompt,
+        "num_images": num_images,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "resolution": resolution,
+        "seed": seed,
+    }
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    for name, text in (*(("prompt", each) for each in prompts), ("negative_prompt", negative_prompt)):
-        check_text(name, text)
+    check_drawing(prompts, settings)
     runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
-    check_resolution(resolution)
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
+    return draw(runtime, prompts, loaded, notify=notify, on_progress=on_progress, **settings)
+
+
+class DrawOptions(TypedDict, total=False):
+    """How pictures are drawn; see `generate`."""
+
+    negative_prompt: str
+    num_images: int
+    num_inference_steps: int
+    guidance_scale: float
+    resolution: int | None
+    seed: int
+
+
+def check_drawing(prompts: Sequence[str], options: DrawOptions) -> None:
+    """Raises EdgeSdkError for a number out of range, or text that is no Unicode."""
+    for name, value in options.items():
+        if name in ("num_images", "num_inference_steps") and not 1 <= cast(int, value) <= 1000:
+            raise EdgeSdkError(f"{name} is {value}; it must be from 1 to 1000")
+    if not math.isfinite(scale := options.get("guidance_scale", 1.0)):
+        raise EdgeSdkError(f"guidance_scale is {scale}; it must be a finite number")
+    check_seed(options.get("seed", 0))
+    check_resolution(options.get("resolution"))
+    for name, text in (
+        *(("prompt", each) for each in prompts),
+        ("negative_prompt", options.get("negative_prompt", "")),
+    ):
+        check_text(name, text)
+
+
+def draw(
+    runtime: Runtime,
+    prompts: Sequence[str],
+    loaded: Sequence[LearnedEmbedding],
+    *,
+    negative_prompt: str = "",
+    num_images: int = 1,
+    num_inference_steps: int = 25,
+    guidance_scale: float = 4.0,
+    resolution: int | None = None,
+    seed: int = 0,
+    objective: PreparedObjective | None = None,
+    notify: Callable[[str], None] = LOGGER.warning,
+    on_progress: OnProgress = silent,
+) -> "list[Image.Image]":
+    """`generate` on a model that is open, with checked settings.
+
+    Args:
+        objective: of a run on the same runtime, which is used and goes on to be.
+    """
     for notice in unknown_words(prompts, negative_prompt, [embedding.token for embedding in loaded]):
         notify(notice)
     side = resolution or runtime.resolution()
@@ -96,6 +146,8 @@ def generate(
         negative_prompt=negative_prompt,
         steps=num_inference_steps,
         guidance_scale=guidance_scale,
+        objective=objective,
+        keep_objective=True,
         on_progress=on_progress,
     )
     pictures = []

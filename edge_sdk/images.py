@@ -181,6 +181,12 @@ def _square(image: Image.Image, resolution: int, center_crop: bool) -> Image.Ima
     return image.resize((resolution, resolution), Image.Resampling.LANCZOS if shrinking else Image.Resampling.BICUBIC)
 
 
+def square_pixels(image: Image.Image, resolution: int, center_crop: bool) -> tuple[np.ndarray, tuple[int, int]]:
+    """A decoded picture as pixels (3, H, W) float32 in [-1, 1], and its upright (height, width) before that."""
+    upright = _to_rgb(ImageOps.exif_transpose(image))
+    return _to_array(_square(upright, resolution, center_crop)), (upright.height, upright.width)
+
+
 def _to_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image, np.float32).transpose(2, 0, 1) / 127.5 - 1
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, XL_PARTS, copy_data, tokenizers
 from edge_sdk.errors import EdgeSdkError
@@ -25,7 +25,18 @@ INDEX = "model_index.json"  # the last file of a checkpoint
 BESIDE = ("tokenizer", "tokenizer_2", "scheduler")  # folders of a checkpoint beside its parts
 
 
-def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[str, Any]:
+class QuantizeRecord(TypedDict):
+    """What ``integer_checkpoint.json`` holds."""
+
+    schema_version: int
+    weights: str
+    vae_weights: str
+    source_sha256: str  # identifies the float model
+    integer_weights: int  # how many
+    bytes: int  # of the parts
+
+
+def quantize(model: str, output_dir: str | Path, weights: Literal["int8", "int4"] = "int8") -> QuantizeRecord:
     """Write an integer checkpoint, one part after the other; returns what ``integer_checkpoint.json`` holds.
 
     The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
@@ -45,7 +56,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
-    record: dict[str, Any] = {
+    record: QuantizeRecord = {
         "schema_version": INTEGER_SCHEMA,
         "weights": weights,
         "vae_weights": VAE_WEIGHTS,

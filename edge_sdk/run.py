@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edge_sdk import mu_floor
 from edge_sdk.config import PersonalizeConfig
@@ -16,7 +15,7 @@ from edge_sdk.personalizer import HELD_OUT, Personalizer
 from edge_sdk.preparation import ENCODING, Prepared
 from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview
 from edge_sdk.progress import OnProgress
-from edge_sdk.run_log import RunLog, record_of
+from edge_sdk.run_log import RunLog, RunRecord, record_of
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import AnonPeak
 from edge_sdk.time_budget import TimeBudget, TimeUpError
@@ -150,7 +149,7 @@ class Run:
         self.validation.save(self.folder, step, picture)
         self.log.picture(picture, step)
 
-    def record(self, command: str) -> dict[str, Any]:
+    def record(self, command: str) -> RunRecord:
         """Write ``run.json``; returns what it holds."""
         losses = self.loss_initial, self.loss_final
         record = record_of(self.personalizer, command, losses, self.resumed, self.anon.mb, self.of_a_bundle)

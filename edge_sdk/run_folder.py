@@ -3,24 +3,22 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from edge_sdk import mu_floor
-from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
+from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.forecast import foretell
 from edge_sdk.images import check_photos, load_photos
+from edge_sdk.option_types import PersonalizeOptions
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preparation import Prepared
 from edge_sdk.preview import Validation, preview_rows
 from edge_sdk.progress import OnProgress, silent
 from edge_sdk.run import Run
-from edge_sdk.run_log import RunLog
+from edge_sdk.run_log import RunLog, RunRecord
 from edge_sdk.runtime.open import open_runtime
-from edge_sdk.runtime.pytorch import memory_budget as budget
-from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.system.checkpoints import checkpoints, latest_checkpoint, load_state, save_checkpoint
 from edge_sdk.system.files import RUN_FILES, RunLock, check_output_dir, disk_errors, refuse_taken
 from edge_sdk.time_budget import TimeBudget
@@ -49,8 +47,8 @@ def run_personalization(
     on_step: Callable[[Step], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
     command: str = "personalize",
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[PersonalizeOptions],
+) -> RunRecord:
     """Learn a token from photos and leave a complete run folder, which its owner alone can read.
 
     Args:
@@ -87,15 +85,16 @@ def run_personalization(
     validation = Validation.of(validation_prompt, validation_steps)
     check_photos(train_data_dir)
     runtime = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
-    if memory_budget_mb is not None:
-        refuse_beside_bundle(memory_budget_mb=memory_budget_mb if bundle else None)
-        assert isinstance(runtime, Model)
-        choice = _within_memory(runtime, config, options, memory_budget_mb, preview, validation is not None, notify)
-        config = replace(config, residency=choice.residency, max_batch=choice.max_batch)
-        runtime, preview = replace(runtime, residency=choice.residency), choice.preview
-    photos = load_photos(train_data_dir, config.resolution or runtime.resolution(), config.center_crop)
-    personalizer = Personalizer(runtime)
+    personalizer = Personalizer(runtime, residency=options.get("residency"))
     personalizer.notify, personalizer.on_progress = notify, on_progress
+    if memory_budget_mb is not None:
+        rows = preview_rows(runtime) if preview else 0
+        config, choice = personalizer.limit_memory(config, memory_budget_mb, rows, validation is not None)
+        without = " (preview.png does not fit and is left out)" if preview and not choice.preview else ""
+        notify(f"memory budget {memory_budget_mb:g} MB: {choice}{without}")
+        preview = choice.preview
+    resolution = config.resolution or personalizer.model.resolution()
+    photos = load_photos(train_data_dir, resolution, config.center_crop)
     if resume_from_checkpoint == "latest" and not _is_begun(folder):
         raise EdgeSdkError(f"{folder} holds no checkpoint-<step> folder to resume from; start a run without resuming")
     with contextlib.ExitStack() as stack:
@@ -136,25 +135,6 @@ def run_personalization(
         record = run.record(command)
         run.draw_preview()
     return record
-
-
-def _within_memory(
-    model: Model,
-    config: PersonalizeConfig,
-    options: dict[str, Any],
-    memory_budget_mb: float,
-    preview: bool,
-    validates: bool,
-    notify: Notify,
-) -> budget.Choice:
-    """How to run within the memory budget, which the user is told."""
-    side, rows = config.resolution or model.resolution(), preview_rows(model) if preview else 0
-    choice = budget.choose(
-        model, side, memory_budget_mb, options.get("residency"), options.get("max_batch"), rows, validates=validates
-    )
-    without = " (preview.png does not fit and is left out)" if preview and not choice.preview else ""
-    notify(f"memory budget {memory_budget_mb:g} MB: {choice}{without}")
-    return choice
 
 
 def _is_begun(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -18,6 +18,47 @@ from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import Step
 
 SCHEMA_VERSION = 1  # of run.json
+
+
+# Forward passes that are foretold, of each part; for the floor of mu the least and the most.
+ForwardsOf = TypedDict(
+    "ForwardsOf",
+    {"floor of mu": list[int], "held-out losses": int, "steps": int, "preview": int, "validation": int},
+)
+
+
+class RunRecord(TypedDict, total=False):
+    """What ``run.json`` holds. Of a dry run: ``steps`` and the figures that are foretold."""
+
+    schema_version: int
+    command: str
+    model: str
+    weights: str
+    execution: str
+    residency: str
+    device: str
+    preset: str
+    steps: int
+    max_batch: int
+    unet_forwards: int
+    seconds: float
+    peak_rss_mb: float
+    peak_anon_mb: float
+    peak_cuda_mb: dict[str, float]  # on a GPU only
+    loss_initial: float  # of the initial token, on the held-out draws
+    loss_final: float  # of the learned one
+    mu_min: float | None
+    mu_forwards: int
+    seed: int
+    resumed: int  # steps of earlier processes
+    photos_used: int
+    photos_skipped: int
+    config: dict[str, object]
+    zo: dict[str, object]
+    versions: dict[str, str]
+    forwards: int  # foretold, at most
+    forwards_of: ForwardsOf
+    seconds_per_forward: float  # foretold
 
 
 class RunLog:
@@ -69,8 +110,8 @@ def record_of(
     resumed: int,
     peak_anon_mb: float,
     of_a_bundle: bool,
-) -> dict[str, Any]:
-    """What ``run.json`` holds.
+) -> RunRecord:
+    """The record of a run.
 
     Args:
         losses: on the held-out draws, of the initial and of the learned token. resumed: steps of earlier processes.
@@ -78,7 +119,7 @@ def record_of(
     """
     prepared, state, config = personalizer.fitted(), personalizer.started(), personalizer.config
     runtime, without = personalizer.model, OF_A_MODEL if of_a_bundle else ()
-    return {
+    record: RunRecord = {
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "model": runtime.label,
@@ -93,7 +134,6 @@ def record_of(
         "seconds": round(state.seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
         "peak_anon_mb": round(peak_anon_mb, 1),
-        **({"peak_cuda_mb": cuda_peak()} if runtime.device == "cuda" else {}),
         "loss_initial": losses[0],
         "loss_final": losses[1],
         "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
@@ -106,6 +146,9 @@ def record_of(
         "zo": prepared.zo.to_dict(),
         "versions": versions(runtime.packages),
     }
+    if runtime.device == "cuda":
+        record["peak_cuda_mb"] = cuda_peak()
+    return record
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

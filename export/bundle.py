@@ -149,7 +149,7 @@ def _as_integers(opened: Model, name: str, beside: Path) -> Iterator[Model]:
         return
     checkpoint = beside / ".integers"
     try:
-        quantize(name, checkpoint, opened.weights)
+        quantize(name, checkpoint, "int4" if opened.weights == "int4" else "int8")
         yield open_model(str(checkpoint), opened.weights, "fused", "streamed")
     finally:
         shutil.rmtree(checkpoint, ignore_errors=True)

@@ -40,7 +40,10 @@ def at_true_size(checkpoint: str) -> Callable[[], object]:
     """Two rows of a step, as many as are computed together, at the size of an integer checkpoint."""
     import numpy as np
 
-    from benchmarks.memory.case import integer_objective
+    try:
+        from benchmarks.memory.case import integer_objective
+    except ImportError:  # its place in earlier versions
+        from benchmarks.memory_case import integer_objective  # type: ignore[import-not-found, no-redef]
     from edge_sdk.zo.draws import draw
 
     objective = integer_objective(checkpoint, "int8", "resident")

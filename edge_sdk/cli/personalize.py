@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli.arguments import add_options, collect, describe, group_of
 from edge_sdk.cli.common import (
@@ -21,6 +21,9 @@ from edge_sdk.config import MODEL, PHOTOS, RUN, PersonalizeConfig
 from edge_sdk.errors import Cancelled
 from edge_sdk.zo import ZoConfig
 from edge_sdk.zo.config import METHOD, OFTEN
+
+if TYPE_CHECKING:
+    from edge_sdk.run_log import RunRecord
 
 EXAMPLE = "edge-sdk personalize --train_data_dir my_photos --output_dir run"
 RESULTS = "results"
@@ -186,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def summary(record: dict[str, Any], folder: str) -> str:
+def summary(record: "RunRecord", folder: str) -> str:
     """What a run did, in two lines."""
     return (
         f"loss {record['loss_initial']:.4f} -> {record['loss_final']:.4f} on draws it never trained on, "
@@ -196,7 +199,7 @@ def summary(record: dict[str, Any], folder: str) -> str:
     )
 
 
-def foretold(forecast: dict[str, Any], time_budget_s: float | None) -> str:
+def foretold(forecast: "RunRecord", time_budget_s: float | None) -> str:
     """What a dry run says."""
     from edge_sdk.forecast import within
 
@@ -204,13 +207,13 @@ def foretold(forecast: dict[str, Any], time_budget_s: float | None) -> str:
     least, most = parts["floor of mu"]
     named = [f"{parts['steps']:,} in {forecast['steps']:,} steps", f"{least} to {most} for the floor of mu"]
     named += [
-        f"{parts[name]:,} for {text}"
-        for name, text in (
-            ("held-out losses", "two held-out losses"),
-            ("preview", "preview.png"),
-            ("validation", "the validation prompt"),
+        f"{forwards:,} for {text}"
+        for forwards, text in (
+            (parts["held-out losses"], "two held-out losses"),
+            (parts["preview"], "preview.png"),
+            (parts["validation"], "the validation prompt"),
         )
-        if parts[name]
+        if forwards
     ]
     lines = [
         f"at most {forecast['forwards']:,} forward passes: {', '.join(named)}",

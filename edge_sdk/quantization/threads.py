@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-PRODUCTS = 1 << 27  # multiplications of a compiled call from which on it is divided: two or three milliseconds
+PRODUCTS = 1 << 24  # multiplications of a compiled call from which on it is divided: a third of a millisecond
 ELEMENTS = 1 << 20  # of a network's largest activations from which on PyTorch divides its operators
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _given: ContextVar[int | None] = ContextVar("given", default=None)  # what PyTorch has outside of `sized`

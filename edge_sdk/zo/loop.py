@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.draws import Objective
@@ -84,7 +85,7 @@ class Step:
     step: int  # from 1
     steps: int  # of the whole run
     loss: float  # mean over the draws of this step; NaN if the step was skipped
-    embedding: np.ndarray = field(repr=False)  # (K, D) float32, the token to use if the run ended now
+    embedding: npt.NDArray[np.float32] = field(repr=False)  # (K, D), the token to use if the run ended now
     forwards: int = 0  # single-row evaluations since the start of the run
     seconds: float = 0.0  # time since the start of the run, resumed parts included
     eta_s: float = 0.0  # expected seconds to the last step

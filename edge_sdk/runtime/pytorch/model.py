@@ -5,7 +5,7 @@ ever whole in memory, but for ``weights="none"``.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class Model:
         execution: "integer", "fused" or, for float weights, "dequantized".
         residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
         device: "cpu" or "cuda".
+        owned: what goes with the model, such as a temporary folder.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Model:
     stored_as_integers: bool
     residency: str = "resident"
     device: str = "cpu"
+    owned: object = field(default=None, repr=False, compare=False)
 
     @property
     def is_pocket(self) -> bool:
