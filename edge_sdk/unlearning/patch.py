@@ -84,12 +84,12 @@ def copied(source: Path, part: str) -> list[Path]:
     """
     parts = _parts(source, part)
     beside = [*source.iterdir(), *(path for folder in parts for path in folder.rglob("*"))]
-    found = [path for path in beside if path.suffix in COPIED and not path.name.endswith(INDEX)]
+    files = [path for path in beside if path.suffix in COPIED and not path.name.endswith(INDEX)]
     for folder in parts:
         if folder != source / part and any(folder.glob("*.safetensors")):
             loaded = weight_files(folder)
-            found += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
-    relative = (path.relative_to(source) for path in found if path.is_file())
+            files += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
+    relative = (path.relative_to(source) for path in files if path.is_file())
     return sorted(path for path in relative if not any(name.startswith(".") for name in path.parts))
 
 

@@ -73,10 +73,10 @@ class _Graph:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         with self._refused():
-            found = self._session.run(None, {self._given.name: _resized(pixels, self._side or pixels.shape[-1])})[0]
-            if len(found) != len(pixels):
-                raise ValueError(f"{len(pixels)} pictures gave {len(found)} vectors")
-            return found.reshape(len(pixels), -1)
+            vectors = self._session.run(None, {self._given.name: _resized(pixels, self._side or pixels.shape[-1])})[0]
+            if len(vectors) != len(pixels):
+                raise ValueError(f"{len(pixels)} pictures gave {len(vectors)} vectors")
+            return vectors.reshape(len(pixels), -1)
 
     @contextlib.contextmanager
     def _refused(self) -> Iterator[None]:

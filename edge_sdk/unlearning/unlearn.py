@@ -105,13 +105,13 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
         refuse_overlap(targets, pictures, what)
         refuse_forgotten(pictures, requests, what)
     check_reproducible(denoiser, targets, retained, config, similarity)
-    made = make_surrogates(denoiser, targets, retained, config, similarity, given, sources.mask_data_dir)
-    worst = max(score["to_target"] for one in made.scores for score in one)
+    surrogates = make_surrogates(denoiser, targets, retained, config, similarity, given, sources.mask_data_dir)
+    worst = max(score["to_target"] for one in surrogates.scores for score in one)
     notify(
         f"{len(targets)} target(s), {len(retained)} retained; surrogates of each target: "
-        f"{', '.join(map(str, made.admitted))}; their similarity to targets at most {worst:.3f}"
+        f"{', '.join(map(str, surrogates.admitted))}; their similarity to targets at most {worst:.3f}"
     )
-    return Prepared(denoiser, targets, retained, made, need, model_files.fingerprint(denoiser.folder))
+    return Prepared(denoiser, targets, retained, surrogates, need, model_files.fingerprint(denoiser.folder))
 
 
 def check_reproducible(
@@ -123,9 +123,9 @@ def check_reproducible(
     noise = torch.from_numpy(normals(config.seed, PROBE.stream, PROBE.first, (PROBE_NOISES, *denoiser.shape)))
     for i, (pixels, x0) in enumerate(zip(targets.pixels, targets.x0, strict=True)):
         many = x0.expand(PROBE_NOISES, *x0.shape)
-        found = denoiser.decode(reconstruct(denoiser, denoiser.module, many, noise.to(x0.device), t, condition))
-        own = float(similarity(found.cpu().numpy(), pixels[None]).mean())
-        others = float(similarity(found.cpu().numpy(), retained.pixels).mean(axis=0).max())
+        rebuilt = denoiser.decode(reconstruct(denoiser, denoiser.module, many, noise.to(x0.device), t, condition))
+        own = float(similarity(rebuilt.cpu().numpy(), pixels[None]).mean())
+        others = float(similarity(rebuilt.cpu().numpy(), retained.pixels).mean(axis=0).max())
         if own < max(REPRODUCED, others - TOLERANCE):
             raise EdgeSdkError(
                 f"picture {i + 1} of forget_data_dir is not what the model makes of its noised self (similarity "
@@ -171,8 +171,8 @@ def unlearn(
     run, identity = Unlearner(ready.losses(config), rank, processes), _identity(ready, config)
     if dry_run:
         seconds = _foretell(run.step(), config.max_train_steps, notify)
-        found = {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
-        return {} if rank else found
+        record = {"estimate": {**asdict(ready.estimate), "seconds": seconds}, "surrogates": ready.surrogates.scores}
+        return {} if rank else record
     if resume:
         run.restore(work / STATE, identity)
         notify(f"resumed after step {len(run.history)}")
@@ -263,10 +263,10 @@ def _train(
         if len(run.history) == begun + 1:
             _foretell(done, config.max_train_steps - begun, notify)
         progress(done)
-        asked = run.any_of_all(stop())  # a signal reaches one process a step before another
-        if asked or len(run.history) % config.checkpointing_steps == 0:
+        stopping = run.any_of_all(stop())  # a signal reaches one process a step before another
+        if stopping or len(run.history) % config.checkpointing_steps == 0:
             save()
-        if asked:
+        if stopping:
             run.any_of_all(True)  # the state is saved before any process ends, upon which the launcher ends the others
             raise Cancelled(f"stopped after step {len(run.history)}, which is saved")
 

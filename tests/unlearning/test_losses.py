@@ -71,7 +71,7 @@ def test_training_through_rounding_begins_where_the_rounded_base_model_is(
 ) -> None:
     """Every other draw with the weights as they are, the rest rounded, and each held to the base in its own form."""
     run = Unlearner(losses_of(model_of["ddpm"], pictures, quantization_aware=rounded_as, retain_batch=8, micro_batch=3))
-    asked, drawn_ = list(run.questions(0, True)), run.draws(0, True)
+    asked, drawn_ = list(run.batches(0, True)), run.draws(0, True)
     assert [(form, len(question.t)) for form, question in asked] == [
         ("none", 3),
         ("none", 1),
@@ -154,7 +154,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(
     for size in (32, micro_batch):
         run = Unlearner(losses_of(model_of["ddpm"], pictures, micro_batch=size, **options))
         found.append(
-            [run._gradients(list(run.questions(0, retained)), count) for retained, count in ((False, 4), (True, 8))]
+            [run._gradients(list(run.batches(0, retained)), count) for retained, count in ((False, 4), (True, 8))]
         )
     for (loss, gradients), (same_loss, same_gradients) in zip(*found, strict=True):
         torch.testing.assert_close(loss, same_loss)
@@ -175,7 +175,7 @@ def test_neighbours_of_every_target_are_retained(model_of: dict[str, Path], pict
 def test_draws_are_computed_in_every_form_in_turn(model_of: dict[str, Path], pictures: dict[str, Path]) -> None:
     losses = losses_of(model_of["ddpm"], pictures, forget_batch=1, quantization_aware="int4")
     run = Unlearner(losses)
-    assert [[form for form, asked in run.questions(number, False) if len(asked.t)] for number in range(4)] == [
+    assert [[form for form, asked in run.batches(number, False) if len(asked.t)] for number in range(4)] == [
         ["none"],
         ["int4"],
         ["none"],

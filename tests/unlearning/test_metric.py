@@ -12,7 +12,13 @@ from edge_sdk.unlearning.estimate import estimate
 from edge_sdk.unlearning.sampling import add_noise
 from edge_sdk.unlearning.training import preconditioner as metric
 from edge_sdk.unlearning.training.losses import Draws, Losses, trainable_of
-from edge_sdk.unlearning.training.preconditioner import input_moments, multiplied, retained_metric, rows_of, shorteners
+from edge_sdk.unlearning.training.preconditioner import (
+    input_moments,
+    inverse_factors,
+    multiplied,
+    retained_metric,
+    rows_of,
+)
 from edge_sdk.unlearning.training.trainable import Trainable
 from tests.unlearning.test_losses import losses_of
 
@@ -44,7 +50,7 @@ def test_a_step_is_short_where_retained_inputs_are_and_stays_where_they_are_not(
     seen = nn.functional.normalize(torch.randn(8), dim=0)
     unseen = torch.randn(8)
     unseen -= (unseen @ seen) * seen
-    (block,) = shorteners([torch.outer(seen, seen)], damping=0.1)
+    (block,) = inverse_factors([torch.outer(seen, seen)], damping=0.1)
     torch.testing.assert_close(multiplied(unseen[None], [block])[0], unseen)
     torch.testing.assert_close(multiplied(seen[None], [block])[0], seen * 0.1 / (8 + 0.1), rtol=1e-4, atol=1e-6)
 
@@ -53,8 +59,8 @@ def test_blocks_are_the_diagonal_of_one_matrix() -> None:
     torch.manual_seed(0)
     halves = [m @ m.T for m in torch.randn(2, 6, 9)]
     whole, step = torch.block_diag(*halves), torch.randn(4, 3, 2, 2)
-    apart = multiplied(step, shorteners(halves, 0.3))
-    torch.testing.assert_close(apart, multiplied(step, shorteners([whole], 0.3)), rtol=1e-4, atol=1e-5)
+    apart = multiplied(step, inverse_factors(halves, 0.3))
+    torch.testing.assert_close(apart, multiplied(step, inverse_factors([whole], 0.3)), rtol=1e-4, atol=1e-5)
 
 
 def answers(losses: Losses, x0: torch.Tensor, change: list[torch.Tensor]) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.training.optimizer import Surgeon, balanced, clipped, norm
+from edge_sdk.unlearning.training.optimizer import UnlearnOptimizer, balanced, clipped, norm
 from edge_sdk.unlearning.training.surgery import agreement, combine, project
 
 STEADY = {"lr_scheduler": "constant", "lr_warmup_steps": 0}
@@ -78,11 +78,11 @@ def test_steps_of_adam_do_not_work_against_retention_in_the_space_of_updates(sco
         surgery_scope=scope, surgery_space="update", max_grad_norm=0, learning_rate=1.0, adam_beta1=0.0, **STEADY
     )
     parameters = [torch.zeros(3, 4), torch.zeros(5)]
-    surgeon = Surgeon(parameters, config)
+    surgeon = UnlearnOptimizer(parameters, config)
     for seed in range(12):
         forget, retain = conflicting() if seed == 0 else tensors(2 * seed, 2 * seed + 1)
         retain = [s * r for s, r in zip(scales, retain, strict=True)]
-        before, alone = [p.clone() for p in parameters], Surgeon(parameters, config)
+        before, alone = [p.clone() for p in parameters], UnlearnOptimizer(parameters, config)
         alone.directions[1].m, alone.directions[1].v = (
             [x.clone() for x in xs] for xs in (surgeon.directions[1].m, surgeon.directions[1].v)
         )
@@ -105,7 +105,7 @@ def test_adam_is_that_of_pytorch() -> None:
         **STEADY,
     )
     own = [torch.ones(3, 4), torch.ones(5)]
-    surgeon = Surgeon(own, config)
+    surgeon = UnlearnOptimizer(own, config)
     theirs = [torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Parameter(torch.ones(5))]
     optimizer = torch.optim.Adam(theirs, 0.01, (0.9, 0.9))
     for retain in gradients:
@@ -129,7 +129,9 @@ def test_the_rate_warms_up_and_falls() -> None:
 
     def lengths(**options: object) -> list[float]:
         parameter, out = torch.zeros(1), []
-        surgeon = Surgeon([parameter], UnlearnConfig(surgery="none", learning_rate=1.0, max_train_steps=4, **options))
+        surgeon = UnlearnOptimizer(
+            [parameter], UnlearnConfig(surgery="none", learning_rate=1.0, max_train_steps=4, **options)
+        )
         for _ in range(4):
             before = float(parameter)
             surgeon.apply([torch.ones(1)], [torch.ones(1)])

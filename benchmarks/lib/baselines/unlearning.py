@@ -11,7 +11,7 @@ import torch
 
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.training.loop import Unlearner
-from edge_sdk.unlearning.training.losses import Draws, Losses, Question
+from edge_sdk.unlearning.training.losses import DenoisingBatch, Draws, Losses
 from edge_sdk.unlearning.training.optimizer import clipped, norm
 from edge_sdk.unlearning.training.surgery import agreement
 
@@ -52,10 +52,10 @@ class Stepper(Unlearner):
         forget, retain = (self.draws(self.count, retained) for retained in (False, True))
         self.count += 1
         gradient = self._rule(self, forget, retain, self._strength)
-        self.surgeon.apply(gradient, clipped(gradient, self._limit))
+        self.optimizer.apply(gradient, clipped(gradient, self._limit))
 
-    def gradient_of(self, asked: Question) -> Gradients:
-        return self.gradients(self.losses.error(self.trainable, asked).mean())
+    def gradient_of(self, batch: DenoisingBatch) -> Gradients:
+        return self.gradients(self.losses.error(self.trainable, batch).mean())
 
     def retain_gradient(self, draws: Draws) -> Gradients:
         return self.gradients(self.losses.retain(self.trainable, draws).mean())
@@ -63,7 +63,9 @@ class Stepper(Unlearner):
     def target_gradient(self, draws: Draws) -> Gradients:
         """Of the targets' own denoising loss."""
         x0 = self.losses.targets[draws.image]
-        return self.gradient_of(Question(self.losses.noised(x0, draws), draws.t, self.losses.answer(x0, draws)))
+        return self.gradient_of(
+            DenoisingBatch(self.losses.noised(x0, draws), draws.t, self.losses.training_target(x0, draws))
+        )
 
 
 def added(first: Gradients, second: Gradients, weight: float) -> Gradients:
@@ -97,7 +99,9 @@ def siss(run: Stepper, forget: Draws, retain: Draws, strength: float, mixture: f
     gradients = []
     for x0, weight in zip((kept, gone), weights, strict=True):
         there = replace(retain, noise=(z - a * x0) / b)
-        gradients.append(run.gradient_of(Question(z, retain.t, losses.answer(x0, there), weight.float())))
+        gradients.append(
+            run.gradient_of(DenoisingBatch(z, retain.t, losses.training_target(x0, there), weight.float()))
+        )
     keep, climb = gradients
     return added(keep, climb, -strength * norm(keep) / max(norm(climb), 1e-12))
 
@@ -109,7 +113,7 @@ def erase_diff(run: Stepper, forget: Draws, retain: Draws, strength: float) -> G
     z = losses.noised(losses.targets[forget.image], forget)
     generator = torch.Generator().manual_seed(run.count)
     uniform = torch.rand(z.shape, generator=generator).to(z.device)
-    wrong = run.gradient_of(Question(z, forget.t, uniform))
+    wrong = run.gradient_of(DenoisingBatch(z, forget.t, uniform))
     size = norm(wrong)
     along = agreement(keep, wrong) * norm(keep) / max(size, 1e-12)
     return added(keep, wrong, max(0.0, strength - along))
@@ -143,9 +147,9 @@ def esd(run: Stepper, forget: Draws, retain: Draws, strength: float) -> Gradient
     told, untold = map(losses.denoiser.condition, (run.caption, ""))
     z = losses.noised(losses.targets[forget.image], forget)
     with torch.no_grad():
-        by_caption, without = (losses.said(base, z, forget.t, condition) for condition in (told, untold))
+        by_caption, without = (losses.predict(base, z, forget.t, condition) for condition in (told, untold))
     wanted = without - strength * (by_caption - without)
-    return run.gradients((losses.said(run.trainable, z, forget.t, told) - wanted).square().mean())
+    return run.gradients((losses.predict(run.trainable, z, forget.t, told) - wanted).square().mean())
 
 
 RULES: dict[str, Rule] = {

@@ -91,9 +91,9 @@ def collect(
                     _rate(hit) | {"rise": float(hit.mean() - was.mean())} for was, hit in zip(*hits, strict=True)
                 ],
             }
-            made = [measure.reconstructions(model, targets, config.seed) for model in (old, new)]
-            rebuilt |= ({"before": made[0]} if name == "float" else {}) | {name: made[1]}
-            forgetting = {when: _remembered(one, targets, similarity) for when, one in zip(WHEN, made, strict=True)}
+            pair = [measure.reconstructions(model, targets, config.seed) for model in (old, new)]
+            rebuilt |= ({"before": pair[0]} if name == "float" else {}) | {name: pair[1]}
+            forgetting = {when: _remembered(one, targets, similarity) for when, one in zip(WHEN, pair, strict=True)}
             kept = _reconstructed(old, new, retained[others], config.seed)
             own = encoded(base, drawn[name][0][~like[name][0]][:SAMPLES])  # none that should be forgotten too
             lost = {
@@ -146,9 +146,9 @@ def _reconstructed(old: Model, new: Model, pictures: Pictures, seed: int) -> lis
     return [measure.reconstructions(model, pictures, seed, measure.LATE, noises) for model in (old, new)]
 
 
-def _changes(made: list[np.ndarray], pictures: Pictures, similarity: Similarity) -> np.ndarray:
+def _changes(pair: list[np.ndarray], pictures: Pictures, similarity: Similarity) -> np.ndarray:
     """How much less or more pictures (N,) are like their reconstructions after than before."""
-    before, after = (measure.similarities(similarity, one, pictures.pixels).mean(axis=(1, 2)) for one in made)
+    before, after = (measure.similarities(similarity, one, pictures.pixels).mean(axis=(1, 2)) for one in pair)
     return after - before
 
 
@@ -165,9 +165,9 @@ def _integrity(old: Model, new: Model, drawn: np.ndarray, losses: Losses, simila
     }
 
 
-def _remembered(made: np.ndarray, targets: Pictures, similarity: Similarity) -> dict[str, Any]:
+def _remembered(rebuilt: np.ndarray, targets: Pictures, similarity: Similarity) -> dict[str, Any]:
     """How like targets their reconstructions (N, timesteps, noises, 3, H, W) are."""
-    values = measure.similarities(similarity, made, targets.pixels)
+    values = measure.similarities(similarity, rebuilt, targets.pixels)
     late = values[:, [measure.TIMESTEPS.index(share) for share in measure.LATE]].mean(axis=(1, 2))
     return {"by_timestep": values.mean(axis=(0, 2)).tolist(), "by_target": late.tolist(), "mean": float(late.mean())}
 

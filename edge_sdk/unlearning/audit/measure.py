@@ -60,25 +60,26 @@ def reconstructions(
     many = pictures.x0.repeat_interleave(noises, dim=0)
     for share in shares:
         t = int(share * denoiser.schedule.num_train_timesteps)
-        found = reconstruct(denoiser, model.call, many, noise, t, model.condition, steps)
-        pixels = denoiser.decode(found).cpu().numpy()
+        latents = reconstruct(denoiser, model.call, many, noise, t, model.condition, steps)
+        pixels = denoiser.decode(latents).cpu().numpy()
         out.append(pixels.reshape(len(pictures), noises, *pixels.shape[1:]))
     return np.stack(out, axis=1)
 
 
-def similarities(similarity: Similarity, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def similarities(similarity: Similarity, pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Of reconstructions (N, timesteps, noises, 3, H, W) to their pictures (N, 3, H, W): (N, timesteps, noises)."""
     flat = [
-        similarity(one.reshape(-1, *one.shape[2:]), picture[None]) for one, picture in zip(found, wanted, strict=True)
+        similarity(one.reshape(-1, *one.shape[2:]), picture[None])
+        for one, picture in zip(pictures, targets, strict=True)
     ]
-    return np.stack([values.reshape(found.shape[1:3]) for values in flat])
+    return np.stack([values.reshape(pictures.shape[1:3]) for values in flat])
 
 
 def samples(model: Model, count: int, seed: int = 0, steps: int | None = None) -> np.ndarray:
     """Free samples (count, 3, H, W) from the same noises for every model."""
     noise = fixed_noise(model.denoiser, 1, count, seed)
-    found = sample(model.denoiser, model.call, noise, model.condition, steps)
-    return model.denoiser.decode(found).cpu().numpy()
+    latents = sample(model.denoiser, model.call, noise, model.condition, steps)
+    return model.denoiser.decode(latents).cpu().numpy()
 
 
 def drift(similarity: Similarity, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -87,9 +88,9 @@ def drift(similarity: Similarity, before: np.ndarray, after: np.ndarray) -> np.n
     return 1 - (first * second).sum(axis=1)
 
 
-def hits(similarity: Similarity, found: np.ndarray, target: np.ndarray, others: np.ndarray) -> np.ndarray:
+def hits(similarity: Similarity, pictures: np.ndarray, target: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which samples (N, 3, H, W) are more like the target (3, H, W) than like any other picture (M, 3, H, W)."""
-    return similarity(found, target[None])[:, 0] > similarity(found, others).max(axis=1)
+    return similarity(pictures, target[None])[:, 0] > similarity(pictures, others).max(axis=1)
 
 
 def upper_bound(count: int, of: int, confidence: float = 0.95) -> float:

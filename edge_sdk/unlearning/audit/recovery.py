@@ -69,8 +69,8 @@ def attacks(
     }
     relearning = {
         name: [
-            float(measure.similarities(similarity, found, pictures.pixels).mean())
-            for found in (
+            float(measure.similarities(similarity, rebuilt, pictures.pixels).mean())
+            for rebuilt in (
                 measure.reconstructions(model, pictures, config.seed, measure.LATE)
                 for model in relearned(new, form, pictures, config, (0, *RELEARNING))
             )

@@ -17,8 +17,8 @@ from edge_sdk.system.inputs import check_input
 from edge_sdk.system.json import parse_json
 from edge_sdk.system.schema import Either, Many, Whole, check
 from edge_sdk.unlearning.tensor_files import save_tensors
-from edge_sdk.unlearning.training.losses import Draws, Losses, Question, trainable_of
-from edge_sdk.unlearning.training.optimizer import Surgeon, balanced
+from edge_sdk.unlearning.training.losses import DenoisingBatch, Draws, Losses, trainable_of
+from edge_sdk.unlearning.training.optimizer import UnlearnOptimizer, balanced
 from edge_sdk.unlearning.training.preconditioner import Metric, retained_metric
 from edge_sdk.unlearning.training.surgery import Tensors
 from edge_sdk.zo.checkpoint import salted
@@ -57,7 +57,7 @@ class Unlearner:
         metric: Metric = list
         if self.config.metric == "retained":
             metric = retained_metric(losses, self.trainable, self.config.metric_damping)
-        self.surgeon = Surgeon(self.parameters, self.config, metric)
+        self.optimizer = UnlearnOptimizer(self.parameters, self.config, metric)
         self.history: list[UnlearnStep] = []
         self._rows, self._processes = slice(rank, None, processes), processes
 
@@ -84,12 +84,12 @@ class Unlearner:
             EdgeSdkError: a loss is not finite.
         """
         started, number = time.perf_counter(), len(self.history)
-        forget, retain = (list(self.questions(number, retained)) for retained in (False, True))
+        forget, retain = (list(self.batches(number, retained)) for retained in (False, True))
         forget_loss, forget_gradients = self._gradients(forget, self.config.forget_batch)
         retain_loss, retain_gradients = self._gradients(retain, self.config.retain_batch)
-        cosine = self.surgeon.apply(forget_gradients, retain_gradients)
+        cosine = self.optimizer.apply(forget_gradients, retain_gradients)
         with torch.no_grad():
-            values = [self._errors(*asked).sum() for asked in retain]
+            values = [self._errors(*batch).sum() for batch in retain]
             after = self._sum(sum(values, torch.zeros_like(retain_loss)) / self.config.retain_batch)
         if not torch.isfinite(forget_loss + retain_loss + after):
             raise EdgeSdkError(f"the loss is not finite at step {number + 1}; lower --learning_rate")
@@ -104,19 +104,19 @@ class Unlearner:
         self.history.append(done)
         return done
 
-    def questions(self, number: int, retained: bool) -> Iterator[tuple[str, Question]]:
+    def batches(self, number: int, retained: bool) -> Iterator[tuple[str, DenoisingBatch]]:
         """Of a step, this process's: what is computed at once, and with which form of the weights."""
         draws, forms, most = self.draws(number, retained, self._rows), self.config.forms, self.config.micro_batch
         for i, form in enumerate(forms):
             own = draws[(draws.row + number) % len(forms) == i]
             for start in range(0, len(own.t), most):
                 some = own[start : start + most]
-                yield form, self.losses.retaining(some, form) if retained else self.losses.forgetting(some)
+                yield form, self.losses.batch_to_retain(some, form) if retained else self.losses.batch_to_forget(some)
 
-    def _errors(self, form: str, asked: Question) -> torch.Tensor:
-        return self.losses.error(self.trainable.through(form), asked)
+    def _errors(self, form: str, batch: DenoisingBatch) -> torch.Tensor:
+        return self.losses.error(self.trainable.through(form), batch)
 
-    def _gradients(self, questions: list[tuple[str, Question]], count: int) -> tuple[torch.Tensor, Tensors]:
+    def _gradients(self, batches: list[tuple[str, DenoisingBatch]], count: int) -> tuple[torch.Tensor, Tensors]:
         """Of the mean error over ``count`` draws of all processes: its value, and one for each parameter.
 
         Forms of the weights have their say alike: rounding makes a gradient longer, which would drown the other.
@@ -124,18 +124,18 @@ class Unlearner:
         value, by_form = torch.zeros((), device=self.parameters[0].device), []
         for form in self.config.forms:
             total = [torch.zeros_like(p) for p in self.parameters]
-            for asked in (asked for asked in questions if asked[0] == form):
-                part = self._errors(*asked).sum() / count
+            for batch in (batch for batch in batches if batch[0] == form):
+                part = self._errors(*batch).sum() / count
                 value = value + part.detach()
-                for sum_, gradient in zip(total, self.gradients(part), strict=True):
-                    sum_ += gradient
+                for own, gradient in zip(total, self.gradients(part), strict=True):
+                    own += gradient
             by_form.append([self._sum(gradient) for gradient in total])
         return self._sum(value), by_form[0] if len(by_form) == 1 else balanced(by_form)
 
     def gradients(self, value: torch.Tensor) -> Tensors:
         """Of a loss, one for each parameter."""
-        found = torch.autograd.grad(value, self.parameters, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, found, strict=True)]
+        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
 
     def _sum(self, value: torch.Tensor) -> torch.Tensor:
         """Over all processes."""
@@ -145,11 +145,11 @@ class Unlearner:
 
         return reduce(value, "sum")
 
-    def any_of_all(self, asked: bool) -> bool:
+    def any_of_all(self, own: bool) -> bool:
         """Whether any process says so. All must call this; none goes on before the last one has."""
         if self._processes == 1:
-            return asked
-        return bool(self._sum(torch.tensor(float(asked), device=self.parameters[0].device)) > 0)
+            return own
+        return bool(self._sum(torch.tensor(float(own), device=self.parameters[0].device)) > 0)
 
     def save(self, path: Path, identity: str) -> None:
         """Everything that is needed to go on to the same bytes, in a file for its owner alone.
@@ -161,7 +161,7 @@ class Unlearner:
             EdgeSdkError: the disk is full or the place not writable; an older state is still whole.
         """
         tensors = {f"parameter.{name}": value.detach() for name, value in self.trainable.parameters.items()}
-        for k, adam in enumerate(self.surgeon.directions):
+        for k, adam in enumerate(self.optimizer.directions):
             for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
                 tensors |= {f"m{k}.{name}": m, f"v{k}.{name}": v}
         history, salt = json.dumps([asdict(step) for step in self.history]), secrets.token_hex(16)
@@ -189,7 +189,7 @@ class Unlearner:
                 self.history = [UnlearnStep(**step) for step in _history(metadata["history"])]
                 for name, parameter in self.trainable.parameters.items():
                     parameter.data.copy_(file.get_tensor(f"parameter.{name}"))
-                for k, adam in enumerate(self.surgeon.directions):
+                for k, adam in enumerate(self.optimizer.directions):
                     adam.count = len(self.history)
                     for name, m, v in zip(self.trainable.parameters, adam.m, adam.v, strict=True):
                         m.copy_(file.get_tensor(f"m{k}.{name}"))

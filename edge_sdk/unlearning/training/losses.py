@@ -45,25 +45,25 @@ class Draws:
         noise = normals(seed, Stream.NOISE, number, (count, *shape))
         path = uniforms(seed, Stream.AUGMENTATION, number, count).astype(np.float32)
         each = (image, t, noise, path, np.arange(count))
-        made = (torch.from_numpy(np.ascontiguousarray(values[rows])) for values in each)
-        return cls(*(values.to(device) for values in made))
+        tensors = (torch.from_numpy(np.ascontiguousarray(values[rows])) for values in each)
+        return cls(*(values.to(device) for values in tensors))
 
     def __getitem__(self, rows: slice | torch.Tensor) -> "Draws":
         return Draws(self.image[rows], self.t[rows], self.noise[rows], self.path[rows], self.row[rows])
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a denoiser is asked, and what it should say; the same one may be asked before and after a step."""
+class DenoisingBatch:
+    """Inputs and target of a denoiser; a batch may be evaluated before and after a step."""
 
     z: torch.Tensor  # (N, C, h, w) float32, noised pictures
     t: torch.Tensor  # (N,) int64
-    wanted: torch.Tensor  # (N, C, h, w) float32
+    target: torch.Tensor  # (N, C, h, w) float32, what the denoiser should predict
     weight: torch.Tensor | float = 1.0  # (N,) or for all, of the mean squared error
 
 
 class Losses:
-    """The two losses of a run: questions to a denoiser, and how far from right its answers are.
+    """The two losses of a run: batches for a denoiser, and the errors of its predictions.
 
     Args:
         targets: x0 (N, C, h, w) to forget.
@@ -98,16 +98,16 @@ class Losses:
 
     def forget(self, call: Call, draws: Draws) -> torch.Tensor:
         """The surrogate loss, one value a draw (N,)."""
-        return self.error(call, self.forgetting(draws))
+        return self.error(call, self.batch_to_forget(draws))
 
     def retain(self, call: Call, draws: Draws, form: str = "none") -> torch.Tensor:
         """The retain loss, one value a draw (N,)."""
-        return self.error(call, self.retaining(draws, form))
+        return self.error(call, self.batch_to_retain(draws, form))
 
-    def forgetting(self, draws: Draws) -> Question:
-        """The target's noised picture, the surrogate's answer.
+    def batch_to_forget(self, draws: Draws) -> DenoisingBatch:
+        """The target's noised picture, with what would be right for the surrogate.
 
-        With several surrogates the answer is their mean, each as likely as it is the one that was noised. With a
+        With several surrogates that is their mean, each as likely as it is the one that was noised. With a
         ``surrogate_path`` the picture that is noised lies between the target and one of its surrogates, where a
         denoising that starts from the target passes.
         """
@@ -116,18 +116,18 @@ class Losses:
         others = [self.surrogates[i] for i in draws.image]
         shares = responsibilities(z, others, a, b)
         replaced = torch.stack([torch.tensordot(share, own, dims=1) for share, own in zip(shares, others, strict=True)])
-        truth = self.answer(x0, draws)
-        wanted = truth + self._scale[draws.t].view(-1, 1, 1, 1) * (x0 - replaced)
-        return Question(z, draws.t, wanted, self.forget_weights(z, draws))
+        truth = self.training_target(x0, draws)
+        target = truth + self._scale[draws.t].view(-1, 1, 1, 1) * (x0 - replaced)
+        return DenoisingBatch(z, draws.t, target, self.forget_weights(z, draws))
 
-    def retaining(self, draws: Draws, form: str = "none") -> Question:
-        """A retained picture's noised self, and the noise that is there, or what the base model in a form says."""
+    def batch_to_retain(self, draws: Draws, form: str = "none") -> DenoisingBatch:
+        """A retained picture's noised self, and the noise that is there, or what the base model in a form predicts."""
         x0 = self.retained[draws.image]
         z = self.noised(x0, draws)
         if self.config.retention == "data":
-            return Question(z, draws.t, self.answer(x0, draws))
+            return DenoisingBatch(z, draws.t, self.training_target(x0, draws))
         with torch.no_grad():
-            return Question(z, draws.t, self.said(self.teachers[form], z, draws.t))
+            return DenoisingBatch(z, draws.t, self.predict(self.teachers[form], z, draws.t))
 
     def on_path(self, draws: Draws) -> torch.Tensor:
         """The pictures (N, C, h, w) that are noised."""
@@ -150,8 +150,8 @@ class Losses:
         """Pictures x0 (N, C, h, w) with a draw's noise each."""
         return add_noise(self.denoiser, x0, draws.noise, draws.t)
 
-    def answer(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """What a denoiser is trained to say."""
+    def training_target(self, x0: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """What a denoiser is trained to predict."""
         kind = self.denoiser.schedule.prediction_type
         if kind == "epsilon":
             return draws.noise
@@ -160,14 +160,14 @@ class Losses:
         a, b = (values[draws.t].view(-1, 1, 1, 1) for values in (self.a, self.b))
         return a * draws.noise - b * x0
 
-    def said(self, call: Call, z: torch.Tensor, t: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
-        """What a denoiser says of z (N, C, h, w) at timesteps (N,), told the run's prompt or another."""
+    def predict(self, call: Call, z: torch.Tensor, t: torch.Tensor, condition: Condition | None = None) -> torch.Tensor:
+        """A denoiser's prediction for z (N, C, h, w) at timesteps (N,), with the run's conditioning or another."""
         arguments, named = self.denoiser.arguments(z, t, self.condition if condition is None else condition)
         return call(*arguments, **named)[0]
 
-    def error(self, call: Call, asked: Question) -> torch.Tensor:
-        """Weighted mean squared difference of a denoiser's answers from those wanted, (N,)."""
-        return asked.weight * (self.said(call, asked.z, asked.t) - asked.wanted).square().mean(dim=(1, 2, 3))
+    def error(self, call: Call, batch: DenoisingBatch) -> torch.Tensor:
+        """Weighted mean squared error of a denoiser's predictions, (N,)."""
+        return batch.weight * (self.predict(call, batch.z, batch.t) - batch.target).square().mean(dim=(1, 2, 3))
 
 
 def trainable_of(denoiser: Denoiser, config: UnlearnConfig) -> Trainable:

@@ -40,7 +40,7 @@ class AdamDirection:
         return out
 
 
-class Surgeon:
+class UnlearnOptimizer:
     """Applies steps to parameters.
 
     Args:

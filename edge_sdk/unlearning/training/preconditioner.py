@@ -36,10 +36,10 @@ def retained_metric(losses: Losses, trainable: Trainable, damping: float) -> Met
     factors: dict[str, Blocks] = {}
     while moments:  # which are let go one by one: both together take twice the memory
         layer, blocks = moments.popitem()
-        factors[f"{layer}.weight"] = factors[f"{layer}.lora_A"] = shorteners(blocks, damping)
+        factors[f"{layer}.weight"] = factors[f"{layer}.lora_A"] = inverse_factors(blocks, damping)
         if (a := trainable.parameters.get(f"{layer}.lora_A")) is not None:
             own = torch.stack([part @ m @ part.T for part, m in split(a.detach(), blocks)]).sum(0)  # of its inputs A x
-            factors[f"{layer}.lora_B"] = shorteners([own], damping)
+            factors[f"{layer}.lora_B"] = inverse_factors([own], damping)
     chosen = [factors.get(name) for name in trainable.parameters]
 
     def apply(steps: Tensors) -> list[torch.Tensor]:
@@ -61,8 +61,8 @@ def input_moments(losses: Losses, layers: dict[str, nn.Module]) -> dict[str, Blo
 
     def watch(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         def add(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            found = [rows.T @ rows for rows in rows_of(layer, inputs[0])]
-            sums[name] = [s + f for s, f in zip(sums[name], found, strict=True)] if name in sums else found
+            products = [rows.T @ rows for rows in rows_of(layer, inputs[0])]
+            sums[name] = [s + f for s, f in zip(sums[name], products, strict=True)] if name in sums else products
 
         return add
 
@@ -80,7 +80,7 @@ def input_moments(losses: Losses, layers: dict[str, nn.Module]) -> dict[str, Blo
     try:
         for start in range(0, DRAWS, AT_ONCE):
             some = draws[start : start + AT_ONCE]
-            losses.said(denoiser.module, losses.noised(losses.retained[some.image], some), some.t)
+            losses.predict(denoiser.module, losses.noised(losses.retained[some.image], some), some.t)
     finally:
         for hook in hooks:
             hook.remove()
@@ -105,7 +105,7 @@ def block_sizes(layer: nn.Module) -> list[int]:
     return [min(most, inputs - start) for start in range(0, inputs, most)]
 
 
-def shorteners(blocks: Blocks, damping: float) -> Blocks:
+def inverse_factors(blocks: Blocks, damping: float) -> Blocks:
     """damping (M + damping)^-1, block by block, with M scaled to a mean of 1 on the diagonal."""
     mean = torch.cat([block.diagonal() for block in blocks]).mean().clamp_min(1e-30)
     eyes = [torch.eye(len(block), dtype=torch.float64, device=block.device) for block in blocks]

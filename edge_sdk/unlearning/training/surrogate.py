@@ -159,8 +159,8 @@ def edit(
         return small * z + (1 - small) * add_noise(denoiser, x0[None], kept[None], torch.tensor([t]))
 
     z = add_noise(denoiser, x0[None], fresh[None], torch.tensor([start]))
-    found = denoise(denoiser, denoiser.module, z, start, STEPS, denoiser.condition(config.prompt), keep_background)
-    return denoiser.decode(found)[0].cpu().numpy() * mask + target * (1 - mask)
+    latents = denoise(denoiser, denoiser.module, z, start, STEPS, denoiser.condition(config.prompt), keep_background)
+    return denoiser.decode(latents)[0].cpu().numpy() * mask + target * (1 - mask)
 
 
 def _admitted(
@@ -180,7 +180,7 @@ def _admitted(
     Args:
         sought, known: features of all targets, and of retained pictures.
     """
-    found: list[tuple[np.ndarray, dict[str, float]]] = []
+    admitted: list[tuple[np.ndarray, dict[str, float]]] = []
     refused: list[dict[str, float]] = []
     for pixels in candidates:
         features = similarity.features(pixels[None])
@@ -194,14 +194,14 @@ def _admitted(
         if why_not(score, config):
             refused.append(score)
             continue
-        found.append((pixels, score))
-        if len(found) == count:
-            return found
-    if found and config.surrogate == "nearest" and config.num_surrogates is None:
-        return found
+        admitted.append((pixels, score))
+        if len(admitted) == count:
+            return admitted
+    if admitted and config.surrogate == "nearest" and config.num_surrogates is None:
+        return admitted
     best = min(refused, key=lambda score: len(why_not(score, config)))
     raise EdgeSdkError(
-        f"{len(found)} of {count} surrogates are admitted; the best one that is not has "
+        f"{len(admitted)} of {count} surrogates are admitted; the best one that is not has "
         f"{'; '.join(why_not(best, config))}; {_REMEDIES[config.surrogate]}, or loosen the limit"
     )
 

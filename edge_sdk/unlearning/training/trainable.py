@@ -46,10 +46,10 @@ class Trainable:
         self.lora_rank = lora_rank
         self.layers = layers_of(module)
         if lora_rank:
-            made = dict(_adapters(trained_layers(module, which, True), lora_rank, seed))
+            trained = dict(_adapters(trained_layers(module, which, True), lora_rank, seed))
         else:
-            made = trained_weights(module, which)
-        self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in made.items()}
+            trained = trained_weights(module, which)
+        self.parameters = {name: value.detach().clone().requires_grad_(True) for name, value in trained.items()}
         if not self.parameters:
             raise EdgeSdkError("the model has no layer to train in this way; use --layers all, without --lora_rank")
 
