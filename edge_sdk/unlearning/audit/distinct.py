@@ -4,7 +4,6 @@ The more pictures a free sample is compared with, the fewer are most like a targ
 moved, or of another brightness or contrast must not count for that, and copies of a target least of all.
 """
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -32,11 +31,12 @@ def distinct(pictures: np.ndarray, targets: np.ndarray) -> np.ndarray:
     seen = reduced(targets, SIDE)
     for start in range(0, len(pictures), BLOCK):
         block = reduced(pictures[start : start + BLOCK], SIDE)
-        known, among = likeness(block, seen).max(axis=1), likeness(block, block)
+        alike = likeness(block, np.concatenate([seen, block])) >= ALIKE
+        known, among = alike[:, : len(seen)].any(axis=1), alike[:, len(seen) :]
         plain = np.ptp(block, axis=(2, 3)).max(axis=1) < 1e-3
         new: list[int] = []
-        for i in np.flatnonzero((known < ALIKE) & ~plain):
-            if len(kept) + len(new) < MOST and (among[i, new] < ALIKE).all():
+        for i in np.flatnonzero(~known & ~plain):
+            if len(kept) + len(new) < MOST and not among[i, new].any():
                 new.append(int(i))
         kept += [start + i for i in new]
         seen = np.concatenate([seen, block[new]])
@@ -50,18 +50,21 @@ def likeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     highest = np.full((len(first), len(second)), -1, np.float32)
     steps = range(-SHIFT, SHIFT + 1)
-    for turned in _turned(first):
-        for y, x in product(steps, steps):
-            np.maximum(highest, _unit(_moved(turned, y, x)) @ _unit(_moved(second, -y, -x)).T, out=highest)
+    of_second = {(y, x): _unit(_moved(second, y, x)).reshape(len(second), -1).T for y, x in product(steps, steps)}
+    for y, x in product(steps, steps):
+        window = _unit(_moved(first, y, x))
+        for quarters, mirrored in product(range(4), (False, True)):
+            turned = np.rot90(window, quarters, axes=(2, 3))[..., :: -1 if mirrored else 1]
+            moved_by = _turned(y, x, quarters, mirrored)
+            np.maximum(highest, turned.reshape(len(first), -1) @ of_second[moved_by], out=highest)
     return highest
 
 
-def _turned(pictures: np.ndarray) -> Iterator[np.ndarray]:
-    """The eight ways to turn and mirror pictures (N, 3, h, w)."""
-    for quarters in range(4):
-        turned = np.rot90(pictures, quarters, axes=(2, 3))
-        yield turned
-        yield turned[..., ::-1]
+def _turned(y: int, x: int, quarters: int, mirrored: bool) -> tuple[int, int]:
+    """Where the other picture's window is, of a window moved by y and x that is then turned and mirrored."""
+    for _ in range(quarters):
+        y, x = -x, y
+    return -y, x if mirrored else -x
 
 
 def _moved(pictures: np.ndarray, y: int, x: int) -> np.ndarray:
@@ -71,7 +74,7 @@ def _moved(pictures: np.ndarray, y: int, x: int) -> np.ndarray:
 
 
 def _unit(pictures: np.ndarray) -> np.ndarray:
-    """(N, 3, h, w) -> (N, F) of length 1 without brightness and contrast; zero of pictures of one colour."""
-    vectors = (pictures - pictures.mean(axis=(2, 3), keepdims=True)).reshape(len(pictures), -1)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
+    """Pictures (N, 3, h, w) of length 1 without brightness and contrast; zero where they are of one colour."""
+    centred = pictures - pictures.mean(axis=(2, 3), keepdims=True)
+    lengths = np.sqrt(np.square(centred).sum(axis=(1, 2, 3), keepdims=True))
+    return np.where(lengths > 1e-3, centred / np.maximum(lengths, 1e-3), 0).astype(np.float32)
