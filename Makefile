@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-demo: .venv/ready  ## learn a bundled subject on the embedded model, pictures in demo_out/
+demo: .venv/base  ## learn a bundled subject on the embedded model, pictures in demo_out/
 	@rm -rf demo_out
 	@$(BIN)/edge-sdk demo --output_dir demo_out
 
@@ -24,12 +24,17 @@ format: .venv/ready  ## let ruff format the code
 
 venv: .venv/ready  ## only the set-up
 
-# torch comes first and by its exact version: then nothing later pulls another build of it.
-.venv/ready: pyproject.toml constraints.txt
+# What a demo needs: numpy, ONNX Runtime, Pillow and tokenizers.
+.venv/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python's venv module is needed: apt-get install python3-venv"; exit 2; }
-	@echo "setting up .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+# torch comes first and by its exact version: then nothing later pulls another build of it.
+.venv/ready: .venv/base
+	@echo "setting up .venv (a few minutes, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) -c constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,coreml,dev]'
 	@touch $@
