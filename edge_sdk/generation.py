@@ -72,7 +72,7 @@ def generate(
     Raises:
         EdgeSdkError: model or embedding cannot be used, or a number is out of range.
     """
-    settings: DrawOptions = {
+    settings: GenerateOptions = {
         "negative_prompt": negative_prompt,
         "num_images": num_images,
         "num_inference_steps": num_inference_steps,
@@ -81,14 +81,14 @@ def generate(
         "seed": seed,
     }
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    check_drawing(prompts, settings)
+    check_generate_options(prompts, settings)
     runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
-    return draw(runtime, prompts, loaded, notify=notify, on_progress=on_progress, **settings)
+    return generate_on(runtime, prompts, loaded, notify=notify, on_progress=on_progress, **settings)
 
 
-class DrawOptions(TypedDict, total=False):
-    """How pictures are drawn; see `generate`."""
+class GenerateOptions(TypedDict, total=False):
+    """How pictures are generated; see `generate`."""
 
     negative_prompt: str
     num_images: int
@@ -98,7 +98,7 @@ class DrawOptions(TypedDict, total=False):
     seed: int
 
 
-def check_drawing(prompts: Sequence[str], options: DrawOptions) -> None:
+def check_generate_options(prompts: Sequence[str], options: GenerateOptions) -> None:
     """Raises EdgeSdkError for a number out of range, or text that is no Unicode."""
     for name, value in options.items():
         if name in ("num_images", "num_inference_steps") and not 1 <= cast(int, value) <= 1000:
@@ -114,7 +114,7 @@ def check_drawing(prompts: Sequence[str], options: DrawOptions) -> None:
         check_text(name, text)
 
 
-def draw(
+def generate_on(
     runtime: Runtime,
     prompts: Sequence[str],
     loaded: Sequence[LearnedEmbedding],

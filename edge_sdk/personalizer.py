@@ -19,7 +19,7 @@ from edge_sdk import mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.generation import DrawOptions, check_drawing, draw
+from edge_sdk.generation import GenerateOptions, check_generate_options, generate_on
 from edge_sdk.learning import Learning
 from edge_sdk.option_types import Device, Execution, FitOptions, Residency, Weights
 from edge_sdk.photos import PhotoSource, read_photos
@@ -211,21 +211,21 @@ class Personalizer:
         prompt: str | Sequence[str],
         *,
         embeddings: Sequence[str | Path | LearnedEmbedding] = (),
-        **options: Unpack[DrawOptions],
+        **options: Unpack[GenerateOptions],
     ) -> "list[Image.Image]":
         """Draw pictures with what has been learned so far, also in the middle of a run; see `generation.generate`.
 
         Args:
-            embeddings: more words, for the prompt or the negative prompt. options: those of `generation.DrawOptions`.
+            embeddings: more words, for the prompt or the negative prompt. options: those of `generation.GenerateOptions`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        check_drawing(prompts, options)
+        check_generate_options(prompts, options)
         loaded = [each if isinstance(each, LearnedEmbedding) else load_embedding(each) for each in embeddings]
         objective = None
         if self.state is not None:
             loaded, objective = [self.embedding, *loaded], self.fitted().objective
             options = {"resolution": self.fitted().photos.pixels.shape[3], **options}
-        return draw(
+        return generate_on(
             self.model,
             prompts,
             loaded,
