@@ -216,7 +216,8 @@ class Personalizer:
         """Draw pictures with what has been learned so far, also in the middle of a run; see `generation.generate`.
 
         Args:
-            embeddings: more words, for the prompt or the negative prompt. options: those of `generation.GenerateOptions`.
+            embeddings: more words, for the prompt or the negative prompt.
+            options: those of `generation.GenerateOptions`.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_generate_options(prompts, options)
