@@ -126,6 +126,12 @@ class Personalizer:
             mu_floor.refuse_below(preset, mu_min, how)
         prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
+        if prepared.zo.timestep_range != (0, self.model.num_train_timesteps):
+            low, high = prepared.zo.timestep_range
+            prepared.notices.append(
+                f"the losses of steps are over timesteps {low} to {high - 1}; compare runs by the held-out losses, "
+                "which are over all timesteps"
+            )
         if idle := preset.without_effect(self.config.zo_options):
             prepared.notices.append(
                 f"{', '.join(idle)}: without effect on optimizer {preset.optimizer}, of preset "

@@ -201,3 +201,20 @@ def test_notices_are_logged_where_nobody_else_is_told(
     logged = [(record.name, record.getMessage()) for record in caplog.records]
     assert ("edge_sdk", "skipped notes.png: not a PNG, JPEG or WebP picture") in logged
     assert any(name == "edge_sdk" and "without effect" in message for name, message in logged)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preset": "paper"}, "over timesteps 500 to 899;"),
+        ({"timestep_range": (0, 500)}, "over timesteps 0 to 499;"),
+        ({}, None),
+    ],
+    ids=["paper", "a range", "fast"],
+)
+def test_losses_of_some_timesteps_are_said_to_be_no_measure(
+    options: dict[str, Any], words: str | None, tiny: Personalizer, photos: Path
+) -> None:
+    tiny.fit(photos, **QUICK, **options)
+    lines = [line for line in tiny.fitted().notices if "held-out losses" in line]
+    assert len(lines) == (words is not None) and all(words in line for line in lines)  # type: ignore[operator]

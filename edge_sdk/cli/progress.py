@@ -31,7 +31,7 @@ class Progress:
         else:
             before = step.loss if math.isnan(self._loss) else self._loss
             self._loss = before + min(1.0, max(0.05, 8 / step.steps)) * (step.loss - before)  # draws differ a lot
-        self.show(step.step, step.steps, f"loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
+        self.show(step.step, step.steps, f"step loss {self._loss:.4f}  forwards {step.forwards}", step.eta_s)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """The state of a stage of ``total`` parts, or of one that has no parts to count (0)."""
