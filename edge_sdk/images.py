@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import write_bytes
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.platform import READ
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -115,7 +116,7 @@ def _read(file: Path, root: Path) -> bytes:
     try:
         if file.is_symlink() and not file.resolve().is_relative_to(root.resolve()):
             raise _Unusable("a link that leads out of the folder")
-        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(file, READ)
         with os.fdopen(handle, "rb") as opened:
             info = os.fstat(opened.fileno())
             if stat.S_ISDIR(info.st_mode):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system import platform
 
 CLOCK_TICK_S = 0.02  # twice the coarsest step of a kernel's file times
 
@@ -30,7 +31,7 @@ class HeldFile:
             EdgeSdkError: it cannot be opened, is no regular file, or has other bytes.
         """
         self.path, self.headers = path, headers
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if sha256 else 0)  # a pipe does not block
+        flags = platform.READ | (platform.NOFOLLOW if sha256 else 0)
         try:
             self._file = open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
         except OSError as error:
@@ -63,7 +64,7 @@ class HeldFile:
         """
         for offset in range(0, self.size, length):
             wanted = min(length, self.size - offset)
-            data = os.pread(self._file.fileno(), wanted, offset)
+            data = platform.read_at(self._file.fileno(), wanted, offset)
             if len(data) != wanted or self.is_changed():  # asked after reading: a write is dated before its bytes land
                 raise OSError(f"{self.path} has changed")
             yield data

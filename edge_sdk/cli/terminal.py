@@ -7,13 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from edge_sdk.system.platform import STOPPING
+
+__all__ = ["STOPPING", "Interrupted", "handling", "interrupt", "write_error"]
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal that ends a command. Python ends itself by SIGINT where a plain KeyboardInterrupt has passed through
     ``exec``, as in an import, even if it was caught: the exit status would not be ours."""
-
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def write_error(text: str, end: str = "\n") -> None:
@@ -32,7 +33,7 @@ def handling(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    chosen = [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    chosen = [one for one in numbers if one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in chosen}
     try:
         yield

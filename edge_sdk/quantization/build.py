@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import platform
+import platform as processor_of
 import re
 import shutil
 import stat
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_sdk.system import platform
 from edge_sdk.system.files import PRIVATE, make_folder, staging
 
 BUILD_SECONDS = 300
@@ -36,7 +37,7 @@ class Sources:
 
     def prefix(self) -> str:
         """Of the library's file name: it says which sources, flags and processor the library is for."""
-        processor = platform.machine() + platform.processor()
+        processor = processor_of.machine() + processor_of.processor()
         cpuinfo = Path("/proc/cpuinfo")
         if cpuinfo.exists():
             kinds = ("flags", "Features", "model name")
@@ -95,9 +96,11 @@ def _private_cache() -> Iterator[tuple[Path, int]]:
     Raises:
         OSError: it cannot be made, is a link or no folder, or others own it or can write in it.
     """
+    if not platform.IS_POSIX:
+        raise OSError("kernels are compiled on Linux and macOS only")
     folder = cache_folder()
     make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    handle = os.open(folder, platform.FOLDER | platform.NOFOLLOW)
     try:
         if not _is_ours(os.fstat(handle)):
             raise OSError(f"others own {folder} or can write in it; run chmod 700, or set XDG_CACHE_HOME to another")
@@ -107,13 +110,13 @@ def _private_cache() -> Iterator[tuple[Path, int]]:
 
 
 def _is_ours(info: os.stat_result) -> bool:
-    return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return platform.is_own(info) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _open_ours(path: str | Path, folder: int | None = None) -> int | None:
     """A descriptor of a file that this user owns and nobody else can write; None for anything else."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        handle = os.open(path, platform.READ | platform.NOFOLLOW, dir_fd=folder)
     except OSError:
         return None
     info = os.fstat(handle)

@@ -205,7 +205,7 @@ class _File:
         """Let the system take back the whole pages of a tensor of this file; they are read again when needed."""
         start = tensor.data_ptr() - self._start
         first, last = -(-start // PAGE) * PAGE, (start + _bytes(tensor)) // PAGE * PAGE
-        if 0 <= first < last <= len(self._map):
+        if 0 <= first < last <= len(self._map) and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 

@@ -7,13 +7,29 @@ removes it. Process numbers decide nothing: in a container they are the same at 
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from edge_sdk.system import platform
+from edge_sdk.system.platform import sync
+
+__all__ = [
+    "PRIVATE",
+    "SHIPPED",
+    "folder_mode",
+    "is_at",
+    "make_folder",
+    "remove_leftovers",
+    "staging",
+    "sync",
+    "sync_all",
+    "whole_file",
+    "whole_folder",
+]
 
 PRIVATE, SHIPPED = 0o600, 0o666  # modes of files: for their owner alone, or for others too, less the umask
 TRIES = 10
@@ -32,15 +48,6 @@ def make_folder(path: Path, mode: int = PRIVATE) -> None:
     """
     for folder in [folder for folder in (path, *path.parents) if not folder.exists()][::-1]:
         folder.mkdir(folder_mode(mode), exist_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sync_all(folder: Path) -> None:
@@ -116,7 +123,7 @@ def whole_folder(path: Path, mode: int = PRIVATE) -> Iterator[Path]:
         sync_all(new)
         if path.is_dir():
             os.chmod(new, path.stat().st_mode & 0o7777)
-        os.replace(new, path)
+        platform.replace_folder(new, path)
         sync(path.parent)
 
 
@@ -137,10 +144,10 @@ def remove_leftovers(parent: Path, destination: str = "") -> None:
 def _remove_unlocked(path: Path) -> None:
     """Remove a file or folder of this user that no process locks."""
     with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, platform.READ | platform.NOFOLLOW)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError where its process is alive
-            if not is_at(handle, path) or os.fstat(handle).st_uid != os.geteuid():
+            is_left = platform.lock(handle)  # else its process is alive
+            if not is_left or not is_at(handle, path) or not platform.is_own(os.fstat(handle)):
                 return
             if path.is_dir():
                 shutil.rmtree(path)
@@ -158,13 +165,12 @@ def _make_locked(folder: Path, handles: list[int]) -> bool:
     """
     folder.mkdir(folder_mode(PRIVATE))
     try:
-        handles.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
-        fcntl.flock(handles[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError):
+        handles.append(os.open(folder, platform.FOLDER | platform.NOFOLLOW))
+        return platform.lock(handles[0]) and is_at(handles[0], folder)
+    except FileNotFoundError:
         return False
     except OSError:  # a file system without locks: nothing is ever taken for a leftover there
         return True
-    return is_at(handles[0], folder)
 
 
 def is_at(handle: int, path: Path) -> bool:

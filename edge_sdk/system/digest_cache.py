@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_sdk.system import platform
 from edge_sdk.system.atomic import make_folder, whole_file
 from edge_sdk.system.json import parse_json
 
@@ -50,7 +51,7 @@ def _read() -> dict[str, str]:
     try:
         if not _is_private(os.lstat(path().parent), stat.S_ISDIR):
             return {}
-        handle = os.open(path(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path(), platform.READ | platform.NOFOLLOW)
         with open(handle, "rb") as file:
             status = os.fstat(handle)
             if not _is_private(status, stat.S_ISREG) or status.st_size > MOST_BYTES:
@@ -65,7 +66,7 @@ def _read() -> dict[str, str]:
 
 def _is_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
     """Whether it is of this kind, and ours, and nobody else can write it."""
-    return is_kind(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return is_kind(status.st_mode) and platform.is_own(status) and not (platform.IS_POSIX and status.st_mode & 0o022)
 
 
 def _is_hash(text: object) -> bool:

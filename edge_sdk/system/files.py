@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system import platform
 from edge_sdk.system.atomic import (
     PRIVATE,
     SHIPPED,
@@ -152,14 +152,12 @@ class RunLock:
     def _locked(self) -> int:
         """A descriptor of the file of this name that holds its lock."""
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, self._mode)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | platform.NOFOLLOW, self._mode)
+            if not platform.lock(handle):
                 os.close(handle)
                 raise EdgeSdkError(
                     f"another run is at work in {self.path.parent}; wait for it or use another --output_dir"
-                ) from error
+                )
             if is_at(handle, self.path):  # else its holder has removed it meanwhile
                 return handle
             os.close(handle)

@@ -10,6 +10,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
+from edge_sdk.system.platform import READ
+
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -25,7 +27,7 @@ def open_input(path: str | os.PathLike[str], buffering: int = -1) -> BufferedRea
     Raises:
         OSError: the file is missing, not readable, or not a regular file; ``strerror`` and ``filename`` are set.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    handle = os.open(path, READ)
     try:
         _require_regular(os.fstat(handle).st_mode, path)
         return cast(BufferedReader, os.fdopen(handle, "rb", buffering))

@@ -3,44 +3,35 @@
 import ctypes
 import gc
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.platform import peak_rss_mb, rss_mb, status_mb
 
-_STATUS, _MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
+__all__ = [
+    "AnonPeak",
+    "bound_heap",
+    "code",
+    "cuda_peak",
+    "keep_heap",
+    "leave_out_tracing",
+    "peak_rss_mb",
+    "release",
+    "require_cuda",
+    "rss_mb",
+    "set_heap_thresholds",
+    "status_mb",
+    "use_cuda",
+]
+
+_MAPPINGS = Path("/proc/self/smaps")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MADV_DONTNEED = 4  # of mman.h
 HEAP_BLOCK = 1 << 18  # bytes
 _TRACING = "torch._meta_registrations"
-
-
-def status_mb(key: str) -> float | None:
-    """A field of /proc/self/status in MB (10**6 bytes), None where there is no /proc."""
-    if not _STATUS.exists():
-        return None
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return None
-
-
-def rss_mb() -> float:
-    """Resident memory now, in MB."""
-    now = status_mb("VmRSS")
-    return peak_rss_mb() if now is None else now
-
-
-def peak_rss_mb() -> float:
-    """Largest resident memory since the process started, in MB."""
-    peak = status_mb("VmHWM")
-    if peak is not None:
-        return peak
-    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kept / 1e6 if sys.platform == "darwin" else kept * 1024 / 1e6
 
 
 class AnonPeak:
