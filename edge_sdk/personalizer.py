@@ -19,7 +19,7 @@ from edge_sdk import mu_floor
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.images import Photos, load_photos
+from edge_sdk.images import Photos, load_photos, skip_notices
 from edge_sdk.preparation import Prepared, initializer, prepare
 from edge_sdk.progress import LOGGER, CountingObjective, OnProgress, Pace, silent
 from edge_sdk.runtime.base import Runtime
@@ -98,9 +98,14 @@ class Personalizer:
         """All of `fit` up to the first forward pass of the denoiser."""
         self.config = config
         if not isinstance(photos, Photos):
-            photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
-            for name, why in photos.skipped:
-                self.notify(f"skipped {name}: {why}")
+            photos = load_photos(
+                photos,
+                config.resolution or self.model.resolution(),
+                config.center_crop,
+                use_captions=config.use_captions,
+            )
+            for message in skip_notices(photos.skipped):
+                self.notify(message)
         self.prepared = prepare(self.model, photos, config, self.on_progress)
         return self.prepared
 

@@ -11,7 +11,7 @@ from edge_sdk import mu_floor
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.forecast import foretell
-from edge_sdk.images import check_photos, load_photos
+from edge_sdk.images import check_photos, load_photos, skip_notices
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preparation import Prepared
 from edge_sdk.preview import Validation, preview_rows
@@ -93,7 +93,12 @@ def run_personalization(
         choice = _within_memory(runtime, config, options, memory_budget_mb, preview, validation is not None, notify)
         config = replace(config, residency=choice.residency, max_batch=choice.max_batch)
         runtime, preview = replace(runtime, residency=choice.residency), choice.preview
-    photos = load_photos(train_data_dir, config.resolution or runtime.resolution(), config.center_crop)
+    photos = load_photos(
+        train_data_dir,
+        config.resolution or runtime.resolution(),
+        config.center_crop,
+        use_captions=config.use_captions,
+    )
     personalizer = Personalizer(runtime)
     personalizer.notify, personalizer.on_progress = notify, on_progress
     if resume_from_checkpoint == "latest" and not _is_begun(folder):
@@ -105,8 +110,8 @@ def run_personalization(
                 notify(f"the run in {folder} ended before its first checkpoint; it starts from the beginning")
                 resume_from_checkpoint = None
             check_output_dir(folder, resume=resume_from_checkpoint is not None)
-        for name, why in photos.skipped:
-            notify(f"skipped {name}: {why}")
+        for message in skip_notices(photos.skipped):
+            notify(message)
         notify(f"learning from {len(photos.pixels)} photo(s)")
         if dry_run:
             refuse_taken(folder, resume_from_checkpoint is not None)
