@@ -22,7 +22,7 @@ from edge_sdk.errors import MissingExtraError, one_line, require
 FORMATS = ("PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")  # and JPEG and HEIC, which are opened by themselves
 MAX_PIXELS = 40_000_000  # of a picture that is read at full scale
 MAX_JPEG_PIXELS = 2**28  # the largest cameras of phones have 16384 x 12288
-MAX_DECODED = 256 * 2**20  # bytes that a decoder may hold of a larger picture
+MAX_DECODED = 256 * 2**20  # bytes of a larger picture, decoded; decoders of WebP, AVIF and HEIC need 2 to 4 times that
 MIN_SIDE = 8  # pixels
 MARGIN = 2  # a reduced picture keeps this many times the resolution: then resampling hides the reduction
 REDUCTIONS = (8, 4, 2)  # those of libjpeg
