@@ -39,7 +39,7 @@ export async function readPhoto(file, resolution) {
   const whole = await decoded(file),
     { width, height } = whole;
   if (width * height > MAX_DECODED_PIXELS)
-    throw new Unusable(`${width} x ${height} pixels; at most ${Math.floor(MAX_DECODED_PIXELS / 1e6)} million`);
+    throw new Unusable(`${width} x ${height} pixels; at most ${Math.floor(MAX_DECODED_PIXELS / 1e6)} million are read`);
   if (Math.min(width, height) < MIN_SIDE)
     throw new Unusable(`${width} x ${height} pixels; each side must be ${MIN_SIDE} or more`);
   const bitmap = await reduced(whole, reduction(width, height, resolution)),
