@@ -4,7 +4,10 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 
-_DISTRIBUTIONS = {"optimum": "optimum-quanto"}  # where a package is imported by another name
+_DISTRIBUTIONS = {
+    "optimum": "optimum-quanto",
+    "pillow_heif": "pillow-heif",
+}  # where a package is imported by another name
 
 
 class EdgeSdkError(Exception):

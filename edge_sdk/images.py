@@ -1,39 +1,34 @@
 """A person's photos, read safely: one bad picture is named and skipped, no good picture is an error.
 
-Formats are recognized by content (PNG, JPEG, WebP), sizes are checked before anything is decoded, and what is read
-leaves this module as pixels only: no names, no EXIF.
+What is read leaves this module as pixels only: no names, no EXIF. `picture_file.decode` says what a picture may be.
 """
 
-import codecs
 import io
 import os
-import stat
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from edge_sdk.errors import EdgeSdkError, one_line
+from edge_sdk.captions import caption_of, is_caption
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.picture_file import MIN_SIDE, UnusablePictureError, decode, upright_rgb
 from edge_sdk.system.files import write_bytes
 from edge_sdk.system.inputs import open_input
-from edge_sdk.system.platform import READ
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 40_000_000
-MIN_SIDE = 8  # pixels
+MAX_BYTES = 256 * 2**20
 MAX_PHOTOS = 100  # a token learns from 3 to 5; what lies beyond a hundred is skipped and said
-MAX_CAPTION = 2000  # bytes
+MAX_NAMED = 10  # of the files that are skipped for one reason; more are counted
+NOT_A_PHOTO = "not a photo"  # why a leftover is skipped: nobody meant it to be one
 TILE = 128  # pixels, smallest picture on a contact sheet
 SMALL, ENLARGED = 64, 256  # pixels: a smaller side is enlarged when asked for, to this one at least
 
-
-class _Unusable(Exception):
-    """Why one picture is skipped."""
+# What file managers, cameras, git and the hub leave in a folder of photos, beside files whose names begin with a dot.
+_LEFTOVER_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "license")
+_LEFTOVER_SUFFIXES = (".aae", ".csv", ".ini", ".json", ".jsonl", ".md", ".parquet", ".thm", ".xmp", ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -53,8 +48,11 @@ def load_photos(
     what: str = "train_data_dir",
     limit: int = MAX_PHOTOS,
     stop_at_limit: bool = False,
+    use_captions: bool = False,
 ) -> Photos:
     """Read every photo of a folder (not of its subfolders), or one photo, in the order of names.
+
+    A link to a file is read like the file, because whoever names a folder means what it shows.
 
     Args:
         resolution: side in pixels of the square that each photo becomes.
@@ -62,9 +60,10 @@ def load_photos(
         what: the option's name, for messages.
         limit: at most so many photos.
         stop_at_limit: do not look at what lies beyond the limit.
+        use_captions: read the text files beside the photos.
 
     Raises:
-        EdgeSdkError: the place does not exist or holds no usable photo.
+        EdgeSdkError: the place does not exist or holds no usable photo, or a caption is not text.
     """
     root = Path(source)
     try:
@@ -73,29 +72,32 @@ def load_photos(
         )
     except OSError as error:
         raise EdgeSdkError(f"{what} {root} cannot be read: {error.strerror}; give a folder with photos") from error
-    photos: list[np.ndarray] = []
+    squares: list[np.ndarray] = []  # (H, W, 3) uint8
     captions: list[str] = []
     skipped: list[tuple[str, str]] = []
     sizes: list[tuple[int, int]] = []
     for file in files:
-        if file.suffix.lower() == ".txt":
-            continue  # the caption of the photo beside it
-        if stop_at_limit and len(photos) == limit:
+        if is_caption(file):
+            continue
+        if stop_at_limit and len(squares) == limit:
             break
         try:
-            if len(photos) == limit:
-                raise _Unusable(f"there are more than {limit} photos")
-            image = _decode(_read(file, root if root.is_dir() else root.parent))
-            caption = _caption(file)
-            photos.append(_to_array(_square(image, resolution, center_crop)))
-            captions.append(caption)
-            sizes.append((image.height, image.width))
-        except _Unusable as error:
-            skipped.append(("".join(c if c.isprintable() else "?" for c in file.name), str(error)))
-    if not photos:
+            if len(squares) == limit:
+                raise UnusablePictureError(f"there are more than {limit} photos")
+            square, size = _read(file, resolution, center_crop)
+        except UnusablePictureError as error:
+            skipped.append((_shown(file.name), NOT_A_PHOTO if _is_leftover(file) else str(error)))
+            continue
+        captions.append(caption_of(file) if use_captions else "")
+        squares.append(square)
+        sizes.append(size)
+    if not squares:
         why = f"; {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise EdgeSdkError(f"{what} {root} holds no usable photo ({len(skipped)} skipped{why}); give PNG, JPEG or WebP")
-    return Photos(np.stack(photos), tuple(captions), tuple(skipped), tuple(sizes))
+    pixels = np.empty((len(squares), 3, resolution, resolution), np.float32)
+    for i, square in enumerate(squares):
+        pixels[i] = _to_array(square)
+    return Photos(pixels, tuple(captions), tuple(skipped), tuple(sizes))
 
 
 def check_photos(
@@ -112,63 +114,41 @@ def check_photos(
     return load_photos(source, MIN_SIDE, what=what, limit=limit if whole else 1, stop_at_limit=not whole)
 
 
-def _read(file: Path, root: Path) -> bytes:
+def skip_notices(skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """`Photos.skipped` in lines for the user: one a file, or one with the count where many have the same reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in skipped:
+        names.setdefault(why, []).append(name)
+    lines = []
+    for why, alike in names.items():
+        if len(alike) > MAX_NAMED or (len(alike) > 1 and why.startswith("there are more than")):
+            lines.append(f"skipped {len(alike)} files ({alike[0]} to {alike[-1]}): {why}")
+        else:
+            lines += [f"skipped {name}: {why}" for name in alike]
+    return lines
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def _is_leftover(file: Path) -> bool:
+    return file.name.lower() in _LEFTOVER_NAMES or file.suffix.lower() in _LEFTOVER_SUFFIXES
+
+
+def _read(file: Path, resolution: int, center_crop: bool) -> tuple[np.ndarray, tuple[int, int]]:
+    """A photo's square (H, W, 3) uint8, and its whole size (height, width)."""
     try:
-        if file.is_symlink() and not file.resolve().is_relative_to(root.resolve()):
-            raise _Unusable("a link that leads out of the folder")
-        handle = os.open(file, READ)
-        with os.fdopen(handle, "rb") as opened:
-            info = os.fstat(opened.fileno())
-            if stat.S_ISDIR(info.st_mode):
-                raise _Unusable("a folder; subfolders are not read")
-            if not stat.S_ISREG(info.st_mode):
-                raise _Unusable("not a regular file")
-            if info.st_size > MAX_BYTES:
-                raise _Unusable(f"larger than {MAX_BYTES >> 20} MB")
-            return opened.read(MAX_BYTES)
-    except IsADirectoryError as error:
-        raise _Unusable("a folder; subfolders are not read") from error
+        if file.is_dir():
+            raise UnusablePictureError("a folder; subfolders are not read")
+        opened = open_input(file)
     except (OSError, RuntimeError) as error:
-        raise _Unusable(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
-
-
-def _decode(data: bytes) -> Image.Image:
-    """An upright RGB picture; transparent parts become white."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise _Unusable(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are read")
-            if min(width, height) < MIN_SIDE:
-                raise _Unusable(f"{width} x {height} pixels; each side must be {MIN_SIDE} or more")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones add a small second picture
-                raise _Unusable("an animation")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright)
-    except _Unusable:
-        raise
-    except UnidentifiedImageError as error:
-        raise _Unusable("not a PNG, JPEG or WebP picture") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _Unusable(f"a decompression bomb; at most {MAX_PIXELS // 10**6} million pixels are read") from error
-    except MemoryError as error:
-        raise _Unusable("too large for this machine's memory") from error
-    except Exception as error:
-        # Whatever a decoder says of hostile bytes (it raises many kinds), the picture is one to skip.
-        raise _Unusable(f"damaged ({one_line(error, 100)})") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):  # 16-bit grey
-        values = np.asarray(image, np.float64)
-        return Image.fromarray(np.clip(values / 257, 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+        raise UnusablePictureError(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    with opened:
+        if os.fstat(opened.fileno()).st_size > MAX_BYTES:
+            raise UnusablePictureError(f"larger than {MAX_BYTES >> 20} MB")
+        picture = decode(opened, resolution)
+    return np.asarray(_square(picture.image, resolution, center_crop)), picture.size
 
 
 def _square(image: Image.Image, resolution: int, center_crop: bool) -> Image.Image:
@@ -183,27 +163,13 @@ def _square(image: Image.Image, resolution: int, center_crop: bool) -> Image.Ima
 
 
 def square_pixels(image: Image.Image, resolution: int, center_crop: bool) -> tuple[np.ndarray, tuple[int, int]]:
-    """A decoded picture as pixels (3, H, W) float32 in [-1, 1], and its upright (height, width) before that."""
-    upright = _to_rgb(ImageOps.exif_transpose(image))
+    """A loaded picture as pixels (3, H, W) float32 in [-1, 1], and its upright (height, width) before that."""
+    upright = upright_rgb(image)
     return _to_array(_square(upright, resolution, center_crop)), (upright.height, upright.width)
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
-    return np.asarray(image, np.float32).transpose(2, 0, 1) / 127.5 - 1
-
-
-def _caption(file: Path) -> str:
-    beside = file.with_suffix(".txt")
-    if not beside.is_file() or beside.is_symlink():
-        return ""
-    try:
-        with open_input(beside) as opened:
-            data = opened.read(MAX_CAPTION)
-        whole = len(data) < MAX_CAPTION  # else the last letter may be cut, and is left out
-        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _Unusable(f"its caption {beside.name} is not UTF-8 text") from error
-    return " ".join(text.split())
+def _to_array(square: np.ndarray | Image.Image) -> np.ndarray:
+    return np.asarray(square, np.float32).transpose(2, 0, 1) / 127.5 - 1
 
 
 def to_pil(pixels: np.ndarray) -> Image.Image:

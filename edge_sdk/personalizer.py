@@ -20,6 +20,7 @@ from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import GenerateOptions, check_generate_options, generate_on
+from edge_sdk.images import skip_notices
 from edge_sdk.learning import Learning
 from edge_sdk.option_types import Device, Execution, FitOptions, Residency, Weights
 from edge_sdk.photos import PhotoSource, read_photos
@@ -148,10 +149,11 @@ class Personalizer:
             config, choice = self.limit_memory(config, self.memory_budget_mb)
             self.notify(f"memory budget {self.memory_budget_mb:g} MB: {choice}")
         self.config = config
-        read = read_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
+        resolution = config.resolution or self.model.resolution()
+        read = read_photos(photos, resolution, config.center_crop, config.use_captions)
         if read is not photos:
-            for name, why in read.skipped:
-                self.notify(f"skipped {name}: {why}")
+            for message in skip_notices(read.skipped):
+                self.notify(message)
         self.prepared = prepare(self.model, read, config, self.on_progress)
         return self.prepared
 

@@ -8,14 +8,15 @@ import numpy as np
 from PIL import Image
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.images import MAX_PHOTOS, MIN_SIDE, Photos, load_photos, square_pixels
+from edge_sdk.images import MAX_PHOTOS, Photos, load_photos, square_pixels
+from edge_sdk.picture_file import MIN_SIDE
 
 Photo: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray[Any, np.dtype[Any]]"
 PhotoSource: TypeAlias = "str | os.PathLike[str] | Photos | Sequence[Photo]"
 ACCEPTED = "give a folder, or a list of paths, PIL pictures or arrays (H, W, 3) of uint8, or of floats from 0 to 1"
 
 
-def read_photos(source: PhotoSource, resolution: int, center_crop: bool = True) -> Photos:
+def read_photos(source: PhotoSource, resolution: int, center_crop: bool = True, use_captions: bool = False) -> Photos:
     """Photos of any of these kinds as one square size; those that are read already stay as they are.
 
     Args:
@@ -23,6 +24,7 @@ def read_photos(source: PhotoSource, resolution: int, center_crop: bool = True) 
             upright by their EXIF) and of arrays (H, W), (H, W, 3) or (H, W, 4): uint8, or floats from 0 to 1.
         resolution: side in pixels of the square that each photo becomes.
         center_crop: cut to a square around the centre first; otherwise the sides are squeezed.
+        use_captions: read the text files beside photos that are files.
 
     Raises:
         EdgeSdkError: none can be used, there are more than 100, or an object is of another kind.
@@ -30,7 +32,7 @@ def read_photos(source: PhotoSource, resolution: int, center_crop: bool = True) 
     if isinstance(source, Photos):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return load_photos(source, resolution, center_crop)
+        return load_photos(source, resolution, center_crop, use_captions=use_captions)
     if isinstance(source, (Image.Image, np.ndarray)) or not isinstance(source, Sequence):
         if not isinstance(source, np.ndarray) or source.ndim != 4:
             raise EdgeSdkError(f"photos is of type {type(source).__name__}; {ACCEPTED}")
@@ -41,7 +43,8 @@ def read_photos(source: PhotoSource, resolution: int, center_crop: bool = True) 
     for number, photo in enumerate(source):
         if isinstance(photo, (str, os.PathLike)):
             try:
-                read.append(load_photos(photo, resolution, center_crop, what=f"photos[{number}]"))
+                what = f"photos[{number}]"
+                read.append(load_photos(photo, resolution, center_crop, what, use_captions=use_captions))
             except EdgeSdkError as error:
                 skipped.append((os.path.basename(os.fspath(photo)), str(error)))
         else:

@@ -10,7 +10,7 @@ from edge_sdk import mu_floor
 from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.forecast import foretell
-from edge_sdk.images import check_photos, load_photos
+from edge_sdk.images import check_photos, load_photos, skip_notices
 from edge_sdk.option_types import PersonalizeOptions
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preparation import Prepared
@@ -94,7 +94,7 @@ def run_personalization(
         notify(f"memory budget {memory_budget_mb:g} MB: {choice}{without}")
         preview = choice.preview
     resolution = config.resolution or personalizer.model.resolution()
-    photos = load_photos(train_data_dir, resolution, config.center_crop)
+    photos = load_photos(train_data_dir, resolution, config.center_crop, use_captions=config.use_captions)
     if resume_from_checkpoint == "latest" and not _is_begun(folder):
         raise EdgeSdkError(f"{folder} holds no checkpoint-<step> folder to resume from; start a run without resuming")
     with contextlib.ExitStack() as stack:
@@ -104,8 +104,8 @@ def run_personalization(
                 notify(f"the run in {folder} ended before its first checkpoint; it starts from the beginning")
                 resume_from_checkpoint = None
             check_output_dir(folder, resume=resume_from_checkpoint is not None)
-        for name, why in photos.skipped:
-            notify(f"skipped {name}: {why}")
+        for message in skip_notices(photos.skipped):
+            notify(message)
         notify(f"learning from {len(photos.pixels)} photo(s)")
         if dry_run:
             refuse_taken(folder, resume_from_checkpoint is not None)

@@ -21,8 +21,11 @@ FLOORS = [
     ["zo"],
     ["system"],
     [
+        "captions",
+        "color_profile",
         "config",
         "images",
+        "picture_file",
         "embedding",
         "learning",
         "mu_floor",

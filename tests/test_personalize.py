@@ -14,6 +14,7 @@ from PIL import Image
 from edge_sdk import EdgeSdkError, Personalizer, load_embedding, pocket
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.images import load_photos
+from edge_sdk.run_folder import run_personalization
 from edge_sdk.system.checkpoints import load_state, save_state
 from edge_sdk.zo import State, Step
 
@@ -218,3 +219,39 @@ def test_losses_of_some_timesteps_are_said_to_be_no_measure(
     tiny.fit(photos, **QUICK, **options)
     lines = [line for line in tiny.fitted().notices if "held-out losses" in line]
     assert len(lines) == (words is not None) and all(words in line for line in lines)  # type: ignore[operator]
+
+
+def test_captions_are_the_prompts_only_where_they_are_asked_for(
+    tiny: Personalizer, sd1_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    album = Path(shutil.copytree(photos, tmp_path / "album"))
+
+    def ids(**options: Any) -> list[Any]:
+        tiny.fit(album, **QUICK, **options)
+        return np.asarray(tiny.fitted().objective.ids).tolist()
+
+    templates = ids()
+    for photo in photos.iterdir():
+        (album / photo.name).with_suffix(".txt").write_text("a dark {} in the mug")
+    plain = ids(use_captions=True)
+    for caption in album.glob("*.txt"):
+        caption.write_text("a dark {} in the mug", encoding="utf-16")
+    assert ids(use_captions=True) == plain != templates
+    next(album.glob("*.txt")).write_bytes("Möbel".encode("cp1252"))
+    assert ids() == templates
+    with pytest.raises(EdgeSdkError, match=r"\.txt is not UTF-8 text"):
+        tiny.fit(album, **QUICK, use_captions=True)
+    with pytest.raises(EdgeSdkError, match=r"\.txt is not UTF-8 text"):
+        run_personalization(album, tmp_path / "out", str(sd1_folder), **QUICK, use_captions=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_beyond_the_most_are_one_line_with_their_number(sd1_folder: Path, photos: Path, tmp_path: Path) -> None:
+    one = min(photos.iterdir())
+    for i in range(104):
+        (tmp_path / f"{i:03}{one.suffix}").hardlink_to(one)
+    lines: list[str] = []
+    run_personalization(tmp_path, tmp_path / "out", str(sd1_folder), **QUICK, dry_run=True, notify=lines.append)
+    assert [line for line in lines if "skipped" in line] == [
+        f"skipped 4 files (100{one.suffix} to 103{one.suffix}): there are more than 100 photos"
+    ]

@@ -84,3 +84,14 @@ def test_what_is_no_photo_is_said_in_one_line(given: Any, words: str) -> None:
     with pytest.raises(EdgeSdkError) as error:
         read_photos(given, 16)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_picture_with_a_profile_is_converted_and_stays_as_it_is(tmp_path: Path) -> None:
+    from tests.test_color_profile import P3
+
+    image = Image.new("RGB", (8, 8), (200, 60, 60))
+    image.info["icc_profile"] = P3
+    image.save(tmp_path / "a.png", icc_profile=P3)
+    read = read_photos([image], 8).pixels
+    assert (read == load_photos(tmp_path, 8).pixels).all() and read[0, 0, 0, 0] > 200 / 127.5 - 1
+    assert image.getpixel((0, 0)) == (200, 60, 60)

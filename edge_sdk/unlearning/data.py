@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.images import Photos, load_photos
+from edge_sdk.images import NOT_A_PHOTO, Photos, load_photos
 from edge_sdk.unlearning.denoiser import Denoiser
 
 MAX_PICTURES = 100_000
@@ -62,9 +62,10 @@ def read(denoiser: Denoiser, folder: str | Path, what: str, whole: bool = False)
 
 
 def refuse_skipped(photos: Photos, folder: str | Path, what: str) -> None:
-    """Raises EdgeSdkError if a file of a folder could not be used."""
-    if photos.skipped:
-        name, why = photos.skipped[0]
+    """Raises EdgeSdkError if a file of a folder could not be used; what programs leave there is none."""
+    unusable = [(name, why) for name, why in photos.skipped if why != NOT_A_PHOTO]
+    if unusable:
+        name, why = unusable[0]
         raise EdgeSdkError(f"{what} {folder}: {name} cannot be used ({why}); all files there are: mend or remove it")
 
 

@@ -21,7 +21,7 @@ import torch
 from edge_sdk._version import __version__
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import Cancelled, EdgeSdkError
-from edge_sdk.images import check_photos
+from edge_sdk.images import check_photos, skip_notices
 from edge_sdk.system.files import SHIPPED, RunLock, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import (
@@ -95,8 +95,8 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
     denoiser = load_denoiser(place, config.resolution, config.device)
     targets = read(denoiser, sources.forget_data_dir, "forget_data_dir", whole=True)
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
-    for name, why in retained.skipped:
-        notify(f"skipped {name}: {why}")
+    for message in skip_notices(retained.skipped):
+        notify(message)
     given, learned, requests = None, {"retain_data_dir": retained}, requests_of(denoiser.folder)
     if sources.surrogate_data_dir is not None:
         given = read(denoiser, sources.surrogate_data_dir, "surrogate_data_dir", whole=True)

@@ -1,6 +1,7 @@
 /** The page: it takes photos, tells the worker what to do and shows what the worker says. */
 
 import { Curve } from './curve.js';
+import { skipNotices } from './photos.js';
 
 const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
@@ -86,9 +87,8 @@ const heard = {
   photos({ pictures, side, skipped }) {
     clear('chosen');
     pictures.forEach((rgba, i) => show('chosen', rgba, side, `Photo ${i + 1} as the model sees it`));
-    const left = skipped.map(([name, reason]) => `${name} is skipped: ${reason}`);
     const seen = pictures.length === 1 ? 'photo, as the model sees it' : 'photos, as the model sees them';
-    $('skipped').textContent = [`${pictures.length} ${seen}`, ...left].join('. ');
+    $('skipped').textContent = [`${pictures.length} ${seen}`, ...skipNotices(skipped)].join('. ');
   },
   looked: () => setBusy(false),
   status: ({ message }) => say(message),

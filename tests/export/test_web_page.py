@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from edge_sdk import Personalizer
 from edge_sdk.embedding import load_embedding
@@ -22,6 +22,7 @@ from edge_sdk.export.web_server import missing, serving
 from edge_sdk.generation import generate
 from edge_sdk.images import load_photos, to_pil
 from edge_sdk.pocket import MODEL, PHOTOS
+from tests.icc import rgb_profile
 
 STEPS, ROWS = 10, 33  # of a short run; single-row evaluations a step
 Bundles = Callable[[str, str], Path]
@@ -263,6 +264,19 @@ def demo(bundle_of: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield demo
 
 
+def read_photo(demo: Demo, data: bytes) -> dict[str, Any]:
+    """What the page's `readPhoto` gives at 16 pixels: pixels and size, or error."""
+    return demo.page.evaluate(f"""import('./photos.js').then(async ({{ readPhoto }}) => {{
+      const data = Uint8Array.from(atob('{base64.b64encode(data).decode()}'), (c) => c.charCodeAt(0));
+      try {{
+        const {{ pixels, size }} = await readPhoto(new File([data], 'photo'), 16);
+        return {{ pixels: Array.from(pixels), size }};
+      }} catch (error) {{
+        return {{ error: error.message }};
+      }}
+    }})""")
+
+
 @pytest.mark.parametrize(
     ("size", "kind"),
     [((53, 37), "PNG"), ((200, 301), "PNG"), ((16, 16), "PNG"), ((9, 12), "PNG"), ((300, 200), "JPEG")],
@@ -276,17 +290,50 @@ def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, demo: De
     turned[0x0112] = 6
     picture.save(data, kind, **({"exif": turned, "quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     (tmp_path / f"photo.{kind.lower()}").write_bytes(data.getvalue())
-    data_bytes = f"Uint8Array.from(atob('{base64.b64encode(data.getvalue()).decode()}'), (c) => c.charCodeAt(0))"
-    program = f"""import('./photos.js').then(async ({{ readPhoto }}) => {{
-      const {{ pixels, size }} = await readPhoto(new File([{data_bytes}], 'photo'), 16);
-      return {{ pixels: Array.from(pixels), size }};
-    }})"""
-    found = demo.page.evaluate(program)
+    found = read_photo(demo, data.getvalue())
     photos = load_photos(tmp_path, 16)
     assert tuple(found["size"]) == photos.sizes[0]
     difference = np.abs(np.array(found["pixels"]).reshape(3, 16, 16) - photos.pixels[0]) * 127.5
     assert difference.max() <= (2.01 if kind == "JPEG" else 1e-4)
     assert np.asarray(to_pil(photos.pixels[0])).std() > 5
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, kind, **options)
+    return data.getvalue()
+
+
+COLORS = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PHONES: dict[str, tuple[Callable[[], bytes], float]] = {  # a file, and levels that a decoder may differ by
+    "Display P3": (lambda: encoded(COLORS, "PNG", icc_profile=rgb_profile("Display P3")), 3),
+    "Adobe RGB, JPEG": (
+        lambda: encoded(COLORS.resize((64, 64)), "JPEG", quality=95, icc_profile=rgb_profile("Adobe RGB")),
+        6,
+    ),
+    "sRGB": (lambda: encoded(COLORS, "PNG", icc_profile=SRGB), 1),
+    "broken profile": (lambda: encoded(COLORS, "PNG", icc_profile=b"junk" * 50), 0),
+    "AVIF": (lambda: encoded(COLORS.resize((64, 64)), "AVIF", quality=95), 6),
+    "BMP": (lambda: encoded(COLORS, "BMP"), 0),
+    "50 megapixels": (lambda: encoded(Image.linear_gradient("L").resize((8160, 6120)), "JPEG", quality=30), 4),
+}
+
+
+@pytest.mark.parametrize("case", PHONES)
+def test_photos_of_phones_are_pythons(case: str, demo: Demo, tmp_path: Path) -> None:
+    write, levels = PHONES[case]
+    (tmp_path / "photo").write_bytes(write())
+    found, photos = read_photo(demo, (tmp_path / "photo").read_bytes()), load_photos(tmp_path, 16)
+    assert tuple(found["size"]) == photos.sizes[0]
+    difference = np.abs(np.array(found["pixels"]).reshape(3, 16, 16) - photos.pixels[0]) * 127.5
+    assert difference.max() <= levels + 0.01
+
+
+def test_a_format_that_the_browser_cannot_read_is_named_with_what_to_do(demo: Demo) -> None:
+    heic = read_photo(demo, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))["error"]
+    assert heic.startswith("HEIC, which this browser cannot read; save it as JPEG") and "iPhone" in heic
+    assert read_photo(demo, encoded(COLORS, "TIFF"))["error"].startswith("TIFF, which this browser cannot read; save")
 
 
 def test_the_browser_looks_up_no_name() -> None:

@@ -1,6 +1,7 @@
 """The golden bundle: how it is made, whole runs on it, and damage that a reader must refuse."""
 
 import hashlib
+import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edge_sdk import Personalizer, generate
-from edge_sdk.images import Photos, _decode, _square, _to_array
+from edge_sdk.images import Photos, _square, _to_array
+from edge_sdk.picture_file import decode
 from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.runtime.onnx.objective import Latents
 
@@ -43,7 +45,7 @@ def write_bundle(folder: Path) -> None:
 
 
 def load_photos(side: int) -> Photos:
-    images = [_decode((HERE / name).read_bytes()) for name in PHOTOS]
+    images = [decode(io.BytesIO((HERE / name).read_bytes()), side).image for name in PHOTOS]
     pixels = np.stack([_to_array(_square(image, side, True)) for image in images])
     return Photos(pixels, ("",) * len(images), (), tuple((image.height, image.width) for image in images))
 

@@ -1,5 +1,6 @@
 """Golden vectors of pictures: photos on their way in, sampling on the way out, and the file of learned vectors."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from PIL import Image
 
 from edge_sdk.diffusion.ddim import Ddim
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
-from edge_sdk.images import _decode, _square, _to_array, to_pil
+from edge_sdk.images import _square, _to_array, to_pil
+from edge_sdk.picture_file import decode
 
 # PNG files: size as stored, mode, EXIF orientation.
 PHOTOS: dict[str, tuple[tuple[int, int], str, int]] = {
@@ -49,7 +51,7 @@ def photos(folder: Path) -> dict[str, Any]:
 
 
 def _photo(path: Path) -> dict[str, Any]:
-    upright = _decode(path.read_bytes())
+    upright = decode(io.BytesIO(path.read_bytes()), min(SIDES)).image
     side = min(upright.size)
     (stored, mode, orientation) = PHOTOS[path.name]
     sides = sorted({*SIDES, side})

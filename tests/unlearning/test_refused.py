@@ -75,6 +75,22 @@ def test_no_picture_that_must_be_used_is_skipped(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_programs_leave_among_targets_is_no_target(
+    model_of: dict[str, Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = command(model_of["ddpm"], "--dry_run")
+    place = arguments.index("--forget_data_dir") + 1
+    targets = Path(shutil.copytree(arguments[place], tmp_path / "targets"))
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "README.md", "metadata.jsonl", "0.AAE"):
+        (targets / name).write_bytes(b"junk")
+    (targets / "__MACOSX").mkdir()
+    arguments[place] = str(targets)
+    assert main(arguments) == 0, capsys.readouterr().err
+
+
 def test_a_retained_picture_that_is_skipped_is_named(
     model_of: dict[str, Path],
     command: Callable[..., list[str]],

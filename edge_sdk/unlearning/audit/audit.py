@@ -14,6 +14,7 @@ from typing import Any
 from edge_sdk import __version__
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.images import skip_notices
 from edge_sdk.system.files import RunLock, check_output_dir, write_bytes, write_json
 from edge_sdk.system.json import read_json
 from edge_sdk.unlearning.audit.components import compare
@@ -142,8 +143,8 @@ def read_retained(base: Denoiser, folder: str | Path, targets: Pictures, notify:
         EdgeSdkError: a target is among them, or there are fewer than `LEAST_RETAINED`.
     """
     retained = read(base, folder, "retain_data_dir")
-    for name, why in retained.skipped:
-        notify(f"skipped {name}: {why}")
+    for message in skip_notices(retained.skipped):
+        notify(message)
     refuse_overlap(targets, retained)
     kept = distinct(retained.pixels, targets.pixels)
     if len(kept) < LEAST_RETAINED:

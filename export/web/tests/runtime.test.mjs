@@ -10,7 +10,7 @@ import { BundleError, openBundle } from '../bundle.js';
 import { inFolder } from '../folder.mjs';
 import { verify } from '../golden.js';
 import { BundleObjective, encode } from '../objective.js';
-import { resized, toPixels } from '../photos.js';
+import { kindOf, reduction, resized, skipNotices, toPixels } from '../photos.js';
 import { ddimStep, drawPictures, timesteps, toRgba } from '../pictures.js';
 import { learnedEmbeds } from '../safetensors.js';
 import { Text, Tokenizer } from '../text.js';
@@ -98,6 +98,43 @@ test('photos.json', () => {
   assert.deepEqual(Array.from(toPixels(values, 256).subarray(0, 256)), golden.bytes_to_float);
   for (const { value, byte } of golden.float_to_byte)
     assert.equal(toRgba(new Float32Array(3).fill(value), 1)[0], byte, String(value));
+});
+
+test('a very large picture is reduced, never below twice the resolution', () => {
+  assert.equal(reduction(8000, 5000, 512), 1); // 40 million pixels
+  for (const [width, height, side, factor] of [
+    [8160, 6120, 512, 4],
+    [6120, 8160, 1024, 2],
+    [16384, 12288, 512, 8],
+    [8160, 6120, 16, 8],
+    [8160, 6120, 2048, 1],
+    [60000, 1000, 512, 1],
+  ])
+    assert.equal(reduction(width, height, side), factor);
+});
+
+test('a format is known by its first bytes', () => {
+  const kind = (text) => kindOf(Uint8Array.from(text.padEnd(64, '\0'), (letter) => letter.charCodeAt(0)));
+  for (const brand of ['heic', 'heix', 'mif1']) assert.equal(kind(`\0\0\0\x18ftyp${brand}\0\0\0\0mif1heic`), 'HEIC');
+  assert.equal(kind('\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf'), 'AVIF');
+  assert.equal(kind('\0\0\0\x14ftypqt  \0\0\0\0qt  heic'), '');
+  assert.equal(kind('II*\0\x08'), 'TIFF');
+  assert.equal(kind('<html>'), '');
+  assert.equal(kindOf(new Uint8Array(0)), '');
+  assert.equal(kindOf(Uint8Array.from('\0\0\0\0ftyp', (letter) => letter.charCodeAt(0))), '');
+});
+
+test('many files that are skipped for one reason are counted', () => {
+  const files = (count, reason) => Array.from({ length: count }, (_, i) => [`${i}.mov`, reason]);
+  assert.deepEqual(skipNotices([...files(2, 'damaged'), ['a.png', 'HEIC']]), [
+    '0.mov is skipped: damaged',
+    '1.mov is skipped: damaged',
+    'a.png is skipped: HEIC',
+  ]);
+  assert.deepEqual(skipNotices(files(11, 'damaged')), ['11 files (0.mov to 10.mov) are skipped: damaged']);
+  assert.deepEqual(skipNotices(files(3, 'there are more than 100 photos')), [
+    '3 files (0.mov to 2.mov) are skipped: there are more than 100 photos',
+  ]);
 });
 
 test('learned_embeds.json', () => {
