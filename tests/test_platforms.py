@@ -34,6 +34,7 @@ for name in (
 for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGUSR1"):
     delattr(signal, name)
 del mmap.MADV_DONTNEED
+shutil._use_fd_functions = False
 os.open, os.replace = open_file, replace
 import pathlib
 exists = pathlib.Path.exists
