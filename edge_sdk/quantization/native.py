@@ -8,8 +8,10 @@ import ctypes
 import functools
 import logging
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from math import prod
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from edge_sdk.quantization.threads import threads_for
 
 SOURCES = tuple(sorted((Path(__file__).parent / "cpp").glob("*.cpp")))
 HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
+PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
+FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, ("edge_linear", "edge_conv", "edge_winograd", "edge_attention"))
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
