@@ -6,8 +6,8 @@ const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
 const SMOOTHING = 0.8; // how much of the loss so far a step keeps, of 40 steps on a draw each
 
-// More than one thread need a server that isolates the page: ?threads=2.
-const threads = Number(new URLSearchParams(location.search).get('threads') ?? 1);
+// More than one thread needs a page that is isolated, by its server and over https or on this computer: ?threads=2.
+const threads = crossOriginIsolated ? Number(new URLSearchParams(location.search).get('threads') ?? 1) : 1;
 
 const $ = (id) => document.getElementById(id);
 const worker = new Worker('worker.js', { type: 'module' });

@@ -17,10 +17,11 @@ worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href,
 
 const { error, runtime, differences = {}, bounds, milliseconds } = await window.verified;
 const wrong = Object.entries(differences).filter(([graph, difference]) => !(difference <= bounds[graph]));
-document.getElementById('status').textContent =
-  error ?? `${runtime}: ${wrong.length ? `${wrong.length} graphs differ` : 'all graphs agree'}`;
+const status = document.getElementById('status');
+status.textContent = error ?? `${runtime}: ${wrong.length ? `${wrong.length} graphs differ` : 'all graphs agree'}`;
 for (const [graph, difference] of Object.entries(differences)) {
   const row = document.getElementById('rows').insertRow();
   for (const text of [graph, difference.toExponential(1), bounds[graph], milliseconds[graph].toFixed(1)])
     row.insertCell().textContent = text;
 }
+status.dataset.done = '';

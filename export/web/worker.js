@@ -3,7 +3,7 @@
  * Messages in: open, look, learn, draw, check, cancel; messages out: see app.js.
  */
 
-import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
+import * as ort from './onnxruntime-web/ort.wasm.min.js';
 
 import { fetched, openBundle } from './bundle.js';
 import { verify } from './golden.js';
@@ -19,6 +19,11 @@ import { State, run } from './zo/loop.js';
 const MAX_BATCH = 16;
 
 ort.env.logLevel = 'error';
+const runtimeFile = (name) => new URL(`onnxruntime-web/${name}`, import.meta.url).href;
+ort.env.wasm.wasmPaths = {
+  mjs: runtimeFile('ort-wasm-simd-threaded.js'),
+  wasm: runtimeFile('ort-wasm-simd-threaded.wasm'),
+};
 let bundle, text, principal, learned; // learned: {placeholder, vectors} of the last run
 let cancelled = false;
 

@@ -20,7 +20,7 @@ import { State, run } from '../zo/loop.js';
 import { GOLDEN, bytesOf, close, read } from './golden.mjs';
 
 const BUNDLE = join(GOLDEN, 'bundle');
-const ort = await import('onnxruntime-web').catch(() => null);
+const ort = await import('../node_modules/onnxruntime-web/dist/ort.wasm.min.mjs').catch(() => null);
 if (ort) [ort.env.wasm.numThreads, ort.env.logLevel] = [1, 'error'];
 const skip = ort ? false : 'onnxruntime-web is not installed';
 
