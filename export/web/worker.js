@@ -10,6 +10,7 @@ import { verify } from './golden.js';
 import { BundleObjective, encode } from './objective.js';
 import { MAX_PHOTOS, readPhoto } from './photos.js';
 import { drawPictures } from './pictures.js';
+import { pocketNotice } from './preparation.js';
 import { learnedEmbeds } from './safetensors.js';
 import { Text } from './text.js';
 import { evaluateRows, heldOutDraws } from './zo/draws.js';
@@ -65,9 +66,10 @@ async function readPhotos(files) {
   return photos;
 }
 
-/** Show photos as the model will see them. */
+/** Show photos as the model will see them, and warn of photos that it cannot draw. */
 async function look({ files }) {
-  await readPhotos(files);
+  const photos = await readPhotos(files);
+  postMessage({ type: 'notice', message: await pocketNotice(bundle, photos) });
   postMessage({ type: 'looked' });
 }
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from edge_sdk import Personalizer
+from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import load_embedding
 from edge_sdk.export import chromium
 from edge_sdk.export.web_page import missing
@@ -23,6 +25,8 @@ from edge_sdk.export.web_server import serving
 from edge_sdk.generation import generate
 from edge_sdk.images import load_photos, to_pil
 from edge_sdk.pocket import MODEL, PHOTOS
+from edge_sdk.preparation import prepare
+from edge_sdk.runtime.onnx.model import open_bundle
 from tests.export.page import Demo
 
 if TYPE_CHECKING:
@@ -64,12 +68,14 @@ def run(bundle_of: Bundles, browser: "Browser", tmp_path_factory: pytest.TempPat
         demo.click("draw")
         demo.wait_for("drawn")
         demo.wait("document.getElementById('status').textContent === 'Done'")
+        demo.download("save", downloads / "pictures.png")
         tree = demo.page.context.new_cdp_session(demo.page).send("Accessibility.getFullAXTree")["nodes"]
         names = ("step", "learned", "picture", "photos", "error", "opened")
         messages = {name: demo.heard(name) for name in names}
-        texts = ("summary", "step", "forwards", "error", "skipped", "model")
+        texts = ("summary", "step", "forwards", "loss", "error", "skipped", "notice", "model")
         return SimpleNamespace(
             file=downloads / "learned_embeds.safetensors",
+            sheet=downloads / "pictures.png",
             url=demo.url,
             requests=demo.requests,
             tree=tree,
@@ -157,6 +163,26 @@ def test_what_the_page_says(run: SimpleNamespace) -> None:
     assert f"{STEPS} steps and {ROWS * STEPS} forward passes" in run.texts["summary"]
     (learned,) = run.learned
     assert learned["after"] < learned["before"]
+    percent = round(100 * (1 - learned["after"] / learned["before"]))
+    assert f"Closer to your photos by {percent} %: loss {learned['before']:.4f} before" in run.texts["summary"]
+    assert run.texts["notice"] == ""  # photos of the model's own world
+
+
+def test_the_smoothed_loss_is_a_mean_of_the_losses_so_far(run: SimpleNamespace) -> None:
+    weights = 0.8 ** np.arange(STEPS)[::-1]
+    losses = [step["loss"] for step in run.step]
+    assert run.texts["loss"] == f"{np.average(losses, weights=weights):.4f}"
+
+
+def test_all_pictures_are_saved_in_one(run: SimpleNamespace) -> None:
+    """Rows of before, after and the prompt, enlarged by 8; no photo is among them."""
+    sheet = np.asarray(Image.open(run.sheet).convert("RGB"), int)
+    assert sheet.shape == (3 * 164, 4 * 136 + 8, 3)
+    for row, kind in enumerate(("before", "after", "drawn")):
+        for picture in (one for one in run.picture if one["kind"] == kind):
+            top, left = row * 164 + 28, 8 + picture["index"] * 136
+            tile = sheet[top : top + 128, left : left + 128][4::8, 4::8]
+            np.testing.assert_array_equal(tile, np.array(picture["rgba"]).reshape(16, 16, 4)[..., :3])
 
 
 # what can go wrong
@@ -211,6 +237,29 @@ def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, brow
         demo.choose(tmp_path / "notes.png")
         demo.wait_for("error")
         assert "none of these files is a usable photo" in demo.text("error")
+
+
+def noise(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+
+
+def test_photos_that_the_embedded_model_cannot_draw_are_warned_of_as_on_the_command_line(
+    bundle_of: Bundles, browser: "Browser", tmp_path: Path
+) -> None:
+    noise(tmp_path)
+    model = open_bundle(bundle_of("pocket", "int8"))
+    (line,) = prepare(model, load_photos(tmp_path, 16), PersonalizeConfig()).notices
+    (decibels,) = re.findall(r"at (\d+) dB", line)
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
+        demo.choose(*tmp_path.iterdir())
+        demo.wait_for("looked")
+        assert f"reproduces them at {decibels} dB. Expect their colours at best" in demo.text("notice")
+        demo.click("samples")
+        demo.wait(
+            "document.getElementById('notice').hidden && heard.filter(({ type }) => type === 'looked').length > 1"
+        )
 
 
 @pytest.fixture(scope="module")
