@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "both": (["--web", "--bundle", "x", "--output_dir", "y"], "both"),
     "a name as host": (["--web", "--host", "photos.example"], "give an IPv4 address of this computer"),
     "an address of version 6 as host": (["--web", "--host", "::"], "give an IPv4 address of this computer"),
-    "a host of somebody else": (["--web", "--host", "192.0.2.1"], "192.0.2.1 cannot be used"),
+    "a host of somebody else": (["--web", "--host", "198.51.100.7"], "198.51.100.7 cannot be used"),
     "a runtime that is none": (["--web", "--runtime", "tests"], "tests holds no onnxruntime-web"),
     "a site that is served": (["--web", "--site", "x", "--port", "8000"], "leave --port out"),
     "a site with a host": (["--web", "--site", "x", "--host", "0.0.0.0"], "leave --host out"),
