@@ -22,6 +22,7 @@ RUNTIME_FILES = {
     "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
 }
 LICENCE = "onnxruntime-web.LICENSE.txt"
+ROOMS = ("", "app", "runtime", "zo")  # folders of the page's own files
 PAGE = (".css", ".html", ".js", ".svg")
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -82,7 +83,7 @@ def addresses(folder: Path, runtime: Path, open_files: contextlib.ExitStack) -> 
         open_files.callback(file.close)
         return file
 
-    page = [path for part in (WEB, WEB / "zo") for path in part.iterdir() if path.suffix in PAGE]
+    page = [path for room in ROOMS for path in (WEB / room).iterdir() if path.suffix in PAGE]
     files = {f"/{path.relative_to(WEB).as_posix()}": path for path in page}
     files |= {f"/onnxruntime-web/{name}": runtime / source for name, source in RUNTIME_FILES.items()}
     files["/onnxruntime-web/LICENSE.txt"] = WEB / LICENCE

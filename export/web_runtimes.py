@@ -34,7 +34,7 @@ def node(bundle: Path, calls: int = 1) -> WebRun:
     name, program = "onnxruntime-web in Node", shutil.which("node")
     if why := ("node is not installed" if program is None else missing()):
         return WebRun(name, missing=why)
-    command = [str(program), "verify.mjs", str(bundle.absolute()), str(calls)]
+    command = [str(program), "runtime/verify.mjs", str(bundle.absolute()), str(calls)]
     try:
         done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired as error:

@@ -43,7 +43,7 @@ def packaged() -> set[Path]:
 
 
 def test_tests_of_the_page_are_not_packaged() -> None:
-    assert WEB / "zo" / "loop.js" in packaged() and WEB / "verify.mjs" in packaged()
+    assert WEB / "zo" / "loop.js" in packaged() and WEB / "runtime" / "verify.mjs" in packaged()
     assert [path for path in packaged() if "tests" in path.parts[len(WEB.parts) :] or ".test." in path.name] == []
 
 

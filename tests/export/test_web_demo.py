@@ -103,4 +103,6 @@ def test_a_site_is_written_and_nothing_is_served(tmp_path: Path, capsys: pytest.
     assert call("demo", "--web", "--site", tmp_path / "site") == 0
     out, err = capsys.readouterr()
     assert err == "" and out.startswith(f"wrote {tmp_path}/site (") and "python -m http.server -d" in out
-    assert {"index.html", "worker.js", "bundle", "onnxruntime-web", "samples"} <= set(os.listdir(tmp_path / "site"))
+    assert {"index.html", "app", "runtime", "zo", "bundle", "onnxruntime-web", "samples"} <= set(
+        os.listdir(tmp_path / "site")
+    )

@@ -144,7 +144,7 @@ def test_pictures_are_pythons(run: SimpleNamespace) -> None:
 
 
 def test_no_request_leaves_the_origin(run: SimpleNamespace) -> None:
-    assert f"{run.url}worker.js" in run.requests and f"{run.url}bundle/weights.bin" in run.requests
+    assert f"{run.url}app/worker.js" in run.requests and f"{run.url}bundle/weights.bin" in run.requests
     outside = {url for url in run.requests if not url.startswith((run.url, f"blob:{run.url}"))}
     assert outside == set()
     assert run.problems == []
@@ -282,7 +282,7 @@ def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, demo: De
     picture.save(data, kind, **({"exif": turned, "quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     (tmp_path / f"photo.{kind.lower()}").write_bytes(data.getvalue())
     data_bytes = f"Uint8Array.from(atob('{base64.b64encode(data.getvalue()).decode()}'), (c) => c.charCodeAt(0))"
-    program = f"""import('{demo.url}photos.js').then(async ({{ readPhoto }}) => {{
+    program = f"""import('{demo.url}app/photos.js').then(async ({{ readPhoto }}) => {{
       const {{ pixels, size }} = await readPhoto(new File([{data_bytes}], 'photo'), 16);
       return {{ pixels: Array.from(pixels), size }};
     }})"""

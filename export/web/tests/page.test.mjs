@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 
-import { Smoothed } from '../curve.js';
-import { psnr } from '../preparation.js';
-import { digest, sha256 } from '../sha256.js';
-import { verdict } from '../verdict.js';
+import { Smoothed } from '../app/curve.js';
+import { psnr } from '../app/preparation.js';
+import { digest, sha256 } from '../runtime/sha256.js';
+import { verdict } from '../app/verdict.js';
 
 test('SHA-256 where a browser offers none: every length around a block', async () => {
   const reference = (data) => createHash('sha256').update(data).digest('hex');

@@ -1,4 +1,4 @@
-/** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
+/** Reading a bundle (../../README.md): every file is checked against the manifest before the runtime sees it. */
 
 import { BundleError, decoded, parsed, parsedManifest } from './manifest.js';
 import { sha256 } from './sha256.js';

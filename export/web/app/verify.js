@@ -1,6 +1,6 @@
 /** Runs the bundle's golden vectors in a worker, as app.js runs its graphs; ?calls=N repeats each, ?threads=N. */
 
-const worker = new Worker('worker.js', { type: 'module' });
+const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
 const option = (name) => Number(new URLSearchParams(location.search).get(name) ?? 1);
 const [calls, threads] = ['calls', 'threads'].map(option);
 

@@ -11,7 +11,7 @@ const PREVIEWS = 4; // pictures before and after
 const threads = crossOriginIsolated ? Number(new URLSearchParams(location.search).get('threads') ?? 1) : 1;
 
 const $ = (id) => document.getElementById(id);
-const worker = new Worker('worker.js', { type: 'module' });
+const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
 const curve = new Curve($('curve'));
 let files = [],
   ready = false,

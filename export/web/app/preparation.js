@@ -1,8 +1,8 @@
 /** What a user should know before a run: the twin of `pocket_notices` in edge_sdk/preparation.py. */
 
-import { encode } from './objective.js';
+import { encode } from '../runtime/objective.js';
 import { toPixels } from './photos.js';
-import { toRgba } from './pictures.js';
+import { toRgba } from '../runtime/generate.js';
 
 export const POCKET_PSNR = 20; // dB; the VAE reproduces every held-out person better, photographs worse
 
