@@ -304,3 +304,14 @@ def test_the_browser_looks_up_no_name(browser: "Browser") -> None:
         for host, why in (("localhost", "NAME_NOT_RESOLVED"), ("127.0.0.1", "CONNECTION_REFUSED")):
             with pytest.raises(Error, match=f"net::ERR_{why}"):
                 page.goto(f"http://{host}:{port}/")
+
+
+def test_an_isolated_page_computes_the_same_with_threads(bundle_of: Bundles, browser: "Browser") -> None:
+    with serving(bundle_of("pocket", "int8")) as url, browser.new_page() as page:
+        workers = []
+        page.on("request", lambda request: workers.append(request.url))
+        page.goto(f"{url}verify.html?threads=2")
+        page.locator("#status[data-done]").wait_for(timeout=120_000)
+        assert page.evaluate("crossOriginIsolated")
+        assert "all graphs agree" in (page.locator("#status").text_content() or "")
+    assert workers.count(f"{url}onnxruntime-web/ort-wasm-simd-threaded.js") > 1  # each thread loads it
