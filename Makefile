@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format venv web clean
+.PHONY: help demo test lint format venv web wheel clean
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -43,6 +43,12 @@ web: .venv/ready  ## what the web page and its tests need, where there is npm; w
 	@cmp -s export/web/package-lock.json export/web/node_modules/.installed || { npm ci --silent --prefix export/web && \
 	    cp export/web/package-lock.json export/web/node_modules/.installed; } || \
 	    echo "npm has not set up export/web: the page and its tests are left out"
+
+wheel: web  ## a wheel in dist/, with onnxruntime-web for the page
+	@test -f export/web/node_modules/onnxruntime-web/dist/ort.wasm.min.mjs || \
+	    { echo "a wheel needs onnxruntime-web for the page, and npm to fetch it: apt-get install npm"; exit 2; }
+	@rm -rf build  # or what an earlier wheel had would be in this one
+	@$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:  ## remove what the targets made
 	@rm -rf .venv export/web/node_modules demo_out build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server on loopback for a closed table of files: GET and HEAD, one thread, a bound on everything.
+"""A small HTTP/1.1 server for a closed table of files: GET and HEAD, one thread, a bound on everything.
 
 Connections are tasks of one event loop, so a client that hangs costs a socket and no thread. Nothing is parsed that
 RFC 9112 leaves open to two readings: a request with a body, two hosts or a folded header is refused.
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
-from export.held_file import HeldFile
+from edge_sdk.export.held_file import HeldFile
 
 HOST = "127.0.0.1"
+HTTP_PORT = 80  # which browsers leave out of a host
 QUEUE = 1024  # connections that the kernel keeps for us; a client that it turns away comes back after a second
 BATCH = 16  # connections taken from it at once: far below `Limits.connections`, so that none is closed unread
 CHUNK = 256 * 1024  # bytes of a file that are read, and must be taken by the client within `Limits.stall_s`
@@ -129,7 +130,6 @@ class Server:
     ) -> None:
         self.listener, self.table, self.headers, self.limits = listener, table, headers, limits
         self.port = listener.getsockname()[1]
-        self.hosts = frozenset(f"{name}:{self.port}" for name in (HOST, "localhost"))
         self._connections: set[_Connection] = set()
 
     async def run(self, end: asyncio.Event) -> None:
@@ -173,12 +173,18 @@ class Server:
         """One request after the other, until the client wants no more or one is refused."""
         try:
             while (head := await self._read_head(connection)) is not None:
-                request = parse(head, self.hosts)
+                request = parse(head, self._hosts(connection))
                 await self._send_file(connection, request)
                 if request.is_last:
                     return await self._close(connection)
         except Refusal as refusal:
             await self._close(connection, refusal.status)
+
+    def _hosts(self, connection: _Connection) -> tuple[str, ...]:
+        """What a client may call this server: the address that it has connected to, no other site's name."""
+        address = connection.writer.get_extra_info("sockname")[0]
+        names = (HOST, "localhost") if address == HOST else (address,)
+        return tuple(f"{name}:{self.port}" for name in names) + (names if self.port == HTTP_PORT else ())
 
     async def _read_head(self, connection: _Connection) -> bytes | None:
         """The next request's head; None if the client closes the connection or sends nothing."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export import chromium as browser
-from edge_sdk.export.web_server import WEB, missing, serving
+from edge_sdk.export.web_page import WEB, missing
+from edge_sdk.export.web_server import serving
 from edge_sdk.system.json import parse_json
 
 LIMIT_S = 1800.0
@@ -33,7 +34,7 @@ def node(bundle: Path, calls: int = 1) -> WebRun:
     name, program = "onnxruntime-web in Node", shutil.which("node")
     if why := ("node is not installed" if program is None else missing()):
         return WebRun(name, missing=why)
-    command = [str(program), "verify.mjs", str(bundle.absolute()), str(calls)]
+    command = [str(program), "runtime/verify.mjs", str(bundle.absolute()), str(calls)]
     try:
         done = subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired as error:
@@ -50,18 +51,25 @@ def chromium(bundle: Path, calls: int = 1) -> WebRun:
         EdgeSdkError: the browser is here and cannot run the bundle.
     """
     name = "onnxruntime-web in Chromium"
-    if why := ("chromium is not installed" if browser.executable() is None else missing()):
+    if why := missing() or browser.missing():
         return WebRun(name, missing=why)
-    with serving(bundle) as url, browser.opened() as page:
-        page.open(f"{url}verify.html?calls={calls}")
-        found = page.evaluate("window.verified", LIMIT_S)
-        version = page.evaluate("navigator.userAgent.match(/Chrome\\/(\\d+)/)[1]")
-    if "error" in found:
-        raise EdgeSdkError(f"{name} cannot run {bundle}: {found['error']}")
-    return _run(found | {"runtime": f"{found['runtime']} in Chromium {version}"})
+    from playwright.sync_api import Error
+
+    with serving(bundle) as url, browser.launched() as launched:
+        try:
+            page = launched.new_page()
+            page.goto(f"{url}verify.html?calls={calls}")
+            page.locator("#status[data-done]").wait_for(timeout=LIMIT_S * 1000)
+            result = page.evaluate("window.verified")
+        except Error as error:
+            raise EdgeSdkError(f"{name} cannot run {bundle}: {browser.first_line(error)}") from error
+        version = launched.version.partition(".")[0]
+    if "error" in result:
+        raise EdgeSdkError(f"{name} cannot run {bundle}: {result['error']}")
+    return _run(result | {"runtime": f"{result['runtime']} in Chromium {version}"})
 
 
-def _run(found: dict) -> WebRun:
-    """Infinity is null in JSON."""
-    differences = {graph: float("inf") if x is None else x for graph, x in found["differences"].items()}
-    return WebRun(found["runtime"], differences, found["bounds"], found["milliseconds"])
+def _run(result: dict) -> WebRun:
+    """Infinity is null in JSON, and what it is in a value that Playwright hands over."""
+    differences = {graph: float("inf") if x is None else x for graph, x in result["differences"].items()}
+    return WebRun(result["runtime"], differences, result["bounds"], result["milliseconds"])

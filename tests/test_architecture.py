@@ -169,6 +169,12 @@ def test_every_import_goes_to_the_same_floor_or_down() -> None:
     assert [f"{a} imports {b}" for a, b in edges if floor_of(b) > floor_of(a)] == []
 
 
+def test_export_is_imported_as_a_part_of_the_package_only() -> None:
+    """An installation has no `export` at its top level; a checkout has, so that a run in it does not notice."""
+    files = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
+    assert [name_of(path) for path in files if any(is_in(module, "export") for module in imports(path))] == []
+
+
 def test_no_two_modules_reach_each_other() -> None:
     edges = graph()
     reached: dict[str, set[str]] = {}

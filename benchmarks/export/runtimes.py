@@ -39,17 +39,17 @@ def by_command(folder: Path, *model: str) -> dict[str, float]:
 
 def in_the_page(bundle: Path) -> dict[str, float]:
     """The static page in Chromium, with its own photos and number of steps."""
-    with serving(bundle) as url, chromium.opened() as page:
-        page.open(url)
-        started = "!document.getElementById('start').disabled"
-        page.wait("!document.getElementById('samples').disabled", 120)
-        page.evaluate("document.getElementById('samples').click()")
-        page.wait(started, 120)
+    with serving(bundle) as url, chromium.launched() as browser:
+        page = browser.new_page()
+        page.goto(url)
+        page.click("#samples:not([disabled])", timeout=120_000)
+        start = page.locator("#start:not([disabled])")
+        start.wait_for(timeout=120_000)
         begun = time.perf_counter()
-        page.evaluate("document.getElementById('start').click()")
-        page.wait("!document.getElementById('finished').hidden", LONGEST_S)
-        said = page.evaluate("document.getElementById('summary').textContent")
-    before, after = (float(number) for number in re.findall(r"(\d\.\d+) (?:before|after)", said))
+        start.click()
+        page.locator("#finished").wait_for(timeout=LONGEST_S * 1000)
+        summary = page.locator("#summary").text_content() or ""
+    before, after = (float(number) for number in re.findall(r"(\d\.\d+) (?:before|after)", summary))
     return {"loss_initial": before, "loss_final": after, "seconds": time.perf_counter() - begun}
 
 

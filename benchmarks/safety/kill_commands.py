@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_sdk.pocket import PHOTOS
 
-(EDGE_SDK,) = entry_points(group="console_scripts", name="edge-sdk")  # what the installed command runs
+EDGE_SDK = next(iter(entry_points(group="console_scripts", name="edge-sdk")))  # what the installed command runs
 PROMPT = "a picture of a person"
 KEPT = 40  # pictures that unlearning retains
 # Constants of `edge_sdk.unlearning` that make it cheap: it is where and when it writes that counts here.

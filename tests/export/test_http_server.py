@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from export.held_file import HeldFile
-from export.http_server import HOST, Limits, Server, running
+from edge_sdk.export.held_file import HeldFile
+from edge_sdk.export.http_server import HOST, Limits, Server, running
 
 PAGE = b"<p>a page</p>"
 LARGE = 32 * 2**20  # bytes: far more than the kernel keeps for a client that does not read

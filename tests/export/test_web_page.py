@@ -3,128 +3,87 @@
 import base64
 import io
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from edge_sdk import Personalizer
+from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import load_embedding
 from edge_sdk.export import chromium
-from edge_sdk.export.web_server import missing, serving
+from edge_sdk.export.web_page import missing
+from edge_sdk.export.web_server import serving
 from edge_sdk.generation import generate
 from edge_sdk.images import load_photos, to_pil
 from edge_sdk.pocket import MODEL, PHOTOS
+from edge_sdk.preparation import prepare
+from edge_sdk.runtime.onnx.model import open_bundle
+from tests.export.page import Demo
 from tests.icc import rgb_profile
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 STEPS, ROWS = 10, 33  # of a short run; single-row evaluations a step
 Bundles = Callable[[str, str], Path]
 pytestmark = [
-    pytest.mark.skipif(chromium.executable() is None, reason="chromium is not installed"),
+    pytest.mark.skipif(chromium.missing() is not None, reason=str(chromium.missing())),
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
-# Keeps what the page's worker says.
-LISTEN = """
-window.heard = [];
-window.Worker = class extends Worker {
-  constructor(...given) { super(...given); this.addEventListener('message', ({ data }) => window.heard.push(data)); }
-};
-"""
 
-
-class Demo:
-    """The page as a user has it."""
-
-    def __init__(self, page: chromium.Page, url: str, downloads: Path) -> None:
-        self.page, self.url = page, url
-        page.send("Page.addScriptToEvaluateOnNewDocument", {"source": LISTEN})
-        page.send("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
-        page.open(url)
-
-    def choose(self, *files: Path) -> None:
-        root = self.page.send("DOM.getDocument")["root"]["nodeId"]
-        node = self.page.send("DOM.querySelector", {"nodeId": root, "selector": "#files"})["nodeId"]
-        self.page.send("DOM.setFileInputFiles", {"files": [str(file) for file in files], "nodeId": node})
-
-    def text(self, name: str) -> str:
-        return self.page.evaluate(f"document.getElementById({json.dumps(name)}).textContent")
-
-    def click(self, name: str) -> None:
-        self.page.wait(f"!document.getElementById({json.dumps(name)}).disabled", 120)
-        self.page.evaluate(f"document.getElementById({json.dumps(name)}).click()")
-
-    def set_steps(self, count: int) -> None:
-        added = f"new Option('{count}', '{count}', false, true)"
-        self.page.evaluate(f"document.getElementById('steps').add({added})")
-
-    def heard(self, kind: str) -> list[dict[str, Any]]:
-        """Messages of the worker, pictures and files as lists of bytes."""
-        plain = "(_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value"
-        found = f"heard.filter(({{ type }}) => type === {json.dumps(kind)})"
-        return json.loads(self.page.evaluate(f"JSON.stringify({found}, {plain})"))
-
-    def wait_for(self, kind: str, timeout: float = 300.0) -> None:
-        self.page.wait(f"heard.some(({{ type }}) => type === {json.dumps(kind)} || type === 'error')", timeout)
-
-    def requests(self) -> set[str]:
-        events = [event["params"] for event in self.page.events if event["method"] == "Network.requestWillBeSent"]
-        return {event["request"]["url"] for event in events}
-
-    def problems(self) -> list[Any]:
-        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-        return [event["params"] for event in self.page.events if event["method"] in kinds]
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    with chromium.launched() as browser:
+        yield browser
 
 
 @contextmanager
-def opened(bundle: Path, downloads: Path) -> Iterator[Demo]:
-    with serving(bundle) as url, chromium.opened() as page:
-        yield Demo(page, url, downloads)
+def opened(bundle: Path, browser: "Browser") -> Iterator[Demo]:
+    with serving(bundle) as url:
+        demo = Demo(browser, url)
+        yield demo
+        demo.close()
 
 
 @pytest.fixture(scope="module")
-def run(bundle_of: Bundles, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def run(bundle_of: Bundles, browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A whole run on the bundled photos, with everything that the page said and sent."""
     downloads = tmp_path_factory.mktemp("downloads")
-    with opened(bundle_of("pocket", "int8"), downloads) as demo:
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
         demo.choose(*sorted(PHOTOS.glob("*.png")))
         demo.wait_for("looked")
         demo.set_steps(STEPS)
         demo.click("start")
         demo.wait_for("learned")
-        demo.click("download")
+        demo.download("download", downloads / "learned_embeds.safetensors")
         demo.click("draw")
         demo.wait_for("drawn")
-        demo.page.wait("document.getElementById('status').textContent === 'Done'")
-        tree = demo.page.send("Accessibility.getFullAXTree")["nodes"]
-        wait_for_file(downloads / "learned_embeds.safetensors", demo.page)
+        demo.wait("document.getElementById('status').textContent === 'Done'")
+        demo.download("save", downloads / "pictures.png")
+        tree = demo.page.context.new_cdp_session(demo.page).send("Accessibility.getFullAXTree")["nodes"]
         names = ("step", "learned", "picture", "photos", "error", "opened")
-        said = {name: demo.heard(name) for name in names}
-        texts = {name: demo.text(name) for name in ("summary", "step", "forwards", "error", "skipped", "model")}
+        messages = {name: demo.heard(name) for name in names}
+        texts = ("summary", "step", "forwards", "loss", "error", "skipped", "notice", "model")
         return SimpleNamespace(
             file=downloads / "learned_embeds.safetensors",
+            sheet=downloads / "pictures.png",
             url=demo.url,
-            requests=demo.requests(),
+            requests=demo.requests,
             tree=tree,
-            problems=demo.problems(),
-            texts=texts,
-            **said,
+            problems=demo.problems,
+            texts={name: demo.text(name) for name in texts},
+            **messages,
         )
-
-
-def wait_for_file(path: Path, page: chromium.Page) -> None:
-    for _ in range(200):
-        if path.exists():
-            return
-        page.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")
-    raise AssertionError(f"{path.name} was not downloaded")
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +145,7 @@ def test_pictures_are_pythons(run: SimpleNamespace) -> None:
 
 
 def test_no_request_leaves_the_origin(run: SimpleNamespace) -> None:
-    assert f"{run.url}worker.js" in run.requests and f"{run.url}bundle/weights.bin" in run.requests
+    assert f"{run.url}app/worker.js" in run.requests and f"{run.url}bundle/weights.bin" in run.requests
     outside = {url for url in run.requests if not url.startswith((run.url, f"blob:{run.url}"))}
     assert outside == set()
     assert run.problems == []
@@ -205,17 +164,37 @@ def test_what_the_page_says(run: SimpleNamespace) -> None:
     assert f"{STEPS} steps and {ROWS * STEPS} forward passes" in run.texts["summary"]
     (learned,) = run.learned
     assert learned["after"] < learned["before"]
+    percent = round(100 * (1 - learned["after"] / learned["before"]))
+    assert f"Closer to your photos by {percent} %: loss {learned['before']:.4f} before" in run.texts["summary"]
+    assert run.texts["notice"] == ""  # photos of the model's own world
+
+
+def test_the_smoothed_loss_is_a_mean_of_the_losses_so_far(run: SimpleNamespace) -> None:
+    weights = 0.8 ** np.arange(STEPS)[::-1]
+    losses = [step["loss"] for step in run.step]
+    assert run.texts["loss"] == f"{np.average(losses, weights=weights):.4f}"
+
+
+def test_all_pictures_are_saved_in_one(run: SimpleNamespace) -> None:
+    """Rows of before, after and the prompt, enlarged by 8; no photo is among them."""
+    sheet = np.asarray(Image.open(run.sheet).convert("RGB"), int)
+    assert sheet.shape == (3 * 164, 4 * 136 + 8, 3)
+    for row, kind in enumerate(("before", "after", "drawn")):
+        for picture in (one for one in run.picture if one["kind"] == kind):
+            top, left = row * 164 + 28, 8 + picture["index"] * 136
+            tile = sheet[top : top + 128, left : left + 128][4::8, 4::8]
+            np.testing.assert_array_equal(tile, np.array(picture["rgba"]).reshape(16, 16, 4)[..., :3])
 
 
 # what can go wrong
 
 
-def test_stop_keeps_what_was_learned(bundle_of: Bundles, tmp_path: Path) -> None:
-    with opened(bundle_of("pocket", "int8"), tmp_path) as demo:
+def test_stop_keeps_what_was_learned(bundle_of: Bundles, browser: "Browser") -> None:
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
         demo.click("samples")
         demo.wait_for("looked")
         demo.click("start")
-        demo.page.wait("heard.filter(({ type }) => type === 'step').length >= 2", 300)
+        demo.wait("heard.filter(({ type }) => type === 'step').length >= 2", 300)
         demo.click("cancel")
         demo.wait_for("learned")
         (learned,) = demo.heard("learned")
@@ -228,24 +207,27 @@ def test_stop_keeps_what_was_learned(bundle_of: Bundles, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["weights.bin", "manifest.json", "principal_directions.f32"])
-def test_a_bundle_that_went_bad_is_said_in_one_line(what: str, bundle_of: Bundles, tmp_path: Path) -> None:
+def test_a_bundle_that_went_bad_is_said_in_one_line(
+    what: str, bundle_of: Bundles, browser: "Browser", tmp_path: Path
+) -> None:
     bundle = Path(shutil.copytree(bundle_of("pocket", "int8"), tmp_path / "bundle"))
-    with serving(bundle) as url, chromium.opened() as page:
+    with serving(bundle) as url:
         data = bytearray((bundle / what).read_bytes())
         data[len(data) // 2] ^= 0xFF if what == "manifest.json" else 1
         (bundle / what).write_bytes(data)
-        demo = Demo(page, url, tmp_path)
+        demo = Demo(browser, url)
         demo.wait_for("error", 60)
-        page.wait("!document.getElementById('error').hidden")
+        demo.wait("!document.getElementById('error').hidden")
         assert what in demo.text("error") and "\n" not in demo.text("error")
-        assert page.evaluate("document.getElementById('start').disabled")
+        assert demo.page.evaluate("document.getElementById('start').disabled")
+        demo.close()
 
 
-def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, tmp_path: Path) -> None:
+def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, browser: "Browser", tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("not a picture at all")
     (tmp_path / "half.png").write_bytes((PHOTOS / "1.png").read_bytes()[:100])
     Image.new("RGB", (7, 50)).save(tmp_path / "thin.png")
-    with opened(bundle_of("pocket", "int8"), tmp_path) as demo:
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
         demo.choose(*(tmp_path / name for name in ("half.png", "notes.png", "thin.png")), PHOTOS / "1.png")
         demo.wait_for("looked")
         assert demo.text("skipped") == (
@@ -258,15 +240,38 @@ def test_files_that_are_no_photos_are_named_and_skipped(bundle_of: Bundles, tmp_
         assert "none of these files is a usable photo" in demo.text("error")
 
 
+def noise(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+
+
+def test_photos_that_the_embedded_model_cannot_draw_are_warned_of_as_on_the_command_line(
+    bundle_of: Bundles, browser: "Browser", tmp_path: Path
+) -> None:
+    noise(tmp_path)
+    model = open_bundle(bundle_of("pocket", "int8"))
+    (line,) = prepare(model, load_photos(tmp_path, 16), PersonalizeConfig()).notices
+    (decibels,) = re.findall(r"at (\d+) dB", line)
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
+        demo.choose(*tmp_path.iterdir())
+        demo.wait_for("looked")
+        assert f"reproduces them at {decibels} dB. Expect their colours at best" in demo.text("notice")
+        demo.click("samples")
+        demo.wait(
+            "document.getElementById('notice').hidden && heard.filter(({ type }) => type === 'looked').length > 1"
+        )
+
+
 @pytest.fixture(scope="module")
-def demo(bundle_of: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with opened(bundle_of("pocket", "int8"), tmp_path_factory.mktemp("downloads")) as demo:
+def demo(bundle_of: Bundles, browser: "Browser") -> Iterator[Demo]:
+    with opened(bundle_of("pocket", "int8"), browser) as demo:
         yield demo
 
 
 def read_photo(demo: Demo, data: bytes) -> dict[str, Any]:
     """What the page's `readPhoto` gives at 16 pixels: pixels and size, or error."""
-    return demo.page.evaluate(f"""import('./photos.js').then(async ({{ readPhoto }}) => {{
+    return demo.page.evaluate(f"""import('{demo.url}app/photos.js').then(async ({{ readPhoto }}) => {{
       const data = Uint8Array.from(atob('{base64.b64encode(data).decode()}'), (c) => c.charCodeAt(0));
       try {{
         const {{ pixels, size }} = await readPhoto(new File([data], 'photo'), 16);
@@ -336,13 +341,24 @@ def test_a_format_that_the_browser_cannot_read_is_named_with_what_to_do(demo: De
     assert read_photo(demo, encoded(COLORS, "TIFF"))["error"].startswith("TIFF, which this browser cannot read; save")
 
 
-def test_the_browser_looks_up_no_name() -> None:
+def test_the_browser_looks_up_no_name(browser: "Browser") -> None:
     """Not even one that needs no network; this computer's address it takes, and finds nobody there."""
-    with socket.socket() as taken, chromium.opened() as page:
+    from playwright.sync_api import Error
+
+    with socket.socket() as taken, browser.new_page() as page:
         taken.bind(("127.0.0.1", 0))  # and not listened to
         port = taken.getsockname()[1]
-        failures = [
-            page.send("Page.navigate", {"url": f"http://{host}:{port}/"})["errorText"]
-            for host in ("localhost", "127.0.0.1")
-        ]
-        assert failures == ["net::ERR_NAME_NOT_RESOLVED", "net::ERR_CONNECTION_REFUSED"]
+        for host, why in (("localhost", "NAME_NOT_RESOLVED"), ("127.0.0.1", "CONNECTION_REFUSED")):
+            with pytest.raises(Error, match=f"net::ERR_{why}"):
+                page.goto(f"http://{host}:{port}/")
+
+
+def test_an_isolated_page_computes_the_same_with_threads(bundle_of: Bundles, browser: "Browser") -> None:
+    with serving(bundle_of("pocket", "int8")) as url, browser.new_page() as page:
+        workers = []
+        page.on("request", lambda request: workers.append(request.url))
+        page.goto(f"{url}verify.html?threads=2")
+        page.locator("#status[data-done]").wait_for(timeout=120_000)
+        assert page.evaluate("crossOriginIsolated")
+        assert "all graphs agree" in (page.locator("#status").text_content() or "")
+    assert workers.count(f"{url}onnxruntime-web/ort-wasm-simd-threaded.js") > 1  # each thread loads it

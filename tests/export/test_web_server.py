@@ -4,6 +4,8 @@ import hashlib
 import http.client
 import json
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from edge_sdk import EdgeSdkError
-from edge_sdk.export.web_server import missing, serving
+from edge_sdk.export import web_server
+from edge_sdk.export.web_page import missing
+from edge_sdk.export.web_server import serving
 from edge_sdk.runtime.onnx.bundle import Bundle
 
 Bundles = Callable[[str, str], Path]
@@ -41,8 +45,8 @@ def answer(server: http.client.HTTPConnection, path: str, method: str = "GET", *
     [
         ("/", "text/html; charset=utf-8"),
         ("/zo/loop.js", "text/javascript; charset=utf-8"),
-        ("/node_modules/onnxruntime-web/dist/ort.wasm.min.mjs", "text/javascript; charset=utf-8"),
-        ("/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm", "application/wasm"),
+        ("/onnxruntime-web/ort.wasm.min.js", "text/javascript; charset=utf-8"),
+        ("/onnxruntime-web/ort-wasm-simd-threaded.wasm", "application/wasm"),
         ("/bundle/manifest.json", "application/json"),
         ("/bundle/weights.bin", "application/octet-stream"),
     ],
@@ -66,7 +70,8 @@ def test_files_come_with_their_types_and_the_headers_of_an_isolated_page(
         "/zo/",
         "/bundle/",
         "/package.json",
-        "/verify.mjs",
+        "/runtime/verify.mjs",
+        "/app/",
         "/../bundle.py",
         "/bundle/../web_server.py",
         "/%2e%2e/bundle.py",
@@ -163,3 +168,36 @@ def test_no_file_stays_open(server: http.client.HTTPConnection, copy_of: Path) -
     with pytest.raises(EdgeSdkError), serving(copy_of, server.port):
         pass
     assert count() == before
+
+
+def test_a_network_sees_the_page_at_the_address_that_it_connects_to_only(bundle_of: Bundles) -> None:
+    """No name of another site, and no isolation: browsers ignore it over http, and complain."""
+    with serving(bundle_of("pocket", "int8"), host="0.0.0.0") as url:
+        (port,) = re.findall(r"http://0\.0\.0\.0:(\d+)/", url)
+        for address in ("127.0.0.1", "127.0.0.2"):
+            server = http.client.HTTPConnection(address, int(port), timeout=30)
+            page = answer(server, "/")
+            assert page.status == 200 and page.getheader("Content-Security-Policy").startswith("default-src 'none'; ")
+            assert page.getheader("Cross-Origin-Opener-Policy") is None
+            assert answer(server, "/", Host=f"photos.example:{port}").status == 403
+            assert answer(server, "/", Host=f"127.0.0.3:{port}").status == 403
+
+
+def test_by_default_only_this_computer_is_listened_to(server: http.client.HTTPConnection) -> None:
+    other = http.client.HTTPConnection("127.0.0.2", server.port, timeout=30)
+    with pytest.raises(ConnectionRefusedError):
+        answer(other, "/")
+
+
+def test_a_page_for_all_networks_is_shown_at_each_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "network_addresses", lambda: ["192.0.2.1", "198.51.100.7"])
+    assert web_server.urls("http://0.0.0.0:80/") == ["http://192.0.2.1:80/", "http://198.51.100.7:80/"]
+    assert web_server.urls("http://127.0.0.1:80/") == ["http://127.0.0.1:80/"]
+    monkeypatch.setattr(web_server, "network_addresses", list)
+    assert web_server.urls("http://0.0.0.0:80/") == ["http://ADDRESS-OF-THIS-COMPUTER:80/"]
+
+
+def test_addresses_of_networks_are_ones_that_can_be_listened_at() -> None:
+    for address in web_server.network_addresses():
+        assert not address.startswith("127.")
+        socket.create_server((address, 0)).close()

@@ -61,7 +61,14 @@ def test_no_file_of_a_twins_optimizer_is_unlisted() -> None:
 
 @pytest.mark.parametrize(
     "twin",
-    [None, "export/web/zo/none.js", {"none": "TODO"}, {"none": "not written yet"}, {"file": "export/web/text.js"}, {}],
+    [
+        None,
+        "export/web/zo/none.js",
+        {"none": "TODO"},
+        {"none": "not written yet"},
+        {"file": "export/web/runtime/text.js"},
+        {},
+    ],
     ids=str,
 )
 def test_a_hollow_entry_is_a_fault(twin: Any) -> None:

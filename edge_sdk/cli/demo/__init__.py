@@ -8,6 +8,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
 
 EXAMPLE = "edge-sdk demo --output_dir demo_out"
+OF_THE_PAGE = ("bundle", "port", "host", "site", "runtime")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +24,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="forget instead: the embedded model unlearns one of its own faces, and a page shows what it kept",
     )
-    often.add_argument(
-        "--bundle",
-        metavar="DIR",
-        help="with --web: a folder that edge-sdk export wrote (default: that of the embedded model)",
+    page = group_of(parser, "the page of --web")
+    page.add_argument(
+        "--bundle", metavar="DIR", help="a folder that edge-sdk export wrote (default: that of the embedded model)"
     )
-    often.add_argument("--port", type=int, metavar="N", help="with --web: port of the page (default: any free one)")
+    page.add_argument("--port", type=int, metavar="N", help="port of the page (default: any free one)")
+    page.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        help="an IPv4 address of this computer, or 0.0.0.0 for all of them, so that phones in its network can open the "
+        "page (default: this computer alone)",
+    )
+    page.add_argument(
+        "--site", metavar="DIR", help="serve nothing; write the page to a new folder that any web server can serve"
+    )
+    page.add_argument(
+        "--runtime",
+        metavar="DIR",
+        help="a folder of onnxruntime-web (default: that of this installation, if it was made with it)",
+    )
     add_resume(parser)
     add_device(parser)
     add_common(parser)
@@ -42,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         from edge_sdk.cli.demo.web import serve
 
         return serve(args)
-    for name in ("bundle", "port"):
+    for name in OF_THE_PAGE:
         if getattr(args, name) is not None:
             raise EdgeSdkError(f"--{name} is for the page only; add --web")
     if args.output_dir is None:

@@ -6,21 +6,21 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 
-import { BundleError, openBundle } from '../bundle.js';
-import { inFolder } from '../folder.mjs';
-import { verify } from '../golden.js';
-import { BundleObjective, encode } from '../objective.js';
-import { kindOf, reduction, resized, skipNotices, toPixels } from '../photos.js';
-import { ddimStep, drawPictures, timesteps, toRgba } from '../pictures.js';
-import { learnedEmbeds } from '../safetensors.js';
-import { Text, Tokenizer } from '../text.js';
+import { BundleError, openBundle } from '../runtime/bundle.js';
+import { inFolder } from '../runtime/folder.mjs';
+import { verify } from '../runtime/golden.js';
+import { BundleObjective, encode } from '../runtime/objective.js';
+import { kindOf, reduction, resized, skipNotices, toPixels } from '../app/photos.js';
+import { ddimStep, drawPictures, timesteps, toRgba } from '../runtime/generate.js';
+import { learnedEmbeds } from '../app/safetensors.js';
+import { Text, Tokenizer } from '../runtime/text.js';
 import { evaluateRows, heldOutDraws } from '../zo/draws.js';
 import { directions } from '../zo/gauss_newton.js';
 import { State, run } from '../zo/loop.js';
 import { GOLDEN, bytesOf, close, read } from './golden.mjs';
 
 const BUNDLE = join(GOLDEN, 'bundle');
-const ort = await import('onnxruntime-web').catch(() => null);
+const ort = await import('../node_modules/onnxruntime-web/dist/ort.wasm.min.mjs').catch(() => null);
 if (ort) [ort.env.wasm.numThreads, ort.env.logLevel] = [1, 'error'];
 const skip = ort ? false : 'onnxruntime-web is not installed';
 

@@ -1,6 +1,6 @@
 /** Pictures from a prompt and learned vectors by DDIM (Song et al., 2021): the twin of edge_sdk/runtime/pytorch/generate.py. */
 
-import { Stream, normals } from './zo/noise.js';
+import { Stream, normals } from '../zo/noise.js';
 
 /** To the nearest integer, halves to the even one, as numpy rounds. */
 function rounded(x) {

@@ -1,6 +1,6 @@
 /** What must be in manifest.json, of which type: the twin of edge_sdk/runtime/onnx/manifest.py. */
 
-import { checked } from './zo/config.js';
+import { checked } from '../zo/config.js';
 
 export const SCHEMA_VERSION = 3;
 

@@ -1,6 +1,7 @@
-/** Reading a bundle (../README.md): every file is checked against the manifest before the runtime sees it. */
+/** Reading a bundle (../../README.md): every file is checked against the manifest before the runtime sees it. */
 
 import { BundleError, decoded, parsed, parsedManifest } from './manifest.js';
+import { sha256 } from './sha256.js';
 
 export { BundleError, isSafe } from './manifest.js';
 
@@ -53,8 +54,7 @@ export class Bundle {
         `${path} has ${data.byteLength} bytes and must have ${wanted.bytes}; copy the bundle again`,
       );
     }
-    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', data));
-    if (Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('') !== wanted.sha256) {
+    if ((await sha256(data)) !== wanted.sha256) {
       throw new BundleError(`${path} has another sha256 than in the manifest; copy the bundle again`);
     }
     return data;

@@ -1,6 +1,6 @@
 /** Runs a bundle's golden vectors in Node and prints one line of JSON: node verify.mjs BUNDLE [CALLS] */
 
-import * as ort from 'onnxruntime-web';
+import * as ort from '../node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
 
 import { BundleError, openBundle } from './bundle.js';
 import { inFolder } from './folder.mjs';

@@ -1,6 +1,6 @@
 /** Runs the bundle's golden vectors in a worker, as app.js runs its graphs; ?calls=N repeats each, ?threads=N. */
 
-const worker = new Worker('worker.js', { type: 'module' });
+const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
 const option = (name) => Number(new URLSearchParams(location.search).get(name) ?? 1);
 const [calls, threads] = ['calls', 'threads'].map(option);
 
@@ -17,10 +17,11 @@ worker.postMessage({ type: 'open', base: new URL('bundle/', location.href).href,
 
 const { error, runtime, differences = {}, bounds, milliseconds } = await window.verified;
 const wrong = Object.entries(differences).filter(([graph, difference]) => !(difference <= bounds[graph]));
-document.getElementById('status').textContent =
-  error ?? `${runtime}: ${wrong.length ? `${wrong.length} graphs differ` : 'all graphs agree'}`;
+const status = document.getElementById('status');
+status.textContent = error ?? `${runtime}: ${wrong.length ? `${wrong.length} graphs differ` : 'all graphs agree'}`;
 for (const [graph, difference] of Object.entries(differences)) {
   const row = document.getElementById('rows').insertRow();
   for (const text of [graph, difference.toExponential(1), bounds[graph], milliseconds[graph].toFixed(1)])
     row.insertCell().textContent = text;
 }
+status.dataset.done = '';

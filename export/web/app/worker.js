@@ -3,22 +3,28 @@
  * Messages in: open, look, learn, draw, check, cancel; messages out: see app.js.
  */
 
-import * as ort from './node_modules/onnxruntime-web/dist/ort.wasm.min.mjs';
+import * as ort from '../onnxruntime-web/ort.wasm.min.js';
 
-import { fetched, openBundle } from './bundle.js';
-import { verify } from './golden.js';
-import { BundleObjective, encode } from './objective.js';
+import { fetched, openBundle } from '../runtime/bundle.js';
+import { verify } from '../runtime/golden.js';
+import { BundleObjective, encode } from '../runtime/objective.js';
 import { MAX_PHOTOS, readPhoto } from './photos.js';
-import { drawPictures } from './pictures.js';
+import { drawPictures } from '../runtime/generate.js';
+import { pocketNotice } from './preparation.js';
 import { learnedEmbeds } from './safetensors.js';
-import { Text } from './text.js';
-import { evaluateRows, heldOutDraws } from './zo/draws.js';
-import { directions } from './zo/gauss_newton.js';
-import { State, run } from './zo/loop.js';
+import { Text } from '../runtime/text.js';
+import { evaluateRows, heldOutDraws } from '../zo/draws.js';
+import { directions } from '../zo/gauss_newton.js';
+import { State, run } from '../zo/loop.js';
 
 const MAX_BATCH = 16;
 
 ort.env.logLevel = 'error';
+const runtimeFile = (name) => new URL(`../onnxruntime-web/${name}`, import.meta.url).href;
+ort.env.wasm.wasmPaths = {
+  mjs: runtimeFile('ort-wasm-simd-threaded.js'),
+  wasm: runtimeFile('ort-wasm-simd-threaded.wasm'),
+};
 let bundle, text, principal, learned; // learned: {placeholder, vectors} of the last run
 let cancelled = false;
 
@@ -60,9 +66,10 @@ async function readPhotos(files) {
   return photos;
 }
 
-/** Show photos as the model will see them. */
+/** Show photos as the model will see them, and warn of photos that it cannot draw. */
 async function look({ files }) {
-  await readPhotos(files);
+  const photos = await readPhotos(files);
+  postMessage({ type: 'notice', message: await pocketNotice(bundle, photos) });
   postMessage({ type: 'looked' });
 }
 

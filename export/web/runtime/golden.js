@@ -1,6 +1,6 @@
-/** Running a bundle's golden vectors: the twin of the reader in ../golden.py. */
+/** Running a bundle's golden vectors: the twin of the reader in ../../golden.py. */
 
-import { normals } from './zo/noise.js';
+import { normals } from '../zo/noise.js';
 
 /** An input of golden.json as {data, shape}. */
 function valueOf({ shape, dtype, values, normals: source, scale = 1, offset = 0, clip }) {

@@ -1,6 +1,23 @@
 /** The loss by step on a canvas: every loss as a dot, the smoothed one as a line. */
 
 const EDGE = { left: 40, right: 6, top: 8, bottom: 22 }; // CSS pixels
+const SMOOTHING = 0.8; // how much of the loss so far a step keeps, of 40 steps on a draw each
+
+/** A mean of losses that forgets: bias-corrected (Kingma and Ba, 2015), or the first loss would weigh most for long. */
+export class Smoothed {
+  #sum = 0;
+  #weight = 0;
+
+  add(loss) {
+    this.#sum = SMOOTHING * this.#sum + (1 - SMOOTHING) * loss;
+    this.#weight = SMOOTHING * this.#weight + (1 - SMOOTHING);
+  }
+
+  /** NaN before the first loss. */
+  get value() {
+    return this.#sum / this.#weight;
+  }
+}
 
 export class Curve {
   constructor(canvas) {
@@ -38,7 +55,8 @@ export class Curve {
       .filter(Number.isFinite)
       .sort((a, b) => a - b);
     if (!losses.length) return;
-    const top = losses[Math.floor(0.98 * (losses.length - 1))] * 1.1;
+    const smoothed = this.points.map(([, value]) => value).filter(Number.isFinite);
+    const top = Math.max(losses[Math.floor(0.98 * (losses.length - 1))], ...smoothed) * 1.1; // single losses may be above
     const x = (step) => EDGE.left + (step / this.total) * (width - EDGE.left - EDGE.right);
     const y = (loss) => Math.max(EDGE.top, height - EDGE.bottom - (loss / top) * (height - EDGE.top - EDGE.bottom));
     const style = getComputedStyle(document.body),

@@ -1,22 +1,24 @@
 /** The page: it takes photos, tells the worker what to do and shows what the worker says. */
 
-import { Curve } from './curve.js';
+import { Curve, Smoothed } from './curve.js';
 import { skipNotices } from './photos.js';
+import { sheetOf } from './sheet.js';
+import { verdict } from './verdict.js';
 
 const SAMPLES = ['1.png', '2.png', '3.png', '4.png', '5.png'];
 const PREVIEWS = 4; // pictures before and after
-const SMOOTHING = 0.8; // how much of the loss so far a step keeps, of 40 steps on a draw each
 
-// More than one thread need a server that isolates the page: ?threads=2.
-const threads = Number(new URLSearchParams(location.search).get('threads') ?? 1);
+// More than one thread needs a page that is isolated, by its server and over https or on this computer: ?threads=2.
+const threads = crossOriginIsolated ? Number(new URLSearchParams(location.search).get('threads') ?? 1) : 1;
 
 const $ = (id) => document.getElementById(id);
-const worker = new Worker('worker.js', { type: 'module' });
+const worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
 const curve = new Curve($('curve'));
 let files = [],
   ready = false,
   busy = false,
-  smoothed = NaN;
+  drawnPrompt = '',
+  smoothed = new Smoothed();
 
 /** A picture of RGBA bytes as a canvas in a list. */
 function show(list, rgba, side, label) {
@@ -40,6 +42,11 @@ function complain(message) {
   $('error').hidden = !message;
 }
 
+function warn(message) {
+  $('notice').textContent = message;
+  $('notice').hidden = !message;
+}
+
 function clock(seconds) {
   const total = Math.round(seconds),
     pad = (x) => String(x).padStart(2, '0');
@@ -58,6 +65,7 @@ function choose(chosen) {
   files = chosen;
   clear('chosen');
   complain('');
+  warn('');
   $('skipped').textContent = '';
   if (files.length) say('');
   if (files.length && ready && !busy) send({ type: 'look', files });
@@ -90,18 +98,19 @@ const heard = {
     const seen = pictures.length === 1 ? 'photo, as the model sees it' : 'photos, as the model sees them';
     $('skipped').textContent = [`${pictures.length} ${seen}`, ...skipNotices(skipped)].join('. ');
   },
+  notice: ({ message }) => warn(message),
   looked: () => setBusy(false),
   status: ({ message }) => say(message),
   step({ step, total, loss, forwards, eta, skipped }) {
     $('progress').hidden = false;
     say('Learning');
-    if (!skipped) smoothed = Number.isNaN(smoothed) ? loss : SMOOTHING * smoothed + (1 - SMOOTHING) * loss;
+    if (!skipped) smoothed.add(loss);
     [$('bar').max, $('bar').value] = [total, step];
     $('step').textContent = `${step} of ${total}`;
-    $('loss').textContent = smoothed.toFixed(4);
+    $('loss').textContent = smoothed.value.toFixed(4);
     $('forwards').textContent = forwards;
     $('eta').textContent = clock(eta);
-    curve.add(loss, smoothed, total);
+    curve.add(loss, smoothed.value, total);
   },
   picture({ kind, rgba, side, index, images }) {
     $('result').hidden = false;
@@ -109,15 +118,14 @@ const heard = {
       kind,
       rgba,
       side,
-      { before: 'Before', after: 'After', drawn: $('prompt').value }[kind] + `, picture ${index + 1} of ${images}`,
+      { before: 'Before', after: 'After', drawn: drawnPrompt }[kind] + `, picture ${index + 1} of ${images}`,
     );
   },
   learned({ file, before, after, steps, forwards, seconds, cancelled }) {
     $('finished').hidden = $('result').hidden = false;
     URL.revokeObjectURL($('download').href);
     $('download').href = URL.createObjectURL(new Blob([file], { type: 'application/octet-stream' }));
-    const change = `Loss on draws that were not trained on: ${before.toFixed(4)} before, ${after.toFixed(4)} after`;
-    $('summary').textContent = `${change}. ${steps} steps and ${forwards} forward passes in ${clock(seconds)}.`;
+    $('summary').textContent = `${verdict(before, after)}. ${steps} steps and ${forwards} forward passes in ${clock(seconds)}.`;
     say(cancelled ? `Stopped after step ${steps}; what was learned so far can be downloaded` : 'Done');
     setBusy(false);
   },
@@ -169,7 +177,7 @@ $('form').addEventListener('submit', (event) => {
   clear('before', 'after', 'drawn');
   $('finished').hidden = $('result').hidden = $('progress').hidden = true;
   $('prompt').value = $('prompt').dataset.template.replace('{}', placeholder) + ' on a blue background';
-  smoothed = NaN;
+  smoothed = new Smoothed();
   curve.start();
   say('Reading the photos');
   send({
@@ -182,11 +190,24 @@ $('form').addEventListener('submit', (event) => {
     preview: PREVIEWS,
   });
 });
+$('save').addEventListener('click', () => {
+  const rows = [
+    ['Before', 'before'],
+    ['After', 'after'],
+    [drawnPrompt, 'drawn'],
+  ].map(([name, list]) => [name, Array.from($(list).querySelectorAll('canvas'))]);
+  sheetOf(rows).toBlob((blob) => {
+    const href = URL.createObjectURL(blob);
+    Object.assign(document.createElement('a'), { href, download: 'pictures.png' }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  });
+});
 $('draw-form').addEventListener('submit', (event) => {
   event.preventDefault();
   clear('drawn');
   say('Drawing');
-  send({ type: 'draw', prompt: $('prompt').value, images: PREVIEWS, seed: Number($('seed').value) });
+  drawnPrompt = $('prompt').value;
+  send({ type: 'draw', prompt: drawnPrompt, images: PREVIEWS, seed: Number($('seed').value) });
 });
 $('cancel').addEventListener('click', () => {
   $('cancel').disabled = true;
