@@ -35,6 +35,7 @@ for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGUSR1"):
     delattr(signal, name)
 del mmap.MADV_DONTNEED
 shutil._use_fd_functions = False
+tempfile._bin_openflags = tempfile._text_openflags = os.O_RDWR | os.O_CREAT | os.O_EXCL
 os.open, os.replace = open_file, replace
 import pathlib
 exists = pathlib.Path.exists
