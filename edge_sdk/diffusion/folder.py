@@ -191,7 +191,9 @@ def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
     pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
     if "hidden_size" in first and "hidden_size" in second:
         width = first["hidden_size"] + second["hidden_size"]
-        pairs.append(("unet's cross_attention_dim", unet.get("cross_attention_dim"), "text encoders' width", width))
+        widths = unet.get("cross_attention_dim")  # of each block, or of all of them
+        for value in widths if isinstance(widths, list) else [widths]:
+            pairs.append(("unet's cross_attention_dim", value, "text encoders' width", width))
     if unet.get("addition_time_embed_dim") and "projection_dim" in second:
         added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
         name = "projection_class_embeddings_input_dim"

@@ -143,10 +143,10 @@ class Model:
         Raises:
             EdgeSdkError: the config describes a network that is not supported.
         """
-        from edge_sdk.diffusion.networks import clip, unet, vae
+        from edge_sdk.diffusion.networks import clip, unet, unet_config, vae
 
         kinds: dict[str, tuple[Any, Any]] = {
-            "unet": (unet.UNetConfig, unet.UNet),
+            "unet": (unet_config.UNetConfig, unet.UNet),
             "vae": (vae.VaeConfig, vae.Vae),
             "text_encoder": (clip.ClipConfig, clip.ClipText),
             "text_encoder_2": (clip.ClipConfig, partial(clip.ClipText, projected=True)),
