@@ -47,6 +47,7 @@ def generate(
     execution: str | None = None,
     residency: str | None = None,
     device: str | None = None,
+    prediction_type: str | None = None,
     seed: int = 0,
     bundle: str | Path | None = None,
     notify: Callable[[str], None] = LOGGER.warning,
@@ -56,12 +57,12 @@ def generate(
 
     Args:
         prompt: one, or several; all start from the same noise.
-        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket" (the default), a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
         resolution: side in pixels, a multiple of 8; None for the model's own.
-        weights, execution, residency, device: see `edge_sdk.runtime.pytorch.model.open_model`, whose defaults are
-            taken.
-        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these four.
+        weights, execution, residency, device, prediction_type: see `edge_sdk.runtime.pytorch.model.open_model`, whose
+            defaults are taken.
+        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these five.
         notify: is told in one line each what the user should know; by default a warning of the logger "edge_sdk".
         on_progress: see `edge_sdk.progress`.
 
@@ -81,7 +82,15 @@ def generate(
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for name, text in (*(("prompt", each) for each in prompts), ("negative_prompt", negative_prompt)):
         check_text(name, text)
-    runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
+    runtime = open_runtime(
+        model,
+        bundle,
+        weights=weights,
+        execution=execution,
+        residency=residency,
+        device=device,
+        prediction_type=prediction_type,
+    )
     check_resolution(resolution)
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
     for notice in unknown_words(prompts, negative_prompt, [embedding.token for embedding in loaded]):

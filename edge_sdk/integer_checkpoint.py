@@ -25,7 +25,9 @@ INDEX = "model_index.json"  # the last file of a checkpoint
 BESIDE = ("tokenizer", "tokenizer_2", "scheduler")  # folders of a checkpoint beside its parts
 
 
-def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[str, Any]:
+def quantize(
+    model: str, output_dir: str | Path, weights: str = "int8", prediction_type: str | None = None
+) -> dict[str, Any]:
     """Write an integer checkpoint, one part after the other; returns what ``integer_checkpoint.json`` holds.
 
     The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
@@ -36,13 +38,15 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
 
     Args:
         weights: "int8" or "int4".
+        prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
 
     Raises:
         EdgeSdkError: the model cannot be read, or the folder holds something already or cannot be written.
     """
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
-    source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
+    source = open_model(model, weights, from_floats=True, prediction_type=prediction_type)
+    folder = Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: dict[str, Any] = {

@@ -35,6 +35,7 @@ def run_personalization(
     model: str | None = None,
     *,
     bundle: str | Path | None = None,
+    prediction_type: str | None = None,
     resume_from_checkpoint: str | None = None,
     time_budget_s: float | None = None,
     started: float | None = None,
@@ -56,9 +57,10 @@ def run_personalization(
     Args:
         train_data_dir: a folder of photos.
         output_dir: a new folder, or the run's own when resuming.
-        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket" (the default), a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
+        prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run. With "latest" a run that was
             killed before its first checkpoint starts from the beginning.
         time_budget_s: wall-clock seconds for everything. The run ends before a step that would be too long, with what
@@ -86,7 +88,8 @@ def run_personalization(
     time_budget = TimeBudget(time_budget_s, time.monotonic() if started is None else started)
     validation = Validation.of(validation_prompt, validation_steps)
     check_photos(train_data_dir)
-    runtime = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
+    how = {name: options.get(name) for name in OF_A_MODEL}
+    runtime = open_runtime(model, bundle, prediction_type=prediction_type, **how)
     if memory_budget_mb is not None:
         refuse_beside_bundle(memory_budget_mb=memory_budget_mb if bundle else None)
         assert isinstance(runtime, Model)
