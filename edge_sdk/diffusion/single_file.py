@@ -32,6 +32,7 @@ _CLIP_L, _CLIP_L_OF_XL = "cond_stage_model.transformer.", "conditioner.embedders
 _OPEN_CLIP_H, _OPEN_CLIP_G = "cond_stage_model.model.", "conditioner.embedders.1.model."
 _REFINER = "conditioner.embedders.0.model."
 MOST_TENSORS = 20_000  # SDXL with a second copy of all has about 5,000
+_OF_FOLDERS = ("down_blocks.", "encoder.down_blocks.", "text_model.")  # names of components in folders
 _EDM = ("edm_mean", "edm_vpred.sigma_max")  # tensors that mark another kind of schedule
 _OTHER_INPUTS = {9: "an inpainting model", 8: "an image-editing model", 7: "an upscaler", 5: "a depth-to-image model"}
 _FAMILIES = {"1.x": ("StableDiffusionPipeline", 512), "2.x": ("StableDiffusionPipeline", 512)}
@@ -133,7 +134,7 @@ def _opened(path: Path, prediction_type: str | None, _state: tuple[int, ...]) ->
             unet["addition_time_embed_dim"] = (unet["projection_class_embeddings_input_dim"] - pooled) // 6
     try:
         holder = tempfile.TemporaryDirectory(prefix="edge-sdk-")
-        folder = Path(holder.name) / path.stem
+        folder = Path(holder.name) / (path.stem if path.stem.strip(".") else "model")
         for part, config in configs.items():
             _write(folder / part / "config.json", config)
             if pad := components[part].pad:
@@ -157,6 +158,8 @@ def _family(header: dict[str, Any]) -> str:
     if any(name in header for name in _EDM):
         raise ValueError("its schedule is EDM's, which is not supported")
     if not within(header, DENOISER) or f"{DENOISER}input_blocks.0.0.weight" not in header:
+        if any(name.startswith(_OF_FOLDERS) for name in header):
+            raise ValueError("it is one component of a diffusers folder; give the folder with model_index.json")
         raise ValueError("it holds no denoiser of this kind")
     if not within(header, AUTOENCODER):
         raise ValueError("it holds no autoencoder")

@@ -238,6 +238,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "one tensor": (only(f"{UNET}input_blocks.0.0.weight"), "it holds no autoencoder"),
     "a LoRA": (only("lora_unet_mid_block_attentions_0_proj_in.lora_up.weight"), "it holds no denoiser"),
     "another transformer": (only(f"{UNET}joint_blocks.0.x_block.mlp.fc1.weight"), "it holds no denoiser"),
+    "a component of a folder": (only("down_blocks.0.resnets.0.conv1.weight"), "give the folder with model_index.json"),
     "a denoiser alone": (without("first_stage_model.", "cond_stage_model."), "it holds no autoencoder"),
     "no text encoder": (without("cond_stage_model."), "it holds no text encoder"),
     "inpainting": (with_shape(f"{UNET}input_blocks.0.0.weight", [32, 9, 3, 3]), "9 channels, so it is an inpainting"),
@@ -267,6 +268,11 @@ def test_another_file_is_refused_in_one_line_that_names_the_conversion(
         open_model(str(path))
     assert "\n" not in str(error.value) and str(path) in str(error.value)
     assert f"P.from_single_file({str(path)!r}).save_pretrained" in program_of(str(error.value))
+
+
+def test_a_name_of_dots_is_kept_apart_from_folders_above(pair_of: Pairs, tmp_path: Path) -> None:
+    path = write_zeros(tmp_path / "...safetensors", header_of(pair_of("1.x")[1]))
+    assert open_model(str(path)).label == "model"
 
 
 def test_a_refiner_is_named(pair_of: Pairs, tmp_path: Path) -> None:
