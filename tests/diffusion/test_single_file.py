@@ -95,12 +95,12 @@ def test_every_tensor_and_config_is_the_folders(family: str, pair_of: Pairs) -> 
     one, other = open_model(str(folder), "none"), open_model(str(path), "none")
     assert one.parts == other.parts and one.load_schedule() == other.load_schedule()
     for part in one.parts:
-        expected, found = one.load(part), other.load(part)
-        ours, theirs = (vars(module.config) | {"sample_size": 0} for module in (found, expected))
+        expected, own = one.load(part), other.load(part)
+        ours, theirs = (vars(module.config) | {"sample_size": 0} for module in (own, expected))
         assert {name: ours[name] for name in ours if not name.endswith("blocks")} == {
             name: theirs[name] for name in theirs if not name.endswith("blocks")
         }
-        tensors = found.state_dict()
+        tensors = own.state_dict()
         assert set(tensors) == set(expected.state_dict())
         assert all(torch.equal(tensors[name], value) for name, value in expected.state_dict().items())
     assert not list(other.folder.rglob("*.safetensors")) and other.label == path.stem
@@ -124,8 +124,8 @@ def test_an_integer_checkpoint_of_it_is_the_folders(family: str, weights: str, p
     parts = sorted(path.parent.name for path in checkpoints[0].rglob("integer_model.safetensors"))
     assert len(parts) == (4 if family == "XL" else 3)
     for part in parts:
-        expected, found = (load_file(folder / part / "integer_model.safetensors") for folder in checkpoints)
-        assert set(expected) == set(found) and all(torch.equal(found[name], expected[name]) for name in expected)
+        expected, own = (load_file(folder / part / "integer_model.safetensors") for folder in checkpoints)
+        assert set(expected) == set(own) and all(torch.equal(own[name], expected[name]) for name in expected)
     assert open_model(str(checkpoints[1]), weights).load_text().tokenize(["a dog"]).shape[1] in (77, 154)
 
 
@@ -133,8 +133,8 @@ def test_a_token_that_is_learned_on_it_is_the_folders(pair_of: Pairs, photos: Pa
     few = {"initializer_token": "dog", "max_train_steps": 1, "eval_draws": 2, "preview": False, "resolution": 32}
     for i, model in enumerate(pair_of("2.x")):
         run_personalization(photos, tmp_path / str(i), str(model), **few)
-    expected, found = (load_file(tmp_path / str(i) / "learned_embeds.safetensors")["<subject>"] for i in range(2))
-    assert torch.equal(found, expected)
+    expected, own = (load_file(tmp_path / str(i) / "learned_embeds.safetensors")["<subject>"] for i in range(2))
+    assert torch.equal(own, expected)
     assert json.loads((tmp_path / "1/run.json").read_text())["model"] == "2x"
 
 
