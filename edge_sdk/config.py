@@ -17,6 +17,7 @@ WEIGHTS = ("int8", "int4", "none")
 EXECUTIONS = ("integer", "fused")
 RESIDENCIES = ("resident", "mapped", "streamed")
 DEVICES = ("cpu", "cuda")
+PREDICTION_TYPES = ("epsilon", "v_prediction")  # of a single-file checkpoint
 OF_A_MODEL = ("weights", "execution", "residency", "device")  # settings that a bundle has already decided
 
 

@@ -17,6 +17,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import safetensors_bytes, write_bytes
 from edge_sdk.system.inputs import read_input
 from edge_sdk.system.safetensors import data_start, read_header
+from edge_sdk.system.shell import python_command
 
 MAX_BYTES = 64 * 2**20
 A1111_KEY = "emb_params"
@@ -124,9 +125,10 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         EdgeSdkError: not there, a pickle, damaged, of other tensors, or a value that is not finite.
     """
     path = Path(path)
-    if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
+    if path.suffix.lower() in (".bin", ".pt", ".pth", ".ckpt"):
         raise EdgeSdkError(
-            f"{path} is a pickle, which can run any program and is never opened; give a .safetensors file"
+            f"{path} is a pickle, which can run any program and is never opened; convert it to a .safetensors file and "
+            f"give that: {_conversion(path)}"
         )
     header = read_header(path, MAX_BYTES)
     metadata = header.pop("__metadata__", {})
@@ -149,6 +151,17 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
     widths = tuple(part.shape[1] for part in parts)
     vectors = np.concatenate(parts, axis=1)
     return LearnedEmbedding(path.stem if token == A1111_KEY else token, vectors, dict(metadata), widths)
+
+
+def _conversion(path: Path) -> str:
+    """The command that converts an embedding of diffusers, of a web UI (one tensor, ``*``) or of both for SDXL."""
+    return python_command(
+        "import torch, safetensors.torch as s; "
+        f"d = torch.load({str(path)!r}, map_location='cpu', weights_only=True); "
+        "d = d.get('string_to_param', d); "
+        f"s.save_file({{'{A1111_KEY}' if k == '*' else k: v.detach().clone().contiguous() for k, v in d.items() "
+        f"if torch.is_tensor(v)}}, {str(path.with_suffix('.safetensors'))!r})"
+    )
 
 
 def _vectors(path: Path, data: bytes, entry: dict[str, Any]) -> np.ndarray:

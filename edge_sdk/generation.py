@@ -21,6 +21,7 @@ from edge_sdk.diffusion.ddim import denoise
 from edge_sdk.embedding import LearnedEmbedding, load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import to_pil
+from edge_sdk.option_types import PredictionType
 from edge_sdk.progress import LOGGER, Counter, OnProgress, silent
 from edge_sdk.runtime.base import PreparedObjective, Runtime
 from edge_sdk.runtime.open import open_runtime
@@ -47,6 +48,7 @@ def generate(
     execution: str | None = None,
     residency: str | None = None,
     device: str | None = None,
+    prediction_type: PredictionType | None = None,
     seed: int = 0,
     bundle: str | Path | None = None,
     notify: Callable[[str], None] = LOGGER.warning,
@@ -56,12 +58,12 @@ def generate(
 
     Args:
         prompt: one, or several; all start from the same noise.
-        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket" (the default), a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
         resolution: side in pixels, a multiple of 8; None for the model's own.
-        weights, execution, residency, device: see `edge_sdk.runtime.pytorch.model.open_model`, whose defaults are
-            taken.
-        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these four.
+        weights, execution, residency, device, prediction_type: see `edge_sdk.runtime.pytorch.model.open_model`, whose
+            defaults are taken.
+        bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model and these five.
         notify: is told in one line each what the user should know; by default a warning of the logger "edge_sdk".
         on_progress: see `edge_sdk.progress`.
 
@@ -82,7 +84,15 @@ def generate(
     }
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     check_generate_options(prompts, settings)
-    runtime = open_runtime(model, bundle, weights=weights, execution=execution, residency=residency, device=device)
+    runtime = open_runtime(
+        model,
+        bundle,
+        weights=weights,
+        execution=execution,
+        residency=residency,
+        device=device,
+        prediction_type=prediction_type,
+    )
     loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
     return generate_on(runtime, prompts, loaded, notify=notify, on_progress=on_progress, **settings)
 

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from edge_sdk.diffusion.folder import INTEGER_MARK, INTEGER_SCHEMA, XL_PARTS, copy_data, tokenizers
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.option_types import PredictionType
 from edge_sdk.runtime.pytorch.model import VAE_WEIGHTS, open_model
 from edge_sdk.system.files import (
     SHIPPED,
@@ -36,7 +37,12 @@ class QuantizeRecord(TypedDict):
     bytes: int  # of the parts
 
 
-def quantize(model: str, output_dir: str | Path, weights: Literal["int8", "int4"] = "int8") -> QuantizeRecord:
+def quantize(
+    model: str,
+    output_dir: str | Path,
+    weights: Literal["int8", "int4"] = "int8",
+    prediction_type: PredictionType | None = None,
+) -> QuantizeRecord:
     """Write an integer checkpoint, one part after the other; returns what ``integer_checkpoint.json`` holds.
 
     The folder has the layout of a diffusers folder; each part holds ``integer_model.safetensors`` with the integer
@@ -47,13 +53,15 @@ def quantize(model: str, output_dir: str | Path, weights: Literal["int8", "int4"
 
     Args:
         weights: "int8" or "int4".
+        prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
 
     Raises:
         EdgeSdkError: the model cannot be read, or the folder holds something already or cannot be written.
     """
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
-    source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
+    source = open_model(model, weights, from_floats=True, prediction_type=prediction_type)
+    folder = Path(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: QuantizeRecord = {

@@ -9,6 +9,7 @@ Weights: TypeAlias = Literal["int8", "int4", "none"]
 Execution: TypeAlias = Literal["integer", "fused"]
 Residency: TypeAlias = Literal["resident", "mapped", "streamed"]
 Device: TypeAlias = Literal["cpu", "cuda"]
+PredictionType: TypeAlias = Literal["epsilon", "v_prediction"]
 
 
 class ZoOptions(TypedDict, total=False):

@@ -22,7 +22,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import GenerateOptions, check_generate_options, generate_on
 from edge_sdk.images import skip_notices
 from edge_sdk.learning import Learning
-from edge_sdk.option_types import Device, Execution, FitOptions, Residency, Weights
+from edge_sdk.option_types import Device, Execution, FitOptions, PredictionType, Residency, Weights
 from edge_sdk.photos import PhotoSource, read_photos
 from edge_sdk.preparation import Prepared, initializer, prepare
 from edge_sdk.progress import LOGGER, CountingObjective, OnProgress, Pace, silent
@@ -71,8 +71,9 @@ class Personalizer:
         *,
         residency: Residency | None = None,
         memory_budget_mb: float | None = None,
+        prediction_type: PredictionType | None = None,
     ) -> "Personalizer":
-        """Open "pocket", a diffusers folder, an integer checkpoint or a hub id; no weight is read yet.
+        """Open "pocket", a diffusers folder, a single file, an integer checkpoint or a hub id; no weight is read yet.
 
         Args:
             weights: an integer checkpoint has its own, and any other request is refused.
@@ -81,12 +82,21 @@ class Personalizer:
                 "streamed"; see `edge_sdk.quantization.load_component`.
             memory_budget_mb: most resident memory of the process, in 10^6 bytes. It chooses what is not given of
                 ``residency`` and of `fit`'s ``max_batch``.
+            prediction_type: of a single file that does not say; None for its family's usual one.
 
         Raises:
             EdgeSdkError: there is no such model, or it cannot be used; see `edge_sdk.runtime.pytorch.model.open_model`.
         """
-        settings = {"weights": weights, "execution": execution, "device": device, "residency": residency}
-        return cls(open_runtime(str(name_or_path), None, **settings), memory_budget_mb, residency)
+        runtime = open_runtime(
+            str(name_or_path),
+            None,
+            weights=weights,
+            execution=execution,
+            device=device,
+            residency=residency,
+            prediction_type=prediction_type,
+        )
+        return cls(runtime, memory_budget_mb, residency)
 
     @classmethod
     def from_bundle(cls, folder: str | Path) -> "Personalizer":

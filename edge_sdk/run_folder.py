@@ -11,7 +11,7 @@ from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.forecast import foretell
 from edge_sdk.images import check_photos, load_photos, skip_notices
-from edge_sdk.option_types import PersonalizeOptions
+from edge_sdk.option_types import PersonalizeOptions, PredictionType
 from edge_sdk.personalizer import Personalizer
 from edge_sdk.preparation import Prepared
 from edge_sdk.preview import Validation, preview_rows
@@ -33,6 +33,7 @@ def run_personalization(
     model: str | None = None,
     *,
     bundle: str | Path | None = None,
+    prediction_type: PredictionType | None = None,
     resume_from_checkpoint: str | None = None,
     time_budget_s: float | None = None,
     started: float | None = None,
@@ -54,9 +55,10 @@ def run_personalization(
     Args:
         train_data_dir: a folder of photos.
         output_dir: a new folder, or the run's own when resuming.
-        model: "pocket" (the default), a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket" (the default), a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         bundle: a folder of `edge-sdk export`, run by ONNX Runtime, instead of a model. It has its weights, execution
             and resolution, so those settings and ``memory_budget_mb`` are refused beside it.
+        prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
         resume_from_checkpoint: "latest" or the path of a checkpoint folder of this run. With "latest" a run that was
             killed before its first checkpoint starts from the beginning.
         time_budget_s: wall-clock seconds for everything. The run ends before a step that would be too long, with what
@@ -84,7 +86,8 @@ def run_personalization(
     time_budget = TimeBudget(time_budget_s, time.monotonic() if started is None else started)
     validation = Validation.of(validation_prompt, validation_steps)
     check_photos(train_data_dir)
-    runtime = open_runtime(model, bundle, **{name: options.get(name) for name in OF_A_MODEL})
+    how = {name: options.get(name) for name in OF_A_MODEL}
+    runtime = open_runtime(model, bundle, prediction_type=prediction_type, **how)
     personalizer = Personalizer(runtime, residency=options.get("residency"))
     personalizer.notify, personalizer.on_progress = notify, on_progress
     if memory_budget_mb is not None:

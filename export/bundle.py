@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ from edge_sdk.export.golden import Reference, golden_cases
 from edge_sdk.export.presets import initializers, measured_presets
 from edge_sdk.export.weights import weights_of
 from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.option_types import PredictionType
 from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION
 from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.runtime.pytorch.text import Text, TextEncoder
@@ -49,6 +50,7 @@ def export(
     precision: str | None = None,
     num_vectors: int | None = None,
     notify: Callable[[str], None] = lambda message: None,
+    prediction_type: PredictionType | None = None,
 ) -> dict[str, Any]:
     """Write a bundle; returns its manifest.
 
@@ -57,7 +59,7 @@ def export(
     bundle is made to be shipped: who may read it is what the umask says.
 
     Args:
-        model: "pocket", a diffusers folder, an integer checkpoint, or a hub id.
+        model: "pocket", a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         output_dir: a new folder, or an empty one.
         format: "onnx" or "coreml".
         weights: "int8", "int4" or "none".
@@ -65,6 +67,7 @@ def export(
         seed: of the golden vectors' random inputs.
         precision: Core ML only, "mixed" (the default: products in float16) or "float32".
         num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
+        prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
 
     Raises:
         EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
@@ -73,8 +76,9 @@ def export(
     writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
     check_seed(seed)
-    opened, folder = open_model(model, weights, "fused"), Path(output_dir)
-    with _new_bundle(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
+    opened = open_model(model, weights, "fused", prediction_type=prediction_type)
+    folder, again = Path(output_dir), partial(quantize, model, prediction_type=prediction_type)
+    with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
@@ -142,14 +146,14 @@ def _new_bundle(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _as_integers(opened: Model, name: str, beside: Path) -> Iterator[Model]:
-    """The model with its weights as they are to be exported: integers in files, or floats."""
+def _as_integers(opened: Model, make: Callable[..., Any], beside: Path) -> Iterator[Model]:
+    """The model with its weights as they are to be exported: integers in files, which ``make`` writes, or floats."""
     if opened.stored_as_integers or opened.weights == "none":
         yield replace(opened, residency="streamed" if opened.stored_as_integers else "resident")
         return
     checkpoint = beside / ".integers"
     try:
-        quantize(name, checkpoint, "int4" if opened.weights == "int4" else "int8")
+        make(output_dir=checkpoint, weights=opened.weights)
         yield open_model(str(checkpoint), opened.weights, "fused", "streamed")
     finally:
         shutil.rmtree(checkpoint, ignore_errors=True)

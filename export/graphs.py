@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.diffusion.networks.clip import ClipConfig
-from edge_sdk.diffusion.networks.unet import UNetConfig
+from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.diffusion.networks.vae import VaeConfig
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.export import network
@@ -125,9 +125,7 @@ class Networks:
 
     def text_encoder(self) -> Graph:
         """What the denoiser is told of prompts: hidden (B, T, D), for SDXL also pooled (B, P)."""
-        told: Tensors = {
-            "hidden": (("B", self.text[0].max_position_embeddings, self.unet.cross_attention_dim), "float32")
-        }
+        told: Tensors = {"hidden": (("B", self.text[0].max_position_embeddings, sum(self.widths)), "float32")}
         if self.is_xl:
             told["pooled"] = (("B", self.text[-1].projection_dim), "float32")
         inputs = {name: tensor for name, tensor in self.prompt.items() if name != "sizes"}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_sdk.diffusion.networks.clip import ClipConfig
-from edge_sdk.diffusion.networks.unet import UNetConfig
+from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
 from edge_sdk.diffusion.networks.vae import VaeConfig
 from edge_sdk.export.ops import Ops, Value
 
@@ -63,8 +63,6 @@ def unet(
         context: (B, T, D) text states.
         added: SDXL only, pooled text (B, P) and sizes (B, 6).
     """
-    channels = config.block_out_channels
-    depths, heads = config.each(config.transformer_layers_per_block), config.each(config.attention_head_dim)
     emb = _time_embedding(ops, "time_embedding", time)
     if added is not None:
         pooled, sizes = added
@@ -75,37 +73,35 @@ def unet(
     def resnet(name: str, x: Value, at: Size, shortcut: bool) -> Value:
         return _resnet(ops, name, x, at, config.norm_num_groups, config.norm_eps, shortcut, emb)
 
-    def attend(name: str, x: Value, at: Size, level: int) -> Value:
-        return _transformer(ops, config, name, x, at, context, heads[level], depths[level])
+    def attend(name: str, x: Value, at: Size, block: BlockConfig, depth: int | None) -> Value:
+        return x if depth is None else _transformer(ops, config, name, x, at, context, block, depth)
 
-    x = ops.conv(sample, "conv_in", size)
-    skips, before, at, sizes_at = [(x, channels[0])], channels[0], size, [size]
-    for i, kind in enumerate(config.down_block_types):
+    x, before = ops.conv(sample, "conv_in", size), config.block_out_channels[0]
+    skips, at, sizes_at, levels = [x], size, [size], len(config.down_blocks)
+    for i, block in enumerate(config.down_blocks):
         name = f"down_blocks.{i}"
-        for j in range(config.layers_per_block):
-            x = resnet(f"{name}.resnets.{j}", x, at, before != channels[i])
-            before = channels[i]
-            if kind.startswith("CrossAttn"):
-                x = attend(f"{name}.attentions.{j}", x, at, i)
-            skips.append((x, before))
-        if i < len(channels) - 1:
+        for j, depth in enumerate(block.depths):
+            x = resnet(f"{name}.resnets.{j}", x, at, before != block.channels)
+            x = attend(f"{name}.attentions.{j}", x, at, block, depth)
+            before = block.channels
+            skips.append(x)
+        if i < levels - 1:
             x = ops.conv(x, f"{name}.downsamplers.0.conv", at, stride=2)
             at = ((at[0] + 1) // 2, (at[1] + 1) // 2)
             sizes_at.append(at)
-            skips.append((x, before))
-    x = resnet("mid_block.resnets.0", x, at, False)
-    x = attend("mid_block.attentions.0", x, at, len(channels) - 1)
-    x = resnet("mid_block.resnets.1", x, at, False)
-    for i, kind in enumerate(config.up_block_types):
-        name, level = f"up_blocks.{i}", len(channels) - 1 - i
-        for j in range(config.layers_per_block + 1):
-            skip, _ = skips.pop()
-            x = resnet(f"{name}.resnets.{j}", ops.concat([x, skip], 1), at, True)
-            if kind.startswith("CrossAttn"):
-                x = attend(f"{name}.attentions.{j}", x, at, level)
-        if level:
-            x = ops.upsample(x, at, sizes_at[level - 1])
-            at = sizes_at[level - 1]
+            skips.append(x)
+    if (middle := config.mid_block) is not None:
+        for j, depth in enumerate(middle.depths):
+            x = resnet(f"mid_block.resnets.{j}", x, at, False)
+            x = attend(f"mid_block.attentions.{j}", x, at, middle, depth)
+    for i, block in enumerate(config.up_blocks):
+        name = f"up_blocks.{i}"
+        for j, depth in enumerate(block.depths):
+            x = resnet(f"{name}.resnets.{j}", ops.concat([x, skips.pop()], 1), at, True)
+            x = attend(f"{name}.attentions.{j}", x, at, block, depth)
+        if i < levels - 1:
+            x = ops.upsample(x, at, sizes_at[levels - 2 - i])
+            at = sizes_at[levels - 2 - i]
             x = ops.conv(x, f"{name}.upsamplers.0.conv", at)
     x = ops.silu(ops.group_norm(x, "conv_norm_out", at, config.norm_num_groups, config.norm_eps))
     return ops.conv(x, "conv_out", at)
@@ -138,19 +134,19 @@ def _picture(ops: Ops, x: Value, size: Size) -> Value:
 
 
 def _transformer(
-    ops: Ops, config: UNetConfig, name: str, x: Value, size: Size, context: Value, heads: int, depth: int
+    ops: Ops, config: UNetConfig, name: str, x: Value, size: Size, context: Value, block: BlockConfig, depth: int
 ) -> Value:
     normed = ops.group_norm(x, f"{name}.norm", size, config.norm_num_groups, 1e-6)
     hidden = ops.linear(_tokens(ops, normed), f"{name}.proj_in")  # a 1 x 1 convolution is the same product
     for i in range(depth):
-        hidden = _transformer_block(ops, f"{name}.transformer_blocks.{i}", hidden, context, heads)
+        hidden = _transformer_block(ops, f"{name}.transformer_blocks.{i}", hidden, context, block)
     return ops.add(_picture(ops, ops.linear(hidden, f"{name}.proj_out"), size), x)
 
 
-def _transformer_block(ops: Ops, name: str, x: Value, context: Value, heads: int) -> Value:
-    for k, seen in (("1", None), ("2", context)):
+def _transformer_block(ops: Ops, name: str, x: Value, context: Value, block: BlockConfig) -> Value:
+    for k, seen in (("1", context if block.only_cross else None), ("2", context)):
         normed = ops.layer_norm(x, f"{name}.norm{k}", 1e-5)
-        x = ops.add(_attention(ops, f"{name}.attn{k}", normed, normed if seen is None else seen, heads), x)
+        x = ops.add(_attention(ops, f"{name}.attn{k}", normed, normed if seen is None else seen, block.heads), x)
     gated = ops.linear(ops.layer_norm(x, f"{name}.norm3", 1e-5), f"{name}.ff.net.0.proj")
     value, gate = ops.split(gated, [-1, -1], 2)
     return ops.add(ops.linear(ops.mul(value, ops.gelu(gate)), f"{name}.ff.net.2"), x)

@@ -1,7 +1,10 @@
 """The learned file: one tensor that stock diffusers reads, and nothing else is read back."""
 
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,9 +175,43 @@ def test_a_token_that_a_terminal_would_not_show_is_refused(token: str, tmp_path:
 def test_a_pickle_is_refused_unopened(suffix: str, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     (tmp_path / f"a{suffix}").write_bytes(b"cos\nsystem\n(S'touch " + str(ran).encode() + b"'\ntR.")
-    with pytest.raises(EdgeSdkError, match=r"^[^\n]* is a pickle, [^\n]* give a \.safetensors file$"):
+    with pytest.raises(EdgeSdkError, match=r"\A[^\n]* is a pickle, [^\n]* convert it [^\n]*: python -c \"[^\n\"]*\"\Z"):
         load_embedding(tmp_path / f"a{suffix}")
     assert not ran.exists()
+
+
+PICKLES: dict[str, tuple[str, Callable[[torch.Tensor], Any], str, tuple[int, ...]]] = {
+    "diffusers": ("a.bin", lambda x: {"<cat-toy>": x}, "<cat-toy>", (32,)),
+    "one vector": ("a.bin", lambda x: {"<cat-toy>": x[0]}, "<cat-toy>", (32,)),
+    "a web UI's": (
+        "it's my $cat.pt",
+        lambda x: {
+            "string_to_token": {"*": 265},
+            "string_to_param": {"*": x.requires_grad_()},
+            "name": "cat",
+            "step": 9,
+        },
+        "it's my $cat",
+        (32,),
+    ),
+    "SDXL's": ("a.PT", lambda x: {"clip_l": x, "clip_g": torch.cat([x, x], dim=1)}, "a", (32, 64)),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "token", "widths"), PICKLES.values(), ids=PICKLES)
+def test_the_command_that_a_refusal_names_converts_a_pickle(
+    name: str, content: Callable[[torch.Tensor], Any], token: str, widths: tuple[int, ...], tmp_path: Path
+) -> None:
+    vectors = torch.arange(64.0).reshape(2, 32)
+    torch.save(content(vectors), tmp_path / name)
+    with pytest.raises(EdgeSdkError) as error:
+        load_embedding(tmp_path / name)
+    words = shlex.split(str(error.value).partition("give that: ")[2])
+    assert words[:2] == ["python", "-c"] and len(words) == 3
+    exec(words[2], {})
+    embedding = load_embedding((tmp_path / name).with_suffix(".safetensors"))
+    assert embedding.token == token and embedding.widths == widths
+    assert (embedding.vectors[0, :32] == vectors[0].detach().numpy()).all()
 
 
 @pytest.mark.parametrize("kept", [0, 4, 40, -1], ids=["empty", "in the length", "in the header", "in the vectors"])

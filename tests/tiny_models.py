@@ -21,17 +21,61 @@ from transformers import (
 WORDS = "a photo of the dog cat mug person rendering cropped clean dirty dark my cool close up bright good one picture"
 
 FAMILIES = ("sd1", "sd2", "sdxl")
+SMALL = ("bk-sdm-small", "bk-sdm-tiny", "tiny-sd", "ssd-1b", "vega", "lists", "only-cross")  # as phones have them
+OF_SDXL = ("sdxl", "ssd-1b", "vega")
 WIDTHS_XL = (32, 48)  # of SDXL's two text encoders
+_XL_TEXT = {
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 24,
+}
+
+
+def _levels(kinds: str) -> dict[str, Any]:
+    """Levels of a denoiser, "C" with attention to the text and "D" without, the largest picture first."""
+    name = {"C": "CrossAttn", "D": ""}
+    return {
+        "block_out_channels": (32, 32, 64, 64)[-len(kinds) :],
+        "down_block_types": [f"{name[kind]}DownBlock2D" for kind in kinds],
+        "up_block_types": [f"{name[kind]}UpBlock2D" for kind in reversed(kinds)],
+    }
+
+
+_XL = _levels("DCC") | _XL_TEXT | {"layers_per_block": 2, "attention_head_dim": [2, 4, 8]}
 _UNETS: dict[str, dict[str, Any]] = {
     "sd1": {"attention_head_dim": 4},
     "sd2": {"attention_head_dim": [2, 4], "use_linear_projection": True},
-    "sdxl": {
-        "attention_head_dim": [2, 4],
-        "use_linear_projection": True,
-        "transformer_layers_per_block": [1, 2],
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + 24,
+    "sdxl": _XL_TEXT | {"attention_head_dim": [2, 4], "transformer_layers_per_block": [1, 2]},
+    "bk-sdm-small": _levels("CCCD") | {"attention_head_dim": 4, "mid_block_type": None},
+    "bk-sdm-tiny": _levels("CCC") | {"attention_head_dim": 4, "mid_block_type": None},
+    "tiny-sd": _levels("DC") | {"attention_head_dim": 2, "mid_block_type": None, "use_linear_projection": True},
+    "ssd-1b": _XL
+    | {
+        "mid_block_type": "UNetMidBlock2D",
+        "transformer_layers_per_block": [0, [2, 2], [1, 2]],
+        "reverse_transformer_layers_per_block": [[1, 2, 3], [2, 1, 1], 1],
+    },
+    "vega": _XL
+    | {
+        "layers_per_block": [2, 1, 2],
+        "transformer_layers_per_block": [0, [1], [2, 1]],
+        "reverse_transformer_layers_per_block": [[1, 1, 2], 2, 0],
+    },
+    "lists": _levels("CDC")
+    | {
+        "layers_per_block": [1, 2, 1],
+        "attention_head_dim": [2, 4, 8],
+        "cross_attention_dim": [32, 32, 32],
+        "transformer_layers_per_block": [2, 1, 1],
+        "only_cross_attention": [True, False, False],
+    },
+    "only-cross": _levels("CC")
+    | {
+        "attention_head_dim": 4,
+        "only_cross_attention": True,
+        "mid_block_type": "UNetMidBlock2D",
+        "transformer_layers_per_block": [0, 1],
     },
 }
 
@@ -61,17 +105,17 @@ def build_tokenizer(folder: Path, length: int = 24, pad: str = "<|endoftext|>") 
     )
 
 
-def build_unet(family: str = "sd1", width: int = 32) -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=width,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        **_UNETS[family],
-    )
+def build_unet(family: str = "sd1", width: int | None = None) -> UNet2DConditionModel:
+    entries: dict[str, Any] = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "cross_attention_dim": width or (sum(WIDTHS_XL) if family in OF_SDXL else 32),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    return UNet2DConditionModel(**entries | _UNETS[family])
 
 
 def build_vae() -> AutoencoderKL:
@@ -102,7 +146,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32, kind: type = C
 
 
 def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
-    """Save a whole pipeline: "sd2" predicts v and projects linearly, "sdxl" has two text encoders."""
+    """Save a whole pipeline: "sd2" predicts v and projects linearly, those like "sdxl" have two text encoders."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(folder / "tokenizer")
     table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -120,11 +164,11 @@ def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
         "vae": build_vae(),
         "text_encoder": build_text_encoder(tokenizer, WIDTHS_XL[0]),
         "tokenizer": tokenizer,
-        "unet": build_unet(family, sum(WIDTHS_XL) if family == "sdxl" else 32),
+        "unet": build_unet(family),
         "scheduler": scheduler,
         "feature_extractor": None,
     }
-    if family == "sdxl":
+    if family in OF_SDXL:
         second = build_tokenizer(folder / "tokenizer_2", pad="-")
         encoder = build_text_encoder(second, WIDTHS_XL[1], CLIPTextModelWithProjection)
         encoder.get_input_embeddings().weight.data *= 0.5  # the published tables are not of one scale either

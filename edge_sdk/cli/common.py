@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_sdk.cli.arguments import add_options, group_of
 from edge_sdk.cli.terminal import STOPPING, Interrupted, handling, write_error
-from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, RUN, PersonalizeConfig
+from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, PREDICTION_TYPES, RUN, PersonalizeConfig
 from edge_sdk.errors import require
 
 
@@ -27,7 +27,14 @@ def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ()) ->
         "--pretrained_model_name_or_path",
         default="pocket",
         metavar="MODEL",
-        help="pocket (embedded), a diffusers folder, an integer checkpoint, or a hub id, hub:org/name (default pocket)",
+        help="pocket (embedded), a diffusers folder, a single-file checkpoint (.safetensors), an integer checkpoint, "
+        "or a hub id, hub:org/name (default pocket)",
+    )
+    group.add_argument(
+        "--prediction_type",
+        choices=PREDICTION_TYPES,
+        help="what a single-file checkpoint's denoiser predicts (default: what the file says, else v_prediction for "
+        "Stable Diffusion 2.x and epsilon for the others)",
     )
     if weights:
         floats = ", or none for floats" if "none" in weights else ""

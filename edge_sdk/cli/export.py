@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.precision,
         args.num_vectors,
         say,
+        args.prediction_type,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

@@ -106,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
             execution=args.execution,
             residency=args.residency,
             device=args.device,
+            prediction_type=args.prediction_type,
             seed=args.seed or 0,
             bundle=args.bundle,
             notify=progress.say,

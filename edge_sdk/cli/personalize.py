@@ -155,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
                 args.output_dir,
                 args.pretrained_model_name_or_path,
                 bundle=args.bundle,
+                prediction_type=args.prediction_type,
                 resume_from_checkpoint=args.resume_from_checkpoint,
                 time_budget_s=args.time_budget_s,
                 started=args.started,

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_sdk.system.memory import peak_rss_mb
 
     quiet_libraries()
-    record = quantize(args.pretrained_model_name_or_path, args.output_dir, args.weights)
+    record = quantize(args.pretrained_model_name_or_path, args.output_dir, args.weights, args.prediction_type)
     if not args.quiet:
         size = f"{record['integer_weights']:,} {args.weights} weights, {record['bytes'] / 1e6:.1f} MB"
         print(f"wrote {args.output_dir}: {size}, peak memory {peak_rss_mb():.0f} MB")

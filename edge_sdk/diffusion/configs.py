@@ -17,7 +17,8 @@ EPSILON, SIDE = Real(0, 1), Whole(1, 4096)
 MOST_BLOCKS = 16
 LARGEST_INTEGER = 1 << 20  # anywhere in the config of a network that a library builds
 _NAMES, _CHANNELS = Many(str, 1, MOST_BLOCKS), Many(SIZE, 1, MOST_BLOCKS)
-_DEPTHS = Either(Whole(0, 1024), Many(Whole(0, 1024), 1, MOST_BLOCKS))
+_DEPTH = Whole(0, 1024)
+_DEPTHS = Many(Either(_DEPTH, Many(_DEPTH, 1, 1024)), 1, MOST_BLOCKS)  # of each block, or of each layer of a block
 _SIDES = Either(SIDE, Many(SIDE, 2, 2), None)
 
 
@@ -50,12 +51,16 @@ UNET = Table(
         "in_channels": SIZE,
         "out_channels": SIZE,
         "block_out_channels": _CHANNELS,
-        "layers_per_block": COUNT,
+        "layers_per_block": Either(COUNT, Many(COUNT, 1, MOST_BLOCKS)),
         "down_block_types": _NAMES,
+        "mid_block_type": Either(str, None),
         "up_block_types": _NAMES,
         "attention_head_dim": Either(HEADS, Many(HEADS, 1, MOST_BLOCKS)),
-        "transformer_layers_per_block": _DEPTHS,
-        "cross_attention_dim": SIZE,
+        "transformer_layers_per_block": Either(_DEPTH, _DEPTHS),
+        "reverse_transformer_layers_per_block": Either(_DEPTHS, None),
+        "only_cross_attention": Either(bool, Many(bool, 1, MOST_BLOCKS)),
+        "mid_block_only_cross_attention": Either(bool, None),  # of another middle block only
+        "cross_attention_dim": Either(SIZE, Many(SIZE, 1, MOST_BLOCKS)),
         "use_linear_projection": bool,
         "norm_num_groups": GROUPS,
         "norm_eps": EPSILON,
@@ -64,7 +69,15 @@ UNET = Table(
         "projection_class_embeddings_input_dim": Either(SIZE, None),
     },
     counts=("layers_per_block", "transformer_layers_per_block"),
-    per_block=(*_BLOCKS, "attention_head_dim", "transformer_layers_per_block"),
+    per_block=(
+        *_BLOCKS,
+        "layers_per_block",
+        "attention_head_dim",
+        "transformer_layers_per_block",
+        "reverse_transformer_layers_per_block",
+        "only_cross_attention",
+        "cross_attention_dim",
+    ),
     divisors=(_GROUPS, ("attention_head_dim", "block_out_channels")),
 )
 VAE = Table(
@@ -110,6 +123,7 @@ LIBRARY_TABLES = {
     "UNet2DModel": Table(
         UNET.entries
         | {
+            "layers_per_block": COUNT,
             "attention_head_dim": Either(HEADS, None),
             "add_attention": bool,
             "dropout": Real(0, 1),
@@ -135,10 +149,8 @@ LIBRARY_TABLES = {
     "UNet2DConditionModel": Table(
         UNET.entries
         | {
-            "layers_per_block": Either(COUNT, Many(COUNT, 1, MOST_BLOCKS)),
             "dropout": Real(0, 1),
             "act_fn": str,
-            "cross_attention_dim": Either(SIZE, Many(SIZE, 1, MOST_BLOCKS)),
             "norm_num_groups": Either(GROUPS, None),
             "num_attention_heads": Either(HEADS, Many(HEADS, 1, MOST_BLOCKS), None),
             "freq_shift": Whole(0, 1),
@@ -156,7 +168,7 @@ LIBRARY_TABLES = {
             "dual_cross_attention": bool,
         },
         counts=UNET.counts,
-        per_block=(*UNET.per_block, "layers_per_block"),
+        per_block=UNET.per_block,
         divisors=(_GROUPS,),
         sizes=("in_channels", "out_channels", "block_out_channels", "cross_attention_dim", "time_embedding_dim"),
     ),
@@ -251,7 +263,7 @@ def check_config(
     if tensors is not None:
         layers = blocks
         for name in table.counts:
-            layers *= max(1, *_values(config.get(name, 1)))
+            layers *= max(1, *_values(config.get(name, 1)), *_values(config.get(f"reverse_{name}") or 1))
         _require(
             layers <= tensors, f"{' and '.join(table.counts)} make {layers} layers; the weights are {tensors} tensors"
         )
@@ -270,17 +282,26 @@ def known_entries(kind: type, config: dict[str, Any], table: Table) -> dict[str,
         EdgeSdkError: an entry is not what the table accepts, or does not fit another one or its default.
     """
     entries = {f.name: config[f.name] for f in fields(kind) if f.name in config}
-    whole = {**config, **{f.name: entries.get(f.name, f.default) for f in fields(kind)}}
-    whole = {name: list(value) if isinstance(value, tuple) else value for name, value in whole.items()}
+    whole = {**config, **{f.name: _listed(entries.get(f.name, f.default)) for f in fields(kind)}}
     try:
         check_config(whole, table)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in entries.items()}
+    return {name: _frozen(value) for name, value in entries.items()}
+
+
+def _listed(value: Any) -> Any:
+    """Tuples, which Python has, as lists, which JSON has."""
+    return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list | tuple) else value
 
 
 def _values(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    """A value, or all that are in a list and in the lists of it."""
+    return [one for each in value for one in _values(each)] if isinstance(value, list | tuple) else [value]
 
 
 def _integers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_sdk import pocket
 from edge_sdk.diffusion.configs import TABLES, check_config, read_config
+from edge_sdk.diffusion.single_file import MODEL_FILES, refuse_file
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system import digest_cache, privacy
 from edge_sdk.system.inputs import check_folder
@@ -71,9 +72,9 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
     if os.path.isdir(path):
         return path
     if os.path.exists(path):
-        raise EdgeSdkError(
-            f"{name_or_path} is a file; give the folder of a diffusers model (the one with model_index.json)"
-        )
+        refuse_file(name_or_path)
+    if path.suffix.lower() in MODEL_FILES:
+        raise EdgeSdkError(f"there is no file {name_or_path}; give one that exists, or a diffusers folder")
     if not HUB_ID.fullmatch(name_or_path):
         raise EdgeSdkError(
             f"no model folder {name_or_path}; give 'pocket', a diffusers folder, or a hub id such as hub:org/name"
@@ -136,8 +137,11 @@ def tokenizers(folder: Path) -> tuple[str, ...]:
     return tuple(part.replace("text_encoder", "tokenizer") for part in text_encoders(folder))
 
 
-def check(folder: Path) -> str | None:
+def check(folder: Path, weights: Path | None = None) -> str | None:
     """Check that a folder holds a supported model in safe formats, reading headers only.
+
+    Args:
+        weights: the single file that has the weights of all parts; by default each part has its own.
 
     Returns:
         The weights ("int8" or "int4") of an integer checkpoint, None for a float model.
@@ -174,8 +178,8 @@ def check(folder: Path) -> str | None:
                 f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
                 f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
             )
-        files = [folder / part / "integer_model.safetensors"] if stored else weight_files(folder / part)
-        tensors = sum(len(read_header(file)) for file in files)
+        files = [folder / part / "integer_model.safetensors"] if stored else [weights] if weights else []
+        tensors = sum(len(read_header(file)) for file in files or weight_files(folder / part))
         try:
             check_config(config, TABLES[part], tensors)
         except ValueError as error:
@@ -191,7 +195,9 @@ def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
     pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
     if "hidden_size" in first and "hidden_size" in second:
         width = first["hidden_size"] + second["hidden_size"]
-        pairs.append(("unet's cross_attention_dim", unet.get("cross_attention_dim"), "text encoders' width", width))
+        widths = unet.get("cross_attention_dim")  # of each block, or of all of them
+        for value in widths if isinstance(widths, list) else [widths]:
+            pairs.append(("unet's cross_attention_dim", value, "text encoders' width", width))
     if unet.get("addition_time_embed_dim") and "projection_dim" in second:
         added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
         name = "projection_class_embeddings_input_dim"
@@ -276,13 +282,14 @@ def _all_finite(piece: np.ndarray, dtype: str) -> bool:
 def fingerprint(folder: Path) -> str:
     """The identity of a model: a sha256 over names, sizes and every byte of its weights, tokenizers and configs.
 
+    Of a file that is given instead of a folder, a sha256 over its size and every byte.
     That of a large model takes a second a gigabyte or so, and is remembered until a file of it has another size, inode,
     or time of change of its content or of its entry; the last one cannot be set back.
 
     Raises:
         EdgeSdkError: a file cannot be read.
     """
-    files = sorted(_files(folder, ()))
+    files = [folder] if folder.is_file() else sorted(_files(folder, ()))
     try:
         before = _state(folder, files)
         is_large = sum(path.stat().st_size for path in files) >= REMEMBERED_FROM

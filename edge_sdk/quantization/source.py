@@ -20,6 +20,11 @@ _RENAMED = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (
 class FloatWeights:
     """The tensors of one model part, by the names that our modules have.
 
+    Args:
+        files: safetensors.
+        entries: of the only file's header, by our names, if its own names are others. One that is ``transposed`` has
+            the shape that it is read as.
+
     Attributes:
         integers: names of weights that are int8 already, as quanto saves them.
 
@@ -27,11 +32,11 @@ class FloatWeights:
         EdgeSdkError: a file is damaged; or, when reading, a tensor is missing, of another shape, or not finite.
     """
 
-    def __init__(self, files: Iterable[Path]) -> None:
+    def __init__(self, files: Iterable[Path], entries: dict[str, dict[str, Any]] | None = None) -> None:
         self._entries: dict[str, tuple[Path, int, dict[str, Any]]] = {}
         self.files, self.integers = list(files), set[str]()
         for path in self.files:
-            header, base = read_header(path), data_start(path)
+            header, base = read_header(path) if entries is None else entries, data_start(path)
             try:
                 self.integers |= {_own_name(name) for name in saved_integers(header)}
             except EdgeSdkError as error:
@@ -71,6 +76,15 @@ class FloatWeights:
 
     def _rows(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> torch.Tensor:
         path, base, entry = self._entry(name, shape)
+        if entry.get("transposed"):  # a small matrix: all of it is read for any of its columns
+            return self._read(path, base, entry, name, (shape[1], shape[0]), 0, shape[1]).T[start:stop].contiguous()
+        return self._read(path, base, entry, name, shape, start, stop)
+
+    @staticmethod
+    def _read(
+        path: Path, base: int, entry: dict[str, Any], name: str, shape: tuple[int, ...], start: int, stop: int
+    ) -> torch.Tensor:
+        """Rows of a tensor of this shape as it is stored."""
         dtype, row = _DTYPES[entry["dtype"]], prod(shape[1:])
         with open_input(path, buffering=0) as file:
             file.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)

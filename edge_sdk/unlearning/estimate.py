@@ -121,7 +121,9 @@ def _saved_bytes(module: torch.nn.Module, shape: tuple[int, int, int], batch: in
             pooled = torch.empty(batch, config.pooled_projection_dim, device="meta")
             module(z, timestep=t, encoder_hidden_states=hidden, pooled_projections=pooled, return_dict=False)
         elif type(module).__name__ == "UNet2DConditionModel":
-            module(z, t, torch.empty(batch, 77, config.cross_attention_dim, device="meta"), return_dict=False)
+            widths = config.cross_attention_dim  # of each block, or of all of them
+            width = widths[0] if isinstance(widths, list | tuple) else widths
+            module(z, t, torch.empty(batch, 77, width, device="meta"), return_dict=False)
         else:
             module(z, t, return_dict=False)
     return sum(kept.values())

@@ -6,7 +6,8 @@ import torch
 from benchmarks.lib.models import timed
 from benchmarks.speed.benchmark import FLOAT, OURS, ratios
 from benchmarks.speed.layers import measure, most_used
-from edge_sdk.diffusion.networks.unet import UNet, UNetConfig
+from edge_sdk.diffusion.networks.unet import UNet
+from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.quantization import quantize_module
 from tests.tiny_models import build_unet
 

@@ -27,7 +27,17 @@ from edge_sdk.zo import MuFloor, ZoConfig, calibrate_mu, lengths_below, random_d
 from tests.export import bundles
 
 # Every family, kind of weights and kind of prediction, but not all their combinations, for the sake of time.
-KINDS = [("pocket", "int8"), ("sd1", "int4"), ("sd2", "int8"), ("sd1", "none"), ("sdxl", "int4"), ("flow", "int8")]
+KINDS = [
+    ("pocket", "int8"),
+    ("sd1", "int4"),
+    ("sd2", "int8"),
+    ("sd1", "none"),
+    ("sdxl", "int4"),
+    ("flow", "int8"),
+    ("vega", "int4"),
+    ("bk-sdm-small", "int8"),
+    ("only-cross", "none"),
+]
 VECTORS = 2
 LOSS = {"float32": 1e-5, "mixed": 2e-3}  # relative error of a loss; seen: 2e-7 and 2e-4
 RESIDUAL = {"float32": 1e-5, "mixed": 5e-3}  # largest difference of a residual, of the largest; seen: 3e-7 and 7e-4

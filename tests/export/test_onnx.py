@@ -27,6 +27,9 @@ KINDS = [
     ("sdxl", "int8"),
     ("sdxl", "int4"),
     ("flow", "none"),
+    ("bk-sdm-tiny", "int8"),
+    ("ssd-1b", "int4"),
+    ("lists", "none"),
 ]
 Bundles = Callable[[str, str], Path]
 

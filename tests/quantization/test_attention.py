@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.speed.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
-from edge_sdk.diffusion.networks.unet import _Attention
+from edge_sdk.diffusion.networks.unet_blocks import Attention
 from edge_sdk.quantization import native, quantize_module
 from edge_sdk.quantization.attention import MIN_KEYS, attention
 
@@ -152,10 +152,10 @@ class Sizes(TorchDispatchMode):
         return out
 
 
-def attending(execution: str | None) -> tuple[_Attention, torch.Tensor]:
+def attending(execution: str | None) -> tuple[Attention, torch.Tensor]:
     """The attention of a denoiser, 2 heads of 8 channels, and what it looks at."""
     torch.manual_seed(0)
-    layer = _Attention(16, 16, 2)
+    layer = Attention(16, 16, 2)
     if execution:
         quantize_module(layer, "int8", execution)
     return layer, torch.randn(1, 200, 16)

@@ -108,23 +108,23 @@ class Estimator:
         There a residual block has its input with its skip, joined and normalized where they are small, and its output
         twice; attention has its input three times, keys and values; an upsampled input is there beside its output.
         """
-        from edge_sdk.diffusion.networks.unet import WHOLE_ELEMENTS
+        from edge_sdk.diffusion.networks.unet_blocks import WHOLE_ELEMENTS
 
-        config, levels = self.unet, len(self.unet.block_out_channels)
+        config, levels = self.unet, len(self.unet.down_blocks)
         area = [self.latents / 4**i for i in range(levels)]
         skips: list[tuple[int, float]] = []  # the first is computed again when it is used
-        for i, channels in enumerate(config.block_out_channels):
-            skips += [(channels, area[i])] * config.layers_per_block
-            skips += [(channels, area[i + 1])] if i < levels - 1 else []
+        for i, block in enumerate(config.down_blocks):
+            skips += [(block.channels, area[i])] * len(block.depths)
+            skips += [(block.channels, area[i + 1])] if i < levels - 1 else []
         most, before = 0.0, config.block_out_channels[-1]
-        for i in reversed(range(levels)):
-            outer = config.block_out_channels[i]
-            for _ in range(config.layers_per_block + 1):
+        for pixels, up in zip(reversed(area), config.up_blocks, strict=True):
+            outer = up.channels
+            for _ in up.depths:
                 inner = before + (skips.pop()[0] if skips else config.block_out_channels[0])
                 waiting = sum(channels * size for channels, size in skips)
-                copies = 3 if inner * area[i] <= WHOLE_ELEMENTS else 1
-                block = max(copies * inner + 2 * outer, inner + before, 5 * outer)
-                most = max(most, area[i] * block + waiting)
+                copies = 3 if inner * pixels <= WHOLE_ELEMENTS else 1
+                alive = max(copies * inner + 2 * outer, inner + before, 5 * outer)
+                most = max(most, pixels * alive + waiting)
                 before = outer
         return most
 

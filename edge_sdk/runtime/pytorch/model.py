@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk import pocket
-from edge_sdk.config import DEVICES, EXECUTIONS, RESIDENCIES, WEIGHTS, check_resolution, one_of
+from edge_sdk.config import DEVICES, EXECUTIONS, PREDICTION_TYPES, RESIDENCIES, WEIGHTS, check_resolution, one_of
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.configs import MOST_BLOCKS, read_config
+from edge_sdk.diffusion.location import fingerprint, locate
 from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.diffusion.single_file import SingleFile
 from edge_sdk.errors import EdgeSdkError, one_line, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
 
@@ -45,6 +47,7 @@ class Model:
         residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
         device: "cpu" or "cuda".
         owned: what goes with the model, such as a temporary folder.
+        single_file: what holds the weights, if ``folder`` does not.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Model:
     residency: str = "resident"
     device: str = "cpu"
     owned: object = field(default=None, repr=False, compare=False)
+    single_file: SingleFile | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_pocket(self) -> bool:
@@ -99,7 +103,7 @@ class Model:
 
     def fingerprint(self) -> str:
         """Identifies the model's files."""
-        return model_files.fingerprint(self.folder)
+        return fingerprint(self.folder, self.single_file)
 
     def preset(self, name: str) -> None:
         """No settings come with a model folder."""
@@ -145,10 +149,10 @@ class Model:
         Raises:
             EdgeSdkError: the config describes a network that is not supported.
         """
-        from edge_sdk.diffusion.networks import clip, unet, vae
+        from edge_sdk.diffusion.networks import clip, unet, unet_config, vae
 
         kinds: dict[str, tuple[Any, Any]] = {
-            "unet": (unet.UNetConfig, unet.UNet),
+            "unet": (unet_config.UNetConfig, unet.UNet),
             "vae": (vae.VaeConfig, vae.Vae),
             "text_encoder": (clip.ClipConfig, clip.ClipText),
             "text_encoder_2": (clip.ClipConfig, partial(clip.ClipText, projected=True)),
@@ -180,6 +184,8 @@ class Model:
         """
         from edge_sdk.quantization.source import FloatWeights
 
+        if self.single_file is not None:
+            return FloatWeights([self.single_file.path], self.single_file.entries[part])
         source = FloatWeights(model_files.weight_files(self.folder / part))
         if source.integers and self.weights_of(part) != "int8":
             raise EdgeSdkError(
@@ -280,16 +286,20 @@ def open_model(
     residency: str = "resident",
     device: str = "cpu",
     from_floats: bool = False,
+    prediction_type: str | None = None,
 ) -> Model:
     """Find and check a model; no weight is read yet. The network is used for a hub id only.
 
     Args:
-        name_or_path: "pocket", a diffusers folder, an integer checkpoint, or a hub id such as "org/name".
+        name_or_path: "pocket", a diffusers folder, a single-file checkpoint (.safetensors), an integer checkpoint, or
+            a hub id such as "org/name".
         weights: "int8", "int4" or "none". An integer checkpoint has its own and any other request is refused.
         execution: "integer" or "fused".
         residency: "resident", "mapped" or "streamed"; see `edge_sdk.quantization.load_component`.
         device: "cpu" or "cuda"; a GPU takes resident weights only.
         from_floats: take the embedded model's float weights where there is an integer checkpoint of it.
+        prediction_type: of a single-file checkpoint, "epsilon" or "v_prediction"; None for what it says itself, or
+            what is usual. A folder has it in its schedule.
 
     Raises:
         EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
@@ -305,10 +315,11 @@ def open_model(
         if residency != "resident":
             raise EdgeSdkError(f"device cuda takes resident weights only, not {residency}; use --residency resident")
         use_cuda()
-    folder = model_files.find(name_or_path)
-    if name_or_path == "pocket" and weights == "int8" and not from_floats:
-        folder = pocket.INT8
-    stored = model_files.check(folder)
+    if prediction_type is not None:
+        one_of("prediction_type", prediction_type, PREDICTION_TYPES)
+    integers = pocket.INT8 if name_or_path == "pocket" and weights == "int8" and not from_floats else None
+    location = locate(name_or_path, prediction_type, instead=integers)
+    stored = location.stored
     if stored not in (None, weights):
         raise EdgeSdkError(f"{name_or_path} holds {stored} weights; ask for --weights {stored}, not {weights}")
     if stored is None and residency != "resident":
@@ -320,4 +331,5 @@ def open_model(
         require("quantizing a model", "torch", "optimum")
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
-    return Model(name_or_path, folder, weights, run_as, stored is not None, residency, device)
+    how = weights, run_as, stored is not None, residency, device
+    return Model(name_or_path, location.folder, *how, location.single_file)

@@ -1,0 +1,174 @@
+"""The pieces of the denoiser: residual blocks, transformers, and the levels that they make.
+
+Neither attention scores nor a feed-forward's hidden layer ever exist for all pixels at once.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
+from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
+from edge_sdk.quantization.attention import attention
+from edge_sdk.quantization.layers import runs_in_integers
+
+HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
+QUERY_ROWS = 1024  # of an attention's queries computed together
+WHOLE_ELEMENTS = 1 << 20  # of an activation, from which on its normalized form is never whole
+
+
+class ResnetBlock(nn.Module):
+    def __init__(self, config: UNetConfig, inner: int, outer: int, time: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.norm_num_groups, inner, config.norm_eps)
+        self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time, outer)
+        self.norm2 = nn.GroupNorm(config.norm_num_groups, outer, config.norm_eps)
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else None
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        """The channels of a skip connection follow those of x; where they are many, they are joined by rows only."""
+        if skip is not None and x[0].numel() + skip[0].numel() <= WHOLE_ELEMENTS:
+            x, skip = torch.cat([x, skip], dim=1), None
+        parts = (x,) if skip is None else (x, skip)
+        if skip is None and x[0].numel() <= WHOLE_ELEMENTS:
+            hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
+        else:
+            hidden = normed_convolution(self.norm1, self.conv1, *parts)
+        hidden += self.time_emb_proj(F.silu(time))[:, :, None, None]
+        hidden = self.norm2(hidden)  # what is used up is not kept in a name
+        hidden = self.conv2(F.silu(hidden, inplace=True))
+        return hidden.add_(x) if self.conv_shortcut is None else add_pointwise(hidden, self.conv_shortcut, *parts)
+
+
+def _with_branch(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], rows: int) -> torch.Tensor:
+    """x + branch(x) for x (B, S, C), some of S at a time; x itself is changed, unless gradients need it as it was."""
+    if torch.is_grad_enabled():
+        return torch.cat([part + branch(part) for part in x.split(rows, dim=1)], dim=1)
+    for part in x.split(rows, dim=1):
+        part.add_(branch(part))
+    return x
+
+
+class Attention(nn.Module):
+    def __init__(self, channels: int, context: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context, channels, bias=False)
+        self.to_v = nn.Linear(context, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """x (B, S, C) plus what norm(x) sees in the context (B, T, D), or in itself; x may be changed.
+
+        Keys and values are there for all of T, the rest for some rows of x at a time.
+        """
+        k, v = self._keys_and_values(norm(x) if context is None else context)
+        return _with_branch(x, lambda part: self.to_out[0](self._mixed(self.to_q(norm(part)), k, v)), QUERY_ROWS)
+
+    def _keys_and_values(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.to_k(context), self.to_v(context)
+
+    def _mixed(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return attention(q, k, v, self.heads, rounded=runs_in_integers(self.to_q))
+
+
+class GatedLinear(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, 8 * channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return F.gelu(gate).mul_(value)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([GatedLinear(channels), nn.Identity(), nn.Linear(4 * channels, channels)])
+
+    def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+        """x (B, S, C) plus what becomes of norm(x); x may be changed."""
+        rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
+        return _with_branch(x, lambda part: self.net[2](self.net[0](norm(part))), rows)
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, block: BlockConfig) -> None:
+        super().__init__()
+        channels, self.only_cross = block.channels, block.only_cross
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, block.context if block.only_cross else channels, block.heads)
+        self.norm2, self.attn2 = nn.LayerNorm(channels), Attention(channels, block.context, block.heads)
+        self.norm3, self.ff = nn.LayerNorm(channels), FeedForward(channels)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """x (B or G, S, C), which may be changed, attends to itself and to the context (B, T, D); -> (B, S, C)."""
+        if self.only_cross:
+            x = self.attn1(self.norm1, spread(x, rows, len(context)), context)
+        else:
+            x = spread(self.attn1(self.norm1, x), rows, len(context))
+        x = self.attn2(self.norm2, x, context)
+        return self.ff(self.norm3, x)
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: UNetConfig, block: BlockConfig, depth: int) -> None:
+        super().__init__()
+        channels, self.linear = block.channels, config.use_linear_projection
+        project = (lambda: nn.Linear(channels, channels)) if self.linear else (lambda: nn.Conv2d(channels, channels, 1))
+        self.norm = nn.GroupNorm(config.norm_num_groups, channels, 1e-6)
+        self.proj_in = project()
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(block) for _ in range(depth)])
+        self.proj_out = project()
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        size = x.shape[2:]
+        hidden = self.norm(x)
+        if not self.linear:
+            hidden = self.proj_in(hidden)
+        hidden = hidden.flatten(2).transpose(1, 2)  # (B, S, C)
+        if self.linear:
+            hidden = self.proj_in(hidden)
+        for block in self.transformer_blocks:
+            hidden = block(hidden, context, rows)
+        if self.linear:
+            hidden = self.proj_out(hidden)
+        hidden = hidden.transpose(1, 2).unflatten(2, size)
+        hidden = hidden if self.linear else self.proj_out(hidden)
+        return hidden.add_(spread(x, rows, len(hidden)))
+
+
+class Resampler(nn.Module):
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride, padding=1)
+
+
+class Block(nn.Module):
+    """A level of either side, or the middle: residual blocks, each with a transformer or without.
+
+    Args:
+        inputs: channels that go into each residual block, those of a skip connection included.
+        time: width of the time embedding.
+    """
+
+    def __init__(self, config: UNetConfig, block: BlockConfig, inputs: list[int], time: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([ResnetBlock(config, inner, block.channels, time) for inner in inputs])
+        transformers = [Transformer(config, block, depth) for depth in block.depths if depth is not None]
+        self.attentions = nn.ModuleList(transformers)
+
+    def attend(self, i: int, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """The transformer after residual block i, if there is one."""
+        return self.attentions[i](x, context, rows) if i < len(self.attentions) else x
+
+
+def spread(x: torch.Tensor, rows: torch.Tensor | None, count: int) -> torch.Tensor:
+    """x (B, ...), or what it is for each of ``count`` rows if it is still one for each sample, (G, ...)."""
+    return x if rows is None or len(x) == count else x[rows]
