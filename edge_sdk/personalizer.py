@@ -25,6 +25,7 @@ from edge_sdk.progress import LOGGER, CountingObjective, OnProgress, Pace, silen
 from edge_sdk.runtime.base import Runtime
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.system.files import disk_errors, make_folder
+from edge_sdk.system.paths import expanded
 from edge_sdk.zo import MuFloor, State, Step, evaluate, held_out_draws, run
 
 HELD_OUT = "measuring the loss on held-out draws"  # the name of a stage
@@ -47,6 +48,7 @@ class Personalizer:
         self.pace = Pace()  # of forward passes that measure
         self.on_progress: OnProgress = silent
         self.notify: Callable[[str], None] = LOGGER.warning  # is told, line by line, what the user should know
+        self.validation_prompt: str | None = None  # that a caller will draw with the learned token
 
     @classmethod
     def from_pretrained(
@@ -101,7 +103,7 @@ class Personalizer:
             photos = load_photos(photos, config.resolution or self.model.resolution(), config.center_crop)
             for name, why in photos.skipped:
                 self.notify(f"skipped {name}: {why}")
-        self.prepared = prepare(self.model, photos, config, self.on_progress)
+        self.prepared = prepare(self.model, photos, config, self.on_progress, self.validation_prompt)
         return self.prepared
 
     def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:
@@ -161,7 +163,7 @@ class Personalizer:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``learned_embeds.safetensors`` into a folder; both are for their owner alone."""
-        path = Path(folder) / "learned_embeds.safetensors"
+        path = expanded(folder) / "learned_embeds.safetensors"
         with disk_errors(path.parent):
             make_folder(path.parent)
         save_embedding(path, self.embedding)

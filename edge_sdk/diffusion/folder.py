@@ -20,6 +20,7 @@ from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system import digest_cache, privacy
 from edge_sdk.system.inputs import check_folder
 from edge_sdk.system.json import read_json
+from edge_sdk.system.paths import expanded
 from edge_sdk.system.safetensors import data_start, read_header
 from edge_sdk.system.schema import shorten
 
@@ -67,7 +68,7 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         if not HUB_ID.fullmatch(hub_id):
             raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
         return _download(hub_id, more)
-    path = Path(name_or_path)
+    path = expanded(name_or_path)
     if os.path.isdir(path):
         return path
     if os.path.exists(path):

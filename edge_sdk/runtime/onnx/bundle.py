@@ -16,6 +16,7 @@ from edge_sdk.runtime.onnx import manifest as schema
 from edge_sdk.runtime.onnx.manifest import AGAIN
 from edge_sdk.system.inputs import open_input, read_input
 from edge_sdk.system.json import parse_json
+from edge_sdk.system.paths import expanded
 from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
@@ -42,7 +43,7 @@ class Bundle:
         Raises:
             EdgeSdkError: one line naming the entry or the file.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         data = _read_manifest(folder)
         try:
             manifest = parse_json(data, infinity=True)  # the table of entries names the one that is not finite

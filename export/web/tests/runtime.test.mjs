@@ -13,7 +13,8 @@ import { BundleObjective, encode } from '../objective.js';
 import { resized, toPixels } from '../photos.js';
 import { ddimStep, drawPictures, timesteps, toRgba } from '../pictures.js';
 import { learnedEmbeds } from '../safetensors.js';
-import { Text, Tokenizer } from '../text.js';
+import { Text } from '../text.js';
+import { Tokenizer } from '../tokenizer.js';
 import { evaluateRows, heldOutDraws } from '../zo/draws.js';
 import { directions } from '../zo/gauss_newton.js';
 import { State, run } from '../zo/loop.js';
@@ -44,6 +45,26 @@ test('tokens.json', async () => {
       assert.equal(ids.length === 1 ? ids[0] : null, id, word);
     }
     for (const { placeholder, [name]: free } of golden.placeholders) {
+      if (free) text.checkPlaceholder(placeholder);
+      else assert.throws(() => text.checkPlaceholder(placeholder), /already a word/);
+    }
+  }
+});
+
+test('tokens.json: folders', async () => {
+  const vocabulary = ['vocab.json', 'merges.txt'],
+    place = join(BUNDLE, 'tokenizer');
+  for (const { name, files, pad, texts, placeholders } of read('tokens.json').folders) {
+    const source = {
+      has: (path) => vocabulary.includes(basename(path)) || basename(path) in files,
+      bytes: async (path) => new Uint8Array(await readFile(join(place, basename(path)))),
+      json: async (path) => files[basename(path)] ?? JSON.parse(await readFile(join(place, basename(path)), 'utf8')),
+    };
+    const tokenizer = await Tokenizer.of(source, 'tokenizer');
+    for (const { text, ids } of texts) assert.deepEqual(tokenizer.words(text), ids, `${name}: ${text}`);
+    const marks = { bos: 624, eos: 625, pad, length: 16 };
+    const text = new Text({ tokens: [marks], embedding: [{ width: 1, vocab_size: 640 }] }, [tokenizer]);
+    for (const { placeholder, free } of placeholders) {
       if (free) text.checkPlaceholder(placeholder);
       else assert.throws(() => text.checkPlaceholder(placeholder), /already a word/);
     }

@@ -1,0 +1,25 @@
+"""Paths as users write them."""
+
+import os
+from pathlib import Path
+
+from edge_sdk.errors import EdgeSdkError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with a leading ``~`` or ``~user`` replaced by the home folder, as a shell does.
+
+    A shell leaves ``--output_dir=~/run`` alone, and other programs start this one without a shell.
+
+    Raises:
+        EdgeSdkError: nobody has this home folder, so a folder named ``~...`` would be made.
+    """
+    given = os.fspath(path)
+    whole = os.path.expanduser(given)
+    if given.startswith("~") and whole == given:
+        name = given.partition("/")[0]
+        raise EdgeSdkError(
+            f"{given} begins with {name}, which is nobody's home folder here; give the whole path, or ./{given} for "
+            "what has this very name"
+        )
+    return Path(whole)
