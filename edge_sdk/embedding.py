@@ -98,7 +98,7 @@ def _save(path: Path, key: str, embedding: LearnedEmbedding) -> None:
         metadata[TOKEN] = embedding.token
         parts = np.split(vectors, np.cumsum(embedding.widths)[:-1], axis=1)
         tensors = {key: np.ascontiguousarray(part) for key, part in zip(XL_KEYS, parts, strict=True)}
-    write_bytes(path, safetensors_bytes(tensors, metadata))
+    write_bytes(expanded(path), safetensors_bytes(tensors, metadata))
 
 
 def load_embedding(path: str | Path) -> LearnedEmbedding:

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import write_bytes
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.paths import expanded
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -65,7 +66,7 @@ def load_photos(
     Raises:
         EdgeSdkError: the place does not exist or holds no usable photo.
     """
-    root = Path(source)
+    root = expanded(source)
     try:
         files = (
             [root] if root.is_file() else sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))

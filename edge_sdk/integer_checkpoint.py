@@ -20,6 +20,7 @@ from edge_sdk.system.files import (
     write_json,
 )
 from edge_sdk.system.memory import release
+from edge_sdk.system.paths import expanded
 
 INDEX = "model_index.json"  # the last file of a checkpoint
 BESIDE = ("tokenizer", "tokenizer_2", "scheduler")  # folders of a checkpoint beside its parts
@@ -42,7 +43,7 @@ def quantize(model: str, output_dir: str | Path, weights: str = "int8") -> dict[
     """
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
-    source, folder = open_model(model, weights, from_floats=True), Path(output_dir)
+    source, folder = open_model(model, weights, from_floats=True), expanded(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: dict[str, Any] = {

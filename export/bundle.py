@@ -32,6 +32,7 @@ from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 from edge_sdk.system.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.system.memory import release
+from edge_sdk.system.paths import expanded
 
 GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
@@ -73,7 +74,7 @@ def export(
     writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
     check_seed(seed)
-    opened, folder = open_model(model, weights, "fused"), Path(output_dir)
+    opened, folder = open_model(model, weights, "fused"), expanded(output_dir)
     with _new_bundle(folder) as new, _as_integers(opened, model, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)

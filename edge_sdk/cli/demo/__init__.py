@@ -2,7 +2,7 @@
 
 import argparse
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.cli.common import add_common, add_device, add_resume
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often = group_of(parser, OFTEN)
     often.add_argument(
         "--output_dir",
+        type=path,
         metavar="DIR",
         help="a new folder for the results; with --web for a new bundle of the embedded model",
     )
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     often.add_argument(
         "--bundle",
+        type=path,
         metavar="DIR",
         help="with --web: a folder that edge-sdk export wrote (default: that of the embedded model)",
     )
