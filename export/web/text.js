@@ -98,6 +98,12 @@ export class Text {
   }
 }
 
+/** Those of some words that a text has, in any letters; a word inside of a longer one does not count. */
+export function wordsIn(text, words) {
+  const pieces = new Set(piecesOf(text.normalize('NFC'), words).map(fold));
+  return words.filter((word) => pieces.has(fold(word)));
+}
+
 /** A composed text cut before and after words, the longest of which is looked for first. */
 function piecesOf(text, words) {
   const found = finder(words.map(fold)),
@@ -111,7 +117,7 @@ function piecesOf(text, words) {
 }
 
 /** A float16's bits as a number. */
-function half(bits) {
+export function half(bits) {
   const sign = bits & 0x8000 ? -1 : 1,
     exponent = (bits >> 10) & 31,
     fraction = bits & 1023;

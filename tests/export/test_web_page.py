@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from edge_sdk import Personalizer
-from edge_sdk.embedding import load_embedding
+from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.export import chromium
 from edge_sdk.export.web_server import missing, serving
 from edge_sdk.generation import generate
@@ -48,9 +48,9 @@ class Demo:
         page.send("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
         page.open(url)
 
-    def choose(self, *files: Path) -> None:
+    def choose(self, *files: Path, into: str = "#files") -> None:
         root = self.page.send("DOM.getDocument")["root"]["nodeId"]
-        node = self.page.send("DOM.querySelector", {"nodeId": root, "selector": "#files"})["nodeId"]
+        node = self.page.send("DOM.querySelector", {"nodeId": root, "selector": into})["nodeId"]
         self.page.send("DOM.setFileInputFiles", {"files": [str(file) for file in files], "nodeId": node})
 
     def text(self, name: str) -> str:
@@ -287,6 +287,30 @@ def test_photos_become_pythons_pixels(size: tuple[int, int], kind: str, demo: De
     difference = np.abs(np.array(found["pixels"]).reshape(3, 16, 16) - photos.pixels[0]) * 127.5
     assert difference.max() <= (2.01 if kind == "JPEG" else 1e-4)
     assert np.asarray(to_pil(photos.pixels[0])).std() > 5
+
+
+def test_both_prompts_use_embeddings_of_files(demo: Demo, bundle_of: Bundles, tmp_path: Path) -> None:
+    rng, bundle = np.random.default_rng(0), bundle_of("pocket", "int8")
+    vectors = {name: rng.standard_normal((2, 128)).astype(np.float32) for name in ("<bad>", "<good>", "my style")}
+    files = [tmp_path / "bad.safetensors", tmp_path / "good.safetensors", tmp_path / "my style.safetensors"]
+    for path, (token, values) in zip(files, vectors.items(), strict=True):
+        save = save_a1111 if token == "my style" else save_embedding
+        save(path, LearnedEmbedding(token, values))
+    demo.page.evaluate("for (const id of ['result', 'finished']) document.getElementById(id).hidden = false")
+    demo.choose(*files, into="#embeddings")
+    prompt, negative = "a picture of a <GOOD>", "<bad>"
+    for name, text in (("prompt", prompt), ("negative", negative)):
+        demo.page.evaluate(f"document.getElementById({json.dumps(name)}).value = {json.dumps(text)}")
+    demo.click("draw")
+    demo.wait_for("drawn")
+    assert demo.heard("error") == []
+    picture = next(each for each in demo.heard("picture") if each["kind"] == "drawn")
+    settings: dict[str, Any] = {"embeddings": files, "negative_prompt": negative, "notify": lambda line: None}
+    (expected,) = generate(prompt, bundle=bundle, **settings)
+    found = np.array(picture["rgba"]).reshape(16, 16, 4)[..., :3]
+    assert np.abs(found - np.asarray(expected, int)).max() <= 2
+    demo.page.wait("document.getElementById('status').textContent.startsWith('Done')")
+    assert demo.text("status") == "Done. No prompt has the word my style, so its embedding has no effect"
 
 
 def test_the_browser_looks_up_no_name() -> None:

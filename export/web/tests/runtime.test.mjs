@@ -12,7 +12,7 @@ import { verify } from '../golden.js';
 import { BundleObjective, encode } from '../objective.js';
 import { resized, toPixels } from '../photos.js';
 import { ddimStep, drawPictures, timesteps, toRgba } from '../pictures.js';
-import { learnedEmbeds } from '../safetensors.js';
+import { learnedEmbeds, readEmbeds } from '../safetensors.js';
 import { Text } from '../text.js';
 import { Tokenizer } from '../tokenizer.js';
 import { evaluateRows, heldOutDraws } from '../zo/draws.js';
@@ -124,6 +124,34 @@ test('photos.json', () => {
 test('learned_embeds.json', () => {
   for (const { file, token, encoder_dims: widths, metadata, vectors } of read('learned_embeds.json').files)
     assert.deepEqual(learnedEmbeds(token, Float32Array.from(vectors.flat()), widths, metadata), bytesOf(file));
+});
+
+test('learned_embeds.json is read', () => {
+  for (const { file, token, encoder_dims: widths, vectors } of read('learned_embeds.json').files) {
+    assert.deepEqual(readEmbeds(bytesOf(file), file, widths), { token, vectors: Float32Array.from(vectors.flat()) });
+    for (const bytes of [bytesOf(file).subarray(0, -1), bytesOf(file).subarray(0, 5), new Uint8Array(100)])
+      assert.throws(() => readEmbeds(bytes, file, widths), new RegExp(`^Error: ${file} [^\\n]*$`));
+    assert.throws(() => readEmbeds(bytesOf(file), file, [...widths.slice(1), 5]), /this model/);
+    assert.throws(() => readEmbeds(bytesOf(file), 'learned.bin', widths), /is no .safetensors file/);
+  }
+});
+
+/** A safetensors file of one tensor, from its dtype and bytes. */
+function oneTensor(key, dtype, shape, data) {
+  const header = new TextEncoder().encode(JSON.stringify({ [key]: { dtype, shape, data_offsets: [0, data.length] } }));
+  return new Uint8Array([...new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer), ...header, ...data]);
+}
+
+test('embeddings of web UIs are read, in half precision too', () => {
+  const forms = { F16: [0, 0x3c, 0, 0xc0], BF16: [0x80, 0x3f, 0, 0xc0], F32: [...new Uint8Array(new Float32Array([1, -2]).buffer)] };
+  forms.F64 = [...new Uint8Array(new Float64Array([1, -2]).buffer)];
+  for (const [dtype, data] of Object.entries(forms)) {
+    const found = readEmbeds(oneTensor('emb_params', dtype, [1, 2], data), 'my style v2.safetensors', [2]);
+    assert.deepEqual(found, { token: 'my style v2', vectors: Float32Array.from([1, -2]) });
+    assert.deepEqual(readEmbeds(oneTensor('<s>', dtype, [2], data), 'x.safetensors', [2]).token, '<s>');
+  }
+  for (const [dtype, shape, data] of [['I8', [1, 2], [1, 2]], ['F16', [1, 2], [0, 0x7c, 0, 0]], ['F16', [2, 2], [0, 0, 0, 0]]])
+    assert.throws(() => readEmbeds(oneTensor('<s>', dtype, shape, data), 'x.safetensors', [2]), /^Error: x.safetensors holds/);
 });
 
 // the bundle
@@ -238,4 +266,20 @@ test('bundle_runs.json', { skip }, async () => {
   });
   for (const [i, picture] of pictures.entries()) close(picture, unhex(rgb[i]), 2, `picture ${i}`);
   assert.equal(pictures.length, images);
+  const placeholders = [[golden.placeholder_token, golden.runs[number].num_vectors]];
+  const away = async (negative) => {
+    let picture;
+    const ids = [text.prompt('a photo of a dog', placeholders)];
+    const onPicture = (rgba) => (picture = Array.from(rgba).join());
+    await drawPictures(bundle, text, { ids, learned, negative, placeholders, steps: 2, onPicture });
+    return picture;
+  };
+  const [none, plain, learnedWord, capitals] = [
+    await away(''),
+    await away('a mug'),
+    await away(golden.placeholder_token),
+    await away(golden.placeholder_token.toUpperCase()),
+  ];
+  assert.equal(new Set([none, plain, learnedWord]).size, 3);
+  assert.equal(capitals, learnedWord);
 });
