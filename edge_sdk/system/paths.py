@@ -1,9 +1,17 @@
-"""Paths as users write them."""
+"""Paths as users write them, and what other programs leave in folders."""
 
 import os
 from pathlib import Path
 
 from edge_sdk.errors import EdgeSdkError
+
+# What Explorer, unpackers and indexers add to a folder; what others add, Finder and git first, begins with a dot.
+LEFTOVERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "lost+found")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a model or bundle, which nobody opens."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -16,14 +16,12 @@ from edge_sdk.runtime.onnx import manifest as schema
 from edge_sdk.runtime.onnx.manifest import AGAIN
 from edge_sdk.system.inputs import open_input, read_input
 from edge_sdk.system.json import parse_json
-from edge_sdk.system.paths import expanded
+from edge_sdk.system.paths import expanded, is_leftover
 from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 << 20  # bytes
 DATA = (".onnx", ".bin", ".f32", ".mlmodel", ".mlpackage")  # suffixes of what a bundle is made of
-# What Explorer, unpackers and indexers add to a folder; what other programs add begins with a dot.
-LEFTOVERS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "lost+found")
 
 
 @dataclass(frozen=True)
@@ -224,14 +222,14 @@ class Bundle:
         opened = {one["folder"] for one in self.manifest["tokens"]}
         for root, folders, files in os.walk(self.folder):
             place = Path(root).relative_to(self.folder).as_posix()
-            for name in [name for name in folders if _is_leftover(name)]:
+            for name in [name for name in folders if is_leftover(name)]:
                 folders.remove(name)  # and nothing below it is looked at
                 yield _joined(place, name)
             for name in (*folders, *files):
                 path, where = Path(root, name), _joined(place, name)
                 if where in listed or (name in folders and not path.is_symlink()):
                     continue
-                if _is_leftover(name):
+                if is_leftover(name):
                     yield where
                     continue
                 if not path.is_file():
@@ -241,10 +239,6 @@ class Bundle:
                 if inside or place in opened or path.suffix in DATA:
                     raise EdgeSdkError(f"{path} is not listed in {MANIFEST}; remove it, or {AGAIN}")
                 yield where
-
-
-def _is_leftover(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LEFTOVERS
 
 
 def _joined(place: str, name: str) -> str:
