@@ -42,10 +42,11 @@ export class Tokenizer {
     this.vocabulary = new Map(Object.entries(vocabulary));
     this.ranks = new Map(merges.map((pair, rank) => [pair.join(' '), rank]));
     this.added = new Map(); // content -> id
-    const size = this.vocabulary.size;
+    let last = this.vocabulary.size - 1;
     for (const { content } of added) {
-      const next = Math.max(size - 1, ...this.added.values()) + 1;
-      this.added.set(content, this.vocabulary.get(content) ?? next);
+      const id = this.vocabulary.get(content) ?? last + 1;
+      this.added.set(content, id);
+      last = Math.max(last, id);
     }
     const flagged = added.map((token) => ({ normalized: !token.special, ...token }));
     this.stages = [false, true].map((normalized) => {
