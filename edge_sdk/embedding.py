@@ -5,6 +5,7 @@ placeholder token in the metadata.
 """
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import safetensors_bytes, write_bytes
 from edge_sdk.system.inputs import read_input
+from edge_sdk.system.paths import expanded
 from edge_sdk.system.safetensors import data_start, read_header
 from edge_sdk.system.shell import python_command
 
@@ -68,6 +70,15 @@ class LearnedEmbedding:
             load({self.token: weights}, token=self.token, text_encoder=encoder, tokenizer=tokenizer)
 
 
+def fold(token: str) -> str:
+    """A token as tokens are compared: composed, and in lower case as far as a letter stays one letter.
+
+    CLIP's tokenizer and the web UIs know no capitals, and file systems decompose letters.
+    """
+    composed = unicodedata.normalize("NFC", token)
+    return "".join(lower if len(lower := letter.lower()) == 1 else letter for letter in composed)
+
+
 def check_embeddings(embeddings: Sequence[LearnedEmbedding], widths: tuple[int, ...]) -> None:
     """Check that embeddings can be used together on a model whose vectors have parts of these widths.
 
@@ -80,8 +91,11 @@ def check_embeddings(embeddings: Sequence[LearnedEmbedding], widths: tuple[int, 
                 f"the embedding of {embedding.token} is {_width(embedding.widths)} wide and this model takes "
                 f"{_width(widths)}; use it with the model it was learned on"
             )
-    if len({embedding.token for embedding in embeddings}) != len(embeddings):
-        raise EdgeSdkError("two embeddings have the same token; give each token once")
+    tokens = [embedding.token for embedding in embeddings]
+    if twice := [token for i, token in enumerate(tokens) if fold(token) in map(fold, tokens[:i])]:
+        raise EdgeSdkError(
+            f"two embeddings have the same token, {twice[0]} in any letters; give each token once, or rename a file"
+        )
 
 
 def _width(widths: tuple[int, ...]) -> str:
@@ -115,7 +129,7 @@ def _save(path: Path, key: str, embedding: LearnedEmbedding) -> None:
         metadata[TOKEN] = embedding.token
         parts = (np.ascontiguousarray(part, np.float32) for part in embedding.parts)
         tensors = dict(zip(XL_KEYS, parts, strict=True))
-    write_bytes(path, safetensors_bytes(tensors, metadata))
+    write_bytes(expanded(path), safetensors_bytes(tensors, metadata))
 
 
 def load_embedding(path: str | Path) -> LearnedEmbedding:
@@ -124,7 +138,7 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
     Raises:
         EdgeSdkError: not there, a pickle, damaged, of other tensors, or a value that is not finite.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix.lower() in (".bin", ".pt", ".pth", ".ckpt"):
         raise EdgeSdkError(
             f"{path} is a pickle, which can run any program and is never opened; convert it to a .safetensors file and "
@@ -139,10 +153,13 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         )
     keys = XL_KEYS if for_xl else tuple(header)
     token = str(metadata.get(TOKEN, A1111_KEY)) if for_xl else keys[0]
-    if not token.strip() or not token.isprintable():
+    of_file = token == A1111_KEY
+    token = path.stem if of_file else token
+    unusable = (unicodedata.category(letter) in ("Cc", "Cs") for letter in token)
+    if not token.strip() or (any(unusable) if of_file else not token.isprintable()):
         raise EdgeSdkError(
-            f"{path} names the token {token!r:.60}; the key of its tensor must be the placeholder token, of printable "
-            "characters"
+            f"{path} names the token {token!r:.60}; the key of its tensor, or for web UIs the name of the file, must "
+            "be the placeholder token, of printable characters"
         )
     data = read_input(path, MAX_BYTES)[data_start(path) :]
     parts = [_vectors(path, data, header[key]) for key in keys]
@@ -150,7 +167,7 @@ def load_embedding(path: str | Path) -> LearnedEmbedding:
         raise EdgeSdkError(f"{path} holds {' and '.join(str(len(part)) for part in parts)} vectors; both need as many")
     widths = tuple(part.shape[1] for part in parts)
     vectors = np.concatenate(parts, axis=1)
-    return LearnedEmbedding(path.stem if token == A1111_KEY else token, vectors, dict(metadata), widths)
+    return LearnedEmbedding(token, vectors, dict(metadata), widths)
 
 
 def _conversion(path: Path) -> str:

@@ -18,12 +18,14 @@ import numpy as np
 from edge_sdk._version import __version__
 from edge_sdk.config import check_resolution, check_seed, check_text
 from edge_sdk.diffusion.ddim import denoise
+from edge_sdk.diffusion.notices import prompt_notices
+from edge_sdk.diffusion.tokenizer import words_in
 from edge_sdk.embedding import LearnedEmbedding, load_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import to_pil
 from edge_sdk.option_types import PredictionType
 from edge_sdk.progress import LOGGER, Counter, OnProgress, silent
-from edge_sdk.runtime.base import PreparedObjective, Runtime
+from edge_sdk.runtime.base import PreparedObjective, Runtime, TextStage
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.zo.noise import Stream, normals
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DRAWING = "drawing pictures"  # the name of a stage
-_BRACKETED = re.compile(r"<[^<>|\s]+>")
 
 
 def generate(
@@ -59,7 +60,8 @@ def generate(
     Args:
         prompt: one, or several; all start from the same noise.
         model: "pocket" (the default), a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
-        embeddings: files, or embeddings already loaded; their tokens may be used in the prompt.
+        embeddings: files, or embeddings already loaded; their tokens may be used in prompt and negative
+            prompt, in any letters.
         resolution: side in pixels, a multiple of 8; None for the model's own.
         weights, execution, residency, device, prediction_type: see `edge_sdk.runtime.pytorch.model.open_model`, whose
             defaults are taken.
@@ -144,8 +146,6 @@ def generate_on(
     Args:
         objective: of a run on the same runtime, which is used and goes on to be.
     """
-    for notice in unknown_words(prompts, negative_prompt, [embedding.token for embedding in loaded]):
-        notify(notice)
     side = resolution or runtime.resolution()
     noise = starting_noise(seed, num_images, runtime.latents_shape(side))
     sets = sample(
@@ -158,11 +158,12 @@ def generate_on(
         guidance_scale=guidance_scale,
         objective=objective,
         keep_objective=True,
+        notify=notify,
         on_progress=on_progress,
     )
     pictures = []
     for each, drawn in zip(prompts, sets, strict=True):
-        used = [embedding.token for embedding in loaded if embedding.token in each]
+        used = words_in(f"{each}\n{negative_prompt}", [embedding.token for embedding in loaded])
         for number, pixels in enumerate(drawn):
             picture = to_pil(pixels)
             settings = {
@@ -185,26 +186,15 @@ def generate_on(
 def parameters(prompt: str, negative_prompt: str, settings: dict[str, object]) -> str:
     """Settings as web UIs write them into the text ``parameters`` of a PNG: prompt, negative prompt, then the rest.
 
-    Values with a comma, a colon or a line break are quoted as in JSON; empty ones are left out.
+    Values with a comma, a colon or a line break are quoted as in JSON; empty ones are left out. A name with bytes that
+    are no Unicode, which a file may have, is written with escapes.
     """
     prompt, negative_prompt = prompt.replace("\0", ""), negative_prompt.replace("\0", "")
     texts = {name: str(value) for name, value in settings.items() if str(value)}
     quoted = {name: json.dumps(text) if re.search(r"[,:\n]", text) else text for name, text in texts.items()}
     lines = [prompt, *([f"Negative prompt: {negative_prompt}"] if negative_prompt else [])]
-    return "\n".join([*lines, ", ".join(f"{name}: {text}" for name, text in quoted.items())])
-
-
-def unknown_words(prompts: Sequence[str], negative_prompt: str, tokens: Sequence[str]) -> list[str]:
-    """A notice for every word in angle brackets that no embedding defines; a model reads it as ordinary letters."""
-    unknown = {word for prompt in prompts for word in _BRACKETED.findall(prompt) if word not in tokens}
-    given = f"the embeddings define {', '.join(tokens)}" if tokens else "no --embedding is given"
-    notices = [
-        f"{word} in the prompt is not a learned word ({given}); it is read as ordinary text" for word in sorted(unknown)
-    ]
-    return notices + [
-        f"{word} in the negative prompt is read as ordinary text; learned words count in the prompt only"
-        for word in sorted(set(_BRACKETED.findall(negative_prompt)))
-    ]
+    whole = "\n".join([*lines, ", ".join(f"{name}: {text}" for name, text in quoted.items())])
+    return whole.encode(errors="backslashreplace").decode()
 
 
 def sample(
@@ -219,6 +209,7 @@ def sample(
     objective: PreparedObjective | None = None,
     keep_objective: bool = False,
     stage: str = DRAWING,
+    notify: Callable[[str], None] = lambda line: None,
     on_progress: OnProgress = silent,
 ) -> list[np.ndarray]:
     """N pictures (N, H, W, 3) uint8 of each prompt with its embeddings, from the same noise (N, C, h, w) float32.
@@ -229,6 +220,7 @@ def sample(
         objective: of a run on the same runtime; components that it holds are used.
         keep_objective: the objective is used again afterwards; else it is closed before the VAE is loaded.
         stage: name under which ``on_progress`` hears of denoising steps and decoded pictures.
+        notify: is told what the user should know of the prompts, see `prompt_notices`.
 
     Raises:
         EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.
@@ -239,6 +231,8 @@ def sample(
     count = Counter(total, stage, on_progress)
     with runtime.text_stage(objective) as text:
         conditionings = [text.encode(prompt, negative_prompt, each, len(noise), side) for prompt, each in prompts]
+        for line in _notices(text, prompts, negative_prompt, guided):
+            notify(line)
     with runtime.denoiser_stage(objective) as denoiser:
         latents = []
         for positive, negative in conditionings:
@@ -253,6 +247,15 @@ def sample(
             pictures.append(vae.decode(each))
             count.add(len(noise))
     return pictures
+
+
+def _notices(
+    text: TextStage, prompts: Sequence[tuple[str, Sequence[LearnedEmbedding]]], negative_prompt: str, guided: bool
+) -> list[str]:
+    """What the user should know of prompts that are drawn with the same embeddings."""
+    embeddings = {each.token: len(each.vectors) for _, used in prompts for each in used}
+    texts = {"prompt": [prompt for prompt, _ in prompts]} | ({"negative prompt": [negative_prompt]} if guided else {})
+    return prompt_notices(text.tokenizers, texts, embeddings)
 
 
 def starting_noise(seed: int, count: int, shape: tuple[int, int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.picture_file import MIN_SIDE, UnusablePictureError, decode, upright_rgb
 from edge_sdk.system.files import write_bytes
 from edge_sdk.system.inputs import open_input
+from edge_sdk.system.paths import expanded
 
 MAX_BYTES = 256 * 2**20
 MAX_PHOTOS = 100  # a token learns from 3 to 5; what lies beyond a hundred is skipped and said
@@ -65,7 +66,7 @@ def load_photos(
     Raises:
         EdgeSdkError: the place does not exist or holds no usable photo, or a caption is not text.
     """
-    root = Path(source)
+    root = expanded(source)
     try:
         files = (
             [root] if root.is_file() else sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))

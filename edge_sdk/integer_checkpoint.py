@@ -21,6 +21,7 @@ from edge_sdk.system.files import (
     write_json,
 )
 from edge_sdk.system.memory import release
+from edge_sdk.system.paths import expanded
 
 INDEX = "model_index.json"  # the last file of a checkpoint
 BESIDE = ("tokenizer", "tokenizer_2", "scheduler")  # folders of a checkpoint beside its parts
@@ -61,7 +62,7 @@ def quantize(
     if weights not in ("int8", "int4"):
         raise EdgeSdkError(f"weights is {weights!r}; it must be int8 or int4")
     source = open_model(model, weights, from_floats=True, prediction_type=prediction_type)
-    folder = Path(output_dir)
+    folder = expanded(output_dir)
     if source.stored_as_integers:
         raise EdgeSdkError(f"{model} holds {source.weights} weights already; give the float model")
     record: QuantizeRecord = {

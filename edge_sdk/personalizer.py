@@ -31,6 +31,7 @@ from edge_sdk.runtime.open import open_runtime
 from edge_sdk.runtime.pytorch import memory_budget
 from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.system.files import disk_errors, make_folder
+from edge_sdk.system.paths import expanded
 from edge_sdk.zo import MuFloor, State, evaluate, held_out_draws, run
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Personalizer:
         self.pace = Pace()  # of forward passes that measure
         self.on_progress: OnProgress = silent
         self.notify: Callable[[str], None] = LOGGER.warning  # is told, line by line, what the user should know
+        self.validation_prompt: str | None = None  # that a caller will draw with the learned token
 
     @classmethod
     def from_pretrained(
@@ -164,7 +166,7 @@ class Personalizer:
         if read is not photos:
             for message in skip_notices(read.skipped):
                 self.notify(message)
-        self.prepared = prepare(self.model, read, config, self.on_progress)
+        self.prepared = prepare(self.model, read, config, self.on_progress, self.validation_prompt)
         return self.prepared
 
     def limit_memory(
@@ -274,7 +276,7 @@ class Personalizer:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``learned_embeds.safetensors`` into a folder; both are for their owner alone."""
-        path = Path(folder) / "learned_embeds.safetensors"
+        path = expanded(folder) / "learned_embeds.safetensors"
         with disk_errors(path.parent):
             make_folder(path.parent)
         save_embedding(path, self.embedding)

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.diffusion.conditioning import add_time_ids
+from edge_sdk.diffusion.notices import cut_notices, prompt_notices
 from edge_sdk.diffusion.prompts import caption_prompt
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import Photos
@@ -49,11 +50,18 @@ class Prepared:
     notices: list[str]
 
 
-def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig, on_progress: OnProgress = silent) -> Prepared:
+def prepare(
+    runtime: Runtime,
+    photos: Photos,
+    config: PersonalizeConfig,
+    on_progress: OnProgress = silent,
+    validation_prompt: str | None = None,
+) -> Prepared:
     """Load the text side, encode the photos, close the VAE, then load what the loss is computed with.
 
     Args:
         on_progress: is called with each of these stages.
+        validation_prompt: is looked at only: `Prepared.notices` says what the model does not read of it.
 
     Raises:
         EdgeSdkError: the model cannot be loaded, photos are not of its size, or initializer or placeholder do not fit
@@ -66,6 +74,7 @@ def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig, on_prog
     word = initializer(runtime, config)
     initial = text.initial_embedding(word, config.num_vectors)
     ids = prompt_ids(runtime, text, photos, config)
+    notices = text_notices(text, photos, config, validation_prompt)
     vocabulary_std = text.vocabulary_std()
     preset = runtime.preset(config.preset)
     zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps, preset)
@@ -74,7 +83,7 @@ def prepare(runtime: Runtime, photos: Photos, config: PersonalizeConfig, on_prog
     on_progress("loading the VAE", 0, 0)
     with runtime.vae_stage() as vae:
         latents = vae.encode(counted(photos.pixels, len(photos.pixels), ENCODING, on_progress))
-        notices = pocket_notices(vae.decode(latents.mean), photos) if runtime.is_pocket else []
+        notices += pocket_notices(vae.decode(latents.mean), photos) if runtime.is_pocket else []
     time_ids = add_time_ids(photos.sizes, photos.pixels.shape[2:])
     on_progress("loading the denoiser", 0, 0)
     objective = runtime.load_objective(text, latents, ids, config.num_vectors, time_ids)
@@ -113,6 +122,21 @@ def prompt_ids(runtime: Runtime, text: TextSide, photos: Photos, config: Persona
     if config.use_captions:
         return text.tokenize([caption_prompt(caption, token) for caption in photos.captions], vectors)[:, None]
     return text.tokenize(runtime.training_prompts(config.learnable_property, token), vectors)
+
+
+def text_notices(text: TextSide, photos: Photos, config: PersonalizeConfig, validation_prompt: str | None) -> list[str]:
+    """A line for each caption that is cut, and what the user should know of the validation prompt.
+
+    Raises:
+        EdgeSdkError: the placeholder would be cut off the validation prompt.
+    """
+    token, vectors = config.placeholder_token, {config.placeholder_token: config.num_vectors}
+    notices = []
+    for number, caption in enumerate(photos.captions if config.use_captions else (), 1):
+        notices += cut_notices(text.tokenizers, f"caption {number}", caption_prompt(caption, token), vectors)
+    if validation_prompt is not None:
+        notices += prompt_notices(text.tokenizers, {"validation prompt": [validation_prompt]}, vectors)
+    return notices
 
 
 def optimizer_settings(

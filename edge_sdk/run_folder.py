@@ -21,6 +21,7 @@ from edge_sdk.run_log import RunLog, RunRecord
 from edge_sdk.runtime.open import open_runtime
 from edge_sdk.system.checkpoints import checkpoints, latest_checkpoint, load_state, save_checkpoint
 from edge_sdk.system.files import RUN_FILES, RunLock, check_output_dir, disk_errors, refuse_taken
+from edge_sdk.system.paths import expanded
 from edge_sdk.time_budget import TimeBudget
 from edge_sdk.zo import CheckpointError, State, Step
 
@@ -82,7 +83,7 @@ def run_personalization(
         EdgeSdkError: anything the user can mend, in one line.
         Cancelled: ``stop`` said so; a checkpoint was written first.
     """
-    config, folder = PersonalizeConfig.from_options(**options), Path(output_dir)
+    config, folder = PersonalizeConfig.from_options(**options), expanded(output_dir)
     time_budget = TimeBudget(time_budget_s, time.monotonic() if started is None else started)
     validation = Validation.of(validation_prompt, validation_steps)
     check_photos(train_data_dir)
@@ -90,6 +91,7 @@ def run_personalization(
     runtime = open_runtime(model, bundle, prediction_type=prediction_type, **how)
     personalizer = Personalizer(runtime, residency=options.get("residency"))
     personalizer.notify, personalizer.on_progress = notify, on_progress
+    personalizer.validation_prompt = validation_prompt
     if memory_budget_mb is not None:
         rows = preview_rows(runtime) if preview else 0
         config, choice = personalizer.limit_memory(config, memory_budget_mb, rows, validation is not None)
@@ -161,7 +163,7 @@ def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Notify
             for problem in problems:
                 notify(f"{problem}; going on from {path.parent.name}")
         else:
-            state = load_state(Path(where) / "state.safetensors", prepared.fingerprints)
+            state = load_state(expanded(where) / "state.safetensors", prepared.fingerprints)
     except CheckpointError as error:
         raise EdgeSdkError(str(error)) from error
     used = (

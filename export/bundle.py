@@ -33,6 +33,7 @@ from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 from edge_sdk.system.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
 from edge_sdk.system.memory import release
+from edge_sdk.system.paths import expanded
 
 GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
@@ -77,7 +78,7 @@ def export(
     check_resolution(resolution)
     check_seed(seed)
     opened = open_model(model, weights, "fused", prediction_type=prediction_type)
-    folder, again = Path(output_dir), partial(quantize, model, prediction_type=prediction_type)
+    folder, again = expanded(output_dir), partial(quantize, model, prediction_type=prediction_type)
     with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)

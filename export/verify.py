@@ -18,6 +18,7 @@ from edge_sdk.system.schema import Either, Many, Maybe, check
 
 GOLDEN_SCHEMA = 1
 MOST_GOLDEN_BYTES = 64 << 20
+MOST_NAMES = 10  # of files that are no part of a bundle
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph: inputs to outputs, by name
 
 
@@ -47,15 +48,21 @@ class Outcome:
         )
 
 
-def verify(folder: str | Path) -> list[Outcome]:
+def verify(folder: str | Path, notify: Callable[[str], None] = lambda line: None) -> list[Outcome]:
     """Check a bundle's files and its golden vectors, then run those on every runtime of its format.
 
     Where golden vectors are damaged, nothing runs, and there is an outcome for each of those.
+
+    Args:
+        notify: is told of files in the folder that are no part of the bundle.
 
     Raises:
         EdgeSdkError: the bundle or its golden vectors cannot be read, or a file is not what the manifest says.
     """
     bundle = Bundle.open(folder)
+    if bundle.leftovers:
+        more = f" and {len(bundle.leftovers) - MOST_NAMES} more" if len(bundle.leftovers) > MOST_NAMES else ""
+        notify(f"note: not part of the bundle and not opened: {', '.join(bundle.leftovers[:MOST_NAMES])}{more}")
     cases = golden_cases(bundle)
     graphs, broken = bundle.manifest["graphs"], []
     for i, case in enumerate(cases):

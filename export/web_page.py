@@ -94,7 +94,7 @@ def addresses(folder: Path, runtime: Path, open_files: contextlib.ExitStack) -> 
         raise EdgeSdkError(f"{folder} is for {bundle.manifest['format']}; export one with --format onnx for a browser")
     hashes = {MANIFEST: bundle.sha256} | {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()}
     table = {address: held(path, {"Content-Type": TYPES[path.suffix]}) for address, path in files.items()}
-    return table | {f"/bundle/{name}": held(folder / name, _as_data(name), hashes[name]) for name in hashes}
+    return table | {f"/bundle/{name}": held(bundle.paths[name], _as_data(name), hashes[name]) for name in hashes}
 
 
 def _as_data(name: str) -> dict[str, str]:

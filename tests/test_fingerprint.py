@@ -14,7 +14,7 @@ import pytest
 from edge_sdk import EdgeSdkError, pocket, quantize
 from edge_sdk.cli.main import main
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.diffusion.folder import INTEGER_MARK, data_start, fingerprint, read_header
+from edge_sdk.diffusion.folder import INTEGER_MARK, copy_data, data_start, fingerprint, read_header
 from edge_sdk.embedding import load_embedding
 from edge_sdk.export.bundle import export
 from edge_sdk.system import digest_cache
@@ -101,6 +101,19 @@ def test_what_is_added_counts(name: str, model: Path) -> None:
     added = fingerprint(model)
     (model / name).write_text("x")
     assert len({before, added, fingerprint(model)}) == 3
+
+
+LEFTOVERS = ("tokenizer/.DS_Store", "tokenizer/._vocab.json", "tokenizer/Thumbs.db", ".git/x.json", "unet/._x.json")
+
+
+def test_what_desktops_and_git_leave_behind_does_not_count_and_is_not_copied(model: Path, tmp_path: Path) -> None:
+    before = fingerprint(model)
+    for name in LEFTOVERS:
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_bytes(b"\0\5\x16\7")
+    assert fingerprint(model) == before
+    copy_data(model / "tokenizer", tmp_path / "copy")
+    assert not [path.name for path in (tmp_path / "copy").iterdir() if path.name[0] == "."]
 
 
 def test_files_behind_links_count_as_in_a_hubs_cache(model: Path, tmp_path: Path) -> None:

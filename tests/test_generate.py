@@ -1,5 +1,7 @@
 """Pictures: the same for the same seed, stock diffusers' on float weights, and one line for every mistake."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.generation import generate, starting_noise
+from edge_sdk.generation import generate, parameters, starting_noise
 from edge_sdk.pocket import MODEL as POCKET
+from tests import tiny_models
 
 PROMPT = "a picture of a <s>"
 
@@ -157,3 +160,69 @@ def test_starting_noise_is_standard_normal_and_begins_alike() -> None:
     many, few = starting_noise(1, 40, (4, 8, 8)), starting_noise(1, 2, (4, 8, 8))
     assert many.dtype == np.float32 and (many[:2] == few).all()
     assert abs(many.mean()) < 0.05 and abs(many.std() - 1) < 0.05
+
+
+# words of embeddings
+
+
+@pytest.fixture(params=["model", "bundle", "SDXL", "SDXL bundle"])
+def place(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where to draw, and the sections of an embedding there."""
+    family = "sdxl" if "SDXL" in request.param else "sd1"
+    widths = tiny_models.WIDTHS_XL if family == "sdxl" else (32,)
+    if "bundle" in request.param:
+        return {"bundle": request.getfixturevalue("bundle_of")(family, "int8"), "widths": widths}
+    return {"model": str(request.getfixturevalue(f"{family}_folder")), "widths": widths}
+
+
+def drawn(place: dict[str, Any], prompt: str, negative: str, tokens: Sequence[str] = ("<bad>", "<worse>")) -> bytes:
+    where = {name: value for name, value in place.items() if name != "widths"}
+    rng = np.random.default_rng(1)
+    values = [rng.standard_normal((i + 1, sum(place["widths"]))).astype(np.float32) for i in range(len(tokens))]
+    made = [LearnedEmbedding(t, v, widths=place["widths"]) for t, v in zip(tokens, values, strict=True)]
+    settings: dict[str, Any] = {"num_inference_steps": 2, "notify": lambda line: None}
+    (picture,) = generate(prompt, embeddings=made, negative_prompt=negative, **where, **settings)
+    return picture.tobytes()
+
+
+def test_both_prompts_use_several_embeddings_in_any_letters(place: dict[str, Any]) -> None:
+    texts = [
+        ("a dog", ""),
+        ("a dog", "<bad>"),
+        ("a dog", "<worse>"),
+        ("a dog", "<bad> <worse>"),
+        ("a <bad> dog", "<worse>"),
+        ("a <worse> dog", "<bad>"),
+    ]
+    plain = [drawn(place, *each) for each in texts]
+    assert len(set(plain)) == len(texts)
+    assert drawn(place, "A <Bad> DOG", "<WORSE>") == plain[4]
+    assert drawn(place, "a dog", "<Bad>") == drawn(place, "a dog", "<bad>", ("<BAD>", "<Worse>")) == plain[1]
+
+
+def test_a_word_is_found_however_its_letters_are_composed(sd1_folder: Path) -> None:
+    place = {"model": str(sd1_folder), "widths": (32,)}
+    composed, decomposed = "caf\u00e9", "cafe\u0301"  # as a keyboard gives it, as a file system does
+    first = drawn(place, f"a {composed}", "", (composed,))
+    assert first == drawn(place, f"a {decomposed}", "", (composed,)) == drawn(place, f"a {composed}", "", (decomposed,))
+    assert first != drawn(place, "a dog", "", (composed,))
+
+
+def test_one_token_in_two_spellings_is_refused(sd1_folder: Path) -> None:
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*<S>[^\n]*give each token once"):
+        pictures(str(sd1_folder), embeddings=[embedding(), embedding(token="<S>")])
+
+
+def test_a_longer_word_that_holds_a_shorter_one_is_read_whole(sd1_folder: Path) -> None:
+    lines: list[str] = []
+    both = [embedding(token="hair", seed=1), embedding(token="hairs", seed=2)]
+    generate("a dog with hairs", str(sd1_folder), both, num_inference_steps=1, notify=lines.append)
+    (line,) = lines
+    assert line.startswith("the embedding of hair has no effect")
+    alone = pictures(str(sd1_folder), "a dog with hairs", embeddings=both[:1])
+    assert (alone != pictures(str(sd1_folder), "a dog with hairs")).any()  # as in diffusers
+
+
+def test_a_name_that_is_no_unicode_can_be_written_into_a_picture() -> None:
+    text = parameters("a", "", {"Model": os.fsdecode(b"caf\xe9")})
+    assert text.encode() == b"a\nModel: caf\\udce9"

@@ -1,11 +1,14 @@
 """Options of the command line from the fields of configs, and back."""
 
 import argparse
+import os
 import typing
 from collections.abc import Collection
 from dataclasses import Field, fields
 from typing import Any
 
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.system.paths import expanded
 from edge_sdk.zo import PAPER, ZoConfig, fast
 from edge_sdk.zo.config import OF_ADAM, OF_GAUSS_NEWTON
 
@@ -38,6 +41,29 @@ def collect(args: argparse.Namespace, *kinds: type) -> dict[str, Any]:
     """What parsed arguments say of the fields of configs, None where they say nothing."""
     values = {each.name: getattr(args, each.name, None) for kind in kinds for each in fields(kind)}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def path(value: str) -> str:
+    """The type of every option that names a file or a folder: a home folder may be written as ``~``.
+
+    Raises:
+        argparse.ArgumentTypeError: see `expanded`.
+    """
+    try:
+        return str(expanded(value)) if value.startswith("~") else value
+    except EdgeSdkError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def text(value: str) -> str:
+    """The type of every option that takes words: UTF-8, also where the locale says that arguments are ASCII.
+
+    What is no UTF-8 stays as it is; the configs refuse it.
+    """
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        return value
 
 
 def describe(kind: type, each: "Field[Any]") -> str:
@@ -76,4 +102,4 @@ def _form(each: "Field[Any]") -> dict[str, Any]:
     if kind is bool:
         return {"action": "store_const", "const": not each.default}
     kind = next((part for part in typing.get_args(kind) if part is not type(None)), kind)
-    return {"type": kind, "metavar": kind.__name__.upper()}
+    return {"type": text if kind is str else kind, "metavar": kind.__name__.upper()}

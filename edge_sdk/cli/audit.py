@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path, text
 from edge_sdk.cli.common import add_common, add_device, quiet_libraries, require_torch
 from edge_sdk.cli.terminal import write_error
 from edge_sdk.errors import EdgeSdkError, printable
@@ -16,31 +16,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often, method = group_of(parser, OFTEN), group_of(parser, METHOD)
     often.add_argument(
         "--before",
+        type=path,
         default="pocket",
         metavar="MODEL",
         help="the base model: pocket (embedded), a diffusers folder or a hub id (default pocket)",
     )
-    often.add_argument("--after", required=True, metavar="MODEL", help="the repaired model: model/ of a run's folder")
     often.add_argument(
-        "--forget_data_dir", required=True, metavar="DIR", help="folder of the targets, of this run and earlier ones"
+        "--after", type=path, required=True, metavar="MODEL", help="the repaired model: model/ of a run's folder"
+    )
+    often.add_argument(
+        "--forget_data_dir",
+        type=path,
+        required=True,
+        metavar="DIR",
+        help="folder of the targets, of this run and earlier ones",
     )
     often.add_argument(
         "--retain_data_dir",
+        type=path,
         required=True,
         metavar="DIR",
         help="folder of 20 or more pictures that must not change, best ones that were not trained on",
     )
     often.add_argument(
         "--control_data_dir",
+        type=path,
         metavar="DIR",
         help="folder of pictures that no model has seen, beside "
         "which recovery is measured (default: the retained pictures least like targets, mirrored)",
     )
-    often.add_argument("--output_dir", required=True, metavar="DIR", help="new folder for audit.json and audit.html")
+    often.add_argument(
+        "--output_dir", type=path, required=True, metavar="DIR", help="new folder for audit.json and audit.html"
+    )
     often.add_argument("--include_images", action="store_true", help="show the targets on the page")
-    method.add_argument("--limits", metavar="FILE.json", help="file of limits in place of the default ones")
+    method.add_argument("--limits", type=path, metavar="FILE.json", help="file of limits in place of the default ones")
     method.add_argument(
         "--similarity",
+        type=path,
         default="pixels",
         metavar="pixels|FILE.onnx",
         help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder (default pixels)",
@@ -50,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     method.add_argument(
         "--prompt",
+        type=text,
         default="",
         metavar="TEXT",
         help="prompt of the request, for a conditional model (default: none)",

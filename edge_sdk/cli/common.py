@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edge_sdk.cli.arguments import add_options, group_of
+from edge_sdk.cli.arguments import add_options, group_of, path
 from edge_sdk.cli.terminal import STOPPING, Interrupted, handling, write_error
 from edge_sdk.config import DEVICES, MODEL, OF_A_MODEL, PREDICTION_TYPES, RUN, PersonalizeConfig
 from edge_sdk.errors import require
@@ -26,6 +26,7 @@ def add_model(parser: argparse.ArgumentParser, weights: tuple[str, ...] = ()) ->
     group.add_argument(
         "--pretrained_model_name_or_path",
         default="pocket",
+        type=path,
         metavar="MODEL",
         help="pocket (embedded), a diffusers folder, a single-file checkpoint (.safetensors), an integer checkpoint, "
         "or a hub id, hub:org/name (default pocket)",
@@ -51,6 +52,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add_options(parser, PersonalizeConfig, only=OF_A_MODEL)
     group_of(parser, MODEL).add_argument(
         "--bundle",
+        type=path,
         metavar="DIR",
         help="a folder made by edge-sdk export, run without "
         "PyTorch; instead of a model and its weights, execution, residency and "
@@ -68,6 +70,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_resume(parser: argparse.ArgumentParser) -> None:
     group_of(parser, RUN).add_argument(
         "--resume_from_checkpoint",
+        type=path,
         metavar="latest|PATH",
         help="resume an interrupted run, with the same command otherwise",
     )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.cli.common import add_common, add_model, exporter, quiet_libraries
 from edge_sdk.zo.config import OFTEN
 
@@ -11,7 +11,9 @@ EXAMPLE = "edge-sdk export --weights int8 --output_dir bundle"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     often = group_of(parser, OFTEN)
-    often.add_argument("--output_dir", required=True, metavar="DIR", help="folder of the bundle, new or empty")
+    often.add_argument(
+        "--output_dir", type=path, required=True, metavar="DIR", help="folder of the bundle, new or empty"
+    )
     often.add_argument(
         "--format", choices=("onnx", "coreml"), default="onnx", help="runtime that the bundle is for (default onnx)"
     )

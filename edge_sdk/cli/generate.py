@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path, text
 from edge_sdk.cli.common import add_common, add_execution, add_model, quiet_libraries
 from edge_sdk.cli.progress import Progress
 from edge_sdk.errors import EdgeSdkError
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often, method = group_of(parser, OFTEN), group_of(parser, METHOD)
     often.add_argument(
         "--prompt",
+        type=text,
         nargs="+",
         required=True,
         metavar="TEXT",
@@ -25,13 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     often.add_argument(
         "--embedding",
+        type=path,
         nargs="+",
         default=[],
         metavar="FILE",
-        help="learned_embeds.safetensors files that define words of the prompt (default: none)",
+        help="learned_embeds.safetensors files that define words of either prompt, in any letters (default: none)",
     )
     often.add_argument(
         "--output",
+        type=path,
         required=True,
         metavar="FILE.png",
         help="where the picture goes; several pictures of "
@@ -51,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     method.add_argument(
         "--negative_prompt",
+        type=text,
         default="",
         metavar="TEXT",
         help="what the pictures are to keep away from (default: nothing)",

@@ -9,7 +9,7 @@ import time
 
 from edge_sdk._version import __version__
 from edge_sdk.cli.parser import USER_ERROR, Parser
-from edge_sdk.cli.terminal import STOPPING, handling, interrupt, write_error
+from edge_sdk.cli.terminal import STOPPING, handling, interrupt, prepare_streams, write_error
 from edge_sdk.errors import EdgeSdkError, is_panic, one_line, printable
 from edge_sdk.system import privacy
 from edge_sdk.system.clock import process_start
@@ -54,6 +54,7 @@ def build_parser(*names: str) -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    prepare_streams()
     started = process_start() if argv is None else time.monotonic()
     words = sys.argv[1:] if argv is None else argv
     parser = build_parser(*([word for word in words if word in COMMANDS] or [""]))

@@ -3,9 +3,11 @@
 import argparse
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_sdk.errors import one_line
+from edge_sdk.system.paths import expanded
 
 USER_ERROR = 2
 _NEGATIVE_NUMBER = argparse.ArgumentParser()._negative_number_matcher
@@ -22,6 +24,7 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
+        self.register("type", Path, expanded)  # so the options of benchmarks take ~ as well
         self.advice: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:

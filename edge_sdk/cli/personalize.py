@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.cli.arguments import add_options, collect, describe, group_of
+from edge_sdk.cli.arguments import add_options, collect, describe, group_of, path, text
 from edge_sdk.cli.common import (
     add_common,
     add_execution,
@@ -56,9 +56,11 @@ def add_arguments(parser: Parser) -> None:
     parser.advice = ADVICE
     often = group_of(parser, OFTEN)
     often.add_argument(
-        "--train_data_dir", required=True, metavar="DIR", help="folder with the photos (PNG, JPEG, WebP)"
+        "--train_data_dir", type=path, required=True, metavar="DIR", help="folder with the photos (PNG, JPEG, WebP)"
     )
-    often.add_argument("--output_dir", required=True, metavar="DIR", help="folder of the run, new or to be resumed")
+    often.add_argument(
+        "--output_dir", type=path, required=True, metavar="DIR", help="folder of the run, new or to be resumed"
+    )
     steps = next(each for each in ZoConfig.__dataclass_fields__.values() if each.name == "max_train_steps")
     often.add_argument(
         "--max_train_steps",
@@ -102,6 +104,7 @@ def add_arguments(parser: Parser) -> None:
     )
     results.add_argument(
         "--validation_prompt",
+        type=text,
         metavar="TEXT",
         help="prompt with the placeholder token that is drawn "
         "while the run learns, to output_dir/validation (default: none)",

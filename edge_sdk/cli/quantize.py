@@ -2,7 +2,7 @@
 
 import argparse
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.cli.common import add_common, add_model, quiet_libraries
 from edge_sdk.zo.config import OFTEN
 
@@ -11,7 +11,7 @@ EXAMPLE = "edge-sdk quantize --pretrained_model_name_or_path ./stable-diffusion 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group_of(parser, OFTEN).add_argument(
-        "--output_dir", required=True, metavar="DIR", help="a new folder for the checkpoint"
+        "--output_dir", type=path, required=True, metavar="DIR", help="a new folder for the checkpoint"
     )
     add_model(parser, weights=("int8", "int4"))
     add_common(parser)

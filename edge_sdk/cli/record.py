@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.config import OF_A_MODEL, RUN
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.json import read_json
@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1  # of run.json, of unlearn.json, and of the settings in both
 def add_config(parser: argparse.ArgumentParser, name: str = "run.json") -> None:
     group_of(parser, RUN).add_argument(
         "--config",
+        type=path,
         metavar="FILE",
         help=f"take the settings of an earlier run's {name}; options that are given win (default: none)",
     )

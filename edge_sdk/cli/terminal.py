@@ -1,6 +1,7 @@
 """The terminal that a command runs in: lines on stderr, and the signals that end a command."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,24 @@ def write_error(text: str, end: str = "\n") -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr take any text: what the console has no letters for becomes escapes.
+
+    A stream that is closed leads nowhere, so that no file which is opened later gets its number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from edge_sdk.cli.arguments import add_options, collect, group_of
+from edge_sdk.cli.arguments import add_options, collect, group_of, path
 from edge_sdk.cli.common import (
     add_common,
     add_resume,
@@ -29,33 +29,42 @@ EXAMPLE = "edge-sdk unlearn --forget_data_dir targets --retain_data_dir kept --o
 
 def add_arguments(parser: Parser) -> None:
     often, surrogates, method = (group_of(parser, title) for title in (OFTEN, SURROGATES, METHOD))
-    often.add_argument("--forget_data_dir", required=True, metavar="DIR", help="folder of the pictures to forget")
+    often.add_argument(
+        "--forget_data_dir", type=path, required=True, metavar="DIR", help="folder of the pictures to forget"
+    )
     often.add_argument(
         "--retain_data_dir",
+        type=path,
         required=True,
         metavar="DIR",
         help="folder of the pictures to keep, none of the pictures to forget",
     )
-    often.add_argument("--output_dir", required=True, metavar="DIR", help="a new folder: patch/, model/, unlearn.json")
+    often.add_argument(
+        "--output_dir", type=path, required=True, metavar="DIR", help="a new folder: patch/, model/, unlearn.json"
+    )
     surrogates.add_argument(
         "--surrogate_data_dir",
+        type=path,
         metavar="DIR",
         help="folder of what replaces each target, in order of names (default: see --surrogate)",
     )
     surrogates.add_argument(
         "--mask_data_dir",
+        type=path,
         metavar="DIR",
         help="folder of masks, white where a target may be edited; "
         "one each, or one for all (default: a portrait's ellipse)",
     )
     method.add_argument(
         "--similarity",
+        type=path,
         default="pixels",
         metavar="pixels|FILE.onnx",
         help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder (default pixels)",
     )
     group_of(parser, MODEL).add_argument(
         "--pretrained_model_name_or_path",
+        type=path,
         default="pocket",
         metavar="MODEL",
         help="pocket (embedded), a diffusers folder or a hub id, hub:org/name, with float weights (default pocket)",

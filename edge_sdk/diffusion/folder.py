@@ -21,6 +21,7 @@ from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system import digest_cache, privacy
 from edge_sdk.system.inputs import check_folder
 from edge_sdk.system.json import read_json
+from edge_sdk.system.paths import expanded, is_leftover
 from edge_sdk.system.safetensors import data_start, read_header
 from edge_sdk.system.schema import shorten
 
@@ -68,7 +69,7 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         if not HUB_ID.fullmatch(hub_id):
             raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
         return _download(hub_id, more)
-    path = Path(name_or_path)
+    path = expanded(name_or_path)
     if os.path.isdir(path):
         return path
     if os.path.exists(path):
@@ -324,7 +325,7 @@ def _files(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     try:
         own = folder.stat()
         entries = list(folder.iterdir())
-        for path in entries:
+        for path in (path for path in entries if not is_leftover(path.name)):
             mode = path.stat().st_mode if path.exists() else 0
             if stat.S_ISDIR(mode) and (own.st_dev, own.st_ino) not in above and len(above) < DEEPEST:
                 yield from _files(path, (*above, (own.st_dev, own.st_ino)))
@@ -338,5 +339,5 @@ def copy_data(source: Path, target: Path) -> None:
     """Copy the data files of a tokenizer's or scheduler's folder, and nothing else that lies there."""
     target.mkdir(exist_ok=True)
     for path in source.iterdir():
-        if path.suffix in DATA and path.is_file():
+        if path.suffix in DATA and path.is_file() and not is_leftover(path.name):
             shutil.copyfile(path, target / path.name)

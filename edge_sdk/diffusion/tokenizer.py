@@ -4,22 +4,23 @@ A placeholder's vectors take the token ids that follow the vocabulary: id ``voca
 """
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from edge_sdk.diffusion.tokenizer_file import AGAIN, read_tokenizer_file
+from edge_sdk.config import check_text
+from edge_sdk.diffusion.tokenizer_folder import BEGIN, END, SpecialTokens, read_folder
+from edge_sdk.embedding import fold
 from edge_sdk.errors import EdgeSdkError, native_errors
-from edge_sdk.system.inputs import read_input
-from edge_sdk.system.json import MOST_TOKENIZER_BYTES, read_json
-from edge_sdk.system.schema import Either, Maybe, Whole, check
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 # CLIP's own way of cutting text into words (its simple_tokenizer.py).
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+Placed = tuple[int, int]  # a token's id, and the place in the text where it begins
 
 
 class ClipTokenizer:
@@ -37,6 +38,9 @@ class ClipTokenizer:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, length: int, pad: str = END) -> None:
         self.tokenizer, self.vocab_size, self.length = tokenizer, vocab_size, length
         self.bos, self.eos, self.pad = (self._id(word) for word in (BEGIN, END, pad))
+        added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
+        self._added = {fold(word) for word in added}
+        self._vectors = {number: list(_vectors(word, added)) for word, number in added.items()}
 
     def _id(self, word: str) -> int:
         number = self.tokenizer.token_to_id(word)
@@ -46,14 +50,23 @@ class ClipTokenizer:
 
     def words(self, text: str) -> list[int]:
         """Token ids of a text without the marks of its beginning and end."""
+        return [number for number, _ in self._tokens(text)]
+
+    def _tokens(self, text: str) -> list[Placed]:
+        """Tokens of a text and their places; a word that was learned as several vectors becomes all of them."""
+        check_text("the text", text)
         with native_errors("the tokenizer"):
-            ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        if ids and max(ids) >= self.vocab_size:
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        if encoding.ids and max(encoding.ids) >= self.vocab_size:
             raise EdgeSdkError(
-                f"the tokenizer makes token {max(ids)} of {text!r:.60}, and the text encoder knows {self.vocab_size}; "
-                "they are not of one model"
+                f"the tokenizer makes token {max(encoding.ids)} of {text!r:.60}, and the text encoder knows "
+                f"{self.vocab_size}; they are not of one model"
             )
-        return ids
+        return [
+            (vector, start)
+            for number, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            for vector in self._vectors.get(number, [number])
+        ]
 
     def word(self, initializer_token: str) -> int:
         """The id of a word that is one token.
@@ -69,91 +82,128 @@ class ClipTokenizer:
             )
         return ids[0]
 
+    def knows(self, word: str) -> bool:
+        """Whether a word is a token of its own, of the vocabulary or one that was added to it, in any letters."""
+        ids = self.words(word)
+        return fold(word) in self._added or (len(ids) == 1 and ids[0] != self.eos)
+
     def check_placeholder(self, placeholder: str) -> None:
         """Raises EdgeSdkError if the placeholder is already a word of the vocabulary."""
-        ids = self.words(placeholder)
-        if len(ids) == 1 and ids[0] != self.eos:
+        if self.knows(placeholder):
             raise EdgeSdkError(
                 f"placeholder_token {placeholder!r} is already a word of the model; choose one that is not, "
                 "such as '<subject>'"
             )
 
-    def rows(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray:
+    def rows(self, prompts: Sequence[str], placeholders: Mapping[str, int] | None = None) -> np.ndarray:
         """Prompts as ids (N, T) int64, padded and cut as CLIP's tokenizer does.
 
         Args:
             placeholders: word -> number of its vectors. They take the ids vocab_size, vocab_size + 1, ... in order.
+                A prompt may have the word in other letters, see `fold`.
 
         Raises:
             EdgeSdkError: a placeholder's vectors do not fit into the prompt's length.
         """
-        first, ids_of = self.vocab_size, {}
-        for word, vectors in (placeholders or {}).items():
-            ids_of[word] = list(range(first, first + vectors))
-            first += vectors
-        return np.array([self._row(prompt, ids_of) for prompt in prompts], np.int64)
+        return np.array([self._row(prompt, placeholders or {}) for prompt in prompts], np.int64)
 
-    def _row(self, prompt: str, ids_of: dict[str, list[int]]) -> list[int]:
-        longest_first = "|".join(re.escape(word) for word in sorted(ids_of, key=len, reverse=True))
-        inside: list[int] = []
-        for piece in re.split(f"({longest_first})", prompt) if ids_of else [prompt]:
-            if piece in ids_of:
-                inside += ids_of[piece]
-            elif piece.strip():
-                inside += self.words(piece)
+    def left_out(self, prompt: str, placeholders: Mapping[str, int] | None = None) -> str:
+        """The end of a prompt that is beyond the model's length; empty where all of it is read.
+
+        Raises:
+            EdgeSdkError: see `rows`.
+        """
+        text, tokens = self._placed(prompt, placeholders or {})
         room = self.length - 2
-        lost = [word for word, ids in ids_of.items() if set(ids) & set(inside[room:])]
-        if lost:
-            raise EdgeSdkError(
-                f"the prompt {prompt!r} is {len(inside)} tokens long and {lost[0]} would be cut off; "
-                f"the model takes {room}, use a shorter prompt or fewer vectors"
-            )
-        row = [self.bos, *inside[:room], self.eos]
+        return text[tokens[room][1] :].strip() if len(tokens) > room else ""
+
+    def _row(self, prompt: str, placeholders: Mapping[str, int]) -> list[int]:
+        _, tokens = self._placed(prompt, placeholders)
+        row = [self.bos, *(number for number, _ in tokens[: self.length - 2]), self.eos]
         return row + [self.pad] * (self.length - len(row))
+
+    def _placed(self, prompt: str, placeholders: Mapping[str, int]) -> tuple[str, list[Placed]]:
+        """A prompt composed, and its tokens with those of its placeholders."""
+        first, ids_of = self.vocab_size, dict[str, list[int]]()
+        for word, vectors in placeholders.items():
+            ids_of[fold(word)] = list(range(first, first + vectors))
+            first += vectors
+        text, tokens = unicodedata.normalize("NFC", prompt), list[Placed]()
+        for start, piece in pieces(text, list(ids_of)):
+            if (ids := ids_of.get(fold(piece))) is not None:
+                tokens += [(number, start) for number in ids]
+            elif piece.strip():
+                tokens += [(number, start + place) for number, place in self._tokens(piece)]
+        room = self.length - 2
+        lost = {number for number, _ in tokens[room:]}
+        for word in placeholders:
+            if lost & set(ids_of[fold(word)]):
+                raise EdgeSdkError(
+                    f"the prompt {prompt!r} is {len(tokens)} tokens long and {word} would be cut off; "
+                    f"the model takes {room}, use a shorter prompt or fewer vectors"
+                )
+        return text, tokens
+
+
+def pieces(text: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """A composed text cut before and after folded words, the longest of which is looked for first, with places."""
+    end = 0
+    if words:
+        longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        for match in re.finditer(longest_first, fold(text)):
+            yield end, text[end : match.start()]
+            yield match.start(), text[match.start() : match.end()]
+            end = match.end()
+    yield end, text[end:]
+
+
+def words_in(prompt: str, words: Iterable[str]) -> list[str]:
+    """Those of some words that a prompt has, in any letters; a word inside of a longer one does not count."""
+    folded = {fold(word): word for word in words}
+    parts = {fold(piece) for _, piece in pieces(unicodedata.normalize("NFC", prompt), list(folded))}
+    return [word for part, word in folded.items() if part in parts]
+
+
+def _vectors(word: str, added: Mapping[str, int]) -> Iterator[int]:
+    """The ids of a word that diffusers has saved as ``word``, ``word_1``, ``word_2``, ..., one a vector."""
+    yield added[word]
+    number = 1
+    while (further := f"{word}_{number}") in added:
+        yield added[further]
+        number += 1
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """CLIP's tokenizer from ``vocab.json`` and ``merges.txt``, or from a ``tokenizer.json``.
+    """CLIP's tokenizer from ``tokenizer.json``, or else ``vocab.json`` and ``merges.txt``, with all added tokens.
 
     Raises:
-        EdgeSdkError: neither is there, or cannot be read.
+        EdgeSdkError: neither is there, or a file cannot be read.
     """
     try:
         with native_errors(f"{folder}"):
-            if not (folder / "vocab.json").exists():
-                return Tokenizer.from_str(read_tokenizer_file(folder / "tokenizer.json"))
-            lines = read_input(folder / "merges.txt", MOST_TOKENIZER_BYTES).decode().splitlines()
-            pairs = (line.split() for line in lines if line.strip() and not line.startswith("#version"))
-            merges = [(first, second) for first, second in pairs]
-            vocabulary = read_json(folder / "vocab.json", AGAIN, MOST_TOKENIZER_BYTES)
-            check(vocabulary, {str: Whole(0, 1 << 24)})
-            made = Tokenizer(BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>", fuse_unk=False))
+            vocabulary, merges, added = read_folder(folder)
+            bpe = BPE(vocabulary, merges, unk_token=END, end_of_word_suffix="</w>", fuse_unk=False)
+            tokenizer = Tokenizer(bpe)
+            tokenizer.normalizer = normalizers.Sequence(
+                [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+            )
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False),
+                ]
+            )
+            tokenizer.add_tokens(added)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise EdgeSdkError(f"{folder} cannot be read as CLIP's tokenizer ({reason}); download it again") from error
-    made.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    made.add_special_tokens([AddedToken(word, special=True) for word in (BEGIN, END)])
-    return made
+    return tokenizer
 
 
 def padding_word(folder: Path) -> str:
     """The word that a tokenizer's folder says prompts are filled up with; CLIP's end of text if it says nothing.
 
     Raises:
-        EdgeSdkError: ``tokenizer_config.json`` is there and damaged.
+        EdgeSdkError: a file that says so is damaged.
     """
-    path = folder / "tokenizer_config.json"
-    if not path.exists():
-        return END
-    config = read_json(path, AGAIN)
-    try:
-        check(config, {"pad_token": Maybe(Either(str, {"content": str}, None))})
-    except ValueError as error:
-        raise EdgeSdkError(f"{path} cannot be used: {error}; {AGAIN}") from error
-    pad = config.get("pad_token") or END
-    return pad["content"] if isinstance(pad, dict) else pad
+    return SpecialTokens.read(folder).pad

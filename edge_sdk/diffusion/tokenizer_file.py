@@ -4,7 +4,6 @@ A pattern of a hostile file can take exponential time or end the library in a pa
 cannot, and the steps that prepare a text are those that tokenizers of CLIP and T5 have.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -44,19 +43,22 @@ MOST_PATTERN = 256  # characters
 _ONE = r"\\[pP]\{\^?\w+\}|\\[sSwWdDnrt]|\\[^\w]"
 _ATOM = re.compile(rf"{_ONE}|\[\^?(?:{_ONE}|[^\[\]\\])+\]")
 _QUANTIFIER = re.compile(r"[*+?]|\{\d{1,2}(?:,\d{0,2})?\}")
+MOST_ID = 1 << 24
+# An added token: what is looked for in texts before they are cut into words, and how.
+TOKEN = {"content": str, **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), Maybe(bool))}
 _ENTRIES = {
     "model": {
         "type": Maybe(MODELS),
-        "vocab": Either({str: Whole(0, 1 << 24)}, Many(Many(Either(str, int, float), 2, 2))),
+        "vocab": Either({str: Whole(0, MOST_ID)}, Many(Many(Either(str, int, float), 2, 2))),
         "merges": Maybe(Many(Either(str, Many(str, 2, 2)))),
         "dropout": Maybe(Either(None, (0, 0.0))),
     },
-    "added_tokens": Maybe(Many({"id": Whole(0, 1 << 24), "content": str})),
+    "added_tokens": Maybe(Many({"id": Whole(0, MOST_ID), **TOKEN})),
 }
 
 
-def read_tokenizer_file(path: Path) -> str:
-    """The text of a checked file, without what would cut or fill a prompt up.
+def read_tokenizer_file(path: Path) -> dict[str, Any]:
+    """What a file holds, checked.
 
     Raises:
         EdgeSdkError: it is missing, damaged, or has a step or a pattern that is not accepted.
@@ -68,7 +70,7 @@ def read_tokenizer_file(path: Path) -> str:
             _check_step(content.get(place), place, place)
     except ValueError as error:
         raise EdgeSdkError(f"{path} is not the tokenizer of CLIP or T5 ({error}); {AGAIN}") from error
-    return json.dumps(content | {"truncation": None, "padding": None, "post_processor": None, "decoder": None})
+    return content
 
 
 def _check_step(step: Any, place: str, name: str) -> None:

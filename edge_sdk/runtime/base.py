@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edge_sdk.diffusion.ddim import Ddim
+from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.embedding import LearnedEmbedding
 from edge_sdk.zo import Objective, ZoConfig
 from edge_sdk.zo.loop import Bound
@@ -22,6 +23,7 @@ class TextSide(Protocol):
     """Tokenizers and embedding tables.
 
     Attributes:
+        tokenizers: the one of each text encoder.
         widths: of a learned vector's sections, one a text encoder; ``width`` is their sum, D.
         scale: (D,) float32, or 1: a vector is ``scale`` times the optimizer's variable, all sections of which have one
             scale. `vocabulary_std`, `norm_range` and `principal_directions` speak of the variable.
@@ -30,6 +32,8 @@ class TextSide(Protocol):
     width: int
     widths: tuple[int, ...]
 
+    @property
+    def tokenizers(self) -> list[ClipTokenizer]: ...
     @property
     def scale(self) -> np.ndarray | float: ...
 
@@ -84,10 +88,16 @@ class VaeStage(Protocol):
 
 
 class TextStage(Protocol):
+    """The text encoders, with the tokenizer of each."""
+
+    @property
+    def tokenizers(self) -> list[ClipTokenizer]: ...
     def encode(
         self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], count: int, side: int
     ) -> tuple[Any, Any]:
         """The conditioning of a prompt and of the negative prompt, ``count`` rows each, for pictures of a side.
+
+        Both may use the embeddings.
 
         Raises:
             EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.

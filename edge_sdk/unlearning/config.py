@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from edge_sdk.config import DEVICES, MODEL, RUN, check_options, check_resolution
+from edge_sdk.config import DEVICES, MODEL, RUN, check_options, check_resolution, check_text
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import METHOD, OFTEN
 from edge_sdk.zo.options import option
@@ -194,6 +194,7 @@ class UnlearnConfig:
         if not 0 <= low < high:
             raise EdgeSdkError(f"timestep_window is {low} {high}; it must be two rising timesteps, such as 100 600")
         check_resolution(self.resolution)
+        check_text("prompt", self.prompt)
 
     @classmethod
     def from_options(cls, /, **options: Any) -> "UnlearnConfig":

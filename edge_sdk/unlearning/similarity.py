@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.inputs import check_input
+from edge_sdk.system.paths import expanded
 
 SIDE = 32  # pixels, to which "pixels" reduces larger pictures
 MOST_SIDE = 4096  # pixels, of the pictures that a graph takes
@@ -30,7 +31,7 @@ class Similarity:
 
     def __init__(self, name: str = "pixels") -> None:
         self.name = name if name == "pixels" else Path(name).name
-        self._graph = None if name == "pixels" else _Graph(Path(name))
+        self._graph = None if name == "pixels" else _Graph(expanded(name))
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Pictures (N, 3, H, W) and (M, 3, H, W) in [-1, 1] -> (N, M) float32."""

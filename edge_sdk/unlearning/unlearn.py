@@ -23,6 +23,7 @@ from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import Cancelled, EdgeSdkError
 from edge_sdk.images import check_photos, skip_notices
 from edge_sdk.system.files import SHIPPED, RunLock, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
+from edge_sdk.system.paths import expanded
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import (
     MAX_PICTURES,
@@ -156,7 +157,7 @@ def unlearn(
         Cancelled: ``stop`` said so; the state is saved.
     """
     rank, processes = _processes(config.device)
-    folder = Path(output_dir).resolve()  # what a link points to
+    folder = expanded(output_dir).resolve()  # what a link points to
     work = working_folder(folder, resume or dry_run)
     if resume and not work.exists():
         raise EdgeSdkError(f"{work} holds no interrupted run; leave out --resume_from_checkpoint to start one")

@@ -237,8 +237,33 @@ def test_a_word_that_no_embedding_defines_is_said_in_one_line(
     assert notices("--embedding", path) == []
     (line,) = notices("--embedding", path, "--prompt", "a <dog> and a <mug1>, 1 < 2 > 0", "a <dog>")
     assert line.startswith("<dog> in the prompt is not a learned word (the embeddings define <mug1>)")
-    (line,) = notices("--embedding", path, "--negative_prompt", "a <mug1>")
-    assert line.startswith("<mug1> in the negative prompt is read as ordinary text")
+    assert notices("--embedding", path, "--negative_prompt", "a <MUG1>", "--prompt", "a dog") == []
+    (line,) = notices("--embedding", path, "--negative_prompt", "a <bad>")
+    assert line.startswith("<bad> in the negative prompt is not a learned word (the embeddings define <mug1>)")
+
+
+def test_an_embedding_without_effect_and_the_end_of_a_long_prompt_are_said_in_one_line(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def notices(*words: object) -> list[str]:
+        assert call(*command("--embedding", one, two, *words)) == 0
+        lines = capsys.readouterr().err.splitlines()
+        return [line for line in lines if "drawing" not in line]
+
+    one, two = (embedding(tmp_path / f"{name}.safetensors", f"<{name}>") for name in ("one", "two"))
+    (line,) = notices("--prompt", "a <ONE>")
+    assert line.startswith("the embedding of <two> has no effect: write <two> in the prompt or the negative prompt")
+    assert notices("--prompt", "a <ONE>", "--negative_prompt", "a <two>") == []
+    assert "<two>" in notices("--prompt", "a <one>", "--negative_prompt", "a <two>", "--guidance_scale", 1)[0]
+    long = "a <one> and a <two> " + "of a good photo " * 6 + "and the last words"
+    (line,) = notices("--prompt", long)
+    assert re.fullmatch(
+        r"the prompt is longer than the 22 tokens that the model reads; left out: .*the last words", line
+    )
+    (line,) = notices("--prompt", "a <one> and a <two>", "--negative_prompt", "dog " * 22 + "cat  mug")
+    assert line == "the negative prompt is longer than the 22 tokens that the model reads; left out: cat mug"
+    (line,) = notices("--prompt", "a <one>", "<two> " + "dog " * 22)
+    assert line.startswith("the prompt 2 is longer") and line.endswith("left out: dog")
 
 
 def test_drawing_shows_how_far_it_is(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,8 @@ class Demo:
     def close(self) -> None:
         self.page.close()
 
-    def choose(self, *files: Path) -> None:
-        self.page.set_input_files("#files", [str(file) for file in files])
+    def choose(self, *files: Path, into: str = "#files") -> None:
+        self.page.set_input_files(into, [str(file) for file in files])
 
     def text(self, name: str) -> str:
         return self.page.locator(f"#{name}").text_content() or ""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from edge_sdk import EdgeSdkError
 from edge_sdk.export import chromium, web_page, web_runtimes, web_server
 from edge_sdk.export.web_page import DIST, RUNTIME_FILES, RUNTIME_VERSION, WEB, missing, runtime_folder
+from edge_sdk.export.web_server import serving
+from tests.runtime.test_bundle_folder import hub_cache
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 Bundles = Callable[[str, str], Path]
@@ -131,16 +134,22 @@ def outside(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-def linked(bundle: Path) -> None:
-    (bundle / "weights.bin").rename(bundle.parent / "weights.bin")
-    (bundle / "weights.bin").symlink_to(bundle.parent / "weights.bin")
+def linked_to_device(bundle: Path) -> None:
+    (bundle / "weights.bin").unlink()
+    (bundle / "weights.bin").symlink_to("/dev/zero")
 
 
 @needs_node
 @needs_runtime
 @pytest.mark.parametrize(
     ("broken", "named"),
-    [(flipped, "sha256"), (cut, "bytes"), (newer, "schema version 4"), (outside, "../golden.json"), (linked, "link")],
+    [
+        (flipped, "sha256"),
+        (cut, "bytes"),
+        (newer, "schema version 4"),
+        (outside, "../golden.json"),
+        (linked_to_device, "not a file"),
+    ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_bad_bundle_is_refused_in_one_line(broken: Callable, named: str, copy_of: Path) -> None:
@@ -148,6 +157,18 @@ def test_a_bad_bundle_is_refused_in_one_line(broken: Callable, named: str, copy_
     with pytest.raises(EdgeSdkError, match=named) as caught:
         web_runtimes.node(copy_of)
     assert "\n" not in str(caught.value) and " at " not in str(caught.value)
+
+
+@needs_node
+@needs_runtime
+def test_a_bundle_in_the_hubs_cache_runs_and_is_served(bundle_of: Bundles, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle_of("pocket", "int8"), tmp_path / "bundle"))
+    (folder / ".DS_Store").write_bytes(b"\0\5\x16\7")
+    hub_cache(folder)
+    found = web_runtimes.node(folder)
+    assert all(x <= found.bounds[graph] for graph, x in found.differences.items()) and len(found.differences) == 5
+    with serving(folder) as url, urllib.request.urlopen(f"{url}bundle/weights.bin") as answer:
+        assert answer.read() == (bundle_of("pocket", "int8") / "weights.bin").read_bytes()
 
 
 @pytest.mark.parametrize("run", [web_runtimes.node, web_runtimes.chromium], ids=["node", "chromium"])

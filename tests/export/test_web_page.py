@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from edge_sdk import Personalizer
 from edge_sdk.config import PersonalizeConfig
-from edge_sdk.embedding import load_embedding
+from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.export import chromium
 from edge_sdk.export.web_page import missing
 from edge_sdk.export.web_server import serving
@@ -339,6 +339,30 @@ def test_a_format_that_the_browser_cannot_read_is_named_with_what_to_do(demo: De
     heic = read_photo(demo, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))["error"]
     assert heic.startswith("HEIC, which this browser cannot read; save it as JPEG") and "iPhone" in heic
     assert read_photo(demo, encoded(COLORS, "TIFF"))["error"].startswith("TIFF, which this browser cannot read; save")
+
+
+def test_both_prompts_use_embeddings_of_files(demo: Demo, bundle_of: Bundles, tmp_path: Path) -> None:
+    rng, bundle = np.random.default_rng(0), bundle_of("pocket", "int8")
+    vectors = {name: rng.standard_normal((2, 128)).astype(np.float32) for name in ("<bad>", "<good>", "my style")}
+    files = [tmp_path / "bad.safetensors", tmp_path / "good.safetensors", tmp_path / "my style.safetensors"]
+    for path, (token, values) in zip(files, vectors.items(), strict=True):
+        save = save_a1111 if token == "my style" else save_embedding
+        save(path, LearnedEmbedding(token, values))
+    demo.page.evaluate("for (const id of ['result', 'finished']) document.getElementById(id).hidden = false")
+    demo.choose(*files, into="#embeddings")
+    prompt, negative = "a picture of a <GOOD>", "<bad>"
+    for name, text in (("prompt", prompt), ("negative", negative)):
+        demo.page.evaluate(f"document.getElementById({json.dumps(name)}).value = {json.dumps(text)}")
+    demo.click("draw")
+    demo.wait_for("drawn")
+    assert demo.heard("error") == []
+    picture = next(each for each in demo.heard("picture") if each["kind"] == "drawn")
+    settings: dict[str, Any] = {"embeddings": files, "negative_prompt": negative, "notify": lambda line: None}
+    (expected,) = generate(prompt, bundle=bundle, **settings)
+    found = np.array(picture["rgba"]).reshape(16, 16, 4)[..., :3]
+    assert np.abs(found - np.asarray(expected, int)).max() <= 2
+    demo.wait("document.getElementById('status').textContent.startsWith('Done')")
+    assert demo.text("status") == "Done. No prompt has the word my style, so its embedding has no effect"
 
 
 def test_the_browser_looks_up_no_name(browser: "Browser") -> None:

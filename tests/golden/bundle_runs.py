@@ -155,7 +155,7 @@ def damaged() -> dict[str, Any]:
         ("an unlisted file", "a file too many", "add", "tokenizer/extra.txt"),
         ("a wrong size", "a file cut short by a byte", "cut", "weights.bin"),
         ("a wrong hash", "a bit of the last byte", "flip", "weights.bin"),
-        ("a link", "a file that is a link", "link", "unet.onnx"),
+        ("a link", "a folder that is a link", "link", "tokenizer"),
     ]
     return {
         "manifest": [{"class": kind, "name": name, "replace": [old, new]} for kind, name, old, new in edits],

@@ -1,6 +1,8 @@
 """Golden vectors of prompts: ids of two tokenizers, one from each form of file that bundles hold."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,9 @@ ROWS: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = (
     ("<mug>", (("<mug>", 2),)),
     ("<mug><mug> and <mug>", (("<mug>", 2),)),
     ("my<mug>, clean", (("<mug>", 1),)),
-    ("a <MUG>", (("<mug>", 1),)),  # another word: upper and lower case differ in placeholders
+    ("a <MUG>", (("<mug>", 1),)),  # the same word: letters are compared in lower case
+    ("a cafe\u0301 and a CAF\u00c9", (("caf\u00e9", 1),)),  # and composed
+    ("a \u0130x, i\u0307x", (("\u0130X", 1),)),  # but only as far as a letter stays one letter
     ("a <mug> in the style of <style>", (("<mug>", 2), ("<style>", 1))),
     ("a <style> <mug>", (("<mug>", 2), ("<style>", 1))),
     ("sks sksdog", (("sks", 1), ("sksdog", 2))),  # the longest is looked for first
@@ -61,7 +65,34 @@ ROWS: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = (
     ("a photo of a <mug>", (("<mug>", 40),)),  # refused
 )
 WORDS = ("person", "dog", "Dog", " mug ", "two words", "", "zebra", "\u96ea", "<|endoftext|>")
-PLACEHOLDERS = ("<mug>", "sks", "person", "dog", "zebra42")
+PLACEHOLDERS = ("<mug>", "sks", "person", "dog", "zebra42", "<|endoftext|>")
+# Tokens that are added to a vocabulary, each in one of the places where programs write them.
+_CAT = {"content": "<cat-toy>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+_WORD = _CAT | {"content": "wug", "single_word": True}
+_SECOND = _CAT | {"content": "<cat-toy>_1"}
+_FOLDERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("added_tokens.json", {"added_tokens.json": {"<cat-toy>": 626, "wug": 627}}),
+    ("a gap", {"added_tokens.json": {"<cat-toy>": 700}}),
+    ("the list of the config", {"tokenizer_config.json": {"added_tokens_decoder": {"626": _CAT, "627": _WORD}}}),
+    ("a word of two vectors", {"tokenizer_config.json": {"added_tokens_decoder": {"626": _CAT, "627": _SECOND}}}),
+    ("special", {"tokenizer_config.json": {"additional_special_tokens": ["<cat-toy>"]}}),
+    ("the map wins", {"tokenizer_config.json": {"pad_token": "a"}, "special_tokens_map.json": {"pad_token": "!"}}),
+    (
+        "the list wins",
+        {
+            "tokenizer_config.json": {"pad_token": "-", "added_tokens_decoder": {"626": _CAT}},
+            "special_tokens_map.json": {"pad_token": "!"},
+            "added_tokens.json": {"wug": 626},
+        },
+    ),
+)
+_ADDED_TEXTS = (
+    "a photo of <cat-toy>",
+    "A <CAT-TOY>, a<cat-toy>s",
+    "<cat-toy>_1<cat-toy>",
+    "a wug, wugs!! WUG",
+    "dog! - <|ENDOFTEXT|> <|endoftext|>",
+)
 
 
 def tokens() -> dict[str, Any]:
@@ -81,6 +112,7 @@ def tokens() -> dict[str, Any]:
         for name, (folder, vocab_size, length) in folders.items()
     }
     return {
+        "folders": [_folder(name, files) for name, files in _FOLDERS],
         "tokenizers": {
             "bundle": _described(made["bundle"], "bundle/tokenizer", ["vocab.json", "merges.txt"]),
             "embedded": _described(
@@ -100,6 +132,23 @@ def tokens() -> dict[str, Any]:
         "placeholders": [
             {"placeholder": word, **{name: _is_free(one, word) for name, one in made.items()}} for word in PLACEHOLDERS
         ],
+    }
+
+
+def _folder(name: str, files: dict[str, Any]) -> dict[str, Any]:
+    """The tokens of the bundle's vocabulary with other files beside it; the table has room for all of them."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(shutil.copytree(HERE / "bundle" / "tokenizer", Path(place, "tokenizer")))
+        (folder / "tokenizer_config.json").unlink()
+        for path, content in files.items():
+            (folder / path).write_text(json.dumps(content))
+        one = ClipTokenizer(load_tokenizer(folder), 640, 16, padding_word(folder))
+    return {
+        "name": name,
+        "files": files,
+        "pad": one.pad,
+        "texts": [{"text": text, "ids": one.words(text)} for text in _ADDED_TEXTS],
+        "placeholders": [{"placeholder": word, "free": _is_free(one, word)} for word in ("<Cat-Toy>", "<mug>")],
     }
 
 

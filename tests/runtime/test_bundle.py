@@ -58,9 +58,24 @@ def flipped(folder: Path, name: str = "weights.bin") -> None:
     (folder / name).write_bytes(data)
 
 
-def linked_file(folder: Path) -> None:
-    (folder / "unet.onnx").rename(folder.parent / "unet.onnx")
-    (folder / "unet.onnx").symlink_to(folder.parent / "unet.onnx")
+def linked(name: str, target: str) -> Break:
+    """Makes a file a link."""
+
+    def apply(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to(target)
+
+    return apply
+
+
+def linked_to_other_bytes(folder: Path) -> None:
+    (folder.parent / "other").write_bytes((folder / "unet.onnx").read_bytes()[::-1])
+    linked("unet.onnx", "../other")(folder)
+
+
+def linked_to_pipe(folder: Path) -> None:
+    os.mkfifo(folder.parent / "pipe")
+    linked("unet.onnx", "../pipe")(folder)
 
 
 def linked_folder(folder: Path) -> None:
@@ -68,16 +83,12 @@ def linked_folder(folder: Path) -> None:
     (folder / "tokenizer").symlink_to(folder.parent / "tokenizer")
 
 
-def linked_manifest(folder: Path) -> None:
-    (folder / "manifest.json").rename(folder.parent / "manifest.json")
-    (folder / "manifest.json").symlink_to(folder.parent / "manifest.json")
-
-
 BREAKS: dict[str, tuple[Break, str]] = {
     "no folder": (shutil.rmtree, "manifest.json cannot be read .*No such file"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json cannot be read"),
     "manifest a folder": (lambda f: ((f / "manifest.json").unlink(), (f / "manifest.json").mkdir()), "cannot be read"),
-    "manifest a link": (linked_manifest, "manifest.json is a link"),
+    "manifest a link to a device": (linked("manifest.json", "/dev/zero"), "manifest.json cannot be read .*a device"),
+    "manifest a link to nothing": (linked("manifest.json", "nowhere"), "manifest.json cannot be read .*No such file"),
     "not JSON": (lambda f: (f / "manifest.json").write_text("{"), "cannot be read as JSON"),
     "not UTF-8": (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe{}x"), "cannot be read as JSON"),
     "deep": (lambda f: (f / "manifest.json").write_text("[" * 100_000), "cannot be read as JSON"),
@@ -165,8 +176,21 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "missing file": (lambda f: (f / "unet.onnx").unlink(), "unet.onnx is missing, which manifest.json lists"),
     "cut short": (lambda f: os.truncate(f / "weights.bin", 100), r"weights.bin has 100 bytes and .* says \d"),
     "one bit": (flipped, "weights.bin is not the file that manifest.json lists"),
-    "link to a file": (linked_file, "unet.onnx is a link"),
+    "link to other bytes": (linked_to_other_bytes, "unet.onnx is not the file that manifest.json lists"),
+    "link to a file of another size": (linked("unet.onnx", "/proc/self/exe"), r"unet.onnx has \d+ bytes and"),
+    "link to a device": (linked("weights.bin", "/dev/zero"), "weights.bin is not a file"),
+    "link to a pipe": (linked_to_pipe, "unet.onnx is not a file"),
+    "link to nothing": (linked("unet.onnx", "nowhere"), "unet.onnx leads nowhere, which manifest.json lists"),
+    "link to itself": (linked("unet.onnx", "unet.onnx"), "unet.onnx leads nowhere, which manifest.json lists"),
     "link to a folder": (linked_folder, "tokenizer is a link"),
+    "a further link to a device": (lambda f: (f / "x").symlink_to("/dev/zero"), "x is not a file"),
+    "a further link to a folder": (lambda f: (f / "x").symlink_to("/"), "x is a link to a folder"),
+    "a further graph": (lambda f: (f / "unet2.onnx").write_text(""), "unet2.onnx is not listed in"),
+    "further weights": (lambda f: (f / "weights2.bin").write_text(""), "weights2.bin is not listed in"),
+    "a further file of a tokenizer": (
+        lambda f: (f / "tokenizer" / "added_tokens.json").write_text("{}"),
+        "added_tokens.json is not listed in",
+    ),
     "a pipe": (lambda f: os.mkfifo(f / "pipe"), "pipe is not a file"),
 }
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from edge_sdk.cli.arguments import group_of
+from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.cli.common import add_common, add_device, add_resume
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     often = group_of(parser, OFTEN)
     often.add_argument(
         "--output_dir",
+        type=path,
         metavar="DIR",
         help="a new folder for the results; with --web for a new bundle of the embedded model",
     )
@@ -26,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     page = group_of(parser, "the page of --web")
     page.add_argument(
-        "--bundle", metavar="DIR", help="a folder that edge-sdk export wrote (default: that of the embedded model)"
+        "--bundle",
+        type=path,
+        metavar="DIR",
+        help="a folder that edge-sdk export wrote (default: that of the embedded model)",
     )
     page.add_argument("--port", type=int, metavar="N", help="port of the page (default: any free one)")
     page.add_argument(
@@ -36,10 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "page (default: this computer alone)",
     )
     page.add_argument(
-        "--site", metavar="DIR", help="serve nothing; write the page to a new folder that any web server can serve"
+        "--site",
+        type=path,
+        metavar="DIR",
+        help="serve nothing; write the page to a new folder that any web server can serve",
     )
     page.add_argument(
         "--runtime",
+        type=path,
         metavar="DIR",
         help="a folder of onnxruntime-web (default: that of this installation, if it was made with it)",
     )

@@ -4,8 +4,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from edge_sdk.runtime.onnx import manifest as schema
 from edge_sdk.runtime.onnx.manifest import AGAIN
 from edge_sdk.system.inputs import open_input, read_input
 from edge_sdk.system.json import parse_json
+from edge_sdk.system.paths import expanded, is_leftover
 from edge_sdk.zo.config import ZoConfig
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 << 20  # bytes
+DATA = (".onnx", ".bin", ".f32", ".mlmodel", ".mlpackage")  # suffixes of what a bundle is made of
 
 
 @dataclass(frozen=True)
@@ -29,30 +31,37 @@ class Bundle:
     Attributes:
         manifest: as export/README.md describes it.
         sha256: of the manifest, and so of every file.
+        paths: of the manifest and of every file that it lists: what their names led to when they were checked.
+        leftovers: paths of what lies in the folder and is no part of the bundle, such as ``.DS_Store``.
     """
 
     folder: Path
     manifest: dict[str, Any] = field(repr=False)
     sha256: str
+    paths: dict[str, Path] = field(default_factory=dict, repr=False)
+    leftovers: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: str | Path) -> "Bundle":
-        """Read the manifest and check every file: present, listed, no link, of the size and hash that it says.
+        """Read the manifest and check every file: present, listed, of the size and hash that it says.
+
+        A file may be a link, as the hub's client makes them: what counts is what it leads to. Leftovers of desktops,
+        of git and of the hub's client are left alone.
 
         Raises:
             EdgeSdkError: one line naming the entry or the file.
         """
-        folder = Path(folder)
-        data = _read_manifest(folder)
+        folder = expanded(folder)
+        path, data = _read_manifest(folder)
         try:
             manifest = parse_json(data, infinity=True)  # the table of entries names the one that is not finite
         except ValueError as error:
             raise EdgeSdkError(f"{folder / MANIFEST} cannot be read as JSON ({error!s:.160}); {AGAIN}") from error
         schema.check(manifest, str(folder / MANIFEST))
-        bundle = cls(folder, manifest, hashlib.sha256(data).hexdigest())
+        bundle = cls(folder, manifest, hashlib.sha256(data).hexdigest(), {MANIFEST: path})
         bundle._check_paths()
         bundle._check_files()
-        return bundle
+        return replace(bundle, leftovers=tuple(sorted(bundle._unlisted())))
 
     # what it says
     @property
@@ -127,7 +136,7 @@ class Bundle:
         """A row of an encoder's embedding table, (D,) float32; the table itself stays in its file."""
         table = self.manifest["embedding"][encoder]["table"]
         where = {"mode": "r", "offset": table["offset"], "shape": tuple(table["shape"])}
-        rows = np.memmap(self.folder / table["file"], np.dtype(table["dtype"]), **where)
+        rows = np.memmap(self.paths[table["file"]], np.dtype(table["dtype"]), **where)
         return np.array(rows[word], np.float32)
 
     def principal_directions(self, count: int) -> np.ndarray:
@@ -136,7 +145,7 @@ class Bundle:
         See `edge_sdk.runtime.pytorch.text.principal_directions`; there are as many as the preset `fast` searches.
         """
         entry = self.manifest["principal_directions"]
-        return np.fromfile(self.folder / entry["file"], "<f4").reshape(entry["count"], -1)[:count].astype(np.float32)
+        return np.fromfile(self.paths[entry["file"]], "<f4").reshape(entry["count"], -1)[:count].astype(np.float32)
 
     # what is checked
     def _check_paths(self) -> None:
@@ -171,19 +180,14 @@ class Bundle:
 
     def _check_files(self) -> None:
         listed = self.manifest["files"]
-        found = dict(_regular_files(self.folder))
-        if missing := sorted(set(listed) - set(found)):
-            raise EdgeSdkError(f"{self.folder / missing[0]} is missing, which {MANIFEST} lists; copy the bundle again")
-        if more := sorted(set(found) - set(listed) - {MANIFEST}):
-            raise EdgeSdkError(f"{self.folder / more[0]} is not listed in {MANIFEST}; remove it, or {AGAIN}")
         for name, entry in listed.items():
-            if found[name] != entry["bytes"]:
+            self.paths[name], size = self._resolved(name)
+            if size != entry["bytes"]:
                 raise EdgeSdkError(
-                    f"{self.folder / name} has {found[name]} bytes and {MANIFEST} says {entry['bytes']}; "
-                    "copy the bundle again"
+                    f"{self.folder / name} has {size} bytes and {MANIFEST} says {entry['bytes']}; copy the bundle again"
                 )
         for name, entry in listed.items():
-            with open_input(self.folder / name) as file:
+            with open_input(self.paths[name]) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != entry["sha256"]:
                 raise EdgeSdkError(
@@ -191,31 +195,63 @@ class Bundle:
                     "copy the bundle again"
                 )
 
+    def _resolved(self, name: str) -> tuple[Path, int]:
+        """The file that a listed name leads to, and its bytes."""
+        path = self.folder / name
+        for parent in list(PurePosixPath(name).parents)[:-1]:
+            if (self.folder / parent).is_symlink():
+                raise EdgeSdkError(
+                    f"{self.folder / parent} is a link to a folder; copy the bundle again as plain files"
+                )
+        try:
+            info = path.stat()
+        except OSError as error:
+            what = "leads nowhere" if path.is_symlink() else "is missing"
+            raise EdgeSdkError(f"{path} {what}, which {MANIFEST} lists; copy the bundle again") from error
+        if not stat.S_ISREG(info.st_mode):
+            raise EdgeSdkError(f"{path} is not a file; a bundle holds files and folders only, copy it again")
+        return path.resolve(), info.st_size
 
-def _read_manifest(folder: Path) -> bytes:
+    def _unlisted(self) -> Iterator[str]:
+        """Paths of what the manifest does not list and nobody opens.
+
+        Raises:
+            EdgeSdkError: it could be taken for a part of the bundle, or is neither file nor folder.
+        """
+        listed = {MANIFEST, *self.manifest["files"]}
+        opened = {one["folder"] for one in self.manifest["tokens"]}
+        for root, folders, files in os.walk(self.folder):
+            place = Path(root).relative_to(self.folder).as_posix()
+            for name in [name for name in folders if is_leftover(name)]:
+                folders.remove(name)  # and nothing below it is looked at
+                yield _joined(place, name)
+            for name in (*folders, *files):
+                path, where = Path(root, name), _joined(place, name)
+                if where in listed or (name in folders and not path.is_symlink()):
+                    continue
+                if is_leftover(name):
+                    yield where
+                    continue
+                if not path.is_file():
+                    kind = "a link to a folder" if path.is_dir() else "not a file"
+                    raise EdgeSdkError(f"{path} is {kind}; a bundle holds files and folders only, copy it again")
+                inside = any(part.endswith(".mlpackage") for part in where.split("/"))
+                if inside or place in opened or path.suffix in DATA:
+                    raise EdgeSdkError(f"{path} is not listed in {MANIFEST}; remove it, or {AGAIN}")
+                yield where
+
+
+def _joined(place: str, name: str) -> str:
+    return name if place == "." else f"{place}/{name}"
+
+
+def _read_manifest(folder: Path) -> tuple[Path, bytes]:
+    """The file that the manifest's name leads to, and its bytes."""
     path = folder / MANIFEST
     try:
-        if path.is_symlink():
-            raise EdgeSdkError(f"{path} is a link; a bundle holds files only, copy it again")
-        return read_input(path, MAX_MANIFEST)
+        resolved = Path(os.path.realpath(path))  # of links in a circle one that cannot be read
+        return resolved, read_input(resolved, MAX_MANIFEST)
     except OSError as error:
         raise EdgeSdkError(
             f"{path} cannot be read ({error.strerror or error}); give the folder that edge-sdk export has written"
         ) from error
-
-
-def _regular_files(folder: Path) -> Iterator[tuple[str, int]]:
-    """Every file below a folder: its path with / and its bytes.
-
-    Raises:
-        EdgeSdkError: a link, or something else that is neither file nor folder.
-    """
-    for root, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(root, name)
-            info = path.lstat()
-            if stat.S_ISREG(info.st_mode):
-                yield path.relative_to(folder).as_posix(), info.st_size
-            elif not stat.S_ISDIR(info.st_mode):
-                kind = "a link" if stat.S_ISLNK(info.st_mode) else "not a file"
-                raise EdgeSdkError(f"{path} is {kind}; a bundle holds files and folders only, copy it again")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from edge_sdk.diffusion.conditioning import add_time_ids
+from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.embedding import LearnedEmbedding, check_embeddings
 from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.runtime.onnx.objective import Latents, encode_images
@@ -22,11 +23,16 @@ class TextStage:
         self.bundle = bundle
 
     def __enter__(self) -> "TextStage":
+        self.text = BundleText(self.bundle)
         self.session = Session(self.bundle, "text_encoder")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.session.close()
+
+    @property
+    def tokenizers(self) -> list[ClipTokenizer]:
+        return self.text.tokenizers
 
     def encode(
         self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], count: int, side: int
@@ -34,14 +40,14 @@ class TextStage:
         bundle = self.bundle
         check_embeddings(embeddings, bundle.widths)
         positive = self._rows(prompt, embeddings, count, side)
-        negative = self._rows(negative_prompt, (), count, side)
+        negative = self._rows(negative_prompt, embeddings, count, side)
         if bundle.is_xl and not negative_prompt and bundle.zero_negative:
             negative |= {name: np.zeros_like(negative[name]) for name in ("hidden", "pooled")}
         return positive, negative
 
     def _rows(self, prompt: str, embeddings: Sequence[LearnedEmbedding], count: int, side: int) -> Conditioning:
         bundle = self.bundle
-        ids = BundleText(bundle).tokenize([prompt], {e.token: len(e.vectors) for e in embeddings})
+        ids = self.text.tokenize([prompt], {e.token: len(e.vectors) for e in embeddings})
         # The graph takes at least one vector; without embeddings no id refers to it.
         vectors = [e.vectors for e in embeddings] or [np.zeros((1, sum(bundle.widths)), np.float32)]
         outputs = self.session(input_ids=ids, learned=np.concatenate(vectors))  # learned: (sum of K, D)

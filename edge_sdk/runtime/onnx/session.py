@@ -1,6 +1,7 @@
 """Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,17 @@ def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
     Raises:
         EdgeSdkError: the bundle has no such graph, or see `load`.
     """
-    return load(bundle.graph(name), bundle.manifest["runtime"].get("onnxruntime", {}))
+    weights = [path for path, entry in bundle.manifest["files"].items() if entry["role"] == "weights"]
+    return load(bundle.graph(name), bundle.manifest["runtime"].get("onnxruntime", {}), weights)
 
 
-def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
+def load(graph: Path, settings: dict[str, Any], weights: Sequence[str] = ()) -> onnxruntime.InferenceSession:
     """A graph with a manifest's settings for this runtime; threads do not spin unless they say so, and what else they
     do not say is the runtime's default.
+
+    Args:
+        weights: files with the graph's weights, beside it. The runtime opens them by name, but follows a link only into
+            the graph's own folder or that of the file which the graph is a link to.
 
     Raises:
         EdgeSdkError: a setting is not known or of the wrong type, or the runtime cannot load the graph.
@@ -100,12 +106,25 @@ def load(graph: Path, settings: dict[str, Any]) -> onnxruntime.InferenceSession:
             "make the bundle again with edge-sdk export"
         ) from error
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        if all(_is_reachable(graph, graph.parent / name) for name in weights):
+            return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        mapped = [np.memmap(graph.parent / name, np.uint8, "r") for name in weights]
+        options.add_external_initializers_from_files_in_memory(list(weights), mapped, [len(each) for each in mapped])
+        session = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session.mapped = mapped  # it may refer to them as long as it lives
+        return session
     except Exception as error:  # the runtime's own classes have no common base
         raise EdgeSdkError(
             f"{graph} cannot be loaded by onnxruntime {onnxruntime.__version__}: {one_line(error, 300)}; make the "
             "bundle again with edge-sdk export, or install a newer onnxruntime"
         ) from error
+
+
+def _is_reachable(graph: Path, weights: Path) -> bool:
+    """Whether the runtime opens a graph's file of weights by its name."""
+    return weights.resolve().is_relative_to(graph.parent.resolve()) or weights.resolve().is_relative_to(
+        graph.resolve().parent
+    )
 
 
 def _threads_of_user() -> int:

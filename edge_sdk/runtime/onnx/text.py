@@ -19,7 +19,7 @@ class BundleText:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle, self.widths, self.width = bundle, bundle.widths, sum(bundle.widths)
-        self.tokenizers = []
+        self.tokenizers: list[ClipTokenizer] = []
         for one, tokens in zip(bundle.manifest["embedding"], bundle.manifest["tokens"], strict=True):
             folder = bundle.folder / tokens["folder"]
             made = ClipTokenizer(load_tokenizer(folder), one["vocab_size"], tokens["length"], padding_word(folder))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edge_sdk.diffusion.networks.vae import Vae
     from edge_sdk.diffusion.schedule import Schedule
+    from edge_sdk.diffusion.tokenizer import ClipTokenizer
     from edge_sdk.runtime.pytorch.text import Condition, Text
 
 
@@ -35,14 +36,15 @@ def condition(
         EdgeSdkError: an embedding is of another family or width than the model, or two are for one token.
     """
     check_embeddings(embeddings, text.widths)
-    ids = torch.from_numpy(text.tokenize(prompts, {e.token: len(e.vectors) for e in embeddings}))
-    learned = None
+    placeholders = {e.token: len(e.vectors) for e in embeddings}
+    ids, learned, shared = torch.from_numpy(text.tokenize(prompts, placeholders)), None, None
     if embeddings:
-        rows = torch.from_numpy(np.concatenate([e.vectors for e in embeddings]))  # (sum of K, D)
-        learned = rows.expand(len(ids), -1, -1)
+        learned = torch.from_numpy(np.concatenate([e.vectors for e in embeddings]))[None]  # (1, sum of K, D)
+        shared = learned.expand(len(ids), -1, -1)
     time_ids = torch.from_numpy(add_time_ids([(side, side)] * len(ids), (side, side)))
     with torch.inference_mode():
-        return text.condition(ids, learned, time_ids), text.negative(negative_prompt, time_ids[:1]).repeated(len(ids))
+        negative = text.negative(negative_prompt, time_ids[:1], placeholders, learned)
+        return text.condition(ids, shared, time_ids), negative.repeated(len(ids))
 
 
 def predictor(
@@ -90,6 +92,10 @@ class TextStage:
 
     def __init__(self, text: "Text") -> None:
         self.text: Any = text
+
+    @property
+    def tokenizers(self) -> "list[ClipTokenizer]":
+        return self.text.tokenizers
 
     def encode(
         self, prompt: str, negative_prompt: str, embeddings: Sequence[LearnedEmbedding], count: int, side: int

@@ -45,6 +45,7 @@ class Text(Protocol):
 
     Attributes:
         widths: of the parts of a learned vector, one an encoder; ``width`` is their sum, D.
+        tokenizers: the one of each encoder.
         scale: (D,) float32, or 1: a vector is ``scale`` times the optimizer's variable, all parts of which have one
             scale. `vocabulary_std` and `norm_range` (one number or one a part) speak of the variable.
     """
@@ -53,12 +54,20 @@ class Text(Protocol):
     widths: tuple[int, ...]
 
     @property
+    def tokenizers(self) -> list[ClipTokenizer]: ...
+    @property
     def scale(self) -> "np.ndarray | float": ...
     def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray: ...
     def condition(
         self, ids: torch.Tensor | np.ndarray, learned: torch.Tensor | None = None, time_ids: torch.Tensor | None = None
     ) -> Condition: ...
-    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition: ...
+    def negative(
+        self,
+        prompt: str,
+        time_ids: torch.Tensor | None = None,
+        placeholders: dict[str, int] | None = None,
+        learned: torch.Tensor | None = None,
+    ) -> Condition: ...
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
@@ -77,6 +86,10 @@ class TextEncoder(ClipTokenizer):
         vocab_size, self.width = self.table.shape
         self.widths: tuple[int, ...] = (self.width,)
         super().__init__(tokenizer, vocab_size, model.config.max_position_embeddings, pad)
+
+    @property
+    def tokenizers(self) -> list[ClipTokenizer]:
+        return [self]
 
     @classmethod
     def from_folder(cls, folder: Path, model: ClipText) -> "TextEncoder":
@@ -102,9 +115,15 @@ class TextEncoder(ClipTokenizer):
         """What the denoiser is told of prompts, see `encode`; ``time_ids`` (B, 6) matter to SDXL only."""
         return Condition(self.encode(ids, learned))
 
-    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition:
-        """What the denoiser is told of a prompt to keep away from, one row."""
-        return self.condition(self.tokenize([prompt]), None, time_ids)
+    def negative(
+        self,
+        prompt: str,
+        time_ids: torch.Tensor | None = None,
+        placeholders: dict[str, int] | None = None,
+        learned: torch.Tensor | None = None,
+    ) -> Condition:
+        """What the denoiser is told of a prompt to keep away from, one row; learned (1, K, D) float32 or None."""
+        return self.condition(self.tokenize([prompt], placeholders), learned, time_ids)
 
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray:
         """The initializer's row of the table, once per vector, (K, D) float32.

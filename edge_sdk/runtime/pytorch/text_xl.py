@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions
 
@@ -43,6 +44,10 @@ class TextEncoderPair:
         self.widths: tuple[int, ...] = (first.width, second.width)
         self.width = sum(self.widths)
 
+    @property
+    def tokenizers(self) -> list[ClipTokenizer]:
+        return [self.first, self.second]
+
     @cached_property
     def scale(self) -> np.ndarray:
         """(D1 + D2,) float32: ones, then the ratio of the tables' standard deviations."""
@@ -74,9 +79,15 @@ class TextEncoderPair:
         hidden = torch.cat([hidden_1, hidden_2], dim=2)
         return Condition(hidden, None if time_ids is None else (pooled, time_ids))
 
-    def negative(self, prompt: str, time_ids: torch.Tensor | None = None) -> Condition:
+    def negative(
+        self,
+        prompt: str,
+        time_ids: torch.Tensor | None = None,
+        placeholders: dict[str, int] | None = None,
+        learned: torch.Tensor | None = None,
+    ) -> Condition:
         """What the denoiser is told of a prompt to keep away from, one row; zeros for none."""
-        hidden, added = self.condition(self.tokenize([prompt]), None, time_ids)
+        hidden, added = self.condition(self.tokenize([prompt], placeholders), learned, time_ids)
         if prompt or not self.zero_negative or added is None:
             return Condition(hidden, added)
         return Condition(torch.zeros_like(hidden), (torch.zeros_like(added[0]), added[1]))

@@ -17,6 +17,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import skip_notices
 from edge_sdk.system.files import RunLock, check_output_dir, write_bytes, write_json
 from edge_sdk.system.json import read_json
+from edge_sdk.system.paths import expanded
 from edge_sdk.unlearning.audit.components import compare
 from edge_sdk.unlearning.audit.distinct import distinct
 from edge_sdk.unlearning.audit.evidence import Subject, collect
@@ -75,7 +76,7 @@ def audit(
             too few retained pictures, or a prompt that no request was made with.
     """
     config = UnlearnConfig(prompt=prompt, resolution=resolution, seed=seed, device=device, retention="data")
-    similarity, folder = Similarity(similarity_name), Path(output_dir)
+    similarity, folder = Similarity(similarity_name), expanded(output_dir)
     base, repaired = (load_denoiser(name, resolution, device) for name in (before, after))
     components = compare(base, repaired)
     requests = requests_of(repaired.folder)

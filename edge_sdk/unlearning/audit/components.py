@@ -16,6 +16,7 @@ import numpy as np
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.json import read_json
+from edge_sdk.system.paths import is_leftover
 from edge_sdk.unlearning.denoiser import Denoiser, Place
 from edge_sdk.unlearning.patch import INDEX
 
@@ -123,7 +124,9 @@ def _folder(folder: Path) -> Content:
     """Configs and tensors of a component; weights that are not loaded, such as other precisions, are left out."""
     content: Content = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix == ".json" and not path.name.endswith(INDEX) and path.name not in UNUSED:
+        if is_leftover(path.name) or path.name.endswith(INDEX) or path.name in UNUSED:
+            continue
+        if path.suffix == ".json":
             content |= _config(path)
     if any(folder.glob("*.safetensors")):
         for file in model_files.weight_files(folder):
@@ -171,7 +174,8 @@ def _tokenizer(folder: Path) -> Content:
         }
     except Exception as error:  # the library raises no narrower class for a damaged file
         raise EdgeSdkError(f"{folder} cannot be used ({one_line(error, 200)}); download the model again") from error
-    others = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in AS_LOADED)
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_leftover(path.name))
+    others = (path for path in files if path.name not in AS_LOADED)
     content |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
     return dict(json.loads(json.dumps(content, default=str)))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.json import read_json
+from edge_sdk.system.paths import expanded
 
 FORMS = {"float": "none", "int8": "int8", "int4": "int4"}  # of the weights, in words and as `trainable` calls them
 
@@ -52,7 +53,7 @@ class Limits:
             return cls()
         known = sorted(field.name for field in fields(cls))
         hint = f"give a JSON object of finite numbers named {', '.join(known)}"
-        entries = read_json(path, hint)
+        entries = read_json(expanded(path), hint)
         if unknown := sorted(set(entries) - set(known)):
             raise EdgeSdkError(f"limits {path} cannot be used (unknown limit {unknown[0]!r:.60}); {hint}")
         try:

@@ -129,8 +129,9 @@ const heard = {
     say(cancelled ? `Stopped after step ${steps}; what was learned so far can be downloaded` : 'Done');
     setBusy(false);
   },
-  drawn({ cancelled }) {
-    say(cancelled ? 'Stopped' : 'Done');
+  drawn({ cancelled, unused }) {
+    const without = unused.length ? `. No prompt has the word ${unused.join(', ')}, so its embedding has no effect` : '';
+    say((cancelled ? 'Stopped' : 'Done') + without);
     setBusy(false);
   },
   error({ message }) {
@@ -207,7 +208,14 @@ $('draw-form').addEventListener('submit', (event) => {
   clear('drawn');
   say('Drawing');
   drawnPrompt = $('prompt').value;
-  send({ type: 'draw', prompt: drawnPrompt, images: PREVIEWS, seed: Number($('seed').value) });
+  send({
+    type: 'draw',
+    prompt: drawnPrompt,
+    negative: $('negative').value.trim(),
+    files: Array.from($('embeddings').files),
+    images: PREVIEWS,
+    seed: Number($('seed').value),
+  });
 });
 $('cancel').addEventListener('click', () => {
   $('cancel').disabled = true;

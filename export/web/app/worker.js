@@ -11,8 +11,9 @@ import { BundleObjective, encode } from '../runtime/objective.js';
 import { MAX_PHOTOS, readPhoto } from './photos.js';
 import { drawPictures } from '../runtime/generate.js';
 import { pocketNotice } from './preparation.js';
-import { learnedEmbeds } from './safetensors.js';
-import { Text } from '../runtime/text.js';
+import { learnedEmbeds, readEmbeds } from './safetensors.js';
+import { Text, wordsIn } from '../runtime/text.js';
+import { fold } from '../runtime/tokenizer.js';
 import { evaluateRows, heldOutDraws } from '../zo/draws.js';
 import { directions } from '../zo/gauss_newton.js';
 import { State, run } from '../zo/loop.js';
@@ -154,19 +155,28 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   });
 }
 
-/** Pictures of a prompt; a placeholder in it stands for the vectors. */
-async function draw({ prompt, images, seed, kind = 'drawn', ...token }) {
+/** Pictures of a prompt; in it and in the negative one, placeholders stand for what was learned and for what files hold. */
+async function draw({ prompt, negative = '', images, seed, kind = 'drawn', files = [], ...token }) {
   const { placeholder, vectors } = { ...learned, ...token };
-  const row = text.prompt(prompt, placeholder ? [[placeholder, vectors.length / text.width]] : []);
+  const known = placeholder ? [{ token: placeholder, vectors }] : [];
+  for (const file of files) known.push(readEmbeds(new Uint8Array(await file.arrayBuffer()), file.name, text.widths));
+  const words = known.map(({ token }) => token),
+    twice = words.find((word, i) => words.slice(0, i).some((other) => fold(other) === fold(word)));
+  if (twice) throw new Error(`two embeddings have the word ${twice}, in any letters; choose one of them`);
+  const placeholders = known.map(({ token, vectors }) => [token, vectors.length / text.width]);
   await drawPictures(bundle, text, {
-    ids: Array(images).fill(row),
-    learned: vectors,
+    ids: Array(images).fill(text.prompt(prompt, placeholders)),
+    learned: Float32Array.from(known.flatMap(({ vectors }) => Array.from(vectors))),
+    negative,
+    placeholders,
     seed,
     goOn,
     onPicture: (rgba, index) =>
       postMessage({ type: 'picture', kind, rgba, index, images, side: bundle.manifest.resolution }),
   });
-  if (kind === 'drawn') postMessage({ type: 'drawn', cancelled });
+  const used = wordsIn(`${prompt}\n${negative}`, words),
+    unused = words.slice(1).filter((word) => !used.includes(word));
+  if (kind === 'drawn') postMessage({ type: 'drawn', cancelled, unused });
 }
 
 async function check({ calls = 1 }) {

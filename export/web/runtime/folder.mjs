@@ -1,21 +1,24 @@
 /** Bundles in folders of this computer, for Node. */
 
-import { lstat, readFile } from 'node:fs/promises';
+import { lstat, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { BundleError } from './bundle.js';
 
-/** Files of a folder: a source for `openBundle`. */
+/** Files of a folder: a source for `openBundle`. A file may be a link, as the hub's client makes them, a folder may not. */
 export function inFolder(folder) {
   return async (path) => {
-    let at = folder;
-    for (const name of path.split('/')) {
-      at = join(at, name);
-      const info = await lstat(at).catch((error) => {
+    const names = path.split('/'),
+      unreadable = (error) => {
         throw new BundleError(`${path} cannot be read (${error.code}); give a folder made by edge-sdk export`);
-      });
-      if (info.isSymbolicLink()) throw new BundleError(`${path} is a link; copy the bundle as plain files`);
+      };
+    for (let i = 1; i < names.length; i++) {
+      const info = await lstat(join(folder, ...names.slice(0, i))).catch(unreadable);
+      if (!info.isDirectory()) throw new BundleError(`${path} is below a link; copy the bundle as plain files`);
     }
-    return new Uint8Array(await readFile(at));
+    const file = join(folder, path);
+    if (!(await stat(file).catch(unreadable)).isFile())
+      throw new BundleError(`${path} is not a file; copy the bundle again`);
+    return new Uint8Array(await readFile(file));
   };
 }

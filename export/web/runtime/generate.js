@@ -42,6 +42,8 @@ export function ddimStep(manifest, predicted, timestep, steps, latents) {
  * @param text the bundle's `Text`
  * @param ids rows of input_ids, one a picture
  * @param learned vectors, Float32Array of K D
+ * @param negative prompt to keep away from, in which the placeholders stand for their vectors, too
+ * @param placeholders see `Text.prompt`
  * @param seed picture i starts from the same noise whatever else is drawn
  * @param onPicture called with each finished picture: Uint8ClampedArray of side side 4
  * @param goOn asked before each picture; false ends it
@@ -49,23 +51,22 @@ export function ddimStep(manifest, predicted, timestep, steps, latents) {
 export async function drawPictures(
   bundle,
   text,
-  { ids, learned, steps = 25, guidance = 4, seed = 0, onPicture, goOn = async () => true },
+  { ids, learned, negative = '', placeholders = [], steps = 25, guidance = 4, seed = 0, onPicture, goOn = async () => true },
 ) {
   const { manifest } = bundle,
     side = manifest.resolution,
     size = manifest.latents.reduce((x, y) => x * y, 1);
   const encoder = await bundle.graph('text_encoder');
-  const empty = text.prompt(''),
-    length = empty.length;
+  const without = text.prompt(negative, placeholders),
+    length = without.length;
   const vectors = { data: learned, shape: [learned.length / text.width, text.width] };
   const told = [];
   for (const row of ids) {
     const found = await encoder.run({
-      input_ids: { data: [...empty, ...row].map(BigInt), shape: [2, length] },
+      input_ids: { data: [...without, ...row].map(BigInt), shape: [2, length] },
       learned: vectors,
     });
-    if (found.pooled) {
-      // SDXL is told of no prompt by zeros.
+    if (found.pooled && !negative && manifest.force_zeros_for_empty_prompt !== false) {
       for (const { data } of Object.values(found)) data.fill(0, 0, data.length / 2);
     }
     told.push(found);
@@ -83,9 +84,9 @@ export async function drawPictures(
           timestep: { data: [BigInt(t), BigInt(t)], shape: [2] },
           sizes: { data: [side, side, 0, 0, side, side, side, side, 0, 0, side, side], shape: [2, 6] },
         });
-        const without = predicted.data.subarray(0, size),
-          withPrompt = predicted.data.subarray(size);
-        const guided = without.map((x, j) => x + guidance * (withPrompt[j] - x));
+        const away = predicted.data.subarray(0, size),
+          towards = predicted.data.subarray(size);
+        const guided = away.map((x, j) => x + guidance * (towards[j] - x));
         latents = ddimStep(manifest, guided, t, steps, latents);
       }
       const { pixels } = await decoder.run({ latents: { data: latents, shape: [1, ...manifest.latents] } });

@@ -1,68 +1,6 @@
-/** Prompts as token ids: CLIP's byte-pair encoding from a bundle's tokenizer files, and rows with a placeholder. */
+/** Prompts as rows of token ids, with placeholders, and what a bundle says of learned vectors. */
 
-const WORDS = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
-const UNKNOWN = '<|endoftext|>',
-  LAST = '</w>';
-
-/** A byte as the visible letter that GPT-2's vocabularies have for it. */
-const LETTERS = (() => {
-  const plain = (byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(plain(byte) ? byte : next++));
-})();
-
-export class Tokenizer {
-  /**
-   * @param vocabulary token -> id
-   * @param merges pairs of tokens, the most frequent first
-   */
-  constructor(vocabulary, merges) {
-    this.vocabulary = new Map(Object.entries(vocabulary));
-    this.ranks = new Map(merges.map((pair, rank) => [pair.join(' '), rank]));
-  }
-
-  /** From a folder of a bundle: tokenizer.json, or vocab.json and merges.txt. */
-  static async of(bundle, folder) {
-    if (bundle.has(`${folder}/vocab.json`)) {
-      const text = new TextDecoder().decode(await bundle.bytes(`${folder}/merges.txt`));
-      const lines = text.split(/\r?\n/).filter((line) => line.trim() && !line.startsWith('#version'));
-      return new Tokenizer(
-        await bundle.json(`${folder}/vocab.json`),
-        lines.map((line) => line.trim().split(/\s+/)),
-      );
-    }
-    const { model } = await bundle.json(`${folder}/tokenizer.json`);
-    return new Tokenizer(
-      model.vocab,
-      model.merges.map((pair) => (Array.isArray(pair) ? pair : pair.split(' '))),
-    );
-  }
-
-  /** Token ids of a text without the marks of its beginning and end. */
-  words(text) {
-    const plain = text.normalize('NFC').replace(/\s+/g, ' ');
-    const lower = Array.from(plain, (letter) => letter.toLowerCase()).join(''); // whatever letters stand beside
-    const found = lower.match(WORDS) ?? [];
-    return found.flatMap((word) => this.#word(word));
-  }
-
-  #word(word) {
-    if (/^<\|(start|end)oftext\|>$/.test(word)) return [this.vocabulary.get(word)];
-    const letters = Array.from(new TextEncoder().encode(word), (byte) => LETTERS[byte]);
-    letters[letters.length - 1] += LAST;
-    let tokens = letters.map((letter) => (this.vocabulary.has(letter) ? letter : UNKNOWN));
-    for (;;) {
-      let best = -1,
-        least = Infinity;
-      for (let i = 0; i + 1 < tokens.length; i++) {
-        const rank = this.ranks.get(`${tokens[i]} ${tokens[i + 1]}`) ?? Infinity;
-        if (rank < least) [best, least] = [i, rank];
-      }
-      if (best < 0) return tokens.map((token) => this.vocabulary.get(token));
-      tokens = [...tokens.slice(0, best), tokens[best] + tokens[best + 1], ...tokens.slice(best + 2)];
-    }
-  }
-}
+import { Tokenizer, finder, fold } from './tokenizer.js';
 
 /** The text side of a bundle. */
 export class Text {
@@ -88,22 +26,21 @@ export class Text {
 
   /**
    * A row of input_ids for a prompt.
-   * @param placeholders [word, count of its vectors] each; the vectors follow one another in this order
+   * @param placeholders [word, count of its vectors] each; the vectors follow one another in this order. A prompt may
+   *   have a word in other letters, see `fold`
    * @throws {Error} the prompt is so long that a placeholder would be cut off
    */
   prompt(text, placeholders = []) {
-    const words = placeholders.map(([word]) => word).sort((a, b) => b.length - a.length); // the longest first
-    const escaped = words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    const pieces = words.length ? text.split(new RegExp(`(${escaped.join('|')})`)) : [text];
+    const pieces = piecesOf(text.normalize('NFC'), placeholders.map(([word]) => word));
     return this.tokenizers.flatMap((tokenizer, i) => {
       let next = this.manifest.embedding[i].vocab_size;
       const ids = new Map();
       for (const [word, count] of placeholders) {
         const first = next;
-        ids.set(word, Array.from({ length: count }, (_, k) => first + k));
+        ids.set(fold(word), Array.from({ length: count }, (_, k) => first + k));
         next += count;
       }
-      return this.#filled(i, pieces.flatMap((piece) => ids.get(piece) ?? tokenizer.words(piece)));
+      return this.#filled(i, pieces.flatMap((piece) => ids.get(fold(piece)) ?? tokenizer.words(piece)));
     });
   }
 
@@ -122,11 +59,7 @@ export class Text {
   checkPlaceholder(placeholder) {
     if (!placeholder || /\s/.test(placeholder))
       throw new Error(`the name ${JSON.stringify(placeholder)} must be one word without spaces`);
-    const known = this.tokenizers.some((tokenizer, i) => {
-      const ids = tokenizer.words(placeholder);
-      return ids.length === 1 && ids[0] !== this.manifest.tokens[i].eos;
-    });
-    if (known)
+    if (this.tokenizers.some((tokenizer) => tokenizer.knows(placeholder)))
       throw new Error(`the name ${placeholder} is already a word of the model; choose another, such as <subject>`);
   }
 
@@ -165,8 +98,26 @@ export class Text {
   }
 }
 
+/** Those of some words that a text has, in any letters; a word inside of a longer one does not count. */
+export function wordsIn(text, words) {
+  const pieces = new Set(piecesOf(text.normalize('NFC'), words).map(fold));
+  return words.filter((word) => pieces.has(fold(word)));
+}
+
+/** A composed text cut before and after words, the longest of which is looked for first. */
+function piecesOf(text, words) {
+  const found = finder(words.map(fold)),
+    pieces = [];
+  let end = 0;
+  for (const { 0: match, index } of found ? fold(text).matchAll(found) : []) {
+    pieces.push(text.slice(end, index), text.slice(index, index + match.length));
+    end = index + match.length;
+  }
+  return [...pieces, text.slice(end)];
+}
+
 /** A float16's bits as a number. */
-function half(bits) {
+export function half(bits) {
   const sign = bits & 0x8000 ? -1 : 1,
     exponent = (bits >> 10) & 31,
     fraction = bits & 1023;

@@ -12,8 +12,9 @@ import { verify } from '../runtime/golden.js';
 import { BundleObjective, encode } from '../runtime/objective.js';
 import { kindOf, reduction, resized, skipNotices, toPixels } from '../app/photos.js';
 import { ddimStep, drawPictures, timesteps, toRgba } from '../runtime/generate.js';
-import { learnedEmbeds } from '../app/safetensors.js';
-import { Text, Tokenizer } from '../runtime/text.js';
+import { learnedEmbeds, readEmbeds } from '../app/safetensors.js';
+import { Text } from '../runtime/text.js';
+import { Tokenizer } from '../runtime/tokenizer.js';
 import { evaluateRows, heldOutDraws } from '../zo/draws.js';
 import { directions } from '../zo/gauss_newton.js';
 import { State, run } from '../zo/loop.js';
@@ -44,6 +45,26 @@ test('tokens.json', async () => {
       assert.equal(ids.length === 1 ? ids[0] : null, id, word);
     }
     for (const { placeholder, [name]: free } of golden.placeholders) {
+      if (free) text.checkPlaceholder(placeholder);
+      else assert.throws(() => text.checkPlaceholder(placeholder), /already a word/);
+    }
+  }
+});
+
+test('tokens.json: folders', async () => {
+  const vocabulary = ['vocab.json', 'merges.txt'],
+    place = join(BUNDLE, 'tokenizer');
+  for (const { name, files, pad, texts, placeholders } of read('tokens.json').folders) {
+    const source = {
+      has: (path) => vocabulary.includes(basename(path)) || basename(path) in files,
+      bytes: async (path) => new Uint8Array(await readFile(join(place, basename(path)))),
+      json: async (path) => files[basename(path)] ?? JSON.parse(await readFile(join(place, basename(path)), 'utf8')),
+    };
+    const tokenizer = await Tokenizer.of(source, 'tokenizer');
+    for (const { text, ids } of texts) assert.deepEqual(tokenizer.words(text), ids, `${name}: ${text}`);
+    const marks = { bos: 624, eos: 625, pad, length: 16 };
+    const text = new Text({ tokens: [marks], embedding: [{ width: 1, vocab_size: 640 }] }, [tokenizer]);
+    for (const { placeholder, free } of placeholders) {
       if (free) text.checkPlaceholder(placeholder);
       else assert.throws(() => text.checkPlaceholder(placeholder), /already a word/);
     }
@@ -140,6 +161,34 @@ test('many files that are skipped for one reason are counted', () => {
 test('learned_embeds.json', () => {
   for (const { file, token, encoder_dims: widths, metadata, vectors } of read('learned_embeds.json').files)
     assert.deepEqual(learnedEmbeds(token, Float32Array.from(vectors.flat()), widths, metadata), bytesOf(file));
+});
+
+test('learned_embeds.json is read', () => {
+  for (const { file, token, encoder_dims: widths, vectors } of read('learned_embeds.json').files) {
+    assert.deepEqual(readEmbeds(bytesOf(file), file, widths), { token, vectors: Float32Array.from(vectors.flat()) });
+    for (const bytes of [bytesOf(file).subarray(0, -1), bytesOf(file).subarray(0, 5), new Uint8Array(100)])
+      assert.throws(() => readEmbeds(bytes, file, widths), new RegExp(`^Error: ${file} [^\\n]*$`));
+    assert.throws(() => readEmbeds(bytesOf(file), file, [...widths.slice(1), 5]), /this model/);
+    assert.throws(() => readEmbeds(bytesOf(file), 'learned.bin', widths), /is no .safetensors file/);
+  }
+});
+
+/** A safetensors file of one tensor, from its dtype and bytes. */
+function oneTensor(key, dtype, shape, data) {
+  const header = new TextEncoder().encode(JSON.stringify({ [key]: { dtype, shape, data_offsets: [0, data.length] } }));
+  return new Uint8Array([...new Uint8Array(new BigUint64Array([BigInt(header.length)]).buffer), ...header, ...data]);
+}
+
+test('embeddings of web UIs are read, in half precision too', () => {
+  const forms = { F16: [0, 0x3c, 0, 0xc0], BF16: [0x80, 0x3f, 0, 0xc0], F32: [...new Uint8Array(new Float32Array([1, -2]).buffer)] };
+  forms.F64 = [...new Uint8Array(new Float64Array([1, -2]).buffer)];
+  for (const [dtype, data] of Object.entries(forms)) {
+    const found = readEmbeds(oneTensor('emb_params', dtype, [1, 2], data), 'my style v2.safetensors', [2]);
+    assert.deepEqual(found, { token: 'my style v2', vectors: Float32Array.from([1, -2]) });
+    assert.deepEqual(readEmbeds(oneTensor('<s>', dtype, [2], data), 'x.safetensors', [2]).token, '<s>');
+  }
+  for (const [dtype, shape, data] of [['I8', [1, 2], [1, 2]], ['F16', [1, 2], [0, 0x7c, 0, 0]], ['F16', [2, 2], [0, 0, 0, 0]]])
+    assert.throws(() => readEmbeds(oneTensor('<s>', dtype, shape, data), 'x.safetensors', [2]), /^Error: x.safetensors holds/);
 });
 
 // the bundle
@@ -254,4 +303,20 @@ test('bundle_runs.json', { skip }, async () => {
   });
   for (const [i, picture] of pictures.entries()) close(picture, unhex(rgb[i]), 2, `picture ${i}`);
   assert.equal(pictures.length, images);
+  const placeholders = [[golden.placeholder_token, golden.runs[number].num_vectors]];
+  const away = async (negative) => {
+    let picture;
+    const ids = [text.prompt('a photo of a dog', placeholders)];
+    const onPicture = (rgba) => (picture = Array.from(rgba).join());
+    await drawPictures(bundle, text, { ids, learned, negative, placeholders, steps: 2, onPicture });
+    return picture;
+  };
+  const [none, plain, learnedWord, capitals] = [
+    await away(''),
+    await away('a mug'),
+    await away(golden.placeholder_token),
+    await away(golden.placeholder_token.toUpperCase()),
+  ];
+  assert.equal(new Set([none, plain, learnedWord]).size, 3);
+  assert.equal(capitals, learnedWord);
 });
