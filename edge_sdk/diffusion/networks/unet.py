@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.configs import UNET, known_entries
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.timesteps import TimeEmbedding, sinusoids
+from edge_sdk.diffusion.tables import UNET
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.attention import attention
 from edge_sdk.quantization.layers import runs_in_integers
@@ -24,44 +25,13 @@ from edge_sdk.quantization.threads import by_size
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
 WHOLE_ELEMENTS = 1 << 20  # of an activation, from which on its normalized form is never whole
-# What a config may say only in this way: everything else is another network.
-_FIXED = {
-    "act_fn": "silu",
-    "addition_embed_type": (None, "text_time"),
-    "attention_type": "default",
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "cross_attention_norm": None,
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "mid_block_only_cross_attention": None,
-    "mid_block_scale_factor": 1,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "num_attention_heads": None,
-    "only_cross_attention": False,
-    "resnet_out_scale_factor": 1.0,
-    "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default",
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
-    "time_embedding_dim": None,
-    "time_embedding_type": "positional",
-    "timestep_post_act": None,
-}
 _DOWN, _UP = ("DownBlock2D", "CrossAttnDownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The part of diffusers' ``config.json`` that differs between the supported models."""
+    """The part of diffusers' ``config.json`` that differs between the supported models, with its defaults."""
 
-    sample_size: int = 64
     in_channels: int = 4
     out_channels: int = 4
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -70,7 +40,7 @@ class UNetConfig:
     up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
     attention_head_dim: int | tuple[int, ...] = 8  # diffusers' name; it is the number of heads
     transformer_layers_per_block: int | tuple[int, ...] = 1
-    cross_attention_dim: int = 768
+    cross_attention_dim: int = 1280
     use_linear_projection: bool = False
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
@@ -85,14 +55,7 @@ class UNetConfig:
         Raises:
             EdgeSdkError: it describes a network that is not supported, naming the entry.
         """
-        for name, wanted in _FIXED.items():
-            value = config.get(name, wanted[0] if isinstance(wanted, tuple) else wanted)
-            if value not in (wanted if isinstance(wanted, tuple) else (wanted,)):
-                raise EdgeSdkError(f"the unet's config has {name} {value!r}; supported is {wanted!r}")
-        made = cls(**known_entries(cls, config, UNET))
-        if unknown := sorted({*made.down_block_types, *made.up_block_types} - {*_DOWN, *_UP}):
-            raise EdgeSdkError(f"the unet's config has a {unknown[0]}; supported are {', '.join(_DOWN + _UP)}")
-        return made
+        return cls(**known_entries(cls, config, UNET))
 
     def each(self, value: "int | tuple[int, ...]") -> tuple[int, ...]:
         """A setting that is given once or once a block, once a block."""

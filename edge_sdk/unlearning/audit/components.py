@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.diffusion import folder as model_files
+from edge_sdk.diffusion.weight_files import is_index, weight_files
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.json import read_json
-from edge_sdk.unlearning.denoiser import Denoiser, Place
-from edge_sdk.unlearning.patch import INDEX
+from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.place import Place
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
@@ -123,10 +124,10 @@ def _folder(folder: Path) -> Content:
     """Configs and tensors of a component; weights that are not loaded, such as other precisions, are left out."""
     content: Content = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix == ".json" and not path.name.endswith(INDEX) and path.name not in UNUSED:
+        if path.suffix == ".json" and not is_index(path.name) and path.name not in UNUSED:
             content |= _config(path)
     if any(folder.glob("*.safetensors")):
-        for file in model_files.weight_files(folder):
+        for file in weight_files(folder):
             content |= _tensors(file)
     return content
 
