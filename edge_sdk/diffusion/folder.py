@@ -110,7 +110,7 @@ def _download(hub_id: str, more: tuple[str, ...], more_parts: tuple[str, ...]) -
         raise MissingExtraError("loading a model from a hub", "torch", ["huggingface_hub"]) from error
     offline, names = privacy.offline_by_user(), (*XL_PARTS, *more_parts)
     wanted = [INDEX, "tokenizer/*", "tokenizer_2/*", "scheduler/*.json", *more]
-    wanted += [f"{name}/*.json" if name else "config.json" for name in names]
+    wanted += [f"{name}/config.json" if name else "config.json" for name in names]
     try:
         with privacy.hub_allowed():
             for variant in VARIANTS:  # of a part that the hub has in no other form
