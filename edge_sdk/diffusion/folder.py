@@ -35,7 +35,7 @@ from edge_sdk.diffusion.pipeline import (
     check_pipeline,
     component_class,
 )
-from edge_sdk.diffusion.schedulers import BETA_CLASSES, check_last_step, scheduler_entries
+from edge_sdk.diffusion.schedulers import CLASSES, check_last_step, scheduler_entries
 from edge_sdk.diffusion.weight_files import VARIANTS, chosen_name, patterns
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system import digest_cache, privacy
@@ -188,7 +188,7 @@ def _check_scheduler(folder: Path, index: dict[str, Any]) -> None:
     path = folder / "scheduler" / "scheduler_config.json"
     config, declared = read_config(path, "the scheduler is missing"), component_class(index, "scheduler")
     try:
-        check_last_step(scheduler_entries(config, tuple(BETA_CLASSES), declared, parts(folder) == PARTS))
+        check_last_step(scheduler_entries(config, CLASSES, declared, parts(folder) == PARTS))
     except EdgeSdkError as error:
         raise EdgeSdkError(f"{path} cannot be used: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edge_sdk.diffusion.ddim import Ddim
-from edge_sdk.diffusion.schedulers import BETA_CLASSES, FLOW_CLASSES, scheduler_entries
+from edge_sdk.diffusion.schedulers import CLASSES, FLOW_CLASSES, scheduler_entries
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Schedule(Ddim):
     def from_dict(
         cls,
         config: dict[str, Any],
-        accepted: tuple[str, ...] = (*BETA_CLASSES, *FLOW_CLASSES),
+        accepted: tuple[str, ...] = CLASSES,
         declared: str | None = None,
         is_corrected: bool = False,
     ) -> "Schedule":

@@ -1,7 +1,7 @@
 """What a ``scheduler_config.json`` stands for: accepted classes, their defaults, and what a pipeline corrects.
 
 Training reads a scheduler's noise schedule, and pictures are generated with DDIM on it. So any class is accepted whose
-schedule is one of betas, whatever its own way of sampling is.
+schedule is one of betas, whatever its own way of sampling is, and a flow with a fixed shift.
 """
 
 from typing import Any
@@ -48,6 +48,7 @@ BETA_CLASSES: dict[str, dict[str, Any]] = {
     "UniPCMultistepScheduler": _EVEN,
 }
 FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler",)
+CLASSES = (*BETA_CLASSES, *FLOW_CLASSES)
 # What only a sampler reads that is not DDIM, or what has no effect without another entry.
 _OTHER_SAMPLERS = (
     "algorithm_type",
@@ -123,7 +124,8 @@ def scheduler_entries(
 
     Args:
         accepted: names of classes.
-        declared: the class by ``model_index.json``, which counts more than the config's own.
+        declared: the class by ``model_index.json``, which counts more than the config's own, but for a flow: that is
+            another process, so either word for it counts.
         is_corrected: as diffusers' StableDiffusionPipeline corrects old configs: nothing is clipped, and steps have
             an offset of one.
 
@@ -134,7 +136,7 @@ def scheduler_entries(
     for name in (declared, own):
         if name is not None and name not in accepted:
             raise EdgeSdkError(f"the scheduler is a {one_line(name, 80)}, which is not supported: {_why(accepted)}")
-    kind = declared or own
+    kind = next((name for name in (own, declared) if name in FLOW_CLASSES), declared or own)
     unused = config.get("_use_default_values")
     unused = unused if isinstance(unused, list) else []
     given = {name: value for name, value in config.items() if value is not None and name not in unused}
@@ -157,9 +159,10 @@ def scheduler_entries(
 
 
 def _why(accepted: tuple[str, ...]) -> str:
+    flow = " or ".join(FLOW_CLASSES)
     if set(accepted) == set(FLOW_CLASSES):
-        return f"this model is a flow, and its scheduler must be {' or '.join(FLOW_CLASSES)}"
-    return "its noise schedule must be one of betas, as those of DDIM, DDPM, PNDM, Euler, DPM++, UniPC and LCM are"
+        return f"this model is a flow, and its scheduler must be {flow}"
+    return f"the noise schedule must be one of betas, as those of DDIM, DDPM, PNDM, Euler, UniPC and LCM are, or {flow}"
 
 
 def check_last_step(entries: dict[str, Any], samples_it: bool | None = None) -> None:

@@ -22,7 +22,7 @@ from edge_sdk.diffusion.pipeline import (
     square_side,
 )
 from edge_sdk.diffusion.schedule import Schedule
-from edge_sdk.diffusion.schedulers import BETA_CLASSES, FLOW_CLASSES, check_last_step, scheduler_entries
+from edge_sdk.diffusion.schedulers import CLASSES, FLOW_CLASSES, check_last_step, scheduler_entries
 from edge_sdk.diffusion.tables import LIBRARY_TABLES
 from edge_sdk.diffusion.weight_files import weight_files
 from edge_sdk.errors import EdgeSdkError, one_line
@@ -56,8 +56,8 @@ class Family:
 
 
 FAMILIES = {
-    "UNet2DModel": Family("unet", 3, ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline"), tuple(BETA_CLASSES)),
-    "UNet2DConditionModel": Family("unet", 4, STABLE_DIFFUSION, tuple(BETA_CLASSES), {"text_encoder": "CLIPTextModel"}),
+    "UNet2DModel": Family("unet", 3, ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline"), CLASSES),
+    "UNet2DConditionModel": Family("unet", 4, STABLE_DIFFUSION, CLASSES, {"text_encoder": "CLIPTextModel"}),
     "SD3Transformer2DModel": Family(
         "transformer",
         16,

@@ -21,7 +21,7 @@ from edge_sdk.diffusion.networks.vae import VaeConfig
 from edge_sdk.diffusion.pipeline import corrected_unet
 from edge_sdk.diffusion.tables import DEFAULTS, LIBRARY_TABLES, TABLES
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.generation import sample, starting_noise
+from edge_sdk.generation import generate, sample, starting_noise
 from edge_sdk.runtime.pytorch.model import open_model
 
 UNET, VAE, TEXT = "unet/config.json", "vae/config.json", "text_encoder/config.json"
@@ -91,7 +91,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "no text encoder": (INDEX, {"text_encoder": [None, None]}),
     "EDM by the index": (INDEX, {"scheduler": ["diffusers", "EDMEulerScheduler"]}),
     # schedulers
-    "flow": (SCHEDULER, {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}),
+    "flow of another solver": (SCHEDULER, {"_class_name": "FlowMatchHeunDiscreteScheduler"}),
+    "flow of another shift": (
+        SCHEDULER,
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+    ),
     "Stable Cascade": (SCHEDULER, {"_class_name": "DDPMWuerstchenScheduler"}),
     "Shap-E": (SCHEDULER, {"_class_name": "HeunDiscreteScheduler", "prediction_type": "sample"}),
     "zero SNR": (SCHEDULER, {"rescale_betas_zero_snr": True, "timestep_spacing": "linspace"}),
@@ -135,7 +139,9 @@ def names(changes: dict[str, Any]) -> list[str]:
     ],
     ids=lambda words: words[0],
 )
-@pytest.mark.parametrize("kind", ["InstructPix2Pix", "deviation of latents", "GPTQ", "flow", "zero SNR"])
+@pytest.mark.parametrize(
+    "kind", ["InstructPix2Pix", "deviation of latents", "GPTQ", "flow of another solver", "zero SNR"]
+)
 def test_every_command_refuses_it_in_one_line_and_writes_nothing(
     kind: str, words: list[str], model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -355,3 +361,46 @@ def test_a_picture_that_is_not_finite_is_not_written(
     assert main([*words, "--quiet"]) == 2
     error = capsys.readouterr().err
     assert "not finite" in error and error.count("\n") == 1 and not any(tmp_path.iterdir())
+
+
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+SAMPLED: dict[str, tuple[dict[str, Any], int, float]] = {
+    **{
+        kind: (SD | {"_class_name": f"{kind}Scheduler"}, 3, 4.0)
+        for kind in (
+            "PNDM",
+            "EulerDiscrete",
+            "UniPCMultistep",
+            "DPMSolverMultistep",
+            "LCM",
+            "DDPM",
+            "TCD",
+            "HeunDiscrete",
+        )
+    },
+    "SD-Turbo": (SD | {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}, 1, 0.0),
+    "zero SNR": (
+        SD
+        | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+        | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+        3,
+        4.0,
+    ),
+    "zero SNR, never at its last step": (SD | {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True}, 3, 4.0),
+}
+
+
+@pytest.mark.parametrize(("config", "steps", "guidance"), SAMPLED.values(), ids=SAMPLED)
+def test_every_scheduler_that_folders_come_with_draws_a_picture(
+    config: dict[str, Any], steps: int, guidance: float, model: Path
+) -> None:
+    (model / SCHEDULER).write_text(json.dumps(config))
+    edit(model / INDEX, {"scheduler": ["diffusers", config["_class_name"]]})
+    (picture,) = generate("a dog", str(model), weights="none", num_inference_steps=steps, guidance_scale=guidance)
+    assert all(low < high for low, high in picture.getextrema())
+
+
+def test_averaged_weights_alone_are_no_model(model: Path) -> None:
+    (model / "unet").rename(model / "unet_ema")
+    with pytest.raises(EdgeSdkError, match=r"^[^\n]*unet/config\.json does not exist; the unet is missing$"):
+        open_model(str(model))

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, SchedulerMixin
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.diffusion.schedulers import (
     BETA_CLASSES,
+    CLASSES,
     DEFAULTS,
     FLOW_CLASSES,
     SCHEDULER,
@@ -47,7 +48,7 @@ def test_a_config_without_entries_has_the_defaults_of_its_class(kind: str) -> No
 def test_every_entry_of_a_class_is_known(kind: str) -> None:
     assert set(parameters(kind)) <= set(SCHEDULER.entries)
     config = json.loads(getattr(diffusers, kind)().to_json_string())
-    assert scheduler_entries(config, (*ACCEPTED, *FLOW_CLASSES))["_class_name"] == kind
+    assert scheduler_entries(config, CLASSES)["_class_name"] == kind
 
 
 def test_every_other_scheduler_of_diffusers_is_refused_by_name() -> None:
@@ -105,6 +106,14 @@ def test_an_entry_of_another_process_is_refused_by_name(entry: dict[str, Any]) -
 def test_an_entry_without_effect_is_left_alone(entry: dict[str, Any]) -> None:
     plain = Schedule.from_dict({"_class_name": "DDIMScheduler"})
     assert Schedule.from_dict({"_class_name": "DDIMScheduler"} | entry) == plain
+
+
+@pytest.mark.parametrize("place", ["config", "index"])
+def test_a_flow_is_one_wherever_it_is_named(place: str) -> None:
+    flow = FLOW_CLASSES[0]
+    own, declared = (flow, "PNDMScheduler") if place == "config" else ("PNDMScheduler", flow)
+    schedule = Schedule.from_dict({"_class_name": own, "shift": 3.0}, CLASSES, declared, is_corrected=True)
+    assert (schedule.prediction_type, schedule.shift, schedule.timestep_spacing) == ("flow", 3.0, "trailing")
 
 
 def test_defaults_that_a_config_marks_as_such_are_those_of_its_class() -> None:

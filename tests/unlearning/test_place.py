@@ -60,12 +60,6 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "CMStochasticIterativeScheduler",
     ),
     "Karras scheduler": ("ddpm", INDEX, {"scheduler": ["diffusers", "KarrasVeScheduler"]}, "KarrasVeScheduler"),
-    "flow of a UNet": (
-        "sd1",
-        SCHEDULER,
-        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
-        "FlowMatchEulerDiscreteScheduler",
-    ),
     "betas of a flow": ("sd3", SCHEDULER, {"_class_name": "DDIMScheduler"}, "DDIMScheduler"),
     "flow with another solver": (
         "sd3",

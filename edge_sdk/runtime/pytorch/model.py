@@ -17,7 +17,7 @@ from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.configs import read_config
 from edge_sdk.diffusion.pipeline import component_class, corrected_unet, square_side
 from edge_sdk.diffusion.prompts import training_prompts
-from edge_sdk.diffusion.schedulers import BETA_CLASSES
+from edge_sdk.diffusion.schedulers import CLASSES
 from edge_sdk.diffusion.tables import MOST_BLOCKS
 from edge_sdk.diffusion.weight_files import weight_files
 from edge_sdk.errors import EdgeSdkError, one_line, require
@@ -280,9 +280,7 @@ class Model:
         path, index = self.folder / "scheduler" / "scheduler_config.json", model_files.read_index(self.folder)
         try:
             declared = component_class(index, "scheduler")
-            return Schedule.from_dict(
-                read_config(path, "download it again"), tuple(BETA_CLASSES), declared, not self.is_xl
-            )
+            return Schedule.from_dict(read_config(path, "download it again"), CLASSES, declared, not self.is_xl)
         except EdgeSdkError as error:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
