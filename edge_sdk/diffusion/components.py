@@ -92,8 +92,7 @@ def check_quantization(folder: Path, config: dict[str, Any], accepted: tuple[str
 def check_weight_types(file: Path, header: dict[str, Any]) -> None:
     """Raises EdgeSdkError for weights that are neither floats of 16 bits or more nor integers of quanto's."""
     for name, entry in header.items():
-        is_weight = name.endswith((".weight", ".bias", ".qweight"))
-        if name != "__metadata__" and entry["dtype"] not in FLOATS and (is_weight or entry["dtype"].startswith("F")):
+        if name.endswith((".weight", ".bias", ".qweight")) and entry["dtype"] not in FLOATS:
             raise EdgeSdkError(
                 f"{file} holds weights of type {entry['dtype']} ({name}); supported are {', '.join(FLOATS)}: give the "
                 "float model"

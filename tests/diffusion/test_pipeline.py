@@ -404,3 +404,24 @@ def test_averaged_weights_alone_are_no_model(model: Path) -> None:
     (model / "unet").rename(model / "unet_ema")
     with pytest.raises(EdgeSdkError, match=r"^[^\n]*unet/config\.json does not exist; the unet is missing$"):
         open_model(str(model))
+
+
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [
+        *((VAE, name) for name in ("layers_per_block", "scaling_factor", "act_fn")),
+        *((UNET, name) for name in ("in_channels", "norm_eps", "_class_name")),
+        *((TEXT, name) for name in ("layer_norm_eps", "architectures")),
+        (SCHEDULER, "_class_name"),
+    ],
+    ids=str,
+)
+def test_an_optional_entry_that_is_left_out_is_diffusers_own(file: str, entry: str, model: Path) -> None:
+    edit(model / file, {}, (entry,))
+    edit(model / VAE, {"scaling_factor": 0.18215})
+    runtime = open_model(str(model), "none")
+    stock = StableDiffusionPipeline.from_pretrained(model).vae.config
+    shapes = runtime.shapes("vae").config
+    assert (shapes.layers_per_block, shapes.scaling_factor) == (stock.layers_per_block, stock.scaling_factor)
+    for part in runtime.parts:
+        runtime.load(part)
