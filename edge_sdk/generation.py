@@ -173,7 +173,7 @@ def generate_on(
                 "Seed": seed,
                 "Picture": number,
                 "Size": f"{side}x{side}",
-                "Model": runtime.label,
+                "Model": runtime.label if runtime.is_pocket else "",  # a folder's name is the user's own
                 "Weights": f"{runtime.weights} {runtime.execution}",
                 "Embeddings": " ".join(used),
                 "Version": f"edge-sdk {__version__}",

@@ -16,8 +16,8 @@ from tests.cli.test_main import call, refused, start
 
 BASE = 250.0  # MB that a process holds before it loads a model
 UNET = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768, "attention_head_dim": 8}
-VAE = {"block_out_channels": [128, 256, 512, 512]}
-TEXT = {"hidden_size": 768}
+VAE = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2}
+TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 # Peaks measured on an integer checkpoint of this size: residency, rows a call -> MB, the process before it BASE.
 MEASURED = {("streamed", 1): 277 + 7, ("streamed", 2): 305 + 7, ("resident", 1): 1192 + 7, ("resident", 2): 1225 + 7}
 DECODED = 867 + 7  # a picture of 512 pixels, likewise, weights streamed

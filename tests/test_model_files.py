@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.diffusion.folder import check, check_finite, find, read_header, weight_files
+from edge_sdk.diffusion.folder import check, check_finite, find, read_header
+from edge_sdk.diffusion.weight_files import weight_files
 from edge_sdk.embedding import load_embedding
 from edge_sdk.errors import EdgeSdkError
 

@@ -15,8 +15,29 @@ from typing import Any
 import numpy as np
 
 from edge_sdk import pocket
-from edge_sdk.diffusion.configs import TABLES, check_config, read_config
+from edge_sdk.diffusion.components import (
+    FLOATS,
+    PART_CLASSES,
+    PARTS,
+    SUPPORTED,
+    XL_PARTS,
+    check_parts,
+    checked_config,
+    parts,
+    tokenizers,
+)
+from edge_sdk.diffusion.configs import read_config
+from edge_sdk.diffusion.pipeline import (
+    INDEX,
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    check_component,
+    check_pipeline,
+    component_class,
+)
+from edge_sdk.diffusion.schedulers import CLASSES, check_last_step, scheduler_entries
 from edge_sdk.diffusion.single_file import MODEL_FILES, refuse_file
+from edge_sdk.diffusion.weight_files import VARIANTS, chosen_name, patterns
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system import digest_cache, privacy
 from edge_sdk.system.inputs import check_folder
@@ -25,17 +46,6 @@ from edge_sdk.system.paths import expanded, is_leftover
 from edge_sdk.system.safetensors import data_start, read_header
 from edge_sdk.system.schema import shorten
 
-PARTS = ("text_encoder", "unet", "vae")  # of Stable Diffusion 1.x and 2.x
-XL_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
-PART_CLASSES = {
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "CLIPTextModelWithProjection",
-    "unet": "UNet2DConditionModel",
-    "vae": "AutoencoderKL",
-}
-SUPPORTED = "Stable Diffusion 1.x, 2.x and XL"
-WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INTEGER_MARK = "integer_checkpoint.json"
 INTEGER_SCHEMA = 1
 AGAIN = "download the model again"
@@ -50,13 +60,14 @@ SETTLED_NS = 2 * 10**9
 DEEPEST = 16  # folders in folders
 
 
-def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
+def find(name_or_path: str, more: tuple[str, ...] = (), more_parts: tuple[str, ...] = ()) -> Path:
     """The folder of a model; the only place that uses the network, and only for a hub id.
 
     Args:
         name_or_path: "pocket", a folder, or a hub id, "hub:org/name". Without "hub:" an id is taken too, and a
             notice says that it leaves the machine, unless it looks like a path that is mistyped.
         more: patterns of files that are wanted of a hub id beyond those of `PARTS` and `XL_PARTS`.
+        more_parts: further folders with a config and weights; "" for the model's own.
 
     Raises:
         EdgeSdkError: there is no such folder and the text is not a hub id, or the hub does not have it.
@@ -68,7 +79,7 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         hub_id = name_or_path.removeprefix(HUB)
         if not HUB_ID.fullmatch(hub_id):
             raise EdgeSdkError(f"{name_or_path} is not a hub id; give one such as hub:org/name")
-        return _download(hub_id, more)
+        return _download(hub_id, more, more_parts)
     path = expanded(name_or_path)
     if os.path.isdir(path):
         return path
@@ -89,30 +100,29 @@ def find(name_or_path: str, more: tuple[str, ...] = ()) -> Path:
         name_or_path,
         name_or_path,
     )
-    return _download(name_or_path, more)
+    return _download(name_or_path, more, more_parts)
 
 
-def _download(hub_id: str, more: tuple[str, ...]) -> Path:
+def _download(hub_id: str, more: tuple[str, ...], more_parts: tuple[str, ...]) -> Path:
     from edge_sdk.errors import MissingExtraError
 
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtraError("loading a model from a hub", "torch", ["huggingface_hub"]) from error
-    wanted = ["model_index.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*.json", *more]
-    wanted += [
-        f"{part}/{name}"
-        for part in XL_PARTS
-        for name in ("*.json", "diffusion_pytorch_model*.safetensors", "model*.safetensors")
-    ]
-    offline = privacy.offline_by_user()
+    offline, names = privacy.offline_by_user(), (*XL_PARTS, *more_parts)
+    wanted = [INDEX, "tokenizer/*", "tokenizer_2/*", "scheduler/*.json", *more]
+    wanted += [f"{name}/config.json" if name else "config.json" for name in names]
     try:
         with privacy.hub_allowed():
-            return Path(
-                snapshot_download(
-                    hub_id, allow_patterns=wanted, ignore_patterns=["*fp16*", "*non_ema*"], local_files_only=offline
-                )
-            )
+            for variant in VARIANTS:  # of a part that the hub has in no other form
+                wanted += [f"{name}/{pattern}" if name else pattern for name in names for pattern in patterns(variant)]
+                folder = Path(snapshot_download(hub_id, allow_patterns=wanted, local_files_only=offline))
+                names = tuple(name for name in names if _lacks_weights(folder / name))
+                if offline or not names:
+                    break
+                wanted = []
+            return folder
     except Exception as error:
         if offline:
             raise EdgeSdkError(
@@ -123,19 +133,10 @@ def _download(hub_id: str, more: tuple[str, ...]) -> Path:
         raise EdgeSdkError(f"no local folder {hub_id}, and it cannot be had from the hub: {reason}") from error
 
 
-def parts(folder: Path) -> tuple[str, ...]:
-    """The parts of a checked model that have weights."""
-    return XL_PARTS if (folder / "text_encoder_2").is_dir() else PARTS
-
-
-def text_encoders(folder: Path) -> tuple[str, ...]:
-    """Those of the parts that are text encoders."""
-    return tuple(part for part in parts(folder) if part.startswith("text_encoder"))
-
-
-def tokenizers(folder: Path) -> tuple[str, ...]:
-    """The folders of a checked model's tokenizers, one a text encoder."""
-    return tuple(part.replace("text_encoder", "tokenizer") for part in text_encoders(folder))
+def _lacks_weights(folder: Path) -> bool:
+    """Whether a part is there, without weights."""
+    is_part = (folder / "config.json").is_file()
+    return is_part and chosen_name([entry.name for entry in folder.iterdir() if entry.exists()]) is None
 
 
 def check(folder: Path, weights: Path | None = None) -> str | None:
@@ -151,10 +152,10 @@ def check(folder: Path, weights: Path | None = None) -> str | None:
         EdgeSdkError: one line that names the file and says what to do.
     """
     check_entries(folder)
-    index = read_json(folder / "model_index.json", "is this the folder of a diffusers pipeline?")
+    index = read_index(folder)
     zero_negative(folder)
     if "text_encoder_2" in index and not (folder / "text_encoder_2").is_dir():
-        raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which model_index.json names; download it again")
+        raise EdgeSdkError(f"{folder / 'text_encoder_2'} is missing, which {INDEX} names; download it again")
     stored = None
     if (folder / INTEGER_MARK).exists():
         mark = read_json(folder / INTEGER_MARK, "make it again with edge-sdk quantize")
@@ -166,46 +167,35 @@ def check(folder: Path, weights: Path | None = None) -> str | None:
     for name in tokenizers(folder):
         if not (folder / name).is_dir():
             raise EdgeSdkError(f"{folder} has no {name} folder; supported are whole diffusers folders of {SUPPORTED}")
-    read_config(folder / "scheduler" / "scheduler_config.json", "the scheduler is missing")
-    configs = {}
-    for part in parts(folder):
-        config = configs[part] = read_config(folder / part / "config.json", f"the {part} is missing")
-        wanted = PART_CLASSES[part]
-        declared = [config["_class_name"]] if "_class_name" in config else config.get("architectures", [wanted])
-        if declared != [wanted]:
-            raise EdgeSdkError(f"{folder / part} is a {one_line(declared, 120)}; supported is {wanted} ({SUPPORTED})")
-        if part == "unet" and (config.get("addition_embed_type") is not None) != (parts(folder) == XL_PARTS):
-            raise EdgeSdkError(
-                f"{folder / part} has addition_embed_type {config.get('addition_embed_type')!r} in a folder of "
-                f"{len(tokenizers(folder))} text encoder(s); SDXL has text_time and two, {SUPPORTED} are supported"
-            )
-        files = [folder / part / "integer_model.safetensors"] if stored else [weights] if weights else []
-        tensors = sum(len(read_header(file)) for file in files or weight_files(folder / part))
-        try:
-            check_config(config, TABLES[part], tensors)
-        except ValueError as error:
-            raise EdgeSdkError(f"{folder / part / 'config.json'} cannot be used: {error}; {AGAIN}") from error
-    _check_parts(folder, configs)
+    _check_scheduler(folder, index)
+    configs = {part: checked_config(folder, part, bool(stored), weights) for part in parts(folder)}
+    check_parts(folder, configs)
     return stored
 
 
-def _check_parts(folder: Path, configs: dict[str, dict[str, Any]]) -> None:
-    """Raises EdgeSdkError where what one part gives is not what another takes, by the entries that both have."""
-    unet, vae, first = configs["unet"], configs["vae"], configs["text_encoder"]
-    second = configs.get("text_encoder_2", {"hidden_size": 0})
-    pairs = [("unet's in_channels", unet.get("in_channels"), "vae's latent_channels", vae.get("latent_channels"))]
-    if "hidden_size" in first and "hidden_size" in second:
-        width = first["hidden_size"] + second["hidden_size"]
-        widths = unet.get("cross_attention_dim")  # of each block, or of all of them
-        for value in widths if isinstance(widths, list) else [widths]:
-            pairs.append(("unet's cross_attention_dim", value, "text encoders' width", width))
-    if unet.get("addition_time_embed_dim") and "projection_dim" in second:
-        added = 6 * unet["addition_time_embed_dim"] + second["projection_dim"]
-        name = "projection_class_embeddings_input_dim"
-        pairs.append((f"unet's {name}", unet.get(name), "size of what SDXL adds", added))
-    for name, value, other_name, other in pairs:
-        if None not in (value, other) and value != other:
-            raise EdgeSdkError(f"{folder}: the {name} is {value} and the {other_name} is {other}; {AGAIN}")
+def read_index(folder: Path) -> dict[str, Any]:
+    """``model_index.json`` of Stable Diffusion, with supported classes.
+
+    Raises:
+        EdgeSdkError: it is missing or damaged, or of another model.
+    """
+    hint = "is this the folder of a diffusers pipeline?"
+    if (folder / "snapshots").is_dir():
+        hint = "this is a folder of the hub's cache; give the one below its snapshots"
+    index = read_json(folder / INDEX, hint)
+    check_pipeline(folder, index, (*STABLE_DIFFUSION, *STABLE_DIFFUSION_XL), SUPPORTED)
+    for part in parts(folder):
+        check_component(folder, index, part, PART_CLASSES[part], SUPPORTED)
+    return index
+
+
+def _check_scheduler(folder: Path, index: dict[str, Any]) -> None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    config, declared = read_config(path, "the scheduler is missing"), component_class(index, "scheduler")
+    try:
+        check_last_step(scheduler_entries(config, CLASSES, declared, parts(folder) == PARTS))
+    except EdgeSdkError as error:
+        raise EdgeSdkError(f"{path} cannot be used: {error}") from error
 
 
 def zero_negative(folder: Path) -> bool:
@@ -227,35 +217,6 @@ def check_entries(folder: Path) -> None:
         raise EdgeSdkError(f"{error.filename} cannot be used: {error.strerror}; {AGAIN}") from error
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one part, sharded or not.
-
-    Raises:
-        EdgeSdkError: there is none; if there are pickles instead, the message says how to convert.
-    """
-    for name in WEIGHT_FILES:
-        if (folder / name).exists():
-            return [folder / name]
-        if (folder / f"{name}.index.json").exists():
-            index = read_json(folder / f"{name}.index.json", "download the model again").get("weight_map")
-            shards = list(index.values()) if isinstance(index, dict) else []
-            if not shards or not all(isinstance(shard, str) for shard in shards):
-                raise EdgeSdkError(f"{folder / name}.index.json lists no weight files; download the model again")
-            files = [folder / shard for shard in sorted(set(shards))]
-            if bad := [file for file in files if file.parent != folder or not file.is_file()]:
-                raise EdgeSdkError(
-                    f"{bad[0]} is named in {name}.index.json but is not a file in its folder; download the model again"
-                )
-            return files
-    pickles = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in PICKLE_SUFFIXES]
-    if pickles:
-        raise EdgeSdkError(
-            f"{folder / pickles[0]} is a pickle, which can run any program and is never opened; convert the model to "
-            "safetensors (diffusers: pipeline.save_pretrained(folder, safe_serialization=True))"
-        )
-    raise EdgeSdkError(f"{folder} has no safetensors weights; expected {' or '.join(WEIGHT_FILES)}")
-
-
 def check_finite(path: Path) -> None:
     """Look at every float of a safetensors file, a piece at a time.
 
@@ -265,7 +226,7 @@ def check_finite(path: Path) -> None:
     header = read_header(path)
     data, base = np.memmap(path, np.uint8, "r"), data_start(path)
     for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] not in ("F64", "F32", "F16", "BF16"):
+        if name == "__metadata__" or entry["dtype"] not in FLOATS:
             continue
         first, last = (base + offset for offset in entry["data_offsets"])
         for start in range(first, last, CHUNK):

@@ -4,14 +4,13 @@ A flow (Esser et al., 2024) has the same form: its timestep t of 0..T - 1 stands
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
-from edge_sdk.diffusion.configs import SCHEDULER, known_entries
-from edge_sdk.diffusion.ddim import PREDICTION_TYPES, SPACINGS, Ddim
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.diffusion.ddim import Ddim
+from edge_sdk.diffusion.schedulers import CLASSES, FLOW_CLASSES, scheduler_entries
 
 
 @dataclass(frozen=True)
@@ -21,44 +20,39 @@ class Schedule(Ddim):
     beta_start: float = 0.0001
     beta_end: float = 0.02
     beta_schedule: str = "linear"
+    trained_betas: tuple[float, ...] = ()  # of every timestep, instead of the three above
     rescale_betas_zero_snr: bool = False
     shift: float = 1.0  # flow only: sigma = shift s / (1 + (shift - 1) s) for s = (t + 1) / T
 
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> "Schedule":
-        """Read the config of any scheduler of the Stable Diffusion family; what only other samplers use is left out.
+    def from_dict(
+        cls,
+        config: dict[str, Any],
+        accepted: tuple[str, ...] = CLASSES,
+        declared: str | None = None,
+        is_corrected: bool = False,
+    ) -> "Schedule":
+        """Read the config of a scheduler; what only other samplers use is left out.
+
+        Args:
+            accepted, declared, is_corrected: see `edge_sdk.diffusion.schedulers.scheduler_entries`.
 
         Raises:
-            EdgeSdkError: a schedule or prediction type that is not known.
+            EdgeSdkError: a class, a schedule or a prediction type that is not accepted.
         """
-        given = {name: value for name, value in config.items() if value is not None}
-        entries = known_entries(cls, given, SCHEDULER)
-        if config.get("_class_name") == "FlowMatchEulerDiscreteScheduler":
-            if config.get("use_dynamic_shifting"):
-                raise EdgeSdkError("the scheduler's config has use_dynamic_shifting; supported is a fixed shift")
+        entries = scheduler_entries(config, accepted, declared, is_corrected)
+        if entries.get("_class_name") in FLOW_CLASSES:
             entries |= {"prediction_type": "flow", "timestep_spacing": "trailing"}
-        made = cls(**entries)
-        if made.steps_offset >= made.num_train_timesteps:
-            raise EdgeSdkError(
-                f"the scheduler's config has steps_offset {made.steps_offset} and {made.num_train_timesteps} "
-                "num_train_timesteps; the first must be smaller"
-            )
-        accepted = {
-            "prediction_type": PREDICTION_TYPES,
-            "timestep_spacing": SPACINGS,
-            "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
-        }
-        for name, known in accepted.items():
-            if getattr(made, name) not in known:
-                raise EdgeSdkError(
-                    f"the scheduler's config has {name} {getattr(made, name)!r}; supported are {', '.join(known)}"
-                )
-        return made
+        if "trained_betas" in entries:
+            entries["trained_betas"] = tuple(entries["trained_betas"])
+        return cls(**{f.name: entries[f.name] for f in fields(cls) if f.name in entries})
 
     def alphas_cumprod(self) -> torch.Tensor:
         """alpha_bar of every timestep, (T,) float32."""
         t = self.num_train_timesteps
-        if self.beta_schedule == "linear":
+        if self.trained_betas:
+            betas = torch.tensor(self.trained_betas, dtype=torch.float32)
+        elif self.beta_schedule == "linear":
             betas = torch.linspace(self.beta_start, self.beta_end, t, dtype=torch.float32)
         elif self.beta_schedule == "scaled_linear":
             betas = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, t, dtype=torch.float32) ** 2

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from edge_sdk.diffusion.configs import read_config
-from edge_sdk.diffusion.folder import AGAIN, weight_files
+from edge_sdk.diffusion.folder import AGAIN
 from edge_sdk.diffusion.networks.clip import ClipConfig, ClipText
 from edge_sdk.diffusion.tokenizer_file import read_tokenizer_file
+from edge_sdk.diffusion.weight_files import weight_files
 from edge_sdk.errors import one_line
 from edge_sdk.quantization import shapes_only
 from edge_sdk.quantization.source import FloatWeights

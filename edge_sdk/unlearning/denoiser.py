@@ -1,10 +1,9 @@
-"""The models that can unlearn: a diffusers denoiser to be trained, and everything around it frozen.
+"""The models that can unlearn: a diffusers denoiser to be trained, and everything around it frozen."""
 
-Families differ in the class of the denoiser: ``UNet2DModel`` (unconditional DDPM, on pixels), ``UNet2DConditionModel``
-(Stable Diffusion 1.x, 2.x) and ``SD3Transformer2DModel`` (Stable Diffusion 3, a flow), the latter two on latents.
-"""
-
-import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,14 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from edge_sdk.diffusion import folder as model_files
-from edge_sdk.diffusion.configs import LIBRARY_TABLES, check_config, read_config
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.diffusion.weight_files import WEIGHT_FILES, chosen_file, is_index, weight_files
 from edge_sdk.errors import EdgeSdkError, is_panic, one_line
 from edge_sdk.system.memory import keep_heap, use_cuda
 from edge_sdk.unlearning.conditioning import ENCODERS, Condition
+from edge_sdk.unlearning.place import Place, check_library_config, locate
 
-CLASSES = {"UNet2DModel": "unet", "UNet2DConditionModel": "unet", "SD3Transformer2DModel": "transformer"}
-SUPPORTED = "DDPM (UNet2DModel), Stable Diffusion 1.x and 2.x, and Stable Diffusion 3"
-MOST_TENSORS = 10_000  # of a network whose weights cannot be read
 AT_ONCE = 1 << 14  # pixels that the VAE encodes or decodes together, if more pictures than one have fewer
-MOST = 4096  # pixels of a picture's side, of a model that has no limit of its own
 # What diffusers and transformers raise, of a folder that lacks a file or holds a damaged one.
 UNREADABLE = (
     OSError,
@@ -37,52 +32,6 @@ UNREADABLE = (
     ArithmeticError,
     SafetensorError,
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a denoiser is, before it is loaded.
-
-    Attributes:
-        part: its folder below ``folder``, "" for old DDPM repositories that have none.
-        config: of the denoiser, as its file has it.
-        scale: pixels of a picture's side for each of what is diffused; None where diffusion is on pixels.
-    """
-
-    folder: Path
-    part: str
-    config: dict[str, Any]
-    scale: int | None
-
-    def shape(self, resolution: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of what is diffused, for pictures of a side or of the model's own.
-
-        Raises:
-            EdgeSdkError: neither is known, or the model cannot have this side.
-        """
-        multiple, most = self._sides()
-        if resolution is not None and (resolution % multiple or resolution > most):
-            raise EdgeSdkError(
-                f"resolution is {resolution}; of {self.folder / self.part} it must be a multiple of {multiple}, at "
-                f"most {most}"
-            )
-        side = self.config.get("sample_size") if resolution is None else resolution // (self.scale or 1)
-        if not isinstance(side, int) or side < 1:
-            raise EdgeSdkError(f"{self.folder / self.part} does not say its size; give --resolution")
-        return (int(self.config.get("in_channels", 3)), side, side)
-
-    def _sides(self) -> tuple[int, int]:
-        """What a picture's side must be a multiple of, and its most.
-
-        A DDPM must come back to every size that it halved; Stable Diffusion 3 has patches, and positions for so many.
-        """
-        kind, scale = self.config["_class_name"], self.scale or 1
-        if kind == "UNet2DModel":
-            return scale * 2 ** (len(self.config.get("block_out_channels", range(4))) - 1), MOST
-        if kind == "SD3Transformer2DModel":
-            patch = scale * self.config.get("patch_size", 2)
-            return patch, patch * self.config.get("pos_embed_max_size", 96)
-        return scale, MOST
 
 
 @dataclass
@@ -176,19 +125,18 @@ def load_denoiser(name_or_place: str | Place, resolution: int | None = None, dev
     place = locate(name_or_place) if isinstance(name_or_place, str) else name_or_place
     folder, path, kind = place.folder, place.folder / place.part, getattr(diffusers, place.config["_class_name"])
     shape = place.shape(resolution)
-    model_files.weight_files(path)
+    weight_files(path)
     try:
         module, vae = _network(kind, path), None
         if place.scale is not None:
-            model_files.weight_files(folder / "vae")
+            weight_files(folder / "vae")
             vae = _network(diffusers.AutoencoderKL, folder / "vae").to(device).requires_grad_(False)
-        schedule = _schedule(folder)
     except UNREADABLE as error:
         raise EdgeSdkError(f"{folder} cannot be loaded: {one_line(error, 300)}") from error
     for parameter in module.parameters():
         if not torch.isfinite(parameter).all():
             raise EdgeSdkError(f"{path} holds a number that is not finite; download it again")
-    return Denoiser(place, module.to(device).eval().requires_grad_(False), schedule, shape, vae, device)
+    return Denoiser(place, module.to(device).eval().requires_grad_(False), place.schedule, shape, vae, device)
 
 
 def _network(kind: Any, path: Path) -> Any:
@@ -202,9 +150,10 @@ def _network(kind: Any, path: Path) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is refused below
     try:
-        module, info = kind.from_pretrained(
-            path, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-        )
+        with _plain_names(path) as place:
+            module, info = kind.from_pretrained(
+                place, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
     finally:
         logging.set_verbosity(verbosity)
     if missing := sorted(info["missing_keys"]):
@@ -212,108 +161,21 @@ def _network(kind: Any, path: Path) -> Any:
     return module.float()
 
 
-def locate(name_or_path: str) -> Place:
-    """Find a model's denoiser; of a hub model, files are fetched.
-
-    Raises:
-        EdgeSdkError: there is none, or it is of a kind that cannot unlearn.
-    """
-    folder = model_files.find(name_or_path, TRAINED_FILES)
-    model_files.check_entries(folder)
-    if (folder / model_files.INTEGER_MARK).exists():
-        raise EdgeSdkError(f"{folder} holds integer weights; unlearn the float model it was made from, then quantize")
-    part = next((part for part in ("unet", "transformer", "") if (folder / part / "config.json").is_file()), None)
-    if part is None:
-        raise EdgeSdkError(f"{folder} has no unet or transformer with a config.json; supported are {SUPPORTED}")
-    path = folder / part / "config.json"
-    config = read_config(path, f"supported are {SUPPORTED}")
-    found = config.get("_class_name")
-    if not isinstance(found, str):
-        raise EdgeSdkError(f"{path} is not the config of a diffusers model; supported are {SUPPORTED}")
-    if found not in CLASSES or (part and CLASSES[found] != part) or config.get("addition_embed_type"):
-        raise EdgeSdkError(f"{folder / part} is a {found}, which cannot unlearn yet; supported are {SUPPORTED}")
-    _refuse_libraries(folder / part, config)
-    if why := _otherwise(config):
-        raise EdgeSdkError(
-            f"{folder / part} {why}, which cannot unlearn yet; supported are {SUPPORTED} that are told no class and "
-            "say as many channels as they take; give one of these"
-        )
-    check_library_config(folder / part, found)
-    return Place(folder, part, config, _vae_scale(folder) if part else None)
-
-
-def check_library_config(folder: Path, kind: str) -> None:
-    """Check what diffusers or transformers builds a network by, before it takes memory.
-
-    Args:
-        folder: of the network's config and weights.
-        kind: the library's class.
-
-    Raises:
-        EdgeSdkError: the config is damaged or describes another network than the one that has these weights.
-    """
-    path = folder / "config.json"
-    config, shapes = read_config(path, model_files.AGAIN), list[list[int]]()
-    with contextlib.suppress(EdgeSdkError):  # damaged weights are an error of loading them
-        for file in model_files.weight_files(folder):
-            entries = model_files.read_header(file)
-            entries.pop("__metadata__", None)
-            shapes += [entry["shape"] for entry in entries.values()]
-    try:
-        sizes = set[int]().union(*shapes) if shapes else None
-        check_config(config, LIBRARY_TABLES[kind], len(shapes) or MOST_TENSORS, sizes)
-    except ValueError as error:
-        raise EdgeSdkError(f"the model's {kind} cannot be used ({path}: {error}); supported are {SUPPORTED}") from error
-
-
-def _otherwise(config: dict[str, Any]) -> str | None:
-    """What a denoiser is told or says beyond a picture and a prompt, in words."""
-    for name in ("class_embed_type", "num_class_embeds"):
-        if config.get(name) is not None:
-            return f"is told a class ({name} {config[name]!r})"
-    taken, said = config.get("in_channels"), config.get("out_channels")
-    if None not in (taken, said) and (taken != said or not isinstance(taken, int)):
-        return f"takes {taken!r} channels and says {said!r}"
-    return None
-
-
-def _refuse_libraries(folder: Path, config: dict[str, Any]) -> None:
-    """Raises EdgeSdkError for a config that makes diffusers load a library of the model's choice."""
-    if config.get("quantization_config") is not None:
-        raise EdgeSdkError(f"{folder} was quantized by another library (quantization_config); give the float model")
-
-
-def _vae_scale(folder: Path) -> int | None:
-    if not (folder / "vae").is_dir():
-        return None
-    path = folder / "vae" / "config.json"
-    config = read_config(path, model_files.AGAIN)
-    _refuse_libraries(folder / "vae", config)
-    check_library_config(folder / "vae", "AutoencoderKL")
-    if "block_out_channels" not in config:
-        raise EdgeSdkError(f"{path} is not the config of an AutoencoderKL; {model_files.AGAIN}")
-    return 2 ** (len(config["block_out_channels"]) - 1)
-
-
-# What a hub id brings beyond the parts that personalize takes.
-TRAINED_FILES = (
-    "config.json",
-    "scheduler_config.json",
-    "diffusion_pytorch_model*.safetensors",
-    "transformer/*.json",
-    "transformer/*.safetensors",
-    "text_encoder_3/*.json",
-    "text_encoder_3/*.safetensors",
-    "tokenizer_3/*",
-)
-
-
-def _schedule(folder: Path) -> Schedule:
-    places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise EdgeSdkError(f"{folder} has no scheduler_config.json; download the model again")
-    return Schedule.from_dict(read_config(path, model_files.AGAIN))
+@contextmanager
+def _plain_names(path: Path) -> Iterator[Path]:
+    """A folder whose weights have the names that diffusers looks for: the given one, or a temporary one of links."""
+    plain, chosen = WEIGHT_FILES[0], chosen_file(path)
+    if chosen.name in (plain, f"{plain}.index.json"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        links = Path(folder)
+        shutil.copyfile(path / "config.json", links / "config.json")
+        for file in weight_files(path):
+            (links / (file.name if is_index(chosen.name) else plain)).symlink_to(file.resolve())
+        if is_index(chosen.name):
+            shutil.copyfile(chosen, links / f"{plain}.index.json")
+        yield links
 
 
 def _encoded(kind: str, folder: Path, prompt: str) -> Condition:

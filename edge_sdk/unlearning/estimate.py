@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.unlearning.conditioning import T5_TOKENS
 from edge_sdk.unlearning.config import UnlearnConfig
-from edge_sdk.unlearning.denoiser import SUPPORTED, UNREADABLE
+from edge_sdk.unlearning.denoiser import UNREADABLE
+from edge_sdk.unlearning.place import SUPPORTED
 from edge_sdk.unlearning.training.preconditioner import block_sizes
 from edge_sdk.unlearning.training.trainable import trained_layers, trained_weights
 

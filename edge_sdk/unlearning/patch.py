@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from edge_sdk.diffusion.folder import weight_files
+from edge_sdk.diffusion.pipeline import INDEX
+from edge_sdk.diffusion.weight_files import chosen_file, is_index, weight_files
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.files import SHIPPED, write_json
 from edge_sdk.system.json import read_json
 from edge_sdk.system.schema import Many, Maybe, check
 from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.place import read_index
 from edge_sdk.unlearning.tensor_files import save_tensors
 from edge_sdk.unlearning.training.trainable import Trainable
 
 DELTA = "delta.safetensors"
-INDEX = ".safetensors.index.json"  # names the files that hold shards of weights
 REQUESTS = "unlearned.json"  # of a repaired model: the records of all its requests, the oldest first
 _REQUESTS = {"requests": Many({"salt": str, "targets": Many(str, 1), "config": Maybe({"prompt": Maybe(str)})})}
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
@@ -84,11 +85,10 @@ def copied(source: Path, part: str) -> list[Path]:
     """
     parts = _parts(source, part)
     beside = [*source.iterdir(), *(path for folder in parts for path in folder.rglob("*"))]
-    files = [path for path in beside if path.suffix in COPIED and not path.name.endswith(INDEX)]
+    files = [path for path in beside if path.suffix in COPIED and not is_index(path.name)]
     for folder in parts:
         if folder != source / part and any(folder.glob("*.safetensors")):
-            loaded = weight_files(folder)
-            files += loaded if len(loaded) == 1 else [*loaded, *folder.glob(f"*{INDEX}")]
+            files += {*weight_files(folder), chosen_file(folder)}
     relative = (path.relative_to(source) for path in files if path.is_file())
     return sorted(path for path in relative if not any(name.startswith(".") for name in path.parts))
 
@@ -100,13 +100,9 @@ def _parts(source: Path, part: str) -> list[Path]:
         EdgeSdkError: the index is damaged.
     """
     folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    index = source / "model_index.json"
-    if not index.exists():
+    if not (source / INDEX).exists():
         return folders
-    try:
-        entries = read_json(index, "download it again").items()
-    except EdgeSdkError as error:
-        raise EdgeSdkError(f"{index} is not the index of a diffusers model ({error})") from error
+    entries = read_index(source).items()
     named = {name for name, entry in entries if isinstance(entry, list) and any(entry)}
     return [path for path in folders if path.name in named | {part}]
 

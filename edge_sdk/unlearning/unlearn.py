@@ -34,9 +34,10 @@ from edge_sdk.unlearning.data import (
     refuse_skipped,
     salted_hash,
 )
-from edge_sdk.unlearning.denoiser import Denoiser, Place, load_denoiser, locate
+from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_patch
+from edge_sdk.unlearning.place import Place, locate
 from edge_sdk.unlearning.sampling import reconstruct
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.unlearning.training.loop import Unlearner, UnlearnStep

@@ -89,7 +89,7 @@ def test_an_embedding_table_in_half_precision_is_read_where_it_is() -> None:
 
 
 def test_another_activation_is_refused() -> None:
-    with pytest.raises(EdgeSdkError, match="hidden_act 'relu'; supported: quick_gelu, gelu"):
+    with pytest.raises(EdgeSdkError, match="hidden_act is 'relu', not one of quick_gelu, gelu"):
         ClipConfig.from_dict({"hidden_act": "relu"})
 
 

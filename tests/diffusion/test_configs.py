@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.diffusion.configs import LIBRARY_TABLES, SCHEDULER, TABLES, check_config
+from edge_sdk.diffusion.configs import check_config
+from edge_sdk.diffusion.schedulers import scheduler_entries
+from edge_sdk.diffusion.tables import LIBRARY_TABLES, TABLES
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.model import open_model
 
@@ -102,7 +104,7 @@ def test_every_config_that_diffusers_and_transformers_write_is_accepted() -> Non
             check_config(json.loads(getattr(diffusers, name)().to_json_string()), table)
         else:
             check_config(getattr(transformers, name).config_class().to_dict(), table)
-    check_config(json.loads(diffusers.DDIMScheduler().to_json_string()), SCHEDULER)
+    scheduler_entries(json.loads(diffusers.DDIMScheduler().to_json_string()), ("DDIMScheduler",))
 
 
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {

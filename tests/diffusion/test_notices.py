@@ -89,6 +89,6 @@ def test_captions_that_are_cut_are_named_and_may_have_the_word_in_other_letters(
         (tmp_path / f"{i}.png").write_bytes((pocket.PHOTOS / "1.png").read_bytes())
         (tmp_path / f"{i}.txt").write_text(caption)
     config = PersonalizeConfig(use_captions=True)
-    lines = prepare(open_runtime(None, None), load_photos(tmp_path, 16), config).notices
+    lines = prepare(open_runtime(None, None), load_photos(tmp_path, 16, use_captions=True), config).notices
     (line,) = lines
     assert line.startswith("caption 2 is longer than the 30 tokens") and line.endswith("at last")

@@ -347,8 +347,7 @@ def test_its_tokenizer_is_clips_own(tmp_path: Path) -> None:
     tokenizer = ClipTokenizer(load_tokenizer(tmp_path / "tokenizer"), 49408, 77, padding_word(tmp_path / "tokenizer"))
     assert (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (49406, 49407, 0)
     assert tokenizer.words("a photo of a cat") == [320, 1125, 539, 320, 2368]
-    write_tokenizer(tmp_path / "first")
-    reference = CLIPTokenizer.from_pretrained(tmp_path / "first")
+    reference = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
     for text in ("Zeppelin's \u00e9l\u00e9phant, 3.14!", "\u732b \U0001f600 <subject>", "antidisestablishmentarianism"):
         assert tokenizer.words(text) == reference(text, add_special_tokens=False).input_ids
 

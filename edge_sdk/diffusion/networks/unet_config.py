@@ -4,40 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from edge_sdk.diffusion.configs import UNET, known_entries
+from edge_sdk.diffusion.configs import known_entries
+from edge_sdk.diffusion.tables import UNET
 from edge_sdk.errors import EdgeSdkError
 
-# What a config may say only in this way: everything else is another network.
-_FIXED = {
-    "act_fn": "silu",
-    "addition_embed_type": (None, "text_time"),
-    "attention_type": "default",
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "class_embeddings_concat": False,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "cross_attention_norm": None,
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "encoder_hid_dim": None,
-    "encoder_hid_dim_type": None,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "mid_block_scale_factor": 1,
-    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
-    "num_attention_heads": None,
-    "num_class_embeds": None,
-    "resnet_out_scale_factor": 1.0,
-    "resnet_skip_time_act": False,
-    "resnet_time_scale_shift": "default",
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
-    "time_embedding_dim": None,
-    "time_embedding_type": "positional",
-    "timestep_post_act": None,
-}
-_DOWN, _UP = ("DownBlock2D", "CrossAttnDownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+_DOWN, _UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 Depths = int | tuple[int, ...]  # transformer blocks: after every residual block of a level, or after each
 
 
@@ -64,7 +35,6 @@ class BlockConfig:
 class UNetConfig:
     """The part of diffusers' ``config.json`` that differs between the supported models."""
 
-    sample_size: int = 64
     in_channels: int = 4
     out_channels: int = 4
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -76,7 +46,7 @@ class UNetConfig:
     transformer_layers_per_block: int | tuple[Depths, ...] = 1
     reverse_transformer_layers_per_block: tuple[Depths, ...] | None = None  # of the way up, if that is another
     only_cross_attention: bool | tuple[bool, ...] = False
-    cross_attention_dim: int | tuple[int, ...] = 768
+    cross_attention_dim: int | tuple[int, ...] = 1280
     use_linear_projection: bool = False
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
@@ -91,13 +61,7 @@ class UNetConfig:
         Raises:
             EdgeSdkError: it describes a network that is not supported, naming the entry.
         """
-        for name, supported in _FIXED.items():
-            values = supported if isinstance(supported, tuple) else (supported,)
-            if (value := config.get(name, values[0])) not in values:
-                raise EdgeSdkError(f"the unet's config has {name} {value!r}; supported is {supported!r}")
         network = cls(**known_entries(cls, config, UNET))
-        if unknown := sorted({*network.down_block_types, *network.up_block_types} - {*_DOWN, *_UP}):
-            raise EdgeSdkError(f"the unet's config has a {unknown[0]}; supported are {', '.join(_DOWN + _UP)}")
         nested = any(isinstance(depths, tuple) for depths in network.per_block(network.transformer_layers_per_block))
         if nested and network.reverse_transformer_layers_per_block is None:
             raise EdgeSdkError(
@@ -118,7 +82,7 @@ class UNetConfig:
         """The levels on the way down, the largest picture first."""
         names, depths = self.down_block_types, self.per_block(self.transformer_layers_per_block)
         layers = self.per_block(self.layers_per_block)
-        return tuple(self._level(i, layers[i], depths[i] if name == _DOWN[1] else None) for i, name in enumerate(names))
+        return tuple(self._level(i, layers[i], depths[i] if name == _DOWN else None) for i, name in enumerate(names))
 
     @cached_property
     def mid_block(self) -> BlockConfig | None:
@@ -138,7 +102,7 @@ class UNetConfig:
         depths = self.reverse_transformer_layers_per_block
         depths = self.per_block(self.transformer_layers_per_block)[::-1] if depths is None else depths
         return tuple(
-            self._level(len(names) - 1 - i, layers[i] + 1, depths[i] if name == _UP[1] else None)
+            self._level(len(names) - 1 - i, layers[i] + 1, depths[i] if name == _UP else None)
             for i, name in enumerate(names)
         )
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.diffusion.configs import VAE, known_entries
+from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.diffusion.networks.bands import convolved, level, rows_of
-from edge_sdk.errors import EdgeSdkError
+from edge_sdk.diffusion.tables import VAE
 from edge_sdk.quantization.threads import by_size
 
 WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has whole in memory
@@ -17,13 +17,13 @@ WHOLE_ELEMENTS = 1 << 23  # of an activation that an encoder ``in_bands`` has wh
 
 @dataclass(frozen=True)
 class VaeConfig:
-    """The part of diffusers' ``config.json`` that differs between the supported models."""
+    """The part of diffusers' ``config.json`` that differs between the supported models, with its defaults."""
 
     in_channels: int = 3
     out_channels: int = 3
     latent_channels: int = 4
-    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
-    layers_per_block: int = 2
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
@@ -33,13 +33,7 @@ class VaeConfig:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "VaeConfig":
-        """Raises EdgeSdkError for blocks of another kind."""
-        lists = [config.get(name) for name in ("down_block_types", "up_block_types")]
-        kinds = [kind for each in lists if isinstance(each, list | tuple) for kind in each if isinstance(kind, str)]
-        if unknown := sorted(set(kinds) - {"DownEncoderBlock2D", "UpDecoderBlock2D"}):
-            raise EdgeSdkError(
-                f"the vae's config has a {unknown[0]}; supported are DownEncoderBlock2D and UpDecoderBlock2D"
-            )
+        """Read diffusers' config; raises EdgeSdkError if it describes a network that is not supported."""
         return cls(**known_entries(cls, config, VAE))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from edge_sdk.diffusion.conditioning import add_time_ids
+from edge_sdk.diffusion.pixels import as_bytes
 from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.embedding import LearnedEmbedding, check_embeddings
 from edge_sdk.runtime.onnx.bundle import Bundle
@@ -105,4 +106,4 @@ class VaeStage:
     def decode(self, latents: np.ndarray) -> np.ndarray:
         with Session(self.bundle, "vae_decoder") as decoder:
             pixels = np.concatenate([decoder(latents=row[None])[0] for row in latents])
-        return ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
+        return as_bytes(pixels)

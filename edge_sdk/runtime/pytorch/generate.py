@@ -9,6 +9,7 @@ import torch
 
 from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.diffusion.ddim import denoise as ddim
+from edge_sdk.diffusion.pixels import as_bytes
 from edge_sdk.embedding import LearnedEmbedding, check_embeddings
 from edge_sdk.runtime.pytorch.objective import Latents, encode_images
 from edge_sdk.system.memory import release
@@ -78,13 +79,13 @@ def denoise(
 
 
 def decode(vae: "Vae", latents: torch.Tensor) -> np.ndarray:
-    """Latents (N, C, h, w) to pictures (N, H, W, 3) uint8, one at a time to bound memory."""
+    """Latents (N, C, h, w) to pictures (N, H, W, 3) uint8, one at a time to bound memory; see `as_bytes`."""
     out = []
     with torch.inference_mode():
         for row in latents.split(1):
-            pixels = vae.decode(row / vae.config.scaling_factor + (vae.config.shift_factor or 0.0))[0]
-            out.append(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
-    return np.stack(out)
+            pixels = vae.decode(row / vae.config.scaling_factor + (vae.config.shift_factor or 0.0))
+            out.append(as_bytes(pixels.cpu().numpy()))
+    return np.concatenate(out)
 
 
 class TextStage:

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sdk import pocket
 from edge_sdk.config import DEVICES, EXECUTIONS, PREDICTION_TYPES, RESIDENCIES, WEIGHTS, check_resolution, one_of
+from edge_sdk.diffusion import components
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.diffusion.configs import MOST_BLOCKS, read_config
+from edge_sdk.diffusion.configs import read_config
 from edge_sdk.diffusion.location import fingerprint, locate
+from edge_sdk.diffusion.pipeline import component_class, corrected_unet, square_side
 from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.diffusion.schedulers import CLASSES
 from edge_sdk.diffusion.single_file import SingleFile
+from edge_sdk.diffusion.tables import MOST_BLOCKS
+from edge_sdk.diffusion.weight_files import weight_files
 from edge_sdk.errors import EdgeSdkError, one_line, require
 from edge_sdk.system.memory import bound_heap, release, use_cuda
 
@@ -67,12 +72,16 @@ class Model:
     @property
     def parts(self) -> tuple[str, ...]:
         """What has weights: "text_encoder", for SDXL "text_encoder_2", "unet" and "vae"."""
-        return model_files.parts(self.folder)
+        return components.parts(self.folder)
 
     @property
     def text_encoders(self) -> tuple[str, ...]:
         """Those of the `parts` that are text encoders."""
-        return model_files.text_encoders(self.folder)
+        return components.text_encoders(self.folder)
+
+    @property
+    def is_xl(self) -> bool:
+        return len(self.text_encoders) > 1
 
     @property
     def label(self) -> str:
@@ -114,7 +123,9 @@ class Model:
         return {"model": self.fingerprint(), "weights": how}
 
     def config(self, part: str) -> dict[str, Any]:
-        return read_config(self.folder / part / "config.json", "download it again")
+        """The config of one of the `parts`, corrected as diffusers does on loading."""
+        config = read_config(self.folder / part / "config.json", "download it again")
+        return corrected_unet(config) if part == "unet" and not self.is_xl else config
 
     def vae_scale(self) -> int:
         """Pixels of a picture's side per latent.
@@ -122,7 +133,7 @@ class Model:
         Raises:
             EdgeSdkError: the VAE's config does not say.
         """
-        channels = self.config("vae").get("block_out_channels")
+        channels = self.config("vae").get("block_out_channels", [64])
         if not isinstance(channels, list) or not 0 < len(channels) <= MOST_BLOCKS:
             raise EdgeSdkError(f"{self.folder / 'vae' / 'config.json'} has no block_out_channels; download it again")
         return 2 ** (len(channels) - 1)
@@ -133,9 +144,11 @@ class Model:
         Raises:
             EdgeSdkError: the model's configs do not say.
         """
-        side = self.config("unet").get("sample_size")
-        if not isinstance(side, int):
-            raise EdgeSdkError(f"{self.folder / 'unet' / 'config.json'} has no sample_size; give --resolution")
+        side = square_side(self.config("unet").get("sample_size"))
+        if side is None:
+            raise EdgeSdkError(
+                f"{self.folder / 'unet' / 'config.json'} has no sample_size of a square picture; give --resolution"
+            )
         check_resolution(side * self.vae_scale())
         return side * self.vae_scale()
 
@@ -186,7 +199,7 @@ class Model:
 
         if self.single_file is not None:
             return FloatWeights([self.single_file.path], self.single_file.entries[part])
-        source = FloatWeights(model_files.weight_files(self.folder / part))
+        source = FloatWeights(weight_files(self.folder / part))
         if source.integers and self.weights_of(part) != "int8":
             raise EdgeSdkError(
                 f"{self.folder / part} was saved by quanto as int8; ask for --weights int8, not {self.weights}"
@@ -224,7 +237,7 @@ class Model:
         from edge_sdk.runtime.pytorch.text import TextEncoder
         from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
 
-        names = zip(model_files.tokenizers(self.folder), self.text_encoders, strict=True)
+        names = zip(components.tokenizers(self.folder), self.text_encoders, strict=True)
         texts = [TextEncoder.from_folder(self.folder / tokenizer, self.load(part)) for tokenizer, part in names]
         if len(texts) == 1:
             return texts[0]
@@ -272,9 +285,10 @@ class Model:
         """The model's noise schedule, which training reads and generation runs with DDIM."""
         from edge_sdk.diffusion.schedule import Schedule
 
-        path = self.folder / "scheduler" / "scheduler_config.json"
+        path, index = self.folder / "scheduler" / "scheduler_config.json", model_files.read_index(self.folder)
         try:
-            return Schedule.from_dict(read_config(path, "download it again"))
+            declared = component_class(index, "scheduler")
+            return Schedule.from_dict(read_config(path, "download it again"), CLASSES, declared, not self.is_xl)
         except EdgeSdkError as error:
             raise EdgeSdkError(f"{path} cannot be used: {one_line(error, 300)}") from error
 
@@ -332,4 +346,4 @@ def open_model(
     bound_heap()
     run_as = "dequantized" if weights == "none" else execution
     how = weights, run_as, stored is not None, residency, device
-    return Model(name_or_path, location.folder, *how, location.single_file)
+    return Model(name_or_path, location.folder, *how, single_file=location.single_file)

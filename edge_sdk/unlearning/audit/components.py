@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.diffusion import folder as model_files
+from edge_sdk.diffusion.weight_files import is_index, weight_files
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.system.json import read_json
 from edge_sdk.system.paths import is_leftover
-from edge_sdk.unlearning.denoiser import Denoiser, Place
-from edge_sdk.unlearning.patch import INDEX
+from edge_sdk.unlearning.denoiser import Denoiser
+from edge_sdk.unlearning.place import Place
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
@@ -124,12 +125,12 @@ def _folder(folder: Path) -> Content:
     """Configs and tensors of a component; weights that are not loaded, such as other precisions, are left out."""
     content: Content = {}
     for path in sorted(folder.iterdir()):
-        if is_leftover(path.name) or path.name.endswith(INDEX) or path.name in UNUSED:
+        if is_leftover(path.name) or is_index(path.name) or path.name in UNUSED:
             continue
         if path.suffix == ".json":
             content |= _config(path)
     if any(folder.glob("*.safetensors")):
-        for file in model_files.weight_files(folder):
+        for file in weight_files(folder):
             content |= _tensors(file)
     return content
 
