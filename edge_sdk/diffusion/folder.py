@@ -183,7 +183,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     if (folder / "snapshots").is_dir():
         hint = "this is a folder of the hub's cache; give the one below its snapshots"
     index = read_json(folder / INDEX, hint)
-    check_pipeline(folder, index, (*STABLE_DIFFUSION, *STABLE_DIFFUSION_XL), SUPPORTED)
+    supported = f"{SUPPORTED}, which draw from a prompt with a unet"
+    check_pipeline(folder, index, (*STABLE_DIFFUSION, *STABLE_DIFFUSION_XL), supported)
     for part in parts(folder):
         check_component(folder, index, part, PART_CLASSES[part], SUPPORTED)
     return index
