@@ -191,7 +191,7 @@ def test_a_picture_holds_its_settings_and_nothing_of_the_place(
     text = Image.open(tmp_path / "x-1.png").text["parameters"]
     assert text == (
         "a photo of a <mug1>\nNegative prompt: dark\nSteps: 2, Sampler: DDIM, CFG scale: 3.5, Seed: 7, Picture: 1, "
-        f"Size: 16x16, Model: sd1, Weights: int8 integer, Embeddings: <mug1>, Version: edge-sdk {__version__}"
+        f"Size: 16x16, Weights: int8 integer, Embeddings: <mug1>, Version: edge-sdk {__version__}"
     )
     data = (tmp_path / "x-1.png").read_bytes()
     assert not [word for word in ("grandmother", str(tmp_path), str(sd1_folder)) if word.encode() in data]
