@@ -161,7 +161,7 @@ def generate_on(
         notify=notify,
         on_progress=on_progress,
     )
-    pictures = []
+    pictures, model_hash = [], runtime.weights_hash()[:10]
     for each, drawn in zip(prompts, sets, strict=True):
         used = words_in(f"{each}\n{negative_prompt}", [embedding.token for embedding in loaded])
         for number, pixels in enumerate(drawn):
@@ -173,7 +173,7 @@ def generate_on(
                 "Seed": seed,
                 "Picture": number,
                 "Size": f"{side}x{side}",
-                "Model": runtime.label if runtime.is_pocket else "",  # a folder's name is the user's own
+                "Model hash": model_hash,  # not its name: a folder's is the user's own
                 "Weights": f"{runtime.weights} {runtime.execution}",
                 "Embeddings": " ".join(used),
                 "Version": f"edge-sdk {__version__}",

@@ -14,7 +14,7 @@ import pytest
 from edge_sdk import EdgeSdkError, pocket, quantize
 from edge_sdk.cli.main import main
 from edge_sdk.diffusion import folder as model_files
-from edge_sdk.diffusion.folder import INTEGER_MARK, copy_data, data_start, fingerprint, read_header
+from edge_sdk.diffusion.folder import INTEGER_MARK, copy_data, data_start, fingerprint, read_header, weights_fingerprint
 from edge_sdk.embedding import load_embedding
 from edge_sdk.export.bundle import export
 from edge_sdk.system import digest_cache
@@ -361,3 +361,16 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_line_that_says_so(
     assert main([*words, "--resume_from_checkpoint", "latest"]) == 2
     error = capsys.readouterr().err
     assert "another version of edge-sdk" in error and "start a new run" in error and error.count("\n") == 1
+
+
+def test_the_hash_of_weights_is_of_them_alone(sd1_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(sd1_folder, tmp_path / "another name"))
+    same = weights_fingerprint(copy)
+    assert same == weights_fingerprint(sd1_folder)
+    (copy / "scheduler" / "scheduler_config.json").write_text("{}")
+    assert weights_fingerprint(copy) == same
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert weights_fingerprint(copy) != same

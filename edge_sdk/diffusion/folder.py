@@ -252,7 +252,15 @@ def fingerprint(folder: Path) -> str:
     Raises:
         EdgeSdkError: a file cannot be read.
     """
-    files = [folder] if folder.is_file() else sorted(_files(folder, ()))
+    return _digest(folder, [folder] if folder.is_file() else sorted(_files(folder, ())))
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """The identity of a folder's weights alone, whatever its configs say; see `fingerprint`."""
+    return _digest(folder, sorted(path for path in _files(folder, ()) if path.suffix == ".safetensors"))
+
+
+def _digest(folder: Path, files: list[Path]) -> str:
     try:
         before = _state(folder, files)
         is_large = sum(path.stat().st_size for path in files) >= REMEMBERED_FROM

@@ -57,6 +57,11 @@ def _locate_single_file(name: str, prediction_type: str | None) -> Location:
     return Location(single_file.folder, None, single_file)
 
 
+def weights_fingerprint(folder: Path, single_file: SingleFile | None) -> str:
+    """The identity of a model's weights, see `edge_sdk.diffusion.folder.weights_fingerprint`."""
+    return model_files.weights_fingerprint(folder) if single_file is None else model_files.fingerprint(single_file.path)
+
+
 def fingerprint(folder: Path, single_file: SingleFile | None) -> str:
     """The identity of a model, see `edge_sdk.diffusion.folder.fingerprint`."""
     configs = model_files.fingerprint(folder)

@@ -166,6 +166,10 @@ class Runtime(Protocol):
         """The optimizer's settings that come with the model, for "fast" or "paper"; None: made from its vocabulary."""
         ...
 
+    def weights_hash(self) -> str:
+        """Identifies the weights alone, as hexadecimal digits."""
+        ...
+
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and how it runs: all of it must be the same when a run is resumed."""
         ...

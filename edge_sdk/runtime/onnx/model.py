@@ -1,5 +1,6 @@
 """A bundle as a model that a token can be learned on: what `edge_sdk.runtime.pytorch.model.Model` is for PyTorch."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,12 @@ class BundleModel:
     def preset(self, name: str) -> ZoConfig:
         """A preset of the manifest, so that every runtime uses the same numbers."""
         return self.bundle.preset(name)
+
+    def weights_hash(self) -> str:
+        """Identifies the bundle's weight files."""
+        files = self.bundle.manifest["files"]
+        weights = sorted(entry["sha256"] for entry in files.values() if entry["role"] == "weights")
+        return hashlib.sha256("".join(weights).encode()).hexdigest()
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and its graphs."""

@@ -15,7 +15,7 @@ from edge_sdk.config import DEVICES, EXECUTIONS, PREDICTION_TYPES, RESIDENCIES, 
 from edge_sdk.diffusion import components
 from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.configs import read_config
-from edge_sdk.diffusion.location import fingerprint, locate
+from edge_sdk.diffusion.location import fingerprint, locate, weights_fingerprint
 from edge_sdk.diffusion.pipeline import component_class, corrected_unet, square_side
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.diffusion.schedulers import CLASSES
@@ -116,6 +116,10 @@ class Model:
 
     def preset(self, name: str) -> None:
         """No settings come with a model folder."""
+
+    def weights_hash(self) -> str:
+        """Identifies the model's weights."""
+        return weights_fingerprint(self.folder, self.single_file)
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and how it runs."""
