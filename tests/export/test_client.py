@@ -13,13 +13,13 @@ from PIL import Image
 
 from edge_sdk import Personalizer, generate
 from edge_sdk.embedding import load_embedding
-from edge_sdk.export.web_server import RUNTIME, WEB, missing
+from edge_sdk.export.web_page import DIST, WEB, missing
 from edge_sdk.pocket import BUNDLE, PHOTOS
 from tests.golden import bundle_runs
 
 Bundles = Callable[[str, str], Path]
 CLIENT = Path(__file__).parents[1] / "clients" / "learn.mjs"
-MODULE = WEB / RUNTIME / "ort.wasm.min.mjs"
+MODULE = WEB / DIST / "ort.wasm.min.mjs"
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from edge_sdk.cli.arguments import group_of, path
+from edge_sdk.cli.arguments import group_of, path, text
 from edge_sdk.cli.common import add_common, add_device, add_resume
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--port", type=int, metavar="N", help="port of the page (default: any free one)")
     page.add_argument(
         "--host",
+        type=text,
         metavar="ADDRESS",
         help="an IPv4 address of this computer, or 0.0.0.0 for all of them, so that phones in its network can open the "
         "page (default: this computer alone)",

@@ -63,6 +63,7 @@ class Model:
     residency: str = "resident"
     device: str = "cpu"
     owned: object = field(default=None, repr=False, compare=False)
+    packages = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")  # that it runs on
     single_file: SingleFile | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -92,11 +93,6 @@ class Model:
     def initializer_token(self) -> str | None:
         """The word to start from if the user names none."""
         return "person" if self.is_pocket else None
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """What it runs on."""
-        return "torch", "diffusers", "transformers", "optimum-quanto", "numpy"
 
     def training_prompts(self, kind: str, placeholder: str) -> Sequence[str]:
         """The prompts of "object" or "style"; the embedded model has its own."""
