@@ -9,7 +9,7 @@ help:  ## what there is
 
 demo: .venv/base  ## learn a bundled subject on the embedded model, pictures in demo_out/
 	@rm -rf demo_out
-	@$(BIN)/edge-sdk demo --output_dir demo_out
+	@$(BIN)/edge-sdk demo
 
 test: .venv/ready web  ## the whole test suite, in two processes
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

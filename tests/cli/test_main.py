@@ -105,7 +105,6 @@ MISTAKES = {
     "unknown option": (["quantize", "--output_dir", "x", "--bits", "3"], "--bits"),
     "unknown option with a line break": (["quantize", "--output_dir", "x", "--bits", "a\nb"], "--bits"),
     "abbreviated option": (["quantize", "--output", "x"], "--output_dir"),
-    "demo without a folder": (["demo"], "--output_dir"),
     "personalize without photos": (["personalize", "--output_dir", "x"], "--train_data_dir"),
     "generate without a prompt": (["generate", "--output", "x.png"], "--prompt"),
     "quantize without a folder": (["quantize"], "--output_dir"),

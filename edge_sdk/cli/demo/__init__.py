@@ -7,7 +7,8 @@ from edge_sdk.cli.common import add_common, add_device, add_resume
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
 
-EXAMPLE = "edge-sdk demo --output_dir demo_out"
+EXAMPLE = "edge-sdk demo"
+OUTPUT = "demo_out"  # of a demo without --web
 OF_THE_PAGE = ("bundle", "port", "host", "site", "runtime")
 
 
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir",
         type=path,
         metavar="DIR",
-        help="a new folder for the results; with --web for a new bundle of the embedded model",
+        help=f"a new folder for the results (default: {OUTPUT}); with --web for a new bundle of the embedded model",
     )
     often.add_argument("--web", action="store_true", help="learn in a browser instead: serve a page on this computer")
     often.add_argument(
@@ -68,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
     for name in OF_THE_PAGE:
         if getattr(args, name) is not None:
             raise EdgeSdkError(f"--{name} is for the page only; add --web")
-    if args.output_dir is None:
-        raise EdgeSdkError("output_dir is not given; give --output_dir, a new folder for the results, or --web")
+    args.output_dir = args.output_dir or OUTPUT
     if args.unlearn:
         from edge_sdk.cli.demo.unlearn import forget
 
