@@ -23,7 +23,7 @@ from edge_sdk.system.files import write_json
 
 ROOT = Path(__file__).parents[2]
 LEARNING_STEPS = 40
-STEPS = {0: 39, 1: 20, 4: 8}  # timed, by busy processes
+STEPS = {0: 39, 1: 20, 4: 4}  # timed, by busy processes
 BUNDLE_STEPS = {0: 10, 1: 8, 4: 4}
 CALLS = {0: 3}  # at the true size
 SETTINGS = ("GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
