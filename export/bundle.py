@@ -31,7 +31,15 @@ from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION
 from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
-from edge_sdk.system.files import SHIPPED, disk_errors, make_folder, remove_leftovers, whole_folder, write_json
+from edge_sdk.system.files import (
+    SHIPPED,
+    disk_errors,
+    free_place,
+    make_folder,
+    remove_leftovers,
+    whole_folder,
+    write_json,
+)
 from edge_sdk.system.memory import release
 from edge_sdk.system.paths import expanded
 
@@ -135,12 +143,8 @@ def _new_bundle(folder: Path) -> Iterator[Path]:
         EdgeSdkError: the folder holds something, or its place cannot be written, or the disk is full.
     """
     with disk_errors(folder):
-        place = folder.resolve()  # what a link points to
-        if place == Path.cwd() or place.is_mount():
-            raise EdgeSdkError(f"{folder} cannot be replaced by a bundle; give a new folder as --output_dir")
-        remove_leftovers(place.parent, place.name)
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --output_dir")
+        remove_leftovers(folder.resolve().parent, folder.resolve().name)
+        place = free_place(folder, "output_dir")
         make_folder(place.parent, SHIPPED)
         with whole_folder(place, SHIPPED) as new:
             yield new

@@ -33,6 +33,7 @@ __all__ = [
     "RunLock",
     "check_output_dir",
     "disk_errors",
+    "free_place",
     "make_folder",
     "private_umask",
     "remove_leftovers",
@@ -126,6 +127,24 @@ def refuse_taken(folder: Path, resume: bool = False, run_files: tuple[str, ...] 
     if taken and not resume:
         hint = "; use another --output_dir, or --resume_from_checkpoint latest" if run_files is RUN_FILES else ""
         raise EdgeSdkError(f"{folder} already holds {taken[0]}{hint or '; use another --output_dir'}")
+
+
+def free_place(folder: Path, option: str) -> Path:
+    """Where a new folder is to be: its path without links.
+
+    Args:
+        option: that names it, for messages.
+
+    Raises:
+        EdgeSdkError: it holds something, or is a place that cannot be replaced.
+    """
+    with disk_errors(folder):
+        place = folder.resolve()
+        if place == Path.cwd() or place.is_mount():
+            raise EdgeSdkError(f"{folder} cannot be replaced; give a new folder as --{option}")
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise EdgeSdkError(f"{folder} already exists and is not an empty folder; use another --{option}")
+        return place
 
 
 class RunLock:

@@ -18,14 +18,15 @@ def serve(args: argparse.Namespace) -> int:
     from edge_sdk.export.http_server import HOST
     from edge_sdk.export.web_page import runtime_folder
     from edge_sdk.export.web_server import checked_host, is_loopback, serving, urls
-    from edge_sdk.export.web_site import refuse_taken_site, write_site
+    from edge_sdk.export.web_site import write_site
+    from edge_sdk.system.files import free_place
 
     refuse_contradictions(args)
     host = checked_host(HOST if args.host is None else args.host)
     site = None if args.site is None else Path(args.site)
     runtime = runtime_folder(None if args.runtime is None else Path(args.runtime))
     if site is not None:
-        refuse_taken_site(site)
+        free_place(site, "site")
     bundle = Path(args.bundle or args.output_dir or pocket.BUNDLE)
     if args.output_dir:
         quiet_libraries()
