@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` runs two processes;
 import functools
 import gc
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from edge_sdk import quantize
 from edge_sdk.export.bundle import export
 from tests import tiny_models
 from tests.export import bundles
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` the commands that tests start would not hear of it
 
 
 def pytest_collection_finish() -> None:

@@ -7,7 +7,7 @@ from edge_sdk.cli.common import add_common, add_device, add_resume
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo.config import OFTEN
 
-EXAMPLE = "edge-sdk demo"
+EXAMPLE = "edge-sdk demo --output_dir demo_out"
 OUTPUT = "demo_out"  # of a demo without --web
 OF_THE_PAGE = ("bundle", "port", "host", "site", "runtime")
 
