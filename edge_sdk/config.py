@@ -1,8 +1,9 @@
 """The settings of a personalization run: one frozen record, and the command line is made from its fields."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
+from edge_sdk import option_types
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo import PAPER, ZoConfig, fast
 from edge_sdk.zo.config import METHOD, OFTEN
@@ -13,11 +14,11 @@ SCHEMA_VERSION = 1
 MODEL, PHOTOS, RUN = "model", "photos", "run"  # groups of options beside `OFTEN` and `METHOD`
 PRESETS = ("fast", "paper")
 MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
-WEIGHTS = ("int8", "int4", "none")
-EXECUTIONS = ("integer", "fused")
-RESIDENCIES = ("resident", "mapped", "streamed")
-DEVICES = ("cpu", "cuda")
-PREDICTION_TYPES = ("epsilon", "v_prediction")  # of a single-file checkpoint
+WEIGHTS: tuple[str, ...] = get_args(option_types.Weights)
+EXECUTIONS: tuple[str, ...] = get_args(option_types.Execution)
+RESIDENCIES: tuple[str, ...] = get_args(option_types.Residency)
+DEVICES: tuple[str, ...] = get_args(option_types.Device)
+PREDICTION_TYPES: tuple[str, ...] = get_args(option_types.PredictionType)  # of a single-file checkpoint
 OF_A_MODEL = ("weights", "execution", "residency", "device")  # settings that a bundle has already decided
 
 

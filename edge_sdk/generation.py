@@ -95,8 +95,7 @@ def generate(
         device=device,
         prediction_type=prediction_type,
     )
-    loaded = [e if isinstance(e, LearnedEmbedding) else load_embedding(e) for e in embeddings]
-    return generate_on(runtime, prompts, loaded, notify=notify, on_progress=on_progress, **settings)
+    return generate_on(runtime, prompts, embeddings, notify=notify, on_progress=on_progress, **settings)
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -129,7 +128,7 @@ def check_generate_options(prompts: Sequence[str], options: GenerateOptions) -> 
 def generate_on(
     runtime: Runtime,
     prompts: Sequence[str],
-    loaded: Sequence[LearnedEmbedding],
+    embeddings: Sequence[str | Path | LearnedEmbedding],
     *,
     negative_prompt: str = "",
     num_images: int = 1,
@@ -146,6 +145,7 @@ def generate_on(
     Args:
         objective: of a run on the same runtime, which is used and goes on to be.
     """
+    loaded = [each if isinstance(each, LearnedEmbedding) else load_embedding(each) for each in embeddings]
     side = resolution or runtime.resolution()
     noise = starting_noise(seed, num_images, runtime.latents_shape(side))
     sets = sample(

@@ -18,7 +18,7 @@ from edge_sdk.errors import EdgeSdkError
 from edge_sdk.picture_file import MIN_SIDE, UnusablePictureError, decode, upright_rgb
 from edge_sdk.system.files import write_bytes
 from edge_sdk.system.inputs import open_input
-from edge_sdk.system.paths import expanded
+from edge_sdk.system.paths import LEFTOVERS, expanded
 
 MAX_BYTES = 256 * 2**20
 MAX_PHOTOS = 100  # a token learns from 3 to 5; what lies beyond a hundred is skipped and said
@@ -28,7 +28,7 @@ TILE = 128  # pixels, smallest picture on a contact sheet
 SMALL, ENLARGED = 64, 256  # pixels: a smaller side is enlarged when asked for, to this one at least
 
 # What file managers, cameras, git and the hub leave in a folder of photos, beside files whose names begin with a dot.
-_LEFTOVER_NAMES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "license")
+_LEFTOVER_NAMES = (*LEFTOVERS, "$recycle.bin", "license")
 _LEFTOVER_SUFFIXES = (".aae", ".csv", ".ini", ".json", ".jsonl", ".md", ".parquet", ".thm", ".xmp", ".yaml", ".yml")
 
 

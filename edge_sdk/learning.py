@@ -1,7 +1,7 @@
 """The steps of a run as Python sees them: an iterator with a length, losses that can be compared, and a curve."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from html import escape
 
 from edge_sdk.zo import Step
@@ -22,7 +22,7 @@ class Learning(Iterator[Step]):
     """
 
     def __init__(
-        self, steps: Iterator[Step], taken: int, total: int, held_out_loss: Callable[[], float], title: str
+        self, steps: Generator[Step, None, None], taken: int, total: int, held_out_loss: Callable[[], float], title: str
     ) -> None:
         """
         Args:
@@ -59,9 +59,7 @@ class Learning(Iterator[Step]):
 
     def close(self) -> None:
         """Take no more steps."""
-        close = getattr(self._steps, "close", None)
-        if close is not None:
-            close()
+        self._steps.close()
 
     def __repr__(self) -> str:
         return f"Learning({self.title}, {self._state()})"

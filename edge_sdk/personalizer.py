@@ -17,7 +17,7 @@ import numpy as np
 
 from edge_sdk import mu_floor
 from edge_sdk.config import PersonalizeConfig
-from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_embedding
+from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import GenerateOptions, check_generate_options, generate_on
 from edge_sdk.images import skip_notices
@@ -241,15 +241,14 @@ class Personalizer:
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         check_generate_options(prompts, options)
-        loaded = [each if isinstance(each, LearnedEmbedding) else load_embedding(each) for each in embeddings]
         objective = None
         if self.state is not None:
-            loaded, objective = [self.embedding, *loaded], self.fitted().objective
+            embeddings, objective = [self.embedding, *embeddings], self.fitted().objective
             options = {"resolution": self.fitted().photos.pixels.shape[3], **options}
         return generate_on(
             self.model,
             prompts,
-            loaded,
+            embeddings,
             objective=objective,
             notify=self.notify,
             on_progress=self.on_progress,

@@ -84,11 +84,6 @@ def vae_entries(entries: Entries) -> Entries:
     return out
 
 
-def clip_entries(entries: Entries) -> Entries:
-    """Of a text encoder that has transformers' names already."""
-    return dict(entries)
-
-
 def open_clip_entries(entries: Entries) -> Entries:
     """Of a text encoder of OpenCLIP: the projections of attention are apart here, and that of the text transposed."""
     out: Entries = {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.diffusion import ldm_configs, ldm_names
+from edge_sdk.diffusion.components import PART_CLASSES
 from edge_sdk.diffusion.ldm_configs import AUTOENCODER, DENOISER, Shapes, within
 from edge_sdk.diffusion.ldm_names import Entries
 from edge_sdk.diffusion.vocabulary import SIZE, write_tokenizer
@@ -268,12 +269,12 @@ def _schedule(prediction_type: str, zero_snr: bool) -> dict[str, Any]:
 
 def _index(family: str, parts: list[str]) -> dict[str, Any]:
     """``model_index.json``."""
-    texts = {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
     index: dict[str, Any] = {"_class_name": _FAMILIES[family][0], "scheduler": ["diffusers", "DDIMScheduler"]}
-    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    for part in (part for part in parts if part in texts):
-        index[part] = ["transformers", texts[part]]
-        index[part.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
+    for part in parts:
+        is_text = part.startswith("text_encoder")
+        index[part] = ["transformers" if is_text else "diffusers", PART_CLASSES[part]]
+        if is_text:
+            index[part.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
     if family == "XL":
         index["force_zeros_for_empty_prompt"] = True
     return index
