@@ -1,8 +1,8 @@
 import EdgeZO
 import Foundation
 
-/// A checked bundle: everything that must be refused is refused before any runtime opens a file.
-public struct Bundle: Sendable {
+/// A checked bundle (`Bundle` is Foundation's): everything that must be refused is refused before any runtime opens a file.
+public struct ModelBundle: Sendable {
     public let folder: URL
     public let manifest: Manifest
     /// SHA-256 of the manifest, and so of every file.
