@@ -12,14 +12,17 @@ final class BundleRunsTests: XCTestCase {
 
     override func setUpWithError() throws {
         #if os(Linux)
-            try XCTSkipIf(ProcessInfo.processInfo.environment["EDGE_ORT_LIBRARY"] == nil, "EDGE_ORT_LIBRARY names no library")
+            try XCTSkipIf(
+                ProcessInfo.processInfo.environment["EDGE_ORT_LIBRARY"] == nil, "EDGE_ORT_LIBRARY names no library")
         #endif
     }
 
     private func bundle() throws -> ModelBundle { try ModelBundle(Golden.folder.appendingPathComponent("bundle")) }
 
     private func photos(_ resolution: Int) throws -> [Photo] {
-        try golden.at("photos").texts.map { try PhotoFile.decode(Golden.folder.appendingPathComponent($0), resolution: resolution) }
+        try golden.at("photos").texts.map {
+            try PhotoFile.decode(Golden.folder.appendingPathComponent($0), resolution: resolution)
+        }
     }
 
     func testRunsRepeatPythons() async throws {
@@ -78,7 +81,9 @@ final class BundleRunsTests: XCTestCase {
             one.at("prompt").string!, words: [word], options: options)
         for (picture, wanted) in zip(pictures, one.at("rgb").texts) {
             let digits = Array(wanted.utf8)
-            let bytes = stride(from: 0, to: digits.count, by: 2).map { UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16)! }
+            let bytes = stride(from: 0, to: digits.count, by: 2).map {
+                UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16)!
+            }
             let difference = zip(picture.rgb, bytes).map { abs(Int($0) - Int($1)) }.max()!
             XCTAssertEqual(picture.rgb.count, bytes.count)
             XCTAssertLessThanOrEqual(difference, 2)
