@@ -58,9 +58,8 @@
             defer { tjDestroy(decoder) }
             func damaged() -> EdgeSdkError { EdgeSdkError("damaged (\(String(cString: tjGetErrorStr2(decoder))))") }
             var (width, height, sampling, colours) = (Int32(0), Int32(0), Int32(0), Int32(0))
-            guard tjDecompressHeader3(decoder, bytes, UInt(bytes.count), &width, &height, &sampling, &colours) == 0 else {
-                throw damaged()
-            }
+            let header = tjDecompressHeader3(decoder, bytes, UInt(bytes.count), &width, &height, &sampling, &colours)
+            guard header == 0, width > 0, height > 0 else { throw EdgeSdkError("damaged (it has no size)") }
             guard colours != Int32(TJCS_CMYK.rawValue), colours != Int32(TJCS_YCCK.rawValue) else {
                 throw EdgeSdkError("a JPEG in colours of print (CMYK); save it in RGB")
             }
