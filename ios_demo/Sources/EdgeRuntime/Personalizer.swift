@@ -17,7 +17,7 @@ import Foundation
 public actor Personalizer {
     public let bundle: ModelBundle
     private let loader: any GraphLoader
-    private let executor = ThreadExecutor()
+    private let executor = QueueExecutor()
     private var session: Session?
 
     /// Held-out loss of the initializer, before the first step.
