@@ -5,7 +5,7 @@ import Foundation
 
 /// What a bundle costs on this device: one step and one whole run, measured, as the record that
 /// `edge-sdk benchmark device` reads. Its schema is that of benchmarks/results/memory*.json.
-public struct Measurement: Sendable {
+public struct DeviceMeasurement: Sendable {
     /// The machine's names; nil is what it does not tell.
     public struct Machine: Sendable {
         /// Such as "iPhone 15".
