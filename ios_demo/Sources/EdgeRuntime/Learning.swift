@@ -33,6 +33,9 @@ public struct Learning: AsyncSequence, Sendable {
             )
         }
 
+        /// Cancelled before its first step: it may begin once more.
+        func forget() { lock.withLock { isBegun = false } }
+
         /// True the first time.
         func begin() -> Bool {
             lock.withLock {

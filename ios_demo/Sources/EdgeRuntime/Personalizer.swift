@@ -110,15 +110,20 @@ public actor Personalizer {
         guard request.begin() else { return nil }
         session?.prepared.objective.close()
         (session, lossInitial, lossFinal, notices) = (nil, nil, nil, [])
-        let prepared = try prepare(
-            bundle, loader, request.photos, placeholder: request.placeholder, initializer: request.initializer,
-            request.options)
-        notices = prepared.notices
-        let session = try Session(request, prepared, bundle)
-        lossInitial = try session.heldOutLoss(prepared.start)
-        if request.options.maxTrainSteps == .auto { try session.watch(from: lossInitial!) }
-        self.session = session
-        return session
+        do {
+            let prepared = try prepare(
+                bundle, loader, request.photos, placeholder: request.placeholder, initializer: request.initializer,
+                request.options)
+            notices = prepared.notices
+            let session = try Session(request, prepared, bundle)
+            lossInitial = try session.heldOutLoss(prepared.start)
+            if request.options.maxTrainSteps == .auto { try session.watch(from: lossInitial!) }
+            self.session = session
+            return session
+        } catch let error as CancellationError {
+            request.forget()
+            throw error
+        }
     }
 
     private func advance(_ session: Session) throws -> Step? {
@@ -134,6 +139,7 @@ public actor Personalizer {
         }
         lossFinal = try session.heldOutLoss(session.run.state.result)
         session.ended = true
+        session.prepared.objective.close()
         return nil
     }
 
@@ -222,7 +228,8 @@ final class Session {
         }
         options.onProgress?(.init(stage: .measuringLoss, done: count, of: count))
         guard sum.isFinite else {
-            throw EdgeSdkError("the loss of the token is not finite; this bundle cannot learn here")
+            throw EdgeSdkError(
+                "the loss on held-out draws is not finite; take other photos or another initializer, or export again")
         }
         return sum / Double(count)
     }
