@@ -1,0 +1,2 @@
+import COnnxRuntime
+import EdgeBundle

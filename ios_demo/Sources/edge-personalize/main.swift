@@ -1,0 +1,2 @@
+import EdgeZO
+print(EdgeSdkError("not yet"))
