@@ -73,7 +73,7 @@ extension AppModel {
             ($0.word, $0.initializer, $0.seed) = (word, initializer, seed)
         }
         (screen, learning, outcome) = (.learning, Learning(), Outcome())
-        learn()
+        if let needed = reading.neededPause { setPaused(needed) } else { learn() }
     }
 
     private func choose(_ info: BundleInfo?, of found: [BundleInfo]) {

@@ -69,6 +69,6 @@ extension AppModel {
         if stop.value == .finish { return beginAgain() }  // before the first step
         save()
         setPaused(learning.pause ?? .interrupted)
-        read(reading)  // the phone may have recovered meanwhile
+        if learning.pause == .interrupted, isVisible { goOn() } else { read(reading) }  // all may be well again meanwhile
     }
 }

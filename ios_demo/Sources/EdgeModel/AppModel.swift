@@ -38,6 +38,7 @@ public final class AppModel {
     @ObservationIgnored var stop = Shared<Stretch.Stop?>(nil)
     @ObservationIgnored var smoothed = Smoothed()
     @ObservationIgnored var job: Task<Void, Never>?
+    @ObservationIgnored private(set) var isVisible = false
 
     /// - Parameters:
     ///   - makeSeed: a new run's seed.
@@ -68,6 +69,7 @@ public final class AppModel {
 
     /// The app is on the screen: what was interrupted goes on.
     public func appear() {
+        isVisible = true
         switch screen {
         case .choosing: refreshBundles()
         case .learning: if learning.pause == .interrupted { goOn() }
@@ -77,7 +79,13 @@ public final class AppModel {
     }
 
     /// The app is no longer on the screen, but may go on for a while.
-    public func hide() { save() }
+    public func hide() {
+        isVisible = false
+        save()
+    }
+
+    /// iOS gives the app time in the background.
+    public func receiveTime() { if wantsTime, learning.pause != .person { goOn() } }
 
     /// iOS is about to stop the app: learning rests after the step in hand, and frees its memory.
     public func interrupt() {
