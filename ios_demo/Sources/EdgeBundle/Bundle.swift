@@ -1,8 +1,8 @@
 import EdgeZO
 import Foundation
 
-/// A checked bundle: everything that must be refused is refused before any runtime opens a file.
-public struct Bundle: Sendable {
+/// A checked bundle (`Bundle` is Foundation's): everything that must be refused is refused before any runtime opens a file.
+public struct ModelBundle: Sendable {
     public let folder: URL
     public let manifest: Manifest
     /// SHA-256 of the manifest, and so of every file.
@@ -97,17 +97,5 @@ public struct Bundle: Sendable {
                 }
             }
         }
-    }
-}
-
-/// A float16's bits as a number. `Float16` does not exist on every Mac.
-func half(_ bits: UInt16) -> Float {
-    let sign: Float = bits & 0x8000 == 0 ? 1 : -1
-    let exponent = Int(bits >> 10 & 31)
-    let fraction = Float(bits & 1023)
-    return switch exponent {
-    case 0: sign * fraction * 0x1p-24
-    case 31: fraction == 0 ? sign * .infinity : .nan
-    default: sign * (1 + fraction / 1024) * Float(sign: .plus, exponent: exponent - 15, significand: 1)
     }
 }

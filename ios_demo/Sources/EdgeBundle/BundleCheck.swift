@@ -14,7 +14,7 @@ struct BundleCheck {
 
     private static let data = ["onnx", "bin", "f32", "mlmodel", "mlpackage"]  // suffixes of what a bundle is made of
 
-    private var place: String { folder.appendingPathComponent(Bundle.manifestName).path }
+    private var place: String { folder.appendingPathComponent(ModelBundle.manifestName).path }
 
     /// Every path is relative and below the folder, and whatever is opened by name is a listed file.
     func paths() throws {
@@ -49,7 +49,7 @@ struct BundleCheck {
     static func isSafe(_ path: String) -> Bool {
         let names = path.split(separator: "/", omittingEmptySubsequences: false)
         let isPlain = !path.unicodeScalars.contains { $0 == "\\" || $0 == ":" || $0.value == 0 }
-        return isPlain && path != Bundle.manifestName && !names.contains { ["", ".", ".."].contains($0) }
+        return isPlain && path != ModelBundle.manifestName && !names.contains { ["", ".", ".."].contains($0) }
     }
 
     /// Sizes of all files, then their hashes.
@@ -94,7 +94,7 @@ struct BundleCheck {
     ///
     /// - Throws: `EdgeSdkError`: it could be taken for a part of the bundle, or is neither file nor folder.
     func unlisted() throws -> [String] {
-        let listed = Set(manifest.files.keys).union([Bundle.manifestName])
+        let listed = Set(manifest.files.keys).union([ModelBundle.manifestName])
         let opened = Set(manifest.tokens.map(\.folder))
         var found: [String] = []
         var waiting = [""]  // folders below the bundle's, "" itself

@@ -3,11 +3,11 @@ import Foundation
 
 /// The text side of a bundle: for SDXL the rows of both tokenizers side by side.
 public struct BundleText: Sendable {
-    public let bundle: Bundle
+    public let bundle: ModelBundle
     public let tokenizers: [Tokenizer]
 
     /// - Throws: `EdgeSdkError`: a tokenizer cannot be read, or its marks are not those of the manifest.
-    public init(_ bundle: Bundle) throws {
+    public init(_ bundle: ModelBundle) throws {
         self.bundle = bundle
         tokenizers = try zip(bundle.manifest.embedding, bundle.manifest.tokens).map { part, tokens in
             let folder = bundle.folder.appendingPathComponent(tokens.folder)

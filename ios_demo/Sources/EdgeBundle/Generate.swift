@@ -32,7 +32,7 @@ public struct Generator: Sendable {
 
     let text: BundleText
     let loader: any GraphLoader
-    private var bundle: Bundle { text.bundle }
+    private var bundle: ModelBundle { text.bundle }
     private var manifest: Manifest { text.bundle.manifest }
 
     public init(_ text: BundleText, loader: any GraphLoader) {

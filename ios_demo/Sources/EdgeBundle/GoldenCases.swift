@@ -18,13 +18,13 @@ public struct GoldenCases: Sendable {
 
     private static let mostBytes = 64 << 20
     private static let leastElements = 1 << 22  // that a tensor may have whatever the size of pictures
-    private let bundle: Bundle
+    private let bundle: ModelBundle
     private let cases: [Json]
 
     /// Read `golden.json` and check every case by the manifest, before memory is taken for its tensors.
     ///
     /// - Throws: `EdgeSdkError`, one line: the file is damaged, has no cases, or a case compares nothing.
-    public init(_ bundle: Bundle) throws {
+    public init(_ bundle: ModelBundle) throws {
         let file = bundle.folder.appendingPathComponent("golden.json")
         let bytes = try Files.read(file, most: Self.mostBytes)
         self.bundle = bundle

@@ -10,5 +10,5 @@ public protocol Graph: AnyObject {
 
 /// Opens graphs of a bundle by their names in its manifest, such as `zo_loss`. ONNX Runtime, Core ML and tests have one.
 public protocol GraphLoader: Sendable {
-    func open(_ bundle: Bundle, _ name: String) throws -> any Graph
+    func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph
 }
