@@ -156,7 +156,7 @@ private final class Session {
 
     init(_ request: Learning.Request, _ prepared: Prepared, _ bundle: ModelBundle) throws {
         (self.request, self.prepared, self.bundle) = (request, prepared, bundle)
-        let options = request.options, state: State
+        let options = request.options, state: RunState
         if let bytes = options.resume {
             state = try Checkpoint.state(of: bytes, path: "the checkpoint", fingerprints: prepared.fingerprints)
             // A run of Python's may have raised mu to a floor that it measured.
@@ -167,7 +167,7 @@ private final class Session {
                 throw EdgeSdkError("the checkpoint was made with other settings; resume with the same ones or start a new run")
             }
         } else {
-            state = try State(
+            state = try RunState(
                 prepared.config, seed: options.seed, embedding: prepared.start, shape: prepared.objective.embeddingShape,
                 basis: prepared.basis)
         }

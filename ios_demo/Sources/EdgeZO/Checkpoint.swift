@@ -12,7 +12,7 @@ public enum Checkpoint {
     /// - Parameters:
     ///   - fingerprints: texts that must be the same again when it is read, by name.
     ///   - salt: 32 hexadecimal digits; nil for fresh ones. With the same salt the same state gives the same bytes.
-    public static func bytes(of state: State, fingerprints: [String: String], salt: String? = nil) -> [UInt8] {
+    public static func bytes(of state: RunState, fingerprints: [String: String], salt: String? = nil) -> [UInt8] {
         let salt = salt ?? randomSalt()
         let size = state.embedding.count, basis = state.newton.basis
         let hashes = fingerprints.sorted { $0.key < $1.key }.map { name, value in
@@ -51,7 +51,7 @@ public enum Checkpoint {
     ///
     /// - Parameter path: of the file, for messages.
     /// - Throws: `EdgeSdkError`: cut short, edited, of another schema, a number that is not finite, or other fingerprints.
-    public static func state(of bytes: [UInt8], path: String, fingerprints: [String: String] = [:]) throws -> State {
+    public static func state(of bytes: [UInt8], path: String, fingerprints: [String: String] = [:]) throws -> RunState {
         let file: Safetensors
         do { file = try Safetensors(bytes) } catch { throw EdgeSdkError("\(path) is damaged (\(error))") }
         guard let version = file.text("schema_version") else {
@@ -62,7 +62,7 @@ public enum Checkpoint {
                 "\(path) was saved by another version of edge-sdk (schema version \(version.prefix(20)), this one reads "
                     + "\(schemaVersion)); start a new run, or resume with that version")
         }
-        let state: State
+        let state: RunState
         do { state = try read(file) } catch {
             throw EdgeSdkError("\(path) is not a checkpoint of this program (\(error))")
         }
@@ -100,7 +100,7 @@ public enum Checkpoint {
         } catch { throw EdgeSdkError("\(path) is not a checkpoint of this program (\(error))") }
     }
 
-    private static func read(_ file: Safetensors) throws -> State {
+    private static func read(_ file: Safetensors) throws -> RunState {
         func tensor(_ name: String, _ shape: [Int], _ number: Safetensors.Number) throws -> Safetensors.Tensor {
             guard let tensor = file[name] else { throw EdgeSdkError("it has no \(name)") }
             guard tensor.shape == shape, tensor.number == number else {
@@ -128,7 +128,7 @@ public enum Checkpoint {
         }
         guard let shape = file["embedding"]?.shape, shape.count == 2 else { throw EdgeSdkError("it has no embedding") }
         let basis = try rows("newton_basis", [count("newton_basis")] + shape)
-        var state = try State(
+        var state = try RunState(
             config, seed: seed, embedding: tensor("embedding", shape, .f32).floats!, shape: shape, muMin: muMin, basis: basis)
 
         let n = state.newton.basis.count, size = state.embedding.count

@@ -11,8 +11,8 @@ public struct NonFiniteLossError: Error, Equatable, Sendable, CustomStringConver
     public var errorDescription: String? { description }
 }
 
-/// All that a run is: a value, replaced only when a step is complete.
-public struct State: Equatable, Sendable {
+/// All that a run is: a value, replaced only when a step is complete. (`State` is a property wrapper of SwiftUI.)
+public struct RunState: Equatable, Sendable {
     public let config: ZoConfig
     public let seed: UInt64
     /// K, D.
@@ -63,7 +63,7 @@ public struct State: Equatable, Sendable {
     }
 
     /// Equal in every bit; two floors of mu that were not measured are equal.
-    public static func == (a: State, b: State) -> Bool {
+    public static func == (a: RunState, b: RunState) -> Bool {
         a.config == b.config && a.seed == b.seed && a.shape == b.shape && a.embedding == b.embedding
             && a.step == b.step && a.forwards == b.forwards && a.seconds == b.seconds
             && (a.muMin == b.muMin || (a.muMin.isNaN && b.muMin.isNaN)) && a.newton == b.newton && a.adam == b.adam
@@ -97,7 +97,7 @@ public struct Step: Equatable, Sendable {
 /// Steps from a state until `maxTrainSteps`. May be left after any step and continued from `state` with the same result.
 public struct Run {
     /// After the last whole step, also where `next` has thrown.
-    public private(set) var state: State
+    public private(set) var state: RunState
     private let objective: any Objective
     private let normRange: [ClosedRange<Double>]
     private let maxBatch: Int
@@ -112,7 +112,7 @@ public struct Run {
     ///   - clock: in seconds.
     ///   - parts: widths of the parts of a vector that each have a norm of their own; none: the vector is one.
     public init(
-        _ objective: any Objective, _ state: State, normRange: [ClosedRange<Double>] = [0...(.infinity)],
+        _ objective: any Objective, _ state: RunState, normRange: [ClosedRange<Double>] = [0...(.infinity)],
         maxBatch: Int = 64, clock: @escaping () -> Double = { ProcessInfo.processInfo.systemUptime }, parts: [Int] = []
     ) {
         (self.objective, self.state, self.maxBatch, self.clock) = (objective, state, maxBatch, clock)
@@ -197,7 +197,7 @@ public struct Run {
     }
 
     /// Takes a step; the norm of the gradient it was taken on, and whether the token's norm was brought back.
-    private func advance(_ state: inout State, _ measured: Measured) -> (slope: Double, clamped: Bool) {
+    private func advance(_ state: inout RunState, _ measured: Measured) -> (slope: Double, clamped: Bool) {
         let before = state.embedding, gradient: [Double], token: [Float]
         switch measured {
         case .residuals(let found):

@@ -23,7 +23,7 @@ final class LoopTests: XCTestCase {
     }
 
     func testARunWithoutEnoughDirectionsDoesNotStart() {
-        XCTAssertThrowsError(try State(.fast(vocabularyStd: 0.02, width: 4), seed: 0, embedding: [0, 0, 0, 0], shape: [1, 4])) {
+        XCTAssertThrowsError(try RunState(.fast(vocabularyStd: 0.02, width: 4), seed: 0, embedding: [0, 0, 0, 0], shape: [1, 4])) {
             XCTAssertEqual("\($0)", "gauss_newton needs 32 directions of shape [1, 4] or more")
         }
     }
@@ -70,13 +70,13 @@ final class LoopTests: XCTestCase {
 
 /// One run of `trajectory.json`, ready to start.
 struct GoldenRun {
-    let objective: GoldenObjective, state: State, normRange: [ClosedRange<Double>], parts: [Int], maxBatch: Int
+    let objective: GoldenObjective, state: RunState, normRange: [ClosedRange<Double>], parts: [Int], maxBatch: Int
 
     init(_ one: Json) throws {
         objective = GoldenObjective(one)
         let shape = objective.embeddingShape, config = try ZoConfig(json: one.at("config"))
         let basis = try one["principal"].map { try directions($0.rows, least: config.zoSamples, numVectors: shape[0]) } ?? []
-        state = try State(
+        state = try RunState(
             config, seed: one.at("seed").seed, embedding: one["start"]?.floats ?? [Float](repeating: 0, count: shape[0] * shape[1]),
             shape: shape, basis: basis)
         parts = one["parts"]?.integers ?? []
@@ -86,7 +86,7 @@ struct GoldenRun {
     }
 
     /// The clock counts its readings, as the golden checkpoints' did.
-    func run(from start: State? = nil) -> Run {
+    func run(from start: RunState? = nil) -> Run {
         let ticks = Ticks()
         return Run(objective, start ?? state, normRange: normRange, maxBatch: maxBatch, clock: { ticks.next() }, parts: parts)
     }
