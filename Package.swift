@@ -61,6 +61,6 @@ let package = Package(
         tests("EdgePhotos", ["EdgePhotos", "EdgeZO"]),
         tests("EdgeRuntime", ["EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
         tests("EdgeOrt", ["EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
-        tests("EdgeModel", ["EdgeModel", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"], observation),
+        tests("EdgeModel", ["EdgeModel", "EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"], observation),
     ]
 )

@@ -22,7 +22,7 @@
         ///
         /// - Parameter cache: a folder of the app's own, not in any backup.
         /// - Throws: `EdgeSdkError`, one line: the bundle is of another format, or Core ML refuses it.
-        public init(_ bundle: Bundle, cache: URL, units: Units = .cpuAndGPU) async throws {
+        public init(_ bundle: ModelBundle, cache: URL, units: Units = .cpuAndGPU) async throws {
             guard bundle.manifest.format == .coreml else {
                 throw EdgeSdkError("\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); Core ML runs coreml")
             }
@@ -34,7 +34,7 @@
             Self.removeOld(in: cache, but: compiled.values.map(\.lastPathComponent))
         }
 
-        public func open(_ bundle: Bundle, _ name: String) throws -> any Graph {
+        public func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph {
             let (_, described) = try bundle.graph(name)
             guard let package = compiled[described.file] else {
                 throw EdgeSdkError("\(described.file) was not compiled; make a CoreMLLoader of this very bundle")
@@ -50,7 +50,7 @@
         }
 
         /// The compiled form of a package, made if it is not there yet.
-        private static func compiled(_ package: String, of bundle: Bundle, in cache: URL) async throws -> URL {
+        private static func compiled(_ package: String, of bundle: ModelBundle, in cache: URL) async throws -> URL {
             let files = bundle.manifest.files.filter { $0.key.hasPrefix("\(package)/") }.sorted { $0.key < $1.key }
             let key = Sha256.hex(files.map { "\($0.key) \($0.value.sha256)\n" }.joined().utf8)
             let place = cache.appendingPathComponent("\(key).mlmodelc")

@@ -33,7 +33,7 @@ extension AppModel {
         smoothed = Smoothed()
         (learning.phase, learning.pause, learning.secondsLeft, message) = (.preparing, nil, nil, nil)
         let stretch = Stretch(
-            open: { [self] in try open(begun) }, store: store, decoder: decoder, session: begun, stop: stop)
+            open: { [self] in try await open(begun) }, store: store, decoder: decoder, session: begun, stop: stop)
         job = Task { for await event in stretch.events() { happened(event) } }
     }
 

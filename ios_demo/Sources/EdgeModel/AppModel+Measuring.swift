@@ -16,9 +16,9 @@ extension AppModel {
         let shelf = shelf, engine = engine, store = store
         record = nil
         perform(.measuring, otherwise: .measuringFailed) { [self] () -> URL? in
-            try shelf.examine(shelf.folder(of: bundle.name), bundle.name)
+            try await shelf.examine(shelf.folder(of: bundle.name), bundle.name)
             do {
-                let bytes = try engine.measure(shelf.folder(of: bundle.name)) { self.progress($0, of: $1) }
+                let bytes = try await engine.measure(shelf.folder(of: bundle.name)) { self.progress($0, of: $1) }
                 return try store.save(record: bytes)
             } catch is CancellationError { return nil }
         } then: { [self] file in

@@ -40,11 +40,11 @@ extension AppModel {
         guard !kinds.isEmpty else { return }
         let begun = session, store = store
         perform(.drawing, otherwise: .pictureFailed) { [self] in
-            let model = try open(begun)
+            let model = try await open(begun)
             let token = Array(try Data(contentsOf: store.token))
             for (i, kind) in kinds.enumerated() {
                 let prompt = kind == .own ? begun.prompt : model.prompt(begun.word)
-                try store.save(model.draw(prompt, token: kind == .before ? nil : token, session: begun), as: kind)
+                try store.save(await model.draw(prompt, token: kind == .before ? nil : token, session: begun), as: kind)
                 _ = progress(i + 1)
             }
         } then: { [self] in readOutcome() }

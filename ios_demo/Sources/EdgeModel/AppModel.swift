@@ -148,18 +148,20 @@ public final class AppModel {
     /// Runs what takes time, one thing at a time; what fails is said.
     /// - Parameter then: gets what `action` gave, back here.
     func perform<Value: Sendable>(
-        _ kind: Work.Kind, otherwise: Key, _ action: @escaping @Sendable () throws -> Value,
+        _ kind: Work.Kind, otherwise: Key, _ action: @escaping @Sendable () async throws -> Value,
         then: @escaping @MainActor (Value) -> Void
     ) {
         guard work == nil else { return }
         isCancelled.value = false
         (work, message) = (Work(kind: kind), nil)
         job = Task {
-            let result = await Task.detached(priority: .userInitiated) { Result { try describingProblems(otherwise, action) } }.value
-            work = nil
-            switch result {
-            case .success(let value): then(value)
-            case .failure(let error): say(problem(of: error, otherwise).said)
+            do {
+                let value = try await Task.detached(priority: .userInitiated, operation: action).value
+                work = nil
+                then(value)
+            } catch {
+                work = nil
+                say(problem(of: error, otherwise).said)
             }
         }
     }
@@ -178,11 +180,11 @@ public final class AppModel {
 
     /// Opens the bundle that the session has begun with.
     /// - Throws: `Problem`: the sentence to show.
-    nonisolated func open(_ session: Session) throws -> any OpenedBundle {
+    nonisolated func open(_ session: Session) async throws -> any OpenedBundle {
         let name = session.bundle ?? ""
         guard let info = shelf.list().first(where: { $0.name == name }) else { throw Problem(said: Message(.bundleMissing, name)) }
         guard info.digest == session.digest else { throw Problem(said: Message(.bundleChanged, name)) }
-        return try shelf.examine(shelf.folder(of: name), name)
+        return try await shelf.examine(shelf.folder(of: name), name)
     }
 
     /// Back to the first screen with the photos; what a run has made is deleted.

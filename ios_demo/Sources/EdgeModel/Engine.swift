@@ -9,40 +9,41 @@ public protocol Engine: Sendable {
 
     /// Reads a bundle and checks every file of it.
     /// - Throws: `EdgeSdkError`: it is refused.
-    func open(_ folder: URL) throws -> any OpenedBundle
+    func open(_ folder: URL) async throws -> any OpenedBundle
 
     /// Runs one step and one whole run, and gives the device record as JSON.
     /// - Parameter report: gets the steps done and the steps of the run; false ends it.
     /// - Throws: `EdgeSdkError`; `CancellationError` where `report` gave false.
-    func measure(_ folder: URL, report: @escaping @Sendable (Int, Int) -> Bool) throws -> [UInt8]
+    func measure(_ folder: URL, report: @escaping @Sendable (Int, Int) -> Bool) async throws -> [UInt8]
 }
 
-/// A checked bundle. Not for two threads at a time.
-public protocol OpenedBundle {
+/// A checked bundle, for one thing at a time.
+public protocol OpenedBundle: Sendable {
     /// Side of pictures in pixels.
     var resolution: Int { get }
 
     /// What to draw with a word, as the model was trained to be asked.
     func prompt(_ word: String) -> String
 
-    /// Learns, step by step, on the thread of the call.
-    /// - Parameter report: gets every step; false ends the run after it. The checkpoint is whole before.
+    /// Learns, step by step.
+    /// - Parameter report: gets every step, and the held-out losses known by then; false ends the run after the step, whose
+    ///   checkpoint is whole by then.
     /// - Throws: `EdgeSdkError`: the word is refused, the state is of another bundle, or a graph fails.
-    func learn(_ task: LearningTask, report: (StepProgress) -> Bool) throws
+    func learn(_ task: LearningTask, report: (StepProgress, HeldOut) -> Bool) async throws
 
     /// The file of the token as it is now; only after a step, or after a state was taken up.
-    func token() throws -> [UInt8]
+    func token() async throws -> [UInt8]
 
     /// Mean losses on draws that training never uses, as far as they are known.
-    var heldOut: HeldOut { get }
+    var heldOut: HeldOut { get async }
 
     /// Draws a picture with the random numbers of the session's seed.
     /// - Parameter token: bytes of a token's file; nil draws what the word is before learning.
-    func draw(_ prompt: String, token: [UInt8]?, session: Session) throws -> Drawing
+    func draw(_ prompt: String, token: [UInt8]?, session: Session) async throws -> Drawing
 }
 
 /// What is to be learned.
-public struct LearningTask {
+public struct LearningTask: Sendable {
     public let photos: [Photo]
     public let word: String
     public let initializer: String
@@ -50,7 +51,7 @@ public struct LearningTask {
     /// The state to go on from; nil to begin.
     public let resume: [UInt8]?
     /// Gets the whole state after each step.
-    public let checkpoint: ([UInt8]) throws -> Void
+    public let checkpoint: @Sendable ([UInt8]) throws -> Void
 }
 
 /// One step.

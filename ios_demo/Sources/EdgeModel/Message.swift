@@ -66,13 +66,8 @@ struct Problem: Error {
     let said: Message
 }
 
-/// Runs what may fail, and turns every failure into a sentence.
-/// - Parameter otherwise: what to say of a failure of the library.
-func describingProblems<T>(_ otherwise: Key, _ action: () throws -> T) throws -> T {
-    do { return try action() } catch { throw problem(of: error, otherwise) }
-}
-
 /// The sentence for a failure.
+/// - Parameter otherwise: what to say of a failure of the library.
 func problem(of error: any Error, _ otherwise: Key) -> Problem {
     switch error {
     case let problem as Problem: problem

@@ -61,7 +61,7 @@ public struct Shelf: Sendable {
     /// Copies a bundle in.
     /// - Parameter progress: gets the bytes copied so far; false ends it with nil and leaves nothing.
     /// - Throws: `Problem`: the sentence to show.
-    func take(_ source: URL, progress: (Int) -> Bool) throws -> BundleInfo? {
+    func take(_ source: URL, progress: (Int) -> Bool) async throws -> BundleInfo? {
         let name = source.lastPathComponent
         let scratch = folder(of: WholeFile.partial + UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: scratch) }
@@ -70,7 +70,7 @@ public struct Shelf: Sendable {
             throw Problem(said: Message(isThere ? .bundleWithoutManifest : .sourceUnreadable, name))
         }
         guard try copy(root, to: scratch, progress) else { return nil }
-        try examine(scratch, name)
+        try await examine(scratch, name)
         let target = unusedName(name)
         guard rename(scratch.path, target.path) == 0 else { throw Problem(said: Message(.savingFailed)) }
         return try describe(target)
@@ -79,7 +79,7 @@ public struct Shelf: Sendable {
     /// Checks every file of a bundle, as before each run.
     /// - Throws: `Problem`: the sentence to show.
     @discardableResult
-    func examine(_ bundle: URL, _ name: String) throws -> any OpenedBundle {
+    func examine(_ bundle: URL, _ name: String) async throws -> any OpenedBundle {
         guard let (manifest, _) = try? read(bundle), let format = manifest["format"]?.string else {
             throw Problem(said: Message(.bundleRefused, name))
         }
@@ -88,7 +88,7 @@ public struct Shelf: Sendable {
         }
         guard engine.formats.contains(format) else { throw Problem(said: Message(.bundleOtherRuntime, name)) }
         if let file = cut(bundle, manifest) { throw Problem(said: Message(.bundleCut, name, file)) }
-        do { return try engine.open(bundle) } catch let error as EdgeSdkError {
+        do { return try await engine.open(bundle) } catch let error as EdgeSdkError {
             throw Problem(said: Message(.bundleRefused, name, detail: error.message))
         }
     }

@@ -16,7 +16,7 @@ enum Event: Sendable {
 struct Stretch: Sendable {
     enum Stop: Sendable { case pause, finish }
 
-    let open: @Sendable () throws -> any OpenedBundle
+    let open: @Sendable () async throws -> any OpenedBundle
     let store: SessionStore
     let decoder: any PhotoDecoder
     let session: Session
@@ -27,7 +27,7 @@ struct Stretch: Sendable {
     func events() -> AsyncStream<Event> {
         AsyncStream { stream in
             Task.detached(priority: .userInitiated) {
-                do { try run { stream.yield($0) } } catch {
+                do { try await run { stream.yield($0) } } catch {
                     stream.yield(.failed(problem(of: error, .learningFailed).said))
                 }
                 stream.finish()
@@ -35,19 +35,19 @@ struct Stretch: Sendable {
         }
     }
 
-    private func run(_ report: (Event) -> Void) throws {
-        let model = try open()
+    private func run(_ report: (Event) -> Void) async throws {
+        let model = try await open()
         let resume = store.checkpoint()
         let photos = try session.photos.map { try decoder.decode(store.photo($0), side: model.resolution) }
         let task = LearningTask(
             photos: photos, word: session.word, initializer: session.initializer, seed: session.seed, resume: resume,
-            checkpoint: { try store.save(checkpoint: $0) })
+            checkpoint: { [store] in try store.save(checkpoint: $0) })
         var hasToken = resume != nil, hasStepped = false
         if stop.value == nil || (stop.value == .finish && hasToken) {
             do {
-                try model.learn(task) { step in
+                try await model.learn(task) { step, heldOut in
                     (hasToken, hasStepped) = (true, true)
-                    report(.stepped(step, heldOutBefore: model.heldOut.before))
+                    report(.stepped(step, heldOutBefore: heldOut.before))
                     return stop.value == nil
                 }
             } catch let error as EdgeSdkError where !hasStepped {
@@ -57,8 +57,8 @@ struct Stretch: Sendable {
             }
         }
         guard stop.value != .pause, hasToken else { return report(.paused) }
-        try store.save(token: model.token())
-        report(.learned(model.heldOut))
+        try store.save(token: await model.token())
+        report(.learned(await model.heldOut))
     }
 }
 

@@ -31,7 +31,7 @@ final class FakeEngine: Engine, @unchecked Sendable {
     }
 }
 
-private final class FakeBundle: OpenedBundle {
+private final class FakeBundle: OpenedBundle, @unchecked Sendable {
     let engine: FakeEngine
     let resolution = 8
     private var done = 0
@@ -43,7 +43,7 @@ private final class FakeBundle: OpenedBundle {
     var heldOut: HeldOut { HeldOut(before: 0.2, after: done == engine.steps ? 0.1 : nil) }
     func token() -> [UInt8] { Array("\(taught) of \(done)".utf8) }
 
-    func learn(_ task: LearningTask, report: (StepProgress) -> Bool) throws {
+    func learn(_ task: LearningTask, report: (StepProgress, HeldOut) -> Bool) throws {
         if engine.refusesWord.value { throw EdgeSdkError("\(task.word) is already a word of the model; choose another one") }
         if let resume = task.resume {
             let state = String(decoding: resume, as: UTF8.self).split(separator: " ").compactMap { Int($0) }
@@ -57,7 +57,7 @@ private final class FakeBundle: OpenedBundle {
             taught = taught &* 31 &+ done &* task.photos.count &+ Int(task.seed)
             try task.checkpoint(Array("\(done) \(taught)".utf8))
             let step = StepProgress(step: done, steps: engine.steps, loss: 1 / Double(done), secondsLeft: nil)
-            if !report(step) { return }
+            if !report(step, heldOut) { return }
         }
     }
 
