@@ -9,16 +9,20 @@ import XCTest
 
 /// ONNX Runtime with a pause before each call, or the small model's run would be over before it can be interrupted.
 private struct SlowLoader: GraphLoader {
-    func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph { SlowGraph(graph: try OrtLoader().open(bundle, name)) }
+    let pause: UInt32  // in microseconds
+
+    func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph {
+        SlowGraph(graph: try OrtLoader().open(bundle, name), pause: pause)
+    }
 }
 
 private final class SlowGraph: Graph {
-    let graph: any Graph
+    let graph: any Graph, pause: UInt32
 
-    init(graph: any Graph) { self.graph = graph }
+    init(graph: any Graph, pause: UInt32) { (self.graph, self.pause) = (graph, pause) }
 
     func run(_ inputs: [String: Tensor], outputs: [String]) throws -> [String: FloatTensor] {
-        usleep(5000)
+        usleep(pause)
         return try graph.run(inputs, outputs: outputs)
     }
 
@@ -28,16 +32,16 @@ private final class SlowGraph: Graph {
 /// The app's state on the real library: the golden bundle, real photos, ONNX Runtime.
 @MainActor
 final class WholeAppTests: XCTestCase, @unchecked Sendable {
-    private func app(in folder: URL) -> AppModel {
-        let engine = BundleEngine(formats: ["onnx"], loaders: { _ in SlowLoader() }, measure: { _, _, _ in [] })
+    private func app(in folder: URL, pause: UInt32 = 0) -> AppModel {
+        let engine = BundleEngine(formats: ["onnx"], loaders: { _ in SlowLoader(pause: pause) }, measure: { _, _, _ in [] })
         return AppModel(
             shelf: Shelf(folder.appendingPathComponent("bundles"), engine: engine),
             store: SessionStore(folder.appendingPathComponent("session")), engine: engine, decoder: FileDecoder(),
             makeSeed: { 3 }, log: { print($0) })
     }
 
-    private func started(in folder: URL) async throws -> AppModel {
-        let model = app(in: folder)
+    private func started(in folder: URL, pause: UInt32 = 0) async throws -> AppModel {
+        let model = app(in: folder, pause: pause)
         model.appear()
         model.takeBundle(Golden.folder.appendingPathComponent("bundle"))
         await model.settle()
@@ -64,8 +68,9 @@ final class WholeAppTests: XCTestCase, @unchecked Sendable {
         XCTAssertEqual(try LearnedEmbedding(Array(token), name: "t.safetensors").token, "<zebra-mug>")
 
         let other = folder.appendingPathComponent("other")
-        let first = try await started(in: other)
+        let first = try await started(in: other, pause: 50_000)
         await until("a step") { first.learning.step >= 2 }
+        first.hide()
         first.interrupt()
         await first.settle()
         XCTAssertEqual(first.learning.pause, .interrupted)
