@@ -56,6 +56,15 @@ public final class BundleObjective: Objective {
         return draws.indices.map { b in all[(b * size)..<((b + 1) * size)].map(Double.init) }
     }
 
+    /// Opens the graph, which a call would open otherwise.
+    @discardableResult
+    public func open() throws -> any Graph {
+        if let graph { return graph }
+        let opened = try loader.open(bundle, "zo_loss")
+        graph = opened
+        return opened
+    }
+
     /// Closes the graph until it is needed again.
     public func close() {
         graph?.close()
@@ -86,9 +95,7 @@ public final class BundleObjective: Objective {
             "timestep": .int64(shape: [draws.count], data: draws.map { Int64($0.timestep) }),
         ]
         if bundle.isXL { inputs["sizes"] = .float(shape: [draws.count, 6], data: draws.flatMap { sizes[$0.image] }) }
-        let graph = try self.graph ?? loader.open(bundle, "zo_loss")
-        self.graph = graph
-        return try graph.run(inputs, outputs: [output])[output]!.data
+        return try open().run(inputs, outputs: [output])[output]!.data
     }
 
     /// A prompt's ids, which name the vectors of one of a call's embeddings.

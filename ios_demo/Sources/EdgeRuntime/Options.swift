@@ -50,7 +50,7 @@ public struct FitOptions: Sendable {
     private static let rowLatents = 4096
 
     /// Rows a call for latents (C, h, w).
-    func rows(_ latents: [Int]) -> Int {
+    public func rows(_ latents: [Int]) -> Int {
         maxBatch ?? max(1, min(Self.mostRows, Self.rowLatents / (latents[1] * latents[2])))
     }
 

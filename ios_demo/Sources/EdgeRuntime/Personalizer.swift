@@ -143,7 +143,7 @@ public actor Personalizer {
 }
 
 /// One run at work; it belongs to its personalizer.
-private final class Session {
+final class Session {
     let request: Learning.Request
     let prepared: Prepared
     var run: Run
@@ -152,7 +152,7 @@ private final class Session {
     /// The step after which it was last asked whether the loss is flat.
     private var looked = 0
     private let bundle: ModelBundle
-    private let rows: Int
+    let rows: Int
 
     init(_ request: Learning.Request, _ prepared: Prepared, _ bundle: ModelBundle) throws {
         (self.request, self.prepared, self.bundle) = (request, prepared, bundle)

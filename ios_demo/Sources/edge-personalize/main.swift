@@ -1,2 +1,0 @@
-import EdgeZO
-print(EdgeSdkError("not yet"))
