@@ -68,12 +68,12 @@ struct ChoosingView: View {
 
     private var words: some View {
         Section {
-            TextField("word_hint", text: Binding(get: { model.word }, set: { model.setWord($0) }))
+            TextField("word_hint", text: $model.typedWord)
                 .textInputAutocapitalization(.never)
                 .autocorrectionDisabled()
                 .accessibilityLabel(sentence("word_label"))
             if let bundle = model.bundle {
-                Picker("initializer_label", selection: Binding(get: { model.initializer }, set: { model.setInitializer($0) })) {
+                Picker("initializer_label", selection: $model.chosenInitializer) {
                     ForEach(bundle.initializers, id: \.self) { Text($0) }
                 }
             }
@@ -83,10 +83,22 @@ struct ChoosingView: View {
     }
 }
 
+extension AppModel {
+    /// What the text field and the picker write.
+    fileprivate var typedWord: String {
+        get { word }
+        set { setWord(newValue) }
+    }
+    fileprivate var chosenInitializer: String {
+        get { initializer }
+        set { setInitializer(newValue) }
+    }
+}
+
 /// What is being done, and how to end it.
 struct WorkLine: View {
     let work: Work
-    let cancel: (() -> Void)?
+    let cancel: (@MainActor () -> Void)?
 
     var body: some View {
         HStack {

@@ -1,4 +1,3 @@
-import Darwin
 import EdgeModel
 import EdgeRuntime
 import Foundation
@@ -17,19 +16,7 @@ enum Device {
         let info = ProcessInfo.processInfo
         return Reading(
             thermal: Reading.Thermal(rawValue: info.thermalState.rawValue), isLowPower: info.isLowPowerModeEnabled,
-            battery: level < 0 ? nil : Int((100 * level).rounded()), memory: footprint().map { Double($0) / 1e6 })
-    }
-
-    /// Bytes that count against the app's limit, or nil.
-    nonisolated static func footprint() -> UInt64? {
-        var info = task_vm_info_data_t()
-        var count = mach_msg_type_number_t(MemoryLayout<task_vm_info_data_t>.size / MemoryLayout<integer_t>.size)
-        let result = withUnsafeMutablePointer(to: &info) { pointer in
-            pointer.withMemoryRebound(to: integer_t.self, capacity: Int(count)) {
-                task_info(mach_task_self_, task_flavor_t(TASK_VM_INFO), $0, &count)
-            }
-        }
-        return result == KERN_SUCCESS ? info.phys_footprint : nil
+            battery: level < 0 ? nil : Int((100 * level).rounded()), memory: ProcessMemory.now().anonymous)
     }
 
     /// Such as iPhone17,1.

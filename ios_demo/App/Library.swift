@@ -2,13 +2,14 @@ import EdgeBundle
 import EdgeCoreML
 import EdgeModel
 import EdgeOrt
+import EdgeRuntime
 import Foundation
 
 /// The library and the app's folders, put together.
 @MainActor
 enum Library {
     static func model() -> AppModel {
-        var folder = URL.applicationSupportDirectory.appendingPathComponent("edge-sdk")
+        var folder = FileManager.default.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0].appendingPathComponent("edge-sdk")
         try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         var values = URLResourceValues()
         values.isExcludedFromBackup = true  // photos and models stay on this device
@@ -23,13 +24,13 @@ enum Library {
     private static func engine(cache: URL) -> BundleEngine {
         var formats: Set = ["onnx"]
         if #available(iOS 18, *) { formats.insert("coreml") }
-        let machine = Device.machine()
-        return BundleEngine(
-            formats: formats,
-            loaders: { bundle in
-                if #available(iOS 18, *), bundle.manifest.format == .coreml { return try await CoreMLLoader(bundle, cache: cache) }
-                return OrtLoader(threads: Device.threads)
-            },
-            machine: machine)
+        var options = DeviceMeasurement.Options()
+        options.threads = Device.threads
+        options.battery = { DispatchQueue.main.sync { MainActor.assumeIsolated { Device.reading().battery.map(Double.init) } } }
+        options.command = "the app's screen Measure"
+        return BundleEngine(formats: formats, machine: Device.machine(), options: options) { bundle in
+            if #available(iOS 18, *), bundle.manifest.format == .coreml { return try await CoreMLLoader(bundle, cache: cache) }
+            return OrtLoader(threads: Device.threads)
+        }
     }
 }

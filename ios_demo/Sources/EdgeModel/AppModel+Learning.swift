@@ -26,6 +26,9 @@ extension AppModel {
         }
     }
 
+    /// Deletes what was learned so far; photos stay.
+    public func discard() { if screen == .learning, learning.phase == .paused { beginAgain() } }
+
     /// Begins or goes on from the last checkpoint.
     func learn(_ how: Stretch.Stop? = nil) {
         let begun = session

@@ -8,15 +8,19 @@ import Foundation
 public struct BundleEngine: Engine {
     /// Gives what opens the graphs of a bundle.
     public typealias Loaders = @Sendable (ModelBundle) async throws -> any GraphLoader
-    /// Measures a bundle; see ``Engine/measure(_:report:)``.
-    public typealias Measure = @Sendable (ModelBundle, any GraphLoader, @Sendable (Int, Int) -> Bool) async throws -> [UInt8]
-
     public let formats: Set<String>
     private let loaders: Loaders
-    private let measure: Measure
+    private let machine: DeviceMeasurement.Machine
+    private let options: DeviceMeasurement.Options
 
-    public init(formats: Set<String>, loaders: @escaping Loaders, measure: @escaping Measure) {
-        (self.formats, self.loaders, self.measure) = (formats, loaders, measure)
+    /// - Parameters:
+    ///   - machine: the device's names, for its record.
+    ///   - options: of measuring.
+    public init(
+        formats: Set<String>, machine: DeviceMeasurement.Machine, options: DeviceMeasurement.Options = .init(),
+        loaders: @escaping Loaders
+    ) {
+        (self.formats, self.machine, self.options, self.loaders) = (formats, machine, options, loaders)
     }
 
     public func open(_ folder: URL) async throws -> any OpenedBundle {
@@ -26,7 +30,8 @@ public struct BundleEngine: Engine {
 
     public func measure(_ folder: URL, report: @escaping @Sendable (Int, Int) -> Bool) async throws -> [UInt8] {
         let bundle = try ModelBundle(folder)
-        return try await measure(bundle, loaders(bundle), report)
+        let measurement = DeviceMeasurement(bundle, try await loaders(bundle), machine: machine, options: options)
+        return Array((try measurement.record(report: report).written(.indented) + "\n").utf8)
     }
 }
 

@@ -1,8 +1,11 @@
 /// What the phone tells about itself. What it does not tell is nil.
 public struct Reading: Equatable, Sendable {
     /// As `ProcessInfo.ThermalState` has them.
-    public enum Thermal: Int, Comparable, Sendable {
+    public enum Thermal: Int, CaseIterable, Comparable, Sendable {
         case nominal, fair, serious, critical
+
+        /// The key of the string catalog: `thermal_fair`.
+        public var resource: String { "thermal_\(self)" }
 
         public static func < (a: Thermal, b: Thermal) -> Bool { a.rawValue < b.rawValue }
     }

@@ -33,7 +33,8 @@ private final class SlowGraph: Graph {
 @MainActor
 final class WholeAppTests: XCTestCase, @unchecked Sendable {
     private func app(in folder: URL, pause: UInt32 = 0) -> AppModel {
-        let engine = BundleEngine(formats: ["onnx"], loaders: { _ in SlowLoader(pause: pause) }, measure: { _, _, _ in [] })
+        let machine = DeviceMeasurement.Machine(name: "here", system: "a system", cpu: "2 x some", onnxruntime: nil)
+        let engine = BundleEngine(formats: ["onnx"], machine: machine) { _ in SlowLoader(pause: pause) }
         return AppModel(
             shelf: Shelf(folder.appendingPathComponent("bundles"), engine: engine),
             store: SessionStore(folder.appendingPathComponent("session")), engine: engine, decoder: FileDecoder(),
