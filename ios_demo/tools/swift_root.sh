@@ -24,14 +24,15 @@ fi
 [ -d "$root" ] && { echo "$root"; exit; }
 [ "$(id -u)" = 0 ] || absent "making $root takes root"
 mkdir -p "$(dirname "$root")"
+# Two checkouts may ask at once. What the making starts holds the lock too: if this script is killed, the next one waits.
 exec 9>"$root.lock"
-flock 9 # two checkouts may ask at once
+flock 9
 [ -d "$root" ] && { echo "$root"; exit; }
 command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap; } \
     >"$log" 2>&1 </dev/null || absent "debootstrap cannot be installed, see $log"
 
-# debootstrap mounts /proc; in a mount namespace of its own that ends with it, whatever happens.
-unshare --mount bash -euc '
+# debootstrap mounts /proc: here in namespaces of its own, whose mounts and processes end with it, whatever happens.
+unshare --mount --pid --fork --kill-child bash -euc '
     rm -rf --one-file-system "$0"
     debootstrap --variant=minbase trixie "$0"
     mountpoint -q "$0/proc" || mount -t proc proc "$0/proc" # without it programs do not find their libraries
@@ -45,6 +46,6 @@ unshare --mount bash -euc '
         cd /tmp && apt-get download -qq libonnxruntime-dev && dpkg-deb -x libonnxruntime-dev_*.deb /
         apt-get clean && rm -rf /tmp/* /var/lib/apt/lists/*
         swift --version" sh "$1"
-' "$making" "$packages" >"$log" 2>&1 </dev/null 9>&- || absent "the root cannot be made, see $log"
+' "$making" "$packages" >"$log" 2>&1 </dev/null || absent "the root cannot be made, see $log"
 mv "$making" "$root"
 echo "$root"

@@ -22,6 +22,20 @@
             return try drawn(image).turned(stored.flatMap(Orientation.init) ?? .upright)
         }
 
+        static func png(_ photo: Photo) throws -> [UInt8] {
+            let data = NSMutableData()
+            guard let space = CGColorSpace(name: CGColorSpace.sRGB), let provider = CGDataProvider(data: Data(photo.rgb) as CFData),
+                let image = CGImage(
+                    width: photo.width, height: photo.height, bitsPerComponent: 8, bitsPerPixel: 24,
+                    bytesPerRow: 3 * photo.width, space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
+                    provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent),
+                let file = CGImageDestinationCreateWithData(data, "public.png" as CFString, 1, nil)
+            else { throw EdgeSdkError("the picture is too large for this device's memory") }
+            CGImageDestinationAddImage(file, image, nil)
+            guard CGImageDestinationFinalize(file) else { throw EdgeSdkError("the picture cannot be written as PNG") }
+            return [UInt8](data as Data)
+        }
+
         /// The picture with its longer side of at most some pixels, not yet turned; the whole is never in memory.
         private static func smaller(_ source: CGImageSource, _ side: Int) -> CGImage? {
             let options =

@@ -34,6 +34,20 @@
             return Photo(width: width, height: height, rgb: overWhite(rgba))
         }
 
+        static func png(_ photo: Photo) throws -> [UInt8] {
+            var image = png_image()
+            image.version = UInt32(PNG_IMAGE_VERSION)
+            (image.width, image.height) = (UInt32(photo.width), UInt32(photo.height))
+            image.format = PNG_FORMAT_FLAG_COLOR
+            defer { png_image_free(&image) }
+            // More than any PNG of it: a byte a row for its filter, and of zlib five for each 16 kB; the rest are headers.
+            var count = photo.rgb.count + photo.height
+            count += count / 1000 + 1024
+            var bytes = [UInt8](repeating: 0, count: count)
+            guard png_image_write_to_memory(&image, &bytes, &count, 0, photo.rgb, 0, nil) != 0 else { throw damaged(image) }
+            return Array(bytes.prefix(count))
+        }
+
         private static func damaged(_ image: png_image) -> EdgeSdkError {
             let message = withUnsafeBytes(of: image.message) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
             return EdgeSdkError("damaged (\(message))")

@@ -23,20 +23,26 @@ public enum PhotoFile {
 
     /// Decode the bytes of a file.
     public static func decode(_ bytes: [UInt8], resolution: Int) throws -> Photo {
-        let photo = try PlatformDecoder.decode(bytes) { width, height in
+        try PlatformDecoder.decode(bytes) { width, height in
             guard min(width, height) >= leastSide else {
                 throw EdgeSdkError("\(width) x \(height) pixels; each side must be \(leastSide) or more")
             }
             if width * height <= mostPixels { return 1 }
             return [8, 4, 2].first { min(width, height) / $0 >= margin * resolution } ?? 1
         }
-        return photo
     }
+
+    /// The bytes of a PNG file of a picture.
+    ///
+    /// - Throws: `EdgeSdkError`: there is no memory for it.
+    public static func png(_ photo: Photo) throws -> [UInt8] { try PlatformDecoder.png(photo) }
 }
 
-/// A way to decode a picture with what a system has.
+/// A way to decode and write a picture with what a system has.
 protocol PictureDecoder {
     /// - Parameter reduction: from width and height to the factor by which the decoder may reduce; throws what makes the
     ///   picture unusable.
     static func decode(_ bytes: [UInt8], reduction: (_ width: Int, _ height: Int) throws -> Int) throws -> Photo
+
+    static func png(_ photo: Photo) throws -> [UInt8]
 }

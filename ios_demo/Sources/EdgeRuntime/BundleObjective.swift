@@ -17,7 +17,8 @@ public func encode(
     var latents = Latents()
     for (done, photo) in pixels.enumerated() {
         try onPhoto(done)
-        let outputs = try encoder.run(["pixels": .float(shape: [1, 3, side, side], data: photo)], outputs: ["mean", "std"])
+        let outputs = try encoder.run(
+            ["pixels": .float(shape: [1, 3, side, side], data: photo)], outputs: ["mean", "std"])
         latents.mean.append(outputs["mean"]!.data)
         latents.std.append(outputs["std"]!.data)
     }
@@ -37,7 +38,8 @@ public final class BundleObjective: Objective {
     ///   - ids: of the prompts, a row each; the token's vectors are those from the vocabulary's size on.
     ///   - sizes: six numbers a photo, which SDXL is told: height and width of the whole, 0, 0, and twice the side.
     public init(
-        _ bundle: ModelBundle, _ loader: any GraphLoader, latents: Latents, ids: [[Int]], numVectors: Int, sizes: [[Float]]
+        _ bundle: ModelBundle, _ loader: any GraphLoader, latents: Latents, ids: [[Int]], numVectors: Int,
+        sizes: [[Float]]
     ) {
         (self.bundle, self.loader, self.latents, self.ids, self.sizes) = (bundle, loader, latents, ids, sizes)
         scale = bundle.scale

@@ -71,7 +71,8 @@ public struct LearnedEmbedding: Equatable, Sendable {
         let isXL = Set(file.tensors.map(\.name)) == Set(Self.xlKeys)
         guard file.tensors.count == 1 || isXL else {
             throw EdgeSdkError(
-                "\(name) holds \(file.tensors.count) tensors; an embedding file holds exactly one, for SDXL clip_l and clip_g")
+                "\(name) holds \(file.tensors.count) tensors; an embedding file holds exactly one, for SDXL clip_l and clip_g"
+            )
         }
         let key = isXL ? file.text("placeholder_token") ?? Self.webKey : file.tensors[0].name
         let token = key == Self.webKey ? stem : key
@@ -82,12 +83,14 @@ public struct LearnedEmbedding: Equatable, Sendable {
         let parts = try (isXL ? Self.xlKeys : [file.tensors[0].name]).map { key in
             let tensor = file[key]!, shape = tensor.shape.count == 1 ? [1] + tensor.shape : tensor.shape
             guard shape.count == 2, let values = tensor.floats, !values.isEmpty, values.allSatisfy(\.isFinite) else {
-                throw EdgeSdkError("\(name) must hold a (K, D) tensor of finite numbers; it holds shape \(tensor.shape)")
+                throw EdgeSdkError(
+                    "\(name) must hold a (K, D) tensor of finite numbers; it holds shape \(tensor.shape)")
             }
             return (rows: shape[0], width: shape[1], values: values)
         }
         guard Set(parts.map(\.rows)).count == 1 else {
-            throw EdgeSdkError("\(name) holds \(parts.map { String($0.rows) }.joined(separator: " and ")) vectors; both need as many")
+            throw EdgeSdkError(
+                "\(name) holds \(parts.map { String($0.rows) }.joined(separator: " and ")) vectors; both need as many")
         }
         let vectors = (0..<parts[0].rows).flatMap { k in
             parts.flatMap { $0.values[(k * $0.width)..<((k + 1) * $0.width)] }

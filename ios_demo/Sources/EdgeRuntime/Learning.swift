@@ -28,7 +28,9 @@ public struct Learning: AsyncSequence, Sendable {
         nonisolated(unsafe) private var isBegun = false
 
         init(photos: [Photo], placeholder: String, initializer: String?, options: FitOptions) {
-            (self.photos, self.placeholder, self.initializer, self.options) = (photos, placeholder, initializer, options)
+            (self.photos, self.placeholder, self.initializer, self.options) = (
+                photos, placeholder, initializer, options
+            )
         }
 
         /// True the first time.

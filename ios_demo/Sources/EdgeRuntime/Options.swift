@@ -66,7 +66,8 @@ public struct FitOptions: Sendable {
         try range("checkpointing_steps", checkpointingSteps, 1...1_000_000_000)
         guard ["object", "style"].contains(learnableProperty) else {
             throw EdgeSdkError(
-                "learnable_property is \(learnableProperty.prefix(60).debugDescription); it must be one of object, style")
+                "learnable_property is \(learnableProperty.prefix(60).debugDescription); it must be one of object, style"
+            )
         }
     }
 

@@ -17,7 +17,7 @@ import Foundation
 public actor Personalizer {
     public let bundle: ModelBundle
     private let loader: any GraphLoader
-    private let executor = ThreadExecutor()
+    private let executor = QueueExecutor()
     private var session: Session?
 
     /// Held-out loss of the initializer, before the first step.
@@ -44,7 +44,8 @@ public actor Personalizer {
     ) -> Learning {
         Learning(
             personalizer: self,
-            request: Learning.Request(photos: photos, placeholder: placeholder, initializer: initializer, options: options))
+            request: Learning.Request(
+                photos: photos, placeholder: placeholder, initializer: initializer, options: options))
     }
 
     /// What has been learned so far, also in the middle of a run.
@@ -164,11 +165,13 @@ final class Session {
             let raised = MuFloor.raised(prepared.config, muMin: state.muMin, vocabularyStd: std)
             let used = options.settings["zo_mu"] == nil ? raised : prepared.config
             guard state.config == used, state.seed == options.seed else {
-                throw EdgeSdkError("the checkpoint was made with other settings; resume with the same ones or start a new run")
+                throw EdgeSdkError(
+                    "the checkpoint was made with other settings; resume with the same ones or start a new run")
             }
         } else {
             state = try RunState(
-                prepared.config, seed: options.seed, embedding: prepared.start, shape: prepared.objective.embeddingShape,
+                prepared.config, seed: options.seed, embedding: prepared.start,
+                shape: prepared.objective.embeddingShape,
                 basis: prepared.basis)
         }
         rows = min(options.rows(bundle.manifest.latents), bundle.mostRows)
@@ -209,7 +212,8 @@ final class Session {
     func heldOutLoss(_ token: [Float]) throws -> Double {
         let options = request.options, objective = prepared.objective
         let count = options.evalDraws ?? bundle.manifest.presets[options.preset.rawValue]!.evalDraws
-        let draws = heldOutDraws(objective, seed: options.seed, count: count, timesteps: 0..<objective.numTrainTimesteps)
+        let draws = heldOutDraws(
+            objective, seed: options.seed, count: count, timesteps: 0..<objective.numTrainTimesteps)
         var sum = 0.0
         for start in stride(from: 0, to: count, by: rows) {
             options.onProgress?(.init(stage: .measuringLoss, done: start, of: count))
@@ -217,7 +221,9 @@ final class Session {
             sum += try evaluate(objective, token, some, maxBatch: rows).reduce(0, +)
         }
         options.onProgress?(.init(stage: .measuringLoss, done: count, of: count))
-        guard sum.isFinite else { throw EdgeSdkError("the loss of the token is not finite; this bundle cannot learn here") }
+        guard sum.isFinite else {
+            throw EdgeSdkError("the loss of the token is not finite; this bundle cannot learn here")
+        }
         return sum / Double(count)
     }
 }

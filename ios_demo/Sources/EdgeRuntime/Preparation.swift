@@ -33,7 +33,8 @@ func prepare(
     let manifest = bundle.manifest, text = try BundleText(bundle)
     try text.checkPlaceholder(placeholder)
     guard let word = initializer ?? manifest.initializerToken else {
-        throw EdgeSdkError("initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'")
+        throw EdgeSdkError(
+            "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'")
     }
     let initial = try text.initialEmbedding(word, numVectors: options.numVectors)
     let prompts = try text.trainingPrompts(options.learnableProperty, placeholder: placeholder)
@@ -97,7 +98,8 @@ private func pocketNotices(_ latents: Latents, _ pixels: [[Float]], _ generator:
     let reproduced = try generator.decode(latents.mean)
     let each = zip(reproduced, pixels).map { picture, photo in
         let again = Photo(width: picture.side, height: picture.side, rgb: picture.rgb).pixels
-        let error = zip(again, photo).reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) } / Double(photo.count)
+        let error =
+            zip(again, photo).reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) } / Double(photo.count)
         return 10 * log10(4 / max(error, 1e-6))
     }
     let psnr = each.reduce(0, +) / Double(each.count)

@@ -26,7 +26,10 @@ public enum Checkpoint {
                 ("schema_version", schemaVersion),
                 ("config", state.config.json.written()),
                 ("seed", String(state.seed)),
-                ("mu_min", state.muMin.isNaN ? "nan" : state.muMin.isInfinite ? "inf" : Json.number(state.muMin).written()),
+                (
+                    "mu_min",
+                    state.muMin.isNaN ? "nan" : state.muMin.isInfinite ? "inf" : Json.number(state.muMin).written()
+                ),
                 ("salt", salt),
                 ("fingerprints", Json.object(hashes).written()),
             ],
@@ -35,8 +38,14 @@ public enum Checkpoint {
                 ("adam_m", .init(state.adam.m, shape: state.shape)),
                 ("adam_v", .init(state.adam.v, shape: state.shape)),
                 ("average_sum", .init(state.averageSum, shape: state.shape)),
-                ("subspace_history", .init(state.subspace.history.flatMap(\.self), shape: [state.subspace.history.count, size])),
-                ("subspace_removed", .init(state.subspace.removed.flatMap(\.self), shape: [state.subspace.removed.count, size])),
+                (
+                    "subspace_history",
+                    .init(state.subspace.history.flatMap(\.self), shape: [state.subspace.history.count, size])
+                ),
+                (
+                    "subspace_removed",
+                    .init(state.subspace.removed.flatMap(\.self), shape: [state.subspace.removed.count, size])
+                ),
                 ("newton_basis", .init(basis.flatMap(\.self), shape: [basis.count] + state.shape)),
                 ("newton_slope", .init(state.newton.slope, shape: [basis.count])),
                 ("newton_curvature", .init(state.newton.curvature.flatMap(\.self), shape: [basis.count, basis.count])),
@@ -87,8 +96,9 @@ public enum Checkpoint {
 
     private static func randomSalt() -> String {
         var random = SystemRandomNumberGenerator()
-        return (0..<16).map { _ in String(UInt16(UInt8.random(in: 0...255, using: &random)) + 256, radix: 16).suffix(2) }
-            .joined()
+        return (0..<16).map { _ in String(UInt16(UInt8.random(in: 0...255, using: &random)) + 256, radix: 16).suffix(2)
+        }
+        .joined()
     }
 
     private static func parsed(_ file: Safetensors, _ key: String, _ path: String) throws -> Json {
@@ -129,7 +139,8 @@ public enum Checkpoint {
         guard let shape = file["embedding"]?.shape, shape.count == 2 else { throw EdgeSdkError("it has no embedding") }
         let basis = try rows("newton_basis", [count("newton_basis")] + shape)
         var state = try RunState(
-            config, seed: seed, embedding: tensor("embedding", shape, .f32).floats!, shape: shape, muMin: muMin, basis: basis)
+            config, seed: seed, embedding: tensor("embedding", shape, .f32).floats!, shape: shape, muMin: muMin,
+            basis: basis)
 
         let n = state.newton.basis.count, size = state.embedding.count
         guard n == basis.count else { throw EdgeSdkError("it has directions that adam does not know") }

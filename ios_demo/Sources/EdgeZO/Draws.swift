@@ -75,6 +75,8 @@ func inCalls<Value>(
 }
 
 /// The loss of one embedding (K D numbers) on every draw.
-public func evaluate(_ objective: any Objective, _ embedding: [Float], _ draws: [Draw], maxBatch: Int) throws -> [Double] {
+public func evaluate(_ objective: any Objective, _ embedding: [Float], _ draws: [Draw], maxBatch: Int) throws
+    -> [Double]
+{
     try inCalls(objective.losses, draws.map { _ in embedding }, draws, maxBatch: maxBatch)
 }

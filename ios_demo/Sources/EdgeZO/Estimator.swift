@@ -2,7 +2,7 @@
 /// `edge_sdk/zo/estimator.py`.
 
 /// What one step measured.
-struct Estimate {
+struct Estimate: Measurement {
     /// K D numbers.
     let gradient: [Double]
     /// Every loss that was measured.

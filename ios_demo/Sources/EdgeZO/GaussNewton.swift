@@ -23,7 +23,7 @@ public func directions(_ principal: [[Float]], least: Int, numVectors: Int) thro
 }
 
 /// The loss of one step's draws near the token, as a quadratic of the directions' coefficients.
-struct Linearization {
+struct Linearization: Measurement {
     /// n numbers, and n rows of n.
     let slope: [Double], curvature: [[Double]]
     /// Of every row that was evaluated; of each draw the token itself comes first.
@@ -46,7 +46,8 @@ func linearize(
     var slope = [Double](repeating: 0, count: n), curvature = basis.map { _ in [Double](repeating: 0, count: n) }
     var losses: [Double] = [], base = 0.0
     for one in draws(objective, seed: seed, step: step, count: batch, timesteps: config.timestepRange.range) {
-        let residuals = try inCalls(objective.residuals, rows, rows.map { _ in one }, maxBatch: maxBatch)  // n + 1 of M
+        // n + 1 rows of M
+        let residuals = try inCalls(objective.residuals, rows, rows.map { _ in one }, maxBatch: maxBatch)
         let here = residuals[0]
         let jacobian = residuals.dropFirst().map { there in zip(there, here).map { ($0 - $1) / Double(mu) } }
         let share = 2 / Double(here.count * batch)

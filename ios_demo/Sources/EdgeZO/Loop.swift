@@ -159,60 +159,44 @@ public struct Run {
             skipped: skipped, clamped: clamped)
     }
 
-    private enum Measured {
-        case slopes(Estimate)
-        case residuals(Linearization)
-
-        var losses: [Double] {
-            switch self {
-            case .slopes(let found): found.losses
-            case .residuals(let found): found.losses
-            }
-        }
-        var loss: Double {
-            switch self {
-            case .slopes(let found): found.loss
-            case .residuals(let found): found.loss
-            }
-        }
-        var forwards: Int {
-            switch self {
-            case .slopes(let found): found.forwards
-            case .residuals(let found): found.forwards
-            }
-        }
-    }
-
-    private func measure() throws -> Measured {
-        let config = state.config, step = UInt32(state.step)
+    private func measure() throws -> any Measurement {
+        let config = state.config, seed = state.seed, step = UInt32(state.step)
         if config.optimizer == .gaussNewton {
             let chosen = state.newton.choose().map { state.newton.basis[$0] }
-            return .residuals(
-                try linearize(objective, state.embedding, chosen, config, seed: state.seed, step: step, maxBatch: maxBatch))
+            return try linearize(
+                objective, state.embedding, chosen, config, seed: seed, step: step, maxBatch: maxBatch)
         }
-        return .slopes(
-            try estimate(
-                objective, state.embedding, config, seed: state.seed, step: step, removed: state.subspace.removed.count,
-                maxBatch: maxBatch))
+        return try estimate(
+            objective, state.embedding, config, seed: seed, step: step, removed: state.subspace.removed.count,
+            maxBatch: maxBatch)
     }
 
     /// Takes a step; the norm of the gradient it was taken on, and whether the token's norm was brought back.
-    private func advance(_ state: inout RunState, _ measured: Measured) -> (slope: Double, clamped: Bool) {
-        let before = state.embedding, gradient: [Double], token: [Float]
-        switch measured {
-        case .residuals(let found):
-            gradient = found.slope
-            token = state.newton.update(before, found)
-        case .slopes(let found):
-            gradient = state.subspace.project(found.gradient)
+    private func advance(_ state: inout RunState, _ measured: any Measurement) -> (slope: Double, clamped: Bool) {
+        let before = state.embedding, gradient: [Double], token: [Float], clamped: Bool
+        let linearization = measured as? Linearization
+        if let linearization {
+            gradient = linearization.slope
+            token = state.newton.update(before, linearization)
+        } else {
+            gradient = state.subspace.project((measured as! Estimate).gradient)
             token = state.adam.update(before, gradient, step: state.step)
         }
-        let clamped: Bool
         (state.embedding, clamped) = clampNorms(token, normRange, parts: parts)
-        if case .residuals = measured { state.newton.carry(from: before, to: state.embedding) }
+        if linearization != nil { state.newton.carry(from: before, to: state.embedding) }
         state.subspace.push(state.embedding)
         return (dot(gradient, gradient).squareRoot(), clamped)
     }
+}
+
+/// What one step has measured, by either optimizer.
+protocol Measurement {
+    /// Of every row that was evaluated.
+    var losses: [Double] { get }
+    /// Mean near the token.
+    var loss: Double { get }
+    /// Single-row evaluations.
+    var forwards: Int { get }
 }
 
 /// Rescales every part of a vector whose norm is out of range; says whether one was.
@@ -224,7 +208,8 @@ func clampNorms(_ token: [Float], _ normRange: [ClosedRange<Double>], parts: [In
             let norm = dot(piece, piece).squareRoot(), wanted = min(max(norm, range.lowerBound), range.upperBound)
             if wanted != norm {
                 clamped = true
-                out.replaceSubrange(start..<(start + width), with: piece.map { Float($0 * (wanted / max(norm, 1e-12))) })
+                out.replaceSubrange(
+                    start..<(start + width), with: piece.map { Float($0 * (wanted / max(norm, 1e-12))) })
             }
             start += width
         }

@@ -41,7 +41,9 @@ public func uniforms(seed: UInt64, stream: Stream, step: UInt32, count: Int, sta
 
 /// Integers in [0, n), for 1 <= n <= 2^32.
 public func integers(seed: UInt64, stream: Stream, step: UInt32, count: Int, below n: Int, start: Int = 0) -> [Int] {
-    words(seed: seed, stream: stream, step: step, count: count, start: start).map { Int((UInt64($0) * UInt64(n)) >> 32) }
+    words(seed: seed, stream: stream, step: step, count: count, start: start).map {
+        Int((UInt64($0) * UInt64(n)) >> 32)
+    }
 }
 
 /// Standard normals from number `start` of the sequence on, by Box-Muller in `Double`, each rounded to `Float` once.

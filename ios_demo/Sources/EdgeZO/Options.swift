@@ -14,22 +14,30 @@ extension ZoConfig {
 
     /// In the order of `presets.json`.
     public static let options: [Option] = [
-        word("optimizer", \.optimizer, "adam on an estimated gradient, or gauss_newton on differences of the residuals", false),
+        word(
+            "optimizer", \.optimizer, "adam on an estimated gradient, or gauss_newton on differences of the residuals",
+            false),
         whole("max_train_steps", \.maxTrainSteps, 1...1_000_000_000, "updates of the token"),
         real("learning_rate", \.learningRate, Limits(above: 0, below: 10), "step size of Adam"),
         word(
-            "lr_schedule", \.lrSchedule, "whether the step size of Adam stays (constant), or falls to a tenth over the run (cosine)"),
+            "lr_schedule", \.lrSchedule,
+            "whether the step size of Adam stays (constant), or falls to a tenth over the run (cosine)"),
         whole("zo_samples", \.zoSamples, 1...4096, "directions that a step measures (n)"),
         whole(
             "zo_directions", \.zoDirections, 0...4096,
             "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step measures"),
         real(
-            "zo_mu", \.zoMu, Limits(above: 0, below: 10), "length of a perturbation per standard normal coordinate (mu)"),
-        word("zo_difference", \.zoDifference, "difference of two losses: forward shares one base loss, central has two sides"),
-        word("zo_draws", \.zoDraws, "shared: all directions see the same draws; per_direction: each has its own", false),
+            "zo_mu", \.zoMu, Limits(above: 0, below: 10), "length of a perturbation per standard normal coordinate (mu)"
+        ),
+        word(
+            "zo_difference", \.zoDifference,
+            "difference of two losses: forward shares one base loss, central has two sides"),
+        word(
+            "zo_draws", \.zoDraws, "shared: all directions see the same draws; per_direction: each has its own", false),
         whole("train_batch_size", \.trainBatchSize, 1...4096, "draws on which a step measures each direction"),
         Option(
-            name: "zo_normalize", help: "divide by sqrt((d' + n - 1) / n), as the released code does", onCommandLine: false,
+            name: "zo_normalize", help: "divide by sqrt((d' + n - 1) / n), as the released code does",
+            onCommandLine: false,
             read: { .bool($0.zoNormalize) },
             write: { config, value in
                 var changed = config
@@ -48,7 +56,8 @@ extension ZoConfig {
             write: { config, value in
                 let accepted = "LO HI with 0 <= LO < HI <= 100000"
                 let ends = value.items?.compactMap(\.int) ?? []
-                guard ends.count == 2, value.items?.count == 2, 0 <= ends[0], ends[0] < ends[1], ends[1] <= 100_000 else {
+                guard ends.count == 2, value.items?.count == 2, 0 <= ends[0], ends[0] < ends[1], ends[1] <= 100_000
+                else {
                     let shown = value.items.map { $0.map { $0.written() }.joined(separator: " ") } ?? value.written()
                     throw EdgeSdkError("timestep_range is \(shown.prefix(60)); it must be \(accepted)")
                 }
@@ -58,7 +67,8 @@ extension ZoConfig {
             }),
         real("adam_beta1", \.adamBeta1, Limits(least: 0, below: 1), "decay of Adam's mean gradient", false),
         real("adam_beta2", \.adamBeta2, Limits(least: 0, below: 1), "decay of Adam's mean square", false),
-        real("adam_eps", \.adamEps, Limits(most: 1000, above: 0), "what Adam adds to the root of its mean square", false),
+        real(
+            "adam_eps", \.adamEps, Limits(most: 1000, above: 0), "what Adam adds to the root of its mean square", false),
         real(
             "damping", \.damping, Limits(most: 1000, above: 0),
             "what Gauss-Newton adds to its matrix's diagonal, as a share of the diagonal's mean"),
@@ -83,14 +93,18 @@ extension ZoConfig {
         }
 
         func contains(_ x: Double) -> Bool {
-            x >= (least ?? -.infinity) && x <= (most ?? .infinity) && x > (above ?? -.infinity) && x < (below ?? .infinity)
+            x >= (least ?? -.infinity) && x <= (most ?? .infinity) && x > (above ?? -.infinity)
+                && x < (below ?? .infinity)
         }
 
         /// Such as "above 0 and below 10".
         var words: String {
-            func shown(_ x: Double?, _ word: String) -> String? { x.map { $0.isInfinite ? nil : "\(word) \(Int($0))" } ?? nil }
+            func shown(_ x: Double?, _ word: String) -> String? {
+                x.map { $0.isInfinite ? nil : "\(word) \(Int($0))" } ?? nil
+            }
             if let least, let most { return "from \(Int(least)) to \(Int(most))" }
-            let low = shown(least, "at least") ?? shown(above, "above"), high = shown(most, "at most") ?? shown(below, "below")
+            let low = shown(least, "at least") ?? shown(above, "above"),
+                high = shown(most, "at most") ?? shown(below, "below")
             return [low, high].compactMap { $0 }.joined(separator: " and ")
         }
     }

@@ -45,7 +45,8 @@ public struct Safetensors: Equatable, Sendable {
     public func sortedBytes() -> [UInt8] {
         func precedes(_ a: String, _ b: String) -> Bool { a.utf8.lexicographicallyPrecedes(b.utf8) }
         let sorted = Safetensors(
-            metadata: metadata.sorted { precedes($0.key, $1.key) }, tensors: tensors.sorted { precedes($0.name, $1.name) })
+            metadata: metadata.sorted { precedes($0.key, $1.key) },
+            tensors: tensors.sorted { precedes($0.name, $1.name) })
         return sorted.bytes(header: sorted.header.sorted { precedes($0.key, $1.key) }, .compact)
     }
 
@@ -54,7 +55,8 @@ public struct Safetensors: Equatable, Sendable {
         let entries = tensors.map { name, tensor in
             let start = end
             end += tensor.bytes.count
-            let shape = Json.list(tensor.shape.map { .number($0) }), offsets = Json.list([.number(start), .number(end)])
+            let shape = Json.list(tensor.shape.map { .number($0) }),
+                offsets = Json.list([.number(start), .number(end)])
             let entry: [(key: String, value: Json)] = [
                 ("dtype", .text(tensor.number.rawValue)), ("shape", shape), ("data_offsets", offsets),
             ]
@@ -89,7 +91,9 @@ public struct Safetensors: Equatable, Sendable {
         for (name, entry) in entries {
             if name == "__metadata__" {
                 metadata = try (entry.entries ?? []).map { key, value in
-                    guard let text = value.string else { throw EdgeSdkError("\(key.prefix(60)) of the metadata is no text") }
+                    guard let text = value.string else {
+                        throw EdgeSdkError("\(key.prefix(60)) of the metadata is no text")
+                    }
                     return (key, text)
                 }
                 continue
@@ -107,7 +111,9 @@ public struct Safetensors: Equatable, Sendable {
                 let (product, overflow) = size.0.multipliedReportingOverflow(by: n)
                 return (product, size.1 || overflow)
             }
-            guard !tooMany, end - start == bytes, end <= body.count else { throw EdgeSdkError("it is cut short or edited") }
+            guard !tooMany, end - start == bytes, end <= body.count else {
+                throw EdgeSdkError("it is cut short or edited")
+            }
             let data = body[(body.startIndex + start)..<(body.startIndex + end)]
             tensors.append((name, Tensor(number: number, shape: shape, bytes: Array(data))))
             parts.append((start, end))

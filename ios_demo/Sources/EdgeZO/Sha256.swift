@@ -1,10 +1,14 @@
-/// SHA-256 (FIPS 180-4), piece by piece, so that a file of any size is hashed in little memory.
+#if canImport(CryptoKit)
+    import CryptoKit
+#endif
+
+/// SHA-256, piece by piece, so that a file of any size is hashed in little memory.
 public struct Sha256 {
-    private var state: [UInt32] = [
-        0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-    ]
-    private var pending: [UInt8] = []  // fewer than 64
-    private var length: UInt64 = 0
+    #if canImport(CryptoKit)
+        private var hash = CryptoKit.SHA256()  // with the processor's own instructions
+    #else
+        private var hash = PortableSha256()
+    #endif
 
     public init() {}
 
@@ -18,6 +22,28 @@ public struct Sha256 {
     public mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { update($0) } }
 
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        #if canImport(CryptoKit)
+            hash.update(bufferPointer: bytes)
+        #else
+            hash.update(bytes)
+        #endif
+    }
+
+    /// The hash of all bytes so far, in hexadecimal digits.
+    public func hex() -> String {
+        hash.finalize().map { byte in String(UInt16(byte) + 256, radix: 16).suffix(2) }.joined()
+    }
+}
+
+/// FIPS 180-4.
+struct PortableSha256 {
+    private var state: [UInt32] = [
+        0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
+    ]
+    private var pending: [UInt8] = []  // fewer than 64
+    private var length: UInt64 = 0
+
+    mutating func update(_ bytes: UnsafeRawBufferPointer) {
         length += UInt64(bytes.count)
         var rest = bytes[...]
         if !pending.isEmpty {
@@ -35,17 +61,15 @@ public struct Sha256 {
         pending += rest
     }
 
-    /// The hash of all bytes so far, in hexadecimal digits.
-    public func hex() -> String {
+    /// The 32 bytes of the hash of all bytes so far.
+    func finalize() -> [UInt8] {
         var last = self
-        let bits = length * 8
-        last.update([0x80] + [UInt8](repeating: 0, count: (119 - pending.count) % 64))
-        last.update((0..<8).map { UInt8(truncatingIfNeeded: bits >> (56 - 8 * $0)) })
-        return last.state.map { word in
-            let digits = String(word, radix: 16)
-            return String(repeating: "0", count: 8 - digits.count) + digits
-        }.joined()
+        let bits = length * 8, zeros = [UInt8](repeating: 0, count: (119 - pending.count) % 64)
+        last.update([0x80] + zeros + (0..<8).map { UInt8(truncatingIfNeeded: bits >> (56 - 8 * $0)) })
+        return last.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (24 - 8 * $0)) } }
     }
+
+    private mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { update($0) } }
 
     private mutating func compress(_ block: UnsafeRawBufferPointer) {
         withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { w in

@@ -77,6 +77,13 @@ struct Arguments {
         return value
     }
 
+    /// - Throws: `EdgeSdkError`: it is no finite number.
+    func number(_ name: String) throws -> Float? {
+        guard let text = text(name) else { return nil }
+        guard let value = Float(text), value.isFinite else { throw EdgeSdkError("\(name) is \(quoted(text)); it must be a number") }
+        return value
+    }
+
     /// A seed of 64 bits.
     func seed() throws -> UInt64 {
         guard let text = text("seed") else { return 0 }

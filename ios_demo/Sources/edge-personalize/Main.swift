@@ -12,10 +12,19 @@ enum Main {
 
     static func main() async {
         var words = Array(CommandLine.arguments.dropFirst())
-        let commands: [String: any Command.Type] = ["measure": MeasureCommand.self, "verify": VerifyCommand.self]
-        let command = words.first.flatMap { commands[$0] } ?? PersonalizeCommand.self
-        if let first = words.first, commands[first] != nil { words.removeFirst() }
+        let commands: [String: any Command.Type] = [
+            "personalize": PersonalizeCommand.self, "generate": GenerateCommand.self, "verify": VerifyCommand.self,
+            "measure": MeasureCommand.self,
+        ]
         do {
+            var command: any Command.Type = PersonalizeCommand.self  // also where none is named
+            if let first = words.first, !first.hasPrefix("-") {
+                guard let named = commands[first] else {
+                    throw EdgeSdkError("\(quoted(first)) is no command; give one of \(commands.keys.sorted().joined(separator: ", "))")
+                }
+                command = named
+                words.removeFirst()
+            }
             let arguments = try Arguments(words, command.options)
             if arguments.isHelp {
                 print(Arguments.help(command))

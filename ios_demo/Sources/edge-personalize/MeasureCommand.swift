@@ -34,11 +34,7 @@ enum MeasureCommand: Command {
         let threads = try arguments.int("threads", 0...256) ?? 0
         options.threads = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         let output = arguments.url("output")!
-        let folder = output.deletingLastPathComponent()
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder), isFolder.boolValue else {
-            throw EdgeSdkError("output is in \(folder.path), which is no folder; give a file in a folder that exists")
-        }
+        try WholeFile.checkPlace(output)
         let bundle = try ModelBundle(arguments.url("bundle")!)
         if let source = arguments.url("train_data_dir") {
             options.photos = try PhotoFolder(source, resolution: bundle.manifest.resolution).photos
@@ -59,8 +55,7 @@ enum MeasureCommand: Command {
             Terminal.write("edge-personalize: stopped, nothing is written; measure again with the same command")
             throw Cancelled()
         }
-        let staged = folder.appendingPathComponent(".\(output.lastPathComponent).staging")
-        try refused(output) { try WholeFile.write(Array((record.written(.indented) + "\n").utf8), to: output, staged: staged) }
+        try WholeFile.write(Array((record.written(.indented) + "\n").utf8), to: output)
         if !isQuiet { print("wrote \(output.path)") }
         return Main.done
     }
@@ -77,10 +72,10 @@ enum MeasureCommand: Command {
             let kind = "x86_64"
         #endif
         let cores = ProcessInfo.processInfo.activeProcessorCount
-        let processor = line("/proc/cpuinfo", "model name", ":") ?? "\(kind) computer"
+        let processor = line("/proc/cpuinfo", "model name", ":") ?? kind
         let system = line("/etc/os-release", "PRETTY_NAME", "=") ?? ProcessInfo.processInfo.operatingSystemVersionString
         return DeviceMeasurement.Machine(
-            name: "\(cores) x \(processor)", system: system, cpu: "\(cores) x \(kind)",
+            name: "Linux on \(processor)", system: system, cpu: "\(cores) x \(kind)",
             onnxruntime: try OrtLibrary.load().version)
     }
 }

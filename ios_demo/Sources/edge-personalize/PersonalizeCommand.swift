@@ -8,7 +8,8 @@ import Foundation
 /// Learn a token from a folder of photos: the twin of `edge-sdk personalize --bundle`.
 enum PersonalizeCommand: Command {
     static let usage = """
-        edge-personalize --bundle DIR --train_data_dir DIR --output_dir DIR [options]
+        edge-personalize [personalize] --bundle DIR --train_data_dir DIR --output_dir DIR [options]
+               edge-personalize generate --bundle DIR --prompt TEXT --output FILE.png [options]
                edge-personalize verify --bundle DIR
                edge-personalize measure --bundle DIR --output RESULT.json [options]
         """

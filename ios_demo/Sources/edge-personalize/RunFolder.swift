@@ -30,13 +30,13 @@ final class RunFolder: Sendable {
         } catch { throw EdgeSdkError("output_dir \(folder.path) cannot be made; choose another place") }
         lock = open(folder.appendingPathComponent(".lock").path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard lock >= 0 else {
-            throw EdgeSdkError("output_dir \(folder.path) cannot be written (\(reason())); choose another place")
+            throw EdgeSdkError("output_dir \(folder.path) cannot be written (\(String(cString: strerror(errno)))); choose another place")
         }
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             close(lock)
             throw EdgeSdkError("another run is at work in \(folder.path); wait for it or use another --output_dir")
         }
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(Self.staged) {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(WholeFile.staged) {
             try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))  // of a run that was killed
         }
     }
@@ -99,20 +99,20 @@ final class RunFolder: Sendable {
     func save(checkpoint bytes: [UInt8]) throws {
         let step = try Checkpoint.state(of: bytes, path: "the state").step
         let target = folder.appendingPathComponent("checkpoint-\(step)")
-        let staging = folder.appendingPathComponent("\(Self.staged)\(step)")
-        try refused(target) {
+        let staging = folder.appendingPathComponent("\(WholeFile.staged)checkpoint-\(step)")
+        try WholeFile.refused(target) {
             try? FileManager.default.removeItem(at: staging)
             try FileManager.default.createDirectory(
                 at: staging, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-            try Self.write(bytes, staging.appendingPathComponent(Self.stateFile))
-            try Self.sync(staging)
+            try WholeFile.flushed(bytes, staging.appendingPathComponent(Self.stateFile))
+            try WholeFile.sync(staging)
             if FileManager.default.fileExists(atPath: target.path) {  // of the same step, or damaged
-                try Self.rename(staging.appendingPathComponent(Self.stateFile), target.appendingPathComponent(Self.stateFile))
+                try WholeFile.rename(staging.appendingPathComponent(Self.stateFile), target.appendingPathComponent(Self.stateFile))
                 try FileManager.default.removeItem(at: staging)
             } else {
-                try Self.rename(staging, target)
+                try WholeFile.rename(staging, target)
             }
-            try Self.sync(folder)
+            try WholeFile.sync(folder)
         }
         for (_, old) in checkpoints.dropFirst(Self.kept) { try? FileManager.default.removeItem(at: old) }
     }
@@ -125,65 +125,7 @@ final class RunFolder: Sendable {
 
     private func save(_ name: String, _ bytes: [UInt8]) throws -> URL {
         let target = folder.appendingPathComponent(name)
-        try refused(target) { try WholeFile.write(bytes, to: target, staged: folder.appendingPathComponent("\(Self.staged)\(name)")) }
+        try WholeFile.write(bytes, to: target)
         return target
-    }
-
-    private static let staged = ".staging-"
-
-    private static func write(_ bytes: [UInt8], _ file: URL) throws { try WholeFile.flushed(bytes, file) }
-    private static func sync(_ folder: URL) throws { try WholeFile.sync(folder) }
-    private static func rename(_ from: URL, _ to: URL) throws { try WholeFile.rename(from, to) }
-}
-
-/// Files that are there whole or not at all.
-enum WholeFile {
-    struct Failure: Error { let code: Int32 }
-
-    /// Write a file under a temporary name of the same folder, flush it, and rename it.
-    static func write(_ bytes: [UInt8], to target: URL, staged: URL) throws {
-        try flushed(bytes, staged)
-        try rename(staged, target)
-        try sync(target.deletingLastPathComponent())
-    }
-
-    /// A new file for its owner alone, on the disk when this returns.
-    static func flushed(_ bytes: [UInt8], _ file: URL) throws {
-        let handle = open(file.path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0o600)
-        guard handle >= 0 else { throw Failure(code: errno) }
-        defer { close(handle) }
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Foundation.write(handle, $0.baseAddress, $0.count) }
-            guard count > 0 else { throw Failure(code: errno) }
-            rest = rest.dropFirst(count)
-        }
-        guard fsync(handle) == 0 else { throw Failure(code: errno) }
-    }
-
-    static func rename(_ from: URL, _ to: URL) throws {
-        guard Foundation.rename(from.path, to.path) == 0 else { throw Failure(code: errno) }
-    }
-
-    /// Flush a folder's entries.
-    static func sync(_ folder: URL) throws {
-        let handle = open(folder.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard handle >= 0 else { throw Failure(code: errno) }
-        defer { close(handle) }
-        guard fsync(handle) == 0 else { throw Failure(code: errno) }
-    }
-}
-
-private func reason(_ code: Int32 = errno) -> String { String(cString: strerror(code)) }
-
-/// Turn a failing disk into a message about `what`; everything written before stays as it was.
-func refused<Value>(_ what: URL, _ body: () throws -> Value) throws -> Value {
-    do { return try body() } catch let failure as WholeFile.Failure {
-        if [ENOSPC, EDQUOT].contains(failure.code) {
-            throw EdgeSdkError("\(what.path) cannot be written: the disk is full; free some space and resume")
-        }
-        throw EdgeSdkError("\(what.path) cannot be written: \(reason(failure.code)); choose another place")
-    } catch let error as EdgeSdkError { throw error } catch {
-        throw EdgeSdkError("\(what.path) cannot be written (\(error.localizedDescription)); choose another place")
     }
 }

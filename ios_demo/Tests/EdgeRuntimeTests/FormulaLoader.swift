@@ -56,12 +56,17 @@ private final class FormulaGraph: Graph {
     func run(_ inputs: [String: Tensor], outputs: [String]) throws -> [String: FloatTensor] {
         guard isOpen else { throw EdgeSdkError("the graph \(name) is closed; open it again") }
         let shape = bundle.manifest.latents, size = shape.reduce(1, *)
-        func floats(_ name: String) -> [Float] { if case .float(let tensor) = inputs[name]! { tensor.data } else { [] } }
+        func floats(_ name: String) -> [Float] {
+            if case .float(let tensor) = inputs[name]! { tensor.data } else { [] }
+        }
         switch name {
         case "vae_encoder":
             let pixels = floats("pixels")
             let mean = (0..<size).map { pixels[$0 % pixels.count] }
-            return ["mean": .init(shape: [1] + shape, data: mean), "std": .init(shape: [1] + shape, data: mean.map { 0.1 * $0 })]
+            return [
+                "mean": .init(shape: [1] + shape, data: mean),
+                "std": .init(shape: [1] + shape, data: mean.map { 0.1 * $0 }),
+            ]
         case "zo_loss":
             loader.called()
             guard case .int64(let idShape, let ids) = inputs["input_ids"]! else { fatalError() }
@@ -80,7 +85,9 @@ private final class FormulaGraph: Graph {
                 }
                 losses.append(square / Float(size))
             }
-            return ["loss": .init(shape: [rows], data: losses), "residual": .init(shape: [rows] + shape, data: residual)]
+            return [
+                "loss": .init(shape: [rows], data: losses), "residual": .init(shape: [rows] + shape, data: residual),
+            ]
         case "vae_decoder":
             let side = bundle.manifest.resolution
             return ["pixels": .init(shape: [1, 3, side, side], data: [Float](repeating: 0, count: 3 * side * side))]
@@ -88,10 +95,13 @@ private final class FormulaGraph: Graph {
             return ["predicted": .init(shape: [2] + shape, data: floats("sample"))]
         default:
             let ports = bundle.manifest.graphs[name]!.outputs
-            return Dictionary(uniqueKeysWithValues: ports.map { port in
-                let shape = port.shape.map { $0 ?? 1 }
-                return (port.name, FloatTensor(shape: shape, data: [Float](repeating: 0, count: shape.reduce(1, *))))
-            })
+            return Dictionary(
+                uniqueKeysWithValues: ports.map { port in
+                    let shape = port.shape.map { $0 ?? 1 }
+                    return (
+                        port.name, FloatTensor(shape: shape, data: [Float](repeating: 0, count: shape.reduce(1, *)))
+                    )
+                })
         }
     }
 }

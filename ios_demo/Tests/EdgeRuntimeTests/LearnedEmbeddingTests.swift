@@ -8,7 +8,8 @@ final class LearnedEmbeddingTests: XCTestCase {
         for one in try Golden.json("learned_embeds.json").at("files").array {
             let name = one.at("file").string!, metadata = one.at("metadata").entries!.map { ($0.key, $0.value.string!) }
             let embedding = try LearnedEmbedding(
-                token: one.at("token").string!, vectors: one.at("vectors").floats, widths: one.at("encoder_dims").integers,
+                token: one.at("token").string!, vectors: one.at("vectors").floats,
+                widths: one.at("encoder_dims").integers,
                 metadata: Dictionary(uniqueKeysWithValues: metadata))
             XCTAssertTrue(embedding.toBytes() == (try Golden.bytes(name)), name)
             let read = try LearnedEmbedding(embedding.toBytes(), name: name)
@@ -20,7 +21,9 @@ final class LearnedEmbeddingTests: XCTestCase {
 
     func testHalvesOfAWebUIsFileAreReadAndTheFileNamesTheWord() throws {
         let halves: [UInt16] = [0x3C00, 0xC000, 0x0001, 0x7BFF]  // 1, -2, the smallest, 65504
-        for (number, wanted) in [(Safetensors.Number.f16, [1, -2, 0x1p-24, 65504]), (.bf16, [0.0078125, -2, 0x1p-133, 0x1.FEp120])] {
+        for (number, wanted) in [
+            (Safetensors.Number.f16, [1, -2, 0x1p-24, 65504]), (.bf16, [0.0078125, -2, 0x1p-133, 0x1.FEp120]),
+        ] {
             let bytes = halves.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }
             let tensor = Safetensors.Tensor(number: number, shape: [2, 2], bytes: bytes)
             let file = Safetensors(metadata: [], tensors: [("emb_params", tensor)])
@@ -40,7 +43,10 @@ final class LearnedEmbeddingTests: XCTestCase {
             ("a.bin", good, "no .safetensors file"), ("a.safetensors", [], "damaged"),
             ("a.safetensors", Array(good.dropLast()), "damaged"), ("a.safetensors", good + [0], "damaged"),
             ("a.safetensors", file([]), "0 tensors"),
-            ("a.safetensors", file([("a", .init([Float(1)], shape: [1])), ("b", .init([Float(1)], shape: [1]))]), "2 tensors"),
+            (
+                "a.safetensors", file([("a", .init([Float(1)], shape: [1])), ("b", .init([Float(1)], shape: [1]))]),
+                "2 tensors"
+            ),
             ("a.safetensors", file([("<a>", .init([Float.nan], shape: [1, 1]))]), "finite"),
             ("a.safetensors", file([("<a>", .init([1, 2], shape: [1, 2]))]), "finite"),
             ("a.safetensors", file([(" ", .init([Float(1)], shape: [1, 1]))]), "names no word"),

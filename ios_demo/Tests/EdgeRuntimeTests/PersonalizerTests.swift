@@ -15,7 +15,9 @@ final class PersonalizerTests: XCTestCase {
     private func whole(_ options: FitOptions) async throws -> (steps: [Step], personalizer: Personalizer) {
         let personalizer = Personalizer(try Example.bundle(), FormulaLoader())
         var steps: [Step] = []
-        for try await step in personalizer.fit(Example.photos, placeholder: "<mug>", initializer: "mug", options: options) {
+        for try await step in personalizer.fit(
+            Example.photos, placeholder: "<mug>", initializer: "mug", options: options)
+        {
             steps.append(step)
         }
         return (steps, personalizer)
@@ -159,21 +161,39 @@ final class PersonalizerTests: XCTestCase {
             ("mug", "mug", { _ in }, "mug"),
             ("<mug>", "xylophonesque words", { _ in }, "xylophonesque"),
             ("<mug>", "mug", { $0.resume = Array(bytes.dropLast()) }, "damaged"),
-            ("<mug>", "mug", { $0.resume = bytes; $0.seed = 1 }, "other settings"),
-            ("<mug>", "mug", { $0.resume = bytes; $0.maxTrainSteps = .count(9) }, "other settings"),
+            (
+                "<mug>", "mug",
+                {
+                    $0.resume = bytes; $0.seed = 1
+                }, "other settings"
+            ),
+            (
+                "<mug>", "mug",
+                {
+                    $0.resume = bytes; $0.maxTrainSteps = .count(9)
+                }, "other settings"
+            ),
             ("<cup>", "mug", { $0.resume = bytes }, "another token"),
-            ("<mug>", "mug", { $0.resume = bytes; $0.centerCrop = false }, "another photos"),
+            (
+                "<mug>", "mug",
+                {
+                    $0.resume = bytes; $0.centerCrop = false
+                }, "another photos"
+            ),
         ]
         for (placeholder, initializer, change, what) in cases {
             var options = options(2)
             change(&options)
             let personalizer = Personalizer(try Example.bundle(), FormulaLoader())
-            let learning = personalizer.fit(Example.photos, placeholder: placeholder, initializer: initializer, options: options)
+            let learning = personalizer.fit(
+                Example.photos, placeholder: placeholder, initializer: initializer, options: options)
             do {
                 for try await _ in learning { XCTFail("a step in spite of \(what)") }
                 XCTFail("\(what) is not refused")
             } catch {
-                XCTAssertTrue(error is EdgeSdkError && "\(error)".contains(what) && !"\(error)".contains("\n"), "\(what): \(error)")
+                XCTAssertTrue(
+                    error is EdgeSdkError && "\(error)".contains(what) && !"\(error)".contains("\n"),
+                    "\(what): \(error)")
             }
         }
         let personalizer = Personalizer(try Example.bundle(), FormulaLoader())

@@ -17,7 +17,8 @@ final class CheckpointTests: XCTestCase {
         return try golden.at("states").array.map { one in
             let json = try XCTUnwrap(runs.first { $0.at("name") == one.at("run") }), file = one.at("file").string!
             return Case(
-                bytes: try Golden.bytes(file), file: file, steps: one.at("steps").integer, run: try GoldenRun(json), json: json)
+                bytes: try Golden.bytes(file), file: file, steps: one.at("steps").integer, run: try GoldenRun(json),
+                json: json)
         }
     }
 
@@ -65,15 +66,20 @@ final class CheckpointTests: XCTestCase {
                 var bytes = one.bytes
                 if let size = damage["cut_to"]?.int { bytes = Array(bytes[..<size]) }
                 if let more = damage["append_hex"] { bytes += unhex(more.string!) }
-                if let end = damage["last_bytes_hex"].map({ unhex($0.string!) }) { bytes.replaceSubrange((bytes.count - end.count)..., with: end) }
-                if let start = damage["first_bytes_hex"].map({ unhex($0.string!) }) { bytes.replaceSubrange(..<start.count, with: start) }
+                if let end = damage["last_bytes_hex"].map({ unhex($0.string!) }) {
+                    bytes.replaceSubrange((bytes.count - end.count)..., with: end)
+                }
+                if let start = damage["first_bytes_hex"].map({ unhex($0.string!) }) {
+                    bytes.replaceSubrange(..<start.count, with: start)
+                }
                 if let texts = damage["replace"]?.texts {
                     let old = Array(texts[0].utf8), at = try XCTUnwrap(bytes.firstRange(of: old))
                     bytes.replaceSubrange(at, with: Array(texts[1].utf8))
                 }
                 let name = damage.at("name").string!
                 XCTAssertNotEqual(bytes, one.bytes, name)
-                XCTAssertThrowsError(try Checkpoint.state(of: bytes, path: "state", fingerprints: fingerprints), name) { error in
+                XCTAssertThrowsError(try Checkpoint.state(of: bytes, path: "state", fingerprints: fingerprints), name) {
+                    error in
                     XCTAssertTrue(error is EdgeSdkError, "\(name): \(error)")
                     XCTAssertTrue("\(error)".hasPrefix("state ") && !"\(error)".contains("\n"), "\(name): \(error)")
                 }
@@ -89,7 +95,9 @@ final class CheckpointTests: XCTestCase {
                 for byte in [UInt8(ascii: "9"), UInt8(ascii: "-"), 0xFF] {
                     var bytes = one.bytes
                     bytes[at] = byte
-                    do { _ = try Checkpoint.state(of: bytes, path: "state") } catch { XCTAssertTrue(error is EdgeSdkError) }
+                    do { _ = try Checkpoint.state(of: bytes, path: "state") } catch {
+                        XCTAssertTrue(error is EdgeSdkError)
+                    }
                 }
             }
         }
@@ -100,14 +108,17 @@ final class CheckpointTests: XCTestCase {
             var others = fingerprints
             others["photos"] = "others"
             XCTAssertThrowsError(try Checkpoint.state(of: one.bytes, path: "state", fingerprints: others)) {
-                XCTAssertEqual("\($0)", "state was made with another photos; resume with the same one or start a new run")
+                XCTAssertEqual(
+                    "\($0)", "state was made with another photos; resume with the same one or start a new run")
             }
         }
     }
 
     func testEveryFileHasASaltOfItsOwn() throws {
         let state = try XCTUnwrap(try cases().first).run.state
-        let files = try (0..<2).map { _ in try Safetensors(Checkpoint.bytes(of: state, fingerprints: ["photos": "same"])) }
+        let files = try (0..<2).map { _ in
+            try Safetensors(Checkpoint.bytes(of: state, fingerprints: ["photos": "same"]))
+        }
         XCTAssertEqual(files[0].text("salt")?.count, 32)
         XCTAssertNotEqual(files[0].text("fingerprints"), files[1].text("fingerprints"))
     }

@@ -38,7 +38,8 @@ final class ConfigTests: XCTestCase {
         for one in golden.at("refused").array {
             let name = one.at("name").string!
             let entries = golden.at("paper").entries!.filter { $0.key != name } + [(name, one.at("value"))]
-            XCTAssertThrowsError(try ZoConfig(json: .object(entries)), "\(name) \(one.at("value").written())") { error in
+            XCTAssertThrowsError(try ZoConfig(json: .object(entries)), "\(name) \(one.at("value").written())") {
+                error in
                 XCTAssertTrue("\(error)".contains(name), "\(error)")
                 XCTAssertFalse("\(error)".contains("\n"))
             }
@@ -47,7 +48,8 @@ final class ConfigTests: XCTestCase {
 
     func testValuesOfAnotherTypeAreRefused() throws {
         let wrong: [(String, Json)] = [
-            ("zo_samples", .number("2.0")), ("zo_samples", .bool(true)), ("zo_mu", .text("0.1")), ("zo_mu", .number("NaN")),
+            ("zo_samples", .number("2.0")), ("zo_samples", .bool(true)), ("zo_mu", .text("0.1")),
+            ("zo_mu", .number("NaN")),
             ("zo_normalize", .number(1)), ("timestep_range", .list([.number("0.0"), .number(5)])), ("optimizer", .null),
             ("timestep_range", .list([.number(0), .number(5), .number(6)])), ("seed", .number(1)),
             ("zo_samples", .number("99999999999999999999")),

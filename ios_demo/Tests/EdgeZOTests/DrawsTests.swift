@@ -14,7 +14,8 @@ final class DrawsTests: XCTestCase {
                 let found =
                     held
                     ? heldOutDraws(objective, seed: seed, count: count, timesteps: timesteps)
-                    : draws(objective, seed: seed, step: UInt32(one.at("step").integer), count: count, timesteps: timesteps)
+                    : draws(
+                        objective, seed: seed, step: UInt32(one.at("step").integer), count: count, timesteps: timesteps)
                 XCTAssertEqual(found.count, one.at("draws").array.count)
                 for (draw, wanted) in zip(found, one.at("draws").array) {
                     XCTAssertEqual(draw.image, wanted.at("image").integer)

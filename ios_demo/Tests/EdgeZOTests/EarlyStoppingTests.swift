@@ -16,7 +16,14 @@ final class EarlyStoppingTests: XCTestCase {
             var stopping = EarlyStopping(initial: one.at("initial").number, before: one.at("before").number, config)
             var looks = 0, ended: Int?
             for step in 1...(every * losses.count) where ended == nil {
-                if stopping.ends(after: step, measure: { looks += 1; return losses[looks - 1] }) { ended = looks }
+                if stopping.ends(
+                    after: step,
+                    measure: {
+                        looks += 1; return losses[looks - 1]
+                    })
+                {
+                    ended = looks
+                }
                 XCTAssertEqual(looks, step / every)
             }
             XCTAssertEqual(ended, one.at("ends_at_look").int)

@@ -23,7 +23,9 @@ final class LoopTests: XCTestCase {
     }
 
     func testARunWithoutEnoughDirectionsDoesNotStart() {
-        XCTAssertThrowsError(try RunState(.fast(vocabularyStd: 0.02, width: 4), seed: 0, embedding: [0, 0, 0, 0], shape: [1, 4])) {
+        XCTAssertThrowsError(
+            try RunState(.fast(vocabularyStd: 0.02, width: 4), seed: 0, embedding: [0, 0, 0, 0], shape: [1, 4])
+        ) {
             XCTAssertEqual("\($0)", "gauss_newton needs 32 directions of shape [1, 4] or more")
         }
     }
@@ -33,7 +35,9 @@ final class LoopTests: XCTestCase {
         let one = try XCTUnwrap(try Golden.json("trajectory.json").at("runs").array.first { $0["principal"] != nil })
         let golden = try GoldenRun(one)
         var whole = golden.run()
-        var broken = Run(Failing(golden.objective, after: 25), golden.state, normRange: golden.normRange, maxBatch: 2, parts: golden.parts)
+        var broken = Run(
+            Failing(golden.objective, after: 25), golden.state, normRange: golden.normRange, maxBatch: 2,
+            parts: golden.parts)
         var steps = 0
         XCTAssertThrowsError(try { while try broken.next() != nil { steps += 1 } }())
         XCTAssertGreaterThan(steps, 0)
@@ -46,13 +50,17 @@ final class LoopTests: XCTestCase {
         let name = one.at("name").string!
         var run = golden.run()
         for (i, wanted) in one.at("steps").array.enumerated() {
-            if let chosen = wanted["chosen"] { XCTAssertEqual(run.state.newton.choose(), chosen.integers, "\(name) \(i)") }
+            if let chosen = wanted["chosen"] {
+                XCTAssertEqual(run.state.newton.choose(), chosen.integers, "\(name) \(i)")
+            }
             let step = try XCTUnwrap(run.next(), name)
             XCTAssertLessThanOrEqual(worst(run.state.embedding, wanted.at("token").floats), 1e-5, "\(name) \(i)")
             let loss = wanted.at("loss").number, slope = wanted.at("grad_norm").number
-            XCTAssertLessThanOrEqual(worst([step.loss], [loss]), 1e-5 * max(1, abs(loss.isNaN ? 0 : loss)), "\(name) \(i)")
+            XCTAssertLessThanOrEqual(
+                worst([step.loss], [loss]), 1e-5 * max(1, abs(loss.isNaN ? 0 : loss)), "\(name) \(i)")
             // A last bit of theta + mu e, in float32, is 1e-4 of a difference at the shortest mu here.
-            XCTAssertLessThanOrEqual(worst([step.gradNorm], [slope]), 1e-3 * max(1, abs(slope.isNaN ? 0 : slope)), "\(name) \(i)")
+            XCTAssertLessThanOrEqual(
+                worst([step.gradNorm], [slope]), 1e-3 * max(1, abs(slope.isNaN ? 0 : slope)), "\(name) \(i)")
             XCTAssertEqual(step.step, i + 1)
             XCTAssertEqual(step.forwards, wanted.at("forwards").integer, name)
             XCTAssertEqual(step.removed, wanted.at("removed").integer, name)
@@ -75,9 +83,11 @@ struct GoldenRun {
     init(_ one: Json) throws {
         objective = GoldenObjective(one)
         let shape = objective.embeddingShape, config = try ZoConfig(json: one.at("config"))
-        let basis = try one["principal"].map { try directions($0.rows, least: config.zoSamples, numVectors: shape[0]) } ?? []
+        let basis =
+            try one["principal"].map { try directions($0.rows, least: config.zoSamples, numVectors: shape[0]) } ?? []
         state = try RunState(
-            config, seed: one.at("seed").seed, embedding: one["start"]?.floats ?? [Float](repeating: 0, count: shape[0] * shape[1]),
+            config, seed: one.at("seed").seed,
+            embedding: one["start"]?.floats ?? [Float](repeating: 0, count: shape[0] * shape[1]),
             shape: shape, basis: basis)
         parts = one["parts"]?.integers ?? []
         let ends = one["norm_range"]?.array.map(\.flat) ?? [[0], [1e6]]
@@ -88,7 +98,8 @@ struct GoldenRun {
     /// The clock counts its readings, as the golden checkpoints' did.
     func run(from start: RunState? = nil) -> Run {
         let ticks = Ticks()
-        return Run(objective, start ?? state, normRange: normRange, maxBatch: maxBatch, clock: { ticks.next() }, parts: parts)
+        return Run(
+            objective, start ?? state, normRange: normRange, maxBatch: maxBatch, clock: { ticks.next() }, parts: parts)
     }
 }
 

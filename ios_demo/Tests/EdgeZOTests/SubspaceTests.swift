@@ -9,7 +9,9 @@ final class SubspaceTests: XCTestCase {
             let removed = one.at("removed").rows, width = one.at("history").rows[0].count
             XCTAssertEqual(found.count, removed.count)
             func projection(_ rows: [[Float]]) -> [Double] {  // P^T P: rows may differ in order and sign
-                (0..<(width * width)).map { at in rows.reduce(0) { $0 + Double($1[at / width]) * Double($1[at % width]) } }
+                (0..<(width * width)).map { at in
+                    rows.reduce(0) { $0 + Double($1[at / width]) * Double($1[at % width]) }
+                }
             }
             XCTAssertLessThanOrEqual(worst(projection(found), projection(removed)), 1e-5)
         }

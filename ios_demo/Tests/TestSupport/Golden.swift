@@ -39,7 +39,8 @@ extension Json {
 /// The largest |a - b|; infinite for unequal counts or where only one is NaN.
 public func worst(_ a: [Double], _ b: [Double]) -> Double {
     guard a.count == b.count else { return .infinity }
-    return zip(a, b).map { x, y in x == y || (x.isNaN && y.isNaN) ? 0 : (x - y).isNaN ? .infinity : abs(x - y) }.max() ?? 0
+    return zip(a, b).map { x, y in x == y || (x.isNaN && y.isNaN) ? 0 : (x - y).isNaN ? .infinity : abs(x - y) }.max()
+        ?? 0
 }
 
 public func worst(_ a: [Float], _ b: [Float]) -> Double { worst(a.map(Double.init), b.map(Double.init)) }

@@ -2,7 +2,7 @@ import Dispatch
 
 /// Runs an actor's work on a queue of its own, one job after the other. A forward pass takes seconds: on Swift's pool,
 /// which has a thread a core, it would keep other tasks from running.
-final class ThreadExecutor: SerialExecutor {
+final class QueueExecutor: SerialExecutor {
     private let queue = DispatchQueue(label: "edge.sdk.personalizer", qos: .userInitiated)
 
     func enqueue(_ job: consuming ExecutorJob) {
