@@ -24,6 +24,8 @@ struct OrtOptions {
         do {
             let arena = try Self.flag(settings, "enable_cpu_mem_arena") ?? false
             try library.check(arena ? api.EnableCpuMemArena(pointer) : api.DisableCpuMemArena(pointer), what)
+            // A pattern is one block for all tensors of a call: more at once than they take one after the other.
+            try library.check(api.DisableMemPattern(pointer), what)
             let count = try threads > 0 ? threads : Self.count(settings["intra_op_num_threads"])
             try library.check(api.SetIntraOpNumThreads(pointer, Int32(count)), what)
             let level = settings["graph_optimization_level"]
