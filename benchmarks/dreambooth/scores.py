@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 
 from edge_sdk.errors import EdgeSdkError, one_line
+from edge_sdk.system.json import read_json
 
 BATCH = 16  # pictures a call
 
@@ -30,17 +32,17 @@ class Features:
 class Scorer:
     """A CLIP and a DINO, each a folder as transformers saves it, with safetensors and a ``preprocessor_config.json``.
 
+    DINO is a `Dinov2Model` or a `ViTModel`.
+
     Raises:
         EdgeSdkError: a folder cannot be used.
     """
 
     def __init__(self, clip: Path, dino: Path) -> None:
-        from transformers import AutoModel, AutoTokenizer, CLIPModel
-
-        self._clip, self._clip_pixels = _load(CLIPModel, clip)
-        self._dino, self._dino_pixels = _load(AutoModel, dino)
+        self._clip, self._clip_pixels = _load(clip, ("clip",))
+        self._dino, self._dino_pixels = _load(dino, ("dinov2", "vit"))
         with _named(clip):
-            self._tokenizer = AutoTokenizer.from_pretrained(clip, local_files_only=True, trust_remote_code=False)
+            self._tokenizer = transformers.CLIPTokenizer.from_pretrained(clip, local_files_only=True)
 
     def features(self, pictures: Sequence[Image.Image]) -> Features:
         """Of pictures of any size."""
@@ -68,14 +70,21 @@ def scores(photos: Features, generated: Features, texts: np.ndarray) -> dict[str
     }
 
 
-def _load(kind: Any, folder: Path) -> tuple[Any, Any]:
-    """A network in eval mode, and what makes pixels (N, 3, H, W) of pictures."""
-    from transformers import AutoImageProcessor
-
+def _load(folder: Path, accepted: Sequence[str]) -> tuple[Any, Any]:
+    """A network in eval mode, and what makes pixels (N, 3, H, W) of pictures; its classes are of our choice."""
+    kinds = {
+        "clip": (transformers.CLIPModel, transformers.CLIPImageProcessorPil),
+        "dinov2": (transformers.Dinov2Model, transformers.BitImageProcessorPil),
+        "vit": (transformers.ViTModel, transformers.ViTImageProcessorPil),
+    }
     with _named(folder):
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-        network = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        kind = read_json(folder / "config.json", "give a folder as save_pretrained writes it").get("model_type")
+        if kind not in accepted:
+            raise ValueError(f"it is of the kind {kind!r:.60}, not {' or '.join(accepted)}")
+        network_class, processor_class = kinds[kind]
+        processor = processor_class.from_pretrained(folder, local_files_only=True)
+        network = network_class.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
 
     def pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:

@@ -188,7 +188,7 @@ def test_other_settings_in_the_same_work_folder_are_refused(
 def test_a_ruler_that_is_none_is_refused_in_one_line(
     model: Path, data: Path, rulers: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for clip in (tmp_path / "none", data):
+    for clip in (tmp_path / "none", data, rulers[1]):
         assert main(words(model, data, (clip, rulers[1]), tmp_path)) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert str(clip) in error and "save_pretrained" in error
