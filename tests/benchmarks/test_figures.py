@@ -83,7 +83,9 @@ CLAIMS: dict[str, dict[str, str]] = {
         "time": (
             f"| time to 0.95 of it: embedded model / second model | "
             f"{seconds_to('embedded model', 'fast-int8-integer'):.1f} s / "
-            f"{seconds_to(SECOND, 'fast-int8-integer'):.1f} s | {seconds_to('embedded model', 'backprop-float'):.1f} s / {seconds_to(SECOND, 'backprop-float'):.1f} s |"
+            f"{seconds_to(SECOND, 'fast-int8-integer'):.1f} s | "
+            f"{seconds_to('embedded model', 'backprop-float'):.1f} s / "
+            f"{seconds_to(SECOND, 'backprop-float'):.1f} s |"
         ),
         "GPU": (
             f"| {step_seconds('memory_gpu', 'ours int8 resident'):.2f} s, "
