@@ -253,7 +253,7 @@ private fun checkSizes(root: JsonObject) {
         } catch (error: EdgeSdkException) {
             throw IllegalArgumentException("presets.$name: ${error.message}", error)
         }
-        require(zo.timestepRange.last < steps) { "presets.$name.timestep_range must end within num_train_timesteps" }
+        require(zo.timestepRange.high <= steps) { "presets.$name.timestep_range must end within num_train_timesteps" }
     }
 }
 
