@@ -106,6 +106,22 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     fun initialEmbedding(): LearnedEmbedding =
         fitted().plan.let { LearnedEmbedding(it.placeholder, it.initial, bundle.widths) }
 
+    /**
+     * Draws pictures with what has been learned so far, also in the middle of a run: the loss is closed meanwhile.
+     *
+     * @param embedding [initialEmbedding] draws what the word was before
+     * @param onProgress see [Generator.generate]
+     */
+    fun generate(
+        prompt: String,
+        options: GenerateOptions = GenerateOptions(),
+        embedding: LearnedEmbedding = embedding(),
+        onProgress: (done: Int, total: Int) -> Boolean = { _, _ -> true },
+    ): List<Picture> {
+        close()
+        return Generator(bundle, graphs).generate(prompt, listOf(embedding), options, onProgress)
+    }
+
     /** Mean loss of the token as it is, on fixed draws over all timesteps that training never uses. */
     fun heldOutLoss(): Double = heldOutLoss(started().result)
 
