@@ -128,7 +128,7 @@ internal fun prepare(plan: Plan, graphs: GraphLoader): Prepared {
     val pixels = plan.photos.map { it.resized(side, options.centerCrop).pixels() }
     val latents = encode(bundle, graphs, pixels.withProgress { options.onProgress(ENCODING, it, pixels.size) })
     if (bundle.isPocket) pocketNotice(bundle, graphs, latents, pixels)?.let(options.notify)
-    val sizes = plan.photos.map { intArrayOf(it.height, it.width) }
+    val sizes = plan.photos.map { intArrayOf(it.originalHeight, it.originalWidth) }
     val objective = BundleObjective(bundle, graphs, latents, plan.ids, sizes, options.numVectors)
     options.onProgress("loading the denoiser", 0, 0)
     objective.open()
