@@ -1,0 +1,85 @@
+package edge.sdk.presenter
+
+import edge.sdk.EdgeSdkException
+import edge.sdk.photos.Photo
+import java.io.IOException
+
+/** What happens while learning, in this order; [Paused] instead of [Learned] if it was stopped. */
+internal sealed interface Event {
+    data class Stepped(val progress: Progress, val heldOutBefore: Double?) : Event
+    data object Paused : Event
+    data class Learned(val loss: HeldOut) : Event
+}
+
+/**
+ * Learning on the worker's thread, from the last checkpoint until the end or until it is stopped.
+ *
+ * A pause ends the stretch and frees all memory; going on is a new stretch. So a pause, a process that Android ends and a
+ * phone that is switched off take the same way back, and a phone at rest holds no model.
+ */
+internal class Stretch(
+    private val open: () -> Model,
+    private val store: SessionStore,
+    private val decoder: PhotoDecoder,
+    private val session: Session,
+) {
+    enum class Stop { PAUSE, FINISH }
+
+    /** Set by the main thread; the worker looks at it after each step. */
+    @Volatile
+    var stop: Stop? = null
+
+    /** @throws Problem the sentence to show; the last checkpoint is still there */
+    fun run(report: (Event) -> Unit) = describingProblems(Key.LEARNING_FAILED) {
+        val model = open()
+        val task = Task(
+            photos = photos(model.resolution),
+            word = session.word,
+            initializer = session.initializer,
+            seed = session.seed,
+            resume = store.checkpoint(),
+            checkpoint = store::saveCheckpoint,
+        )
+        var hasToken = task.resume != null
+        if (stop == null) {
+            for (progress in learn(model, task)) {
+                hasToken = true
+                report(Event.Stepped(progress, model.heldOutLoss().before))
+                if (stop != null) break
+            }
+        }
+        if (stop == Stop.PAUSE || !hasToken) {
+            report(Event.Paused)
+        } else {
+            store.saveToken(model.token())
+            report(Event.Learned(model.heldOutLoss()))
+        }
+    }
+
+    private fun learn(model: Model, task: Task): Sequence<Progress> = try {
+        model.learn(task)
+    } catch (error: EdgeSdkException) {
+        throw Problem(Message(if (task.resume == null) Key.WORD_REFUSED else Key.STATE_REFUSED, words(task), error.message), error)
+    }
+
+    private fun words(task: Task) = if (task.resume == null) listOf(task.word) else emptyList()
+
+    private fun photos(side: Int): List<Photo> = session.photos.map { decoder.decode(store.photoFile(it), side) }
+}
+
+/**
+ * Runs what may fail, and turns every failure into a sentence.
+ *
+ * @param otherwise what to say of a failure of the library
+ */
+internal fun <T> describingProblems(otherwise: Key, action: () -> T): T = try {
+    action()
+} catch (error: EdgeSdkException) {
+    throw Problem(Message(otherwise, emptyList(), error.message), error)
+} catch (error: IOException) {
+    throw Problem(Message(Key.SAVING_FAILED, emptyList(), error.message), error)
+} catch (error: UnreadablePhoto) {
+    throw Problem(Message(Key.PHOTOS_UNREADABLE, listOf(1, 1), error.message), error)
+} catch (error: OutOfMemoryError) {
+    throw Problem(Message(Key.NO_MEMORY, emptyList(), error.message), error)
+}
