@@ -31,15 +31,15 @@ interface Model {
     /** The file of the token as it is now; only after a step. */
     fun token(): ByteArray
 
-    /** Mean loss on draws that training never uses, of the token as it is now; null if that cannot be told. */
+    /** Mean losses on draws that training never uses, as far as they are known. */
     fun heldOutLoss(): HeldOut
 
     /**
-     * Draws a picture.
+     * Draws a picture with the random numbers of the session's seed.
      *
-     * @param token bytes of a token's file; null draws without it, the word being [Task.initializer]
+     * @param token bytes of a token's file; null draws what the word is before learning
      */
-    fun draw(prompt: String, token: ByteArray?, seed: Long): Picture
+    fun draw(prompt: String, token: ByteArray?, session: Session): Picture
 }
 
 /** Losses on draws that training never uses, before and after; null where they are not known. */
