@@ -28,8 +28,11 @@ data class UiState(
     val isBusy: Boolean
         get() = work != null || (screen == Screen.LEARNING && (learning.phase != Phase.PAUSED || learning.pause?.isAutomatic == true))
 
-    /** Whether the processor must stay awake with the screen off. */
-    val isComputing: Boolean get() = isBusy && !(screen == Screen.LEARNING && learning.phase == Phase.PAUSED)
+    /**
+     * Whether the processor must stay awake with the screen off. Also while the phone cools down, or it would not notice
+     * that it has; a charger wakes it by itself.
+     */
+    val needsProcessor: Boolean get() = isBusy && !(screen == Screen.LEARNING && learning.pause == Pause.LOW_BATTERY)
 }
 
 /** What is being done beside learning. [amount] is in bytes for copying, in steps for measuring. */

@@ -127,8 +127,7 @@ class PresenterTest {
         at("after checkpoint 2") { presenter.learning.read(Reading(temperature = 44.0)) }
         presenter.choosing.start()
         assertEquals(Phase.PAUSED to Pause.HOT, state.learning.phase to state.learning.pause)
-        assertTrue(state.isBusy, "it waits in the background")
-        assertFalse(state.isComputing)
+        assertTrue(state.isBusy && state.needsProcessor, "it waits in the background, and notices the coolness")
         presenter.learning.read(Reading(temperature = 41.0))
         assertEquals(Pause.HOT, state.learning.pause)
         presenter.learning.read(Reading(temperature = 39.0))
@@ -142,6 +141,7 @@ class PresenterTest {
         at("after checkpoint 1") { presenter.learning.read(Reading(battery = 14)) }
         presenter.choosing.start()
         assertEquals(Pause.LOW_BATTERY, state.learning.pause)
+        assertTrue(state.isBusy && !state.needsProcessor)
         presenter.learning.goOn()
         assertEquals(Pause.LOW_BATTERY, state.learning.pause, "asking does not help")
         presenter.learning.read(Reading(battery = 14, charging = true))
