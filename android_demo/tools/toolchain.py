@@ -94,7 +94,7 @@ def npm_folder(package: NpmPackage) -> Path:
             check_integrity(archive, package)
             _unpack(archive, package.wanted, into)
 
-    return _made_once(folder, unpack)
+    return made_once(folder, unpack)
 
 
 def check_integrity(archive: Path, package: NpmPackage) -> None:
@@ -127,10 +127,10 @@ def debian_folder(packages: Sequence[str]) -> Path:
             for archive in Path(scratch).glob("*.deb"):
                 _command("dpkg", "-x", str(archive), str(into))
 
-    return _made_once(folder, unpack)
+    return made_once(folder, unpack)
 
 
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """A folder that appears whole or not at all, however many programs make it at once."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

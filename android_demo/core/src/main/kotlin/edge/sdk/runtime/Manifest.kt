@@ -253,7 +253,7 @@ private fun checkSizes(root: JsonObject) {
         } catch (error: EdgeSdkException) {
             throw IllegalArgumentException("presets.$name: ${error.message}", error)
         }
-        require(zo.timestepRange.last < steps) { "presets.$name.timestep_range must end within num_train_timesteps" }
+        require(zo.timestepRange.high <= steps) { "presets.$name.timestep_range must end within num_train_timesteps" }
     }
 }
 
@@ -279,7 +279,10 @@ private fun checkTensors(root: JsonObject) {
     }
 }
 
-private fun presetOf(entry: JsonObject): ZoConfig = ZoConfig.fromJson(entry - "eval_draws")
+private fun presetOf(entry: JsonObject): ZoConfig {
+    ZoConfig.settings.firstOrNull { it.name !in entry }?.let { throw EdgeSdkException("${it.name} is missing") }
+    return ZoConfig.fromJson(entry - "eval_draws")
+}
 
 // Entries of an object that was checked.
 @Suppress("UNCHECKED_CAST")

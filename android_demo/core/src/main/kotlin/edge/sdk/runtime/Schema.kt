@@ -8,6 +8,9 @@ internal sealed interface Kind
 /** An integer. */
 internal class Whole(val least: Long, val most: Long) : Kind
 
+/** An integer of 64 bits without a sign, such as a seed. */
+internal object Unsigned : Kind
+
 /** A finite number. */
 internal class Real(val least: Double = -LARGEST, val most: Double = LARGEST) : Kind
 
@@ -70,6 +73,7 @@ internal fun check(value: Any?, kind: Kind, name: String = "") {
 
 private fun fits(value: Any?, kind: Kind): Boolean = when (kind) {
     is Whole -> value is Long && value in kind.least..kind.most
+    Unsigned -> (value is Long || value is BigInteger) && value.toString().toULongOrNull() != null
     is Real -> (value is Long || value is BigInteger || value is Double) && (value as Number).toDouble() in kind.least..kind.most
     is OneOf -> value in kind.values
     Text -> value is String
@@ -104,6 +108,7 @@ private fun shorten(value: Any?): String = when {
 
 private fun describe(kind: Kind): String = when (kind) {
     is Whole -> "an integer from ${kind.least} to ${kind.most}"
+    Unsigned -> "an integer from 0 to ${ULong.MAX_VALUE}"
     is Real -> if (kind.most == LARGEST) "a finite number" else "a number from ${kind.least} to ${kind.most}"
     is Many -> if (kind.most < 1 shl 24) "a list of ${kind.least} to ${kind.most} values" else "a list"
     is Either -> kind.kinds.joinToString(" or ") { describe(it) }

@@ -195,7 +195,7 @@ class Tokenizer(private val folder: File, val vocabSize: Int, val length: Int) {
 
         /** Where the word that begins at a place ends, as CLIP's own expression cuts words; the place itself for a space. */
         private fun endOfWord(text: String, place: Int): Int {
-            (listOf(BEGIN, END) + ENDINGS).firstOrNull { text.startsWith(it, place) }?.let { return place + it.length }
+            ENDINGS.firstOrNull { text.startsWith(it, place) }?.let { return place + it.length }
             val first = text.codePointAt(place)
             if (isNumber(first)) return place + Character.charCount(first)
             val letters = Character.isLetter(first)
