@@ -39,7 +39,11 @@ class Module:
     environment: dict[str, str] = field(default_factory=dict)  # of its tests
 
 
-MODULES = {module.name: module for module in (Module("core"),)}
+BUNDLE = DEMO.parent / "edge_sdk" / "pocket" / "bundle"  # of the embedded model, for tests
+MODULES = {
+    module.name: module
+    for module in (Module("core"), Module("presenter", ("core",), properties=lambda: {"edge.bundle": str(BUNDLE)}))
+}
 
 
 @cache

@@ -54,7 +54,7 @@ internal class Board(
         try {
             store.save(session)
         } catch (error: IOException) {
-            say(Message(Key.SAVING_FAILED, emptyList(), error.message))
+            say(Message(Key.SAVING_FAILED).because(error.message))
         }
     }
 

@@ -12,9 +12,13 @@ class ChoosingPresenter internal constructor(
 ) {
     fun chooseBundle(name: String) = choose(board.state.bundles.firstOrNull { it.name == name })
 
-    /** Copies a bundle into the app's folder, checks it, and chooses it. */
-    fun takeBundle(source: Source) = board.work(Work.Kind.COPYING_BUNDLE) {
-        val taken = shelf.take(source, board::progress) { board.isCancelled } ?: return@work
+    /**
+     * Copies a bundle into the app's folder, checks it, and chooses it.
+     *
+     * @param source is called by the worker: to ask another app for a name takes time
+     */
+    fun takeBundle(source: () -> Source) = board.work(Work.Kind.COPYING_BUNDLE) {
+        val taken = shelf.take(source(), board::progress) { board.isCancelled } ?: return@work
         board.main.execute {
             choose(taken)
             board.say(Message(Key.BUNDLE_READY, taken.name))

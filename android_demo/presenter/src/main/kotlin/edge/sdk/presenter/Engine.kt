@@ -28,7 +28,7 @@ interface Model {
      */
     fun learn(task: Task): Sequence<Progress>
 
-    /** The file of the token as it is now; only after a step. */
+    /** The file of the token as it is now; only after a step, or after going on from a state. */
     fun token(): ByteArray
 
     /** Mean losses on draws that training never uses, as far as they are known. */

@@ -22,16 +22,23 @@ class LearningPresenter internal constructor(
     fun goOn() {
         if (board.state.screen != Screen.LEARNING || now.phase != Phase.PAUSED) return
         board.change { copy(isPausedByPerson = false) }
-        val pause = governor.decide(board.state.reading)
-        if (pause == null) learn() else setPaused(pause)
+        begin()
     }
 
     /** Ends learning and keeps what was learned so far; before the first step it leads back to the first screen. */
     fun finish() = when {
         now.phase != Phase.PAUSED -> stop(Stretch.Stop.FINISH, null)
-        board.store.checkpoint() == null -> board.startAgain()
-        else -> learn(Stretch.Stop.FINISH)
+        board.store.token.isFile -> happened(Event.Learned(HeldOut(board.session.lossBefore, null)))
+        else -> board.startAgain()
     }
+
+    /** Discards a run that rests; the photos stay. */
+    fun discard() {
+        if (now.phase == Phase.PAUSED) board.startAgain()
+    }
+
+    /** Android takes the right to work away: rests until the app is on the screen again. */
+    fun interrupt() = stop(Stretch.Stop.PAUSE, Pause.INTERRUPTED)
 
     /** What the phone tells about itself: learning rests and goes on. */
     fun read(reading: Reading) {
@@ -45,11 +52,15 @@ class LearningPresenter internal constructor(
         }
     }
 
-    /** Begins or goes on from the last checkpoint. */
-    internal fun learn(stop: Stretch.Stop? = null) {
+    /** Begins, or goes on from the last checkpoint; a phone that is too warm or empty waits first. */
+    internal fun begin() {
+        val pause = governor.decide(board.state.reading)
+        if (pause == null) learn() else setPaused(pause)
+    }
+
+    private fun learn() {
         val begun = board.session
         val next = Stretch({ open(begun) }, board.store, decoder, begun)
-        next.stop = stop
         stretch = next
         smoothed = Smoothed()
         board.show {

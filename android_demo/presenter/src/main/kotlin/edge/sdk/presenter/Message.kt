@@ -9,6 +9,9 @@ package edge.sdk.presenter
  */
 data class Message(val key: Key, val arguments: List<Any> = emptyList(), val detail: String? = null) {
     constructor(key: Key, vararg arguments: Any) : this(key, arguments.toList())
+
+    /** The same sentence with the library's own line. */
+    fun because(detail: String?) = copy(detail = detail)
 }
 
 /**

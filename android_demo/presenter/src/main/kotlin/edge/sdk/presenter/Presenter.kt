@@ -26,7 +26,7 @@ class Presenter(
     private val board = Board(store, worker, main, log)
     val result = ResultPresenter(board, ::open)
     val learning = LearningPresenter(board, decoder, ::open, result::show)
-    val choosing = ChoosingPresenter(board, shelf, decoder, makeSeed, learning::learn)
+    val choosing = ChoosingPresenter(board, shelf, decoder, makeSeed, learning::begin)
 
     /** What the screens show now. */
     val state: UiState get() = board.state

@@ -17,7 +17,7 @@ class ResultPresenter internal constructor(private val board: Board, private val
         board.say(Message(Key.SAVED))
     }
 
-    fun savingFailed(reason: String) = board.say(Message(Key.SAVING_FAILED, emptyList(), reason))
+    fun savingFailed(reason: String) = board.say(Message(Key.SAVING_FAILED).because(reason))
 
     /** Back to the first screen, with the photos; what was learned is deleted. */
     fun startAgain() {

@@ -93,7 +93,7 @@ class Shelf(
         val manifest = try {
             Json.readObject(File(bundle, MANIFEST), "export the bundle again")
         } catch (error: EdgeSdkException) {
-            throw Problem(Message(Key.BUNDLE_REFUSED, listOf(name), error.message), error)
+            throw Problem(Message(Key.BUNDLE_REFUSED, name).because(error.message), error)
         }
         if (manifest["format"] == "coreml") throw Problem(Message(Key.BUNDLE_OTHER_RUNTIME, name))
         if (manifest["schema_version"] != SCHEMA_VERSION) throw Problem(Message(Key.BUNDLE_OTHER_VERSION, name))
@@ -101,7 +101,7 @@ class Shelf(
         try {
             check(bundle)
         } catch (error: EdgeSdkException) {
-            throw Problem(Message(Key.BUNDLE_REFUSED, listOf(name), error.message), error)
+            throw Problem(Message(Key.BUNDLE_REFUSED, name).because(error.message), error)
         }
     }
 
@@ -114,7 +114,7 @@ class Shelf(
                 val file = File(into, path)
                 // A name in an archive may point anywhere ("../", "/"): nothing is written outside.
                 if (!file.canonicalPath.startsWith(into.canonicalPath + File.separator)) {
-                    throw Problem(Message(Key.BUNDLE_REFUSED, listOf(source.name), "$path leads out of the archive"))
+                    throw Problem(Message(Key.BUNDLE_REFUSED, source.name).because("$path leads out of the archive"))
                 }
                 writing { file.parentFile?.mkdirs() }
                 writing { file.outputStream() }.use { out ->
@@ -130,7 +130,7 @@ class Shelf(
                 }
             }
         } catch (error: IOException) {
-            throw Problem(Message(Key.SOURCE_UNREADABLE, listOf(source.name), error.message), error)
+            throw Problem(Message(Key.SOURCE_UNREADABLE, source.name).because(error.message), error)
         }
         return !isCancelled()
     }
@@ -143,7 +143,7 @@ class Shelf(
     }
 
     private fun noSpace(cause: Throwable? = null) =
-        Problem(Message(Key.NO_SPACE, listOf(maxOf(0, free() - RESERVE) / 1_000_000), cause?.message), cause)
+        Problem(Message(Key.NO_SPACE, maxOf(0, free() - RESERVE) / 1_000_000).because(cause?.message), cause)
 
     /** The folder of the manifest: the copy itself, or the one folder that was packed. */
     private fun findRoot(copy: File): File? =

@@ -40,29 +40,24 @@ internal class Stretch(
             resume = store.checkpoint(),
             checkpoint = store::saveCheckpoint,
         )
-        var hasToken = task.resume != null
-        if (stop == null) {
-            for (progress in learn(model, task)) {
-                hasToken = true
-                report(Event.Stepped(progress, model.heldOutLoss().before))
-                if (stop != null) break
-            }
+        val steps = learn(model, task).iterator()
+        while (stop == null && steps.hasNext()) {
+            val progress = steps.next()
+            store.saveToken(model.token()) // so that a run that rests can be finished without the model
+            report(Event.Stepped(progress, model.heldOutLoss().before))
         }
-        if (stop == Stop.PAUSE || !hasToken) {
-            report(Event.Paused)
-        } else {
-            store.saveToken(model.token())
-            report(Event.Learned(model.heldOutLoss()))
-        }
+        // The process may have ended between the last checkpoint and its token.
+        if (stop == null) store.saveToken(model.token())
+        if (stop == Stop.PAUSE || !store.token.isFile) report(Event.Paused) else report(Event.Learned(model.heldOutLoss()))
     }
 
     private fun learn(model: Model, task: Task): Sequence<Progress> = try {
         model.learn(task)
     } catch (error: EdgeSdkException) {
-        throw Problem(Message(if (task.resume == null) Key.WORD_REFUSED else Key.STATE_REFUSED, words(task), error.message), error)
+        throw Problem(refusal(task).because(error.message), error)
     }
 
-    private fun words(task: Task) = if (task.resume == null) listOf(task.word) else emptyList()
+    private fun refusal(task: Task) = if (task.resume == null) Message(Key.WORD_REFUSED, task.word) else Message(Key.STATE_REFUSED)
 
     private fun photos(side: Int): List<Photo> = session.photos.map { decoder.decode(store.photoFile(it), side) }
 }
@@ -75,11 +70,11 @@ internal class Stretch(
 internal fun <T> describingProblems(otherwise: Key, action: () -> T): T = try {
     action()
 } catch (error: EdgeSdkException) {
-    throw Problem(Message(otherwise, emptyList(), error.message), error)
+    throw Problem(Message(otherwise).because(error.message), error)
 } catch (error: IOException) {
-    throw Problem(Message(Key.SAVING_FAILED, emptyList(), error.message), error)
+    throw Problem(Message(Key.SAVING_FAILED).because(error.message), error)
 } catch (error: UnreadablePhoto) {
-    throw Problem(Message(Key.PHOTOS_UNREADABLE, listOf(1, 1), error.message), error)
+    throw Problem(Message(Key.PHOTOS_UNREADABLE, 1, 1).because(error.message), error)
 } catch (error: OutOfMemoryError) {
-    throw Problem(Message(Key.NO_MEMORY, emptyList(), error.message), error)
+    throw Problem(Message(Key.NO_MEMORY).because(error.message), error)
 }

@@ -5,7 +5,11 @@ import java.io.File
 /** The screens. */
 enum class Screen { CHOOSING, LEARNING, RESULT, MEASURING }
 
-/** All that the screens show. Every change is a new one; nothing else is kept in a view. */
+/**
+ * All that the screens show. Every change is a new one; nothing else is kept in a view.
+ *
+ * @property record the last device record of [MeasuringPresenter]
+ */
 data class UiState(
     val screen: Screen = Screen.CHOOSING,
     val bundles: List<BundleInfo> = emptyList(),
@@ -18,6 +22,7 @@ data class UiState(
     val learning: Learning = Learning(),
     val result: Result = Result(),
     val reading: Reading = Reading(),
+    val record: File? = null,
 ) {
     /** Whether learning can begin. */
     val canStart: Boolean
@@ -26,7 +31,10 @@ data class UiState(
 
     /** Whether the app needs to go on in the background: it computes, or it waits for the phone to recover. */
     val isBusy: Boolean
-        get() = work != null || (screen == Screen.LEARNING && (learning.phase != Phase.PAUSED || learning.pause?.isAutomatic == true))
+        get() = when (work?.kind) {
+            null -> screen == Screen.LEARNING && (learning.phase != Phase.PAUSED || learning.pause?.isAutomatic == true)
+            else -> work.kind != Work.Kind.READING_PHOTOS // that is done in no time
+        }
 
     /**
      * Whether the processor must stay awake with the screen off. Also while the phone cools down, or it would not notice

@@ -108,7 +108,7 @@ class SmallEngine : Engine {
         }
 
         override fun token(): ByteArray {
-            at("token")
+            at("token $step")
             return "$word $value".toByteArray()
         }
 

@@ -192,6 +192,7 @@ class PresenterTest {
         at("after checkpoint 2") { presenter.learning.pause() }
         presenter.choosing.start()
         presenter.learning.finish()
+        assertEquals(Screen.RESULT, state.screen)
         assertEquals(early, phone.tokenText(), "the same from a pause")
     }
 
@@ -210,7 +211,7 @@ class PresenterTest {
         phone.choose()
         phone.engine.at = { points += it }
         presenter.choosing.start()
-        assertEquals(1 + 3 * SmallEngine.STEPS + 1 + 1 + 2, points.size)
+        assertEquals(2 + 4 * SmallEngine.STEPS + 1 + 2, points.size, "two openings, four points a step, the last token, two pictures")
         for (point in points.distinct()) {
             phone.engine.at = {}
             presenter.result.startAgain()
@@ -314,8 +315,19 @@ class PresenterTest {
         File(phone.session, "state.safetensors").writeText("x")
         presenter.learning.goOn()
         assertEquals(Key.STATE_REFUSED, state.message?.key)
-        presenter.result.startAgain()
+        presenter.learning.discard()
         assertEquals(Screen.CHOOSING to 3, state.screen to state.photos.size)
+    }
+
+    @Test
+    fun `an interrupted run goes on when the app is on the screen again`() {
+        phone.choose()
+        at("after checkpoint 2") { presenter.learning.interrupt() }
+        presenter.choosing.start()
+        assertEquals(Pause.INTERRUPTED, state.learning.pause)
+        assertFalse(state.isBusy)
+        presenter.appear()
+        assertEquals(Screen.RESULT, state.screen)
     }
 
     @Test
