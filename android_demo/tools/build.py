@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import onnxruntime_jvm
 import toolchain
 from toolchain import MissingTool
 
@@ -36,13 +37,25 @@ class Module:
     uses: tuple[str, ...] = ()
     jars: Callable[[], list[Path]] = list  # what it is compiled against beside the standard library
     properties: Callable[[], dict[str, str]] = dict  # of Java, that its tests are started with
-    environment: dict[str, str] = field(default_factory=dict)  # of its tests
+    environment: Callable[[], dict[str, str]] = dict  # of programs that run it
+
+
+def _on_onnxruntime(name: str, *uses: str) -> Module:
+    """A module that runs graphs in ONNX Runtime, here on its Android classes."""
+    return Module(
+        name,
+        uses,
+        jars=lambda: [onnxruntime_jvm.classes()],
+        properties=lambda: {"onnxruntime.native.path": str(onnxruntime_jvm.natives())},
+        environment=lambda: {"ORT_DISABLE_TELEMETRY": "1", "LD_LIBRARY_PATH": str(onnxruntime_jvm.natives())},
+    )
 
 
 BUNDLE = DEMO.parent / "edge_sdk" / "pocket" / "bundle"  # of the embedded model, for tests
+_PRESENTER = Module("presenter", ("core",), properties=lambda: {"edge.bundle": str(BUNDLE)})
 MODULES = {
     module.name: module
-    for module in (Module("core"), Module("presenter", ("core",), properties=lambda: {"edge.bundle": str(BUNDLE)}))
+    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"), _PRESENTER)
 }
 
 
@@ -136,7 +149,7 @@ def test(module: Module, only: str) -> tuple[int, int, int] | None:
     command += ["-cp", ":".join(map(str, path)), "edge.sdk.testing.TestRun", *(c for c in classes if only in c)]
     report = BUILD / f"{module.name}-test.counts"
     report.unlink(missing_ok=True)
-    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", **module.environment}
+    environment = {**os.environ, **module.environment()}
     subprocess.run([*command, "--counts", report], env=environment)
     if not report.exists():
         raise subprocess.CalledProcessError(1, "the tests")

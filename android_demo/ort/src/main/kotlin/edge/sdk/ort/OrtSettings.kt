@@ -24,7 +24,11 @@ internal class OrtSettings private constructor(private val where: String, privat
         flag("enable_mem_reuse") // Java's interface does not have it; the graphs' shapes leave nothing to reuse
     }
 
-    private fun flag(name: String): Boolean? = entries[name].let { it as Boolean? ?: if (it == null) null else refuse(name) }
+    private fun flag(name: String): Boolean? = when (val value = entries[name]) {
+        null -> null
+        is Boolean -> value
+        else -> refuse(name)
+    }
 
     private fun refuse(name: String): Nothing = throw unusable("$name is ${entries[name.substringBefore('.')]}")
 

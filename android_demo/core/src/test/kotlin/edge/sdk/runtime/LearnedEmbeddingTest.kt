@@ -1,0 +1,58 @@
+package edge.sdk.runtime
+
+import edge.sdk.EdgeSdkException
+import edge.sdk.testing.Golden
+import edge.sdk.testing.GoldenCases
+import edge.sdk.testing.assertExact
+import kotlin.test.assertContentEquals
+import kotlin.test.assertEquals
+import kotlin.test.assertFailsWith
+import org.junit.Test
+
+class LearnedEmbeddingTest {
+    private val golden = GoldenCases.read("learned_embeds.json")
+
+    private fun embedding(case: Golden) = LearnedEmbedding(
+        case["token"].text, case["vectors"].floats, case["encoder_dims"].ints, case["metadata"].map.mapValues { it.value as String },
+    )
+
+    @Test
+    fun `the file is that of Python, byte for byte`() = GoldenCases.each(golden["files"]) { case ->
+        assertContentEquals(GoldenCases.bytes(case["file"].text), embedding(case).toBytes())
+    }
+
+    @Test
+    fun `a file comes back`() = GoldenCases.each(golden["files"]) { case ->
+        val read = LearnedEmbedding.parse(GoldenCases.bytes(case["file"].text), "file")
+        assertEquals(case["token"].text, read.token)
+        assertExact(case["vectors"].floats, read.vectors)
+        assertContentEquals(case["encoder_dims"].ints, read.widths)
+    }
+
+    @Test
+    fun `a word of any letters is written`() {
+        val token = "<\"\\\u0001\uD83D\uDE00>"
+        val bytes = LearnedEmbedding(token, FloatArray(4) { 1f }, intArrayOf(4)).toBytes()
+        assertEquals(token, LearnedEmbedding.parse(bytes, "file").token)
+    }
+
+    @Test
+    fun `what is no embedding is refused in one line`() {
+        val whole = GoldenCases.bytes("learned_embeds_xl.safetensors")
+        val wrong = whole.indices.map { whole.copyOf(it) } + listOf(
+            whole + 0, GoldenCases.bytes("state_adam.safetensors"), "not a file".toByteArray(),
+            Safetensors(emptyMap<String, Any?>(), mapOf("a" to StoredTensor.of(floatArrayOf(1f), 1))).toBytes { Json.write(it) },
+            Safetensors(emptyMap<String, Any?>(), emptyMap()).toBytes { Json.write(it) },
+            whole.copyOf().also { it[it.size - 1] = 0x7f; it[it.size - 2] = -1 }, // a NaN
+        )
+        for (bytes in wrong) {
+            val error = assertFailsWith<EdgeSdkException> { LearnedEmbedding.parse(bytes, "file") }
+            assertEquals(1, error.message!!.lines().size)
+        }
+    }
+
+    @Test
+    fun `a number that is not finite is not written`() {
+        assertFailsWith<EdgeSdkException> { LearnedEmbedding("<a>", floatArrayOf(Float.NaN), intArrayOf(1)).toBytes() }
+    }
+}
