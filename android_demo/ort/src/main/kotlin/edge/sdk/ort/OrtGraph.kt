@@ -5,6 +5,7 @@ import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtSession
+import ai.onnxruntime.TensorInfo
 import edge.sdk.EdgeSdkException
 import edge.sdk.oneLine
 import edge.sdk.runtime.Bundle
@@ -69,6 +70,7 @@ private class OrtGraph(
     session: OrtSession,
 ) : Graph {
     private var session: OrtSession? = session
+    private val buffers = HashMap<String, ByteBuffer>()
 
     @Synchronized
     override fun run(inputs: Map<String, Tensor>, outputs: List<String>): Map<String, FloatTensor> {
@@ -77,7 +79,7 @@ private class OrtGraph(
         try {
             for (input in entry.inputs.keys) {
                 val tensor = inputs[input] ?: throw EdgeSdkException("the bundle's graph $name needs the input $input, which is not given")
-                tensors[input] = native(tensor, entry.inputs.getValue(input).dtype)
+                tensors[input] = native(input, tensor, entry.inputs.getValue(input).dtype)
             }
             open.run(tensors, outputs.toSet()).use { results ->
                 return outputs.associateWith { floats(results.get(it).get() as OnnxTensor) }
@@ -93,33 +95,43 @@ private class OrtGraph(
     override fun close() {
         session?.close()
         session = null
+        buffers.clear()
     }
 
-    /** A tensor of the runtime on a direct buffer in the machine's byte order, which the runtime reads in place. */
-    private fun native(tensor: Tensor, dtype: String): OnnxTensor {
+    /** A tensor of the runtime on a buffer that the runtime reads in place. */
+    private fun native(name: String, tensor: Tensor, dtype: String): OnnxTensor {
         val shape = LongArray(tensor.shape.size) { tensor.shape[it].toLong() }
         return when (tensor) {
             is FloatTensor -> {
-                val buffer = direct(4 * tensor.data.size)
+                val buffer = direct(name, 4 * tensor.data.size)
                 buffer.asFloatBuffer().put(tensor.data)
                 OnnxTensor.createTensor(environment, buffer, shape, OnnxJavaType.FLOAT)
             }
             is LongTensor -> if (dtype == "int32") {
-                val buffer = direct(4 * tensor.data.size)
+                val buffer = direct(name, 4 * tensor.data.size)
                 tensor.data.forEachIndexed { i, value -> buffer.putInt(4 * i, Math.toIntExact(value)) }
                 OnnxTensor.createTensor(environment, buffer, shape, OnnxJavaType.INT32)
             } else {
-                val buffer = direct(8 * tensor.data.size)
+                val buffer = direct(name, 8 * tensor.data.size)
                 buffer.asLongBuffer().put(tensor.data)
                 OnnxTensor.createTensor(environment, buffer, shape, OnnxJavaType.INT64)
             }
         }
     }
 
-    private fun direct(bytes: Int) = ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder())
+    /**
+     * A buffer outside of the heap, in the machine's byte order. Only the garbage collector frees it, which may be long
+     * after a call; so an input has one, which grows.
+     */
+    private fun direct(name: String, bytes: Int): ByteBuffer {
+        val buffer = buffers[name]?.takeIf { it.capacity() >= bytes } ?: ByteBuffer.allocateDirect(bytes).also { buffers[name] = it }
+        buffer.clear()
+        buffer.limit(bytes)
+        return buffer.slice().order(ByteOrder.nativeOrder())
+    }
 
     private fun floats(tensor: OnnxTensor): FloatTensor {
-        val shape = (tensor.info as ai.onnxruntime.TensorInfo).shape
+        val shape = (tensor.info as TensorInfo).shape
         val values = FloatArray(shape.fold(1L) { product, size -> product * size }.toInt())
         tensor.floatBuffer.get(values)
         return FloatTensor(IntArray(shape.size) { shape[it].toInt() }, values)
