@@ -13,8 +13,8 @@ fun interface Engine {
     fun open(folder: File): Model
 }
 
-/** An opened bundle. Not for two threads at a time. */
-interface Model {
+/** An opened bundle; closing it gives the memory of its graphs back. Not for two threads at a time. */
+interface Model : AutoCloseable {
     /** Side of pictures in pixels. */
     val resolution: Int
 
@@ -35,17 +35,21 @@ interface Model {
     fun heldOutLoss(): HeldOut
 
     /**
-     * Draws a picture with the random numbers of the session's seed.
+     * Draws a picture, with the random numbers of the session's seed.
      *
-     * @param token bytes of a token's file; null draws what the word is before learning
+     * @param token bytes of the word's file; null draws with the word that it starts from
      */
-    fun draw(prompt: String, token: ByteArray?, session: Session): Picture
+    fun draw(prompt: String, token: ByteArray?, session: Session): Photo
 }
 
 /** Losses on draws that training never uses, before and after; null where they are not known. */
 data class HeldOut(val before: Double?, val after: Double?)
 
-/** What is to be learned. */
+/**
+ * What is to be learned.
+ *
+ * @property photos each is decoded when it is asked for, so that one at a time is in memory
+ */
 class Task(
     val photos: List<Photo>,
     val word: String,

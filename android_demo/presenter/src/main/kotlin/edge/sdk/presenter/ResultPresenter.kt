@@ -49,13 +49,14 @@ class ResultPresenter internal constructor(private val board: Board, private val
         val begun = board.session
         board.work(Work.Kind.DRAWING) {
             describingProblems(Key.PICTURE_FAILED) {
-                val model = open(begun)
-                val token = board.store.token.readBytes()
-                for (kind in kinds) {
-                    val prompt = if (kind == PictureKind.OWN) begun.prompt else model.prompt(begun.word)
-                    val picture = model.draw(prompt, token.takeIf { kind != PictureKind.BEFORE }, begun)
-                    board.store.savePicture(kind, picture)
-                    board.main.execute { board.show { copy(result = saved()) } }
+                open(begun).use { model ->
+                    val token = board.store.token.readBytes()
+                    for (kind in kinds) {
+                        val prompt = if (kind == PictureKind.OWN) begun.prompt else model.prompt(begun.word)
+                        val picture = model.draw(prompt, token.takeIf { kind != PictureKind.BEFORE }, begun)
+                        board.store.savePicture(kind, picture)
+                        board.main.execute { board.show { copy(result = saved()) } }
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 package edge.sdk.presenter
 
+import edge.sdk.photos.Photo
 import java.io.File
 import java.io.IOException
 import java.io.InputStream
@@ -121,10 +122,10 @@ class SessionStore(private val folder: File) {
     fun saveToken(bytes: ByteArray) = writeWhole(token, bytes)
 
     /** A drawn picture, null if there is none. */
-    fun picture(kind: PictureKind): Picture? =
-        pictureFile(kind).takeIf(File::isFile)?.let { Picture.parse(it.readBytes()) }
+    fun picture(kind: PictureKind): Photo? =
+        pictureFile(kind).takeIf(File::isFile)?.let { photoOfPpm(it.readBytes()) }
 
-    fun savePicture(kind: PictureKind, picture: Picture) = writeWhole(pictureFile(kind), picture.toBytes())
+    fun savePicture(kind: PictureKind, picture: Photo) = writeWhole(pictureFile(kind), picture.toPpm())
 
     /** Deletes what a run has made; photos stay. */
     fun dropResult() {

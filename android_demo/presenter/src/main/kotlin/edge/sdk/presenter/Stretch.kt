@@ -31,7 +31,10 @@ internal class Stretch(
 
     /** @throws Problem the sentence to show; the last checkpoint is still there */
     fun run(report: (Event) -> Unit) = describingProblems(Key.LEARNING_FAILED) {
-        val model = open()
+        open().use { model -> learn(model, report) }
+    }
+
+    private fun learn(model: Model, report: (Event) -> Unit) {
         val task = Task(
             photos = photos(model.resolution),
             word = session.word,
@@ -40,7 +43,7 @@ internal class Stretch(
             resume = store.checkpoint(),
             checkpoint = store::saveCheckpoint,
         )
-        val steps = learn(model, task).iterator()
+        val steps = begin(model, task).iterator()
         while (stop == null && steps.hasNext()) {
             val progress = steps.next()
             store.saveToken(model.token()) // so that a run that rests can be finished without the model
@@ -51,7 +54,7 @@ internal class Stretch(
         if (stop == Stop.PAUSE || !store.token.isFile) report(Event.Paused) else report(Event.Learned(model.heldOutLoss()))
     }
 
-    private fun learn(model: Model, task: Task): Sequence<Progress> = try {
+    private fun begin(model: Model, task: Task): Sequence<Progress> = try {
         model.learn(task)
     } catch (error: EdgeSdkException) {
         throw Problem(refusal(task).because(error.message), error)
@@ -59,7 +62,11 @@ internal class Stretch(
 
     private fun refusal(task: Task) = if (task.resume == null) Message(Key.WORD_REFUSED, task.word) else Message(Key.STATE_REFUSED)
 
-    private fun photos(side: Int): List<Photo> = session.photos.map { decoder.decode(store.photoFile(it), side) }
+    private fun photos(side: Int): List<Photo> = object : AbstractList<Photo>() {
+        override val size get() = session.photos.size
+
+        override fun get(index: Int) = decoder.decode(store.photoFile(session.photos[index]), side)
+    }
 }
 
 /**

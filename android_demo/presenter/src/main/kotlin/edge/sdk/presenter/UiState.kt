@@ -1,5 +1,6 @@
 package edge.sdk.presenter
 
+import edge.sdk.photos.Photo
 import java.io.File
 
 /** The screens. */
@@ -72,9 +73,9 @@ data class Result(
     val lossBefore: Double? = null,
     val lossAfter: Double? = null,
     val prompt: String = "",
-    val before: Picture? = null,
-    val after: Picture? = null,
-    val own: Picture? = null,
+    val before: Photo? = null,
+    val after: Photo? = null,
+    val own: Photo? = null,
     val isKept: Boolean = false,
 )
 

@@ -69,9 +69,13 @@ class SmallEngine : Engine {
     var at: (String) -> Unit = {}
     var opened = 0
 
+    /** Models that are not closed. */
+    var open = 0
+
     override fun open(folder: File): Model {
-        opened++
         at("open")
+        opened++
+        open++
         return Small()
     }
 
@@ -114,9 +118,13 @@ class SmallEngine : Engine {
 
         override fun heldOutLoss() = HeldOut(0.5, if (step == STEPS) 0.1 else null)
 
-        override fun draw(prompt: String, token: ByteArray?, session: Session): Picture {
+        override fun draw(prompt: String, token: ByteArray?, session: Session): Photo {
             at("draw ${token?.let { "after" } ?: "before"}")
-            return Picture(1, 1, byteArrayOf(prompt.length.toByte(), token?.size?.toByte() ?: 0, session.seed.toByte()))
+            return Photo(1, 1, byteArrayOf(prompt.length.toByte(), token?.size?.toByte() ?: 0, session.seed.toByte()))
+        }
+
+        override fun close() {
+            open--
         }
     }
 

@@ -100,6 +100,7 @@ class PresenterTest {
             assertEquals(Phase.PAUSED to Pause.PERSON, state.learning.phase to state.learning.pause)
             assertEquals(step, state.learning.step)
             assertFalse(state.isBusy)
+            assertEquals(0, phone.engine.open)
             val before = phone.engine.opened
             presenter.learning.goOn()
             assertEquals(before + 2, phone.engine.opened, "one for the rest, one for the pictures")

@@ -1,5 +1,6 @@
 package edge.sdk.presenter
 
+import edge.sdk.photos.Photo
 import java.io.File
 import java.nio.file.Files
 import kotlin.test.AfterTest
@@ -66,9 +67,9 @@ class SessionStoreTest {
 
     @Test
     fun `a picture is read as it was written`() {
-        store.savePicture(PictureKind.AFTER, Picture(2, 1, byteArrayOf(10, 13, -1, 0, 35, 32)))
+        store.savePicture(PictureKind.AFTER, Photo(2, 1, byteArrayOf(10, 13, -1, 0, 35, 32)))
         val picture = store.picture(PictureKind.AFTER)!!
         assertEquals(listOf<Byte>(10, 13, -1, 0, 35, 32), picture.rgb.toList())
-        assertNull(Picture.parse("P6\n2 1\n255\nabc".toByteArray()))
+        assertNull(photoOfPpm("P6\n2 1\n255\nabc".toByteArray()))
     }
 }
