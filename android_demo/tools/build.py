@@ -51,11 +51,9 @@ def _on_onnxruntime(name: str, *uses: str) -> Module:
     )
 
 
-BUNDLE = DEMO.parent / "edge_sdk" / "pocket" / "bundle"  # of the embedded model, for tests
-_PRESENTER = Module("presenter", ("core",), properties=lambda: {"edge.bundle": str(BUNDLE)})
 MODULES = {
     module.name: module
-    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"), _PRESENTER)
+    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"), Module("presenter", ("core",)))
 }
 
 

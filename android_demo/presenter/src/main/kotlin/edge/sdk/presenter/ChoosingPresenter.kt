@@ -6,10 +6,14 @@ import java.io.InputStream
 class ChoosingPresenter internal constructor(
     private val board: Board,
     private val shelf: Shelf,
+    private val pushed: () -> List<Source>,
     private val decoder: PhotoDecoder,
     private val makeSeed: () -> Long,
     private val learn: () -> Unit,
 ) {
+    /** Bundles that a computer has put beside the app; [takeBundle] copies one in. */
+    fun sources(): List<Source> = pushed()
+
     fun chooseBundle(name: String) = choose(board.state.bundles.firstOrNull { it.name == name })
 
     /**

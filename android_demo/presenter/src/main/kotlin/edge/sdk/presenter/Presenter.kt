@@ -1,5 +1,6 @@
 package edge.sdk.presenter
 
+import java.io.File
 import java.util.concurrent.Executor
 
 /**
@@ -8,6 +9,8 @@ import java.util.concurrent.Executor
  * Every public function is called on the main thread, and observers are called there; what takes time runs on [worker].
  * All that matters is in [store] after every change, so that a presenter made anew goes on where the last one ended.
  *
+ * @param pushed bundles that a computer has put beside the app
+ * @param records the folder of device records
  * @param worker runs one task after another
  * @param main runs a task on the main thread
  * @param makeSeed a new run's seed
@@ -18,6 +21,9 @@ class Presenter(
     store: SessionStore,
     private val engine: Engine,
     decoder: PhotoDecoder,
+    measurer: Measurer,
+    pushed: () -> List<Source>,
+    records: File,
     worker: Executor,
     main: Executor,
     makeSeed: () -> Long,
@@ -26,7 +32,8 @@ class Presenter(
     private val board = Board(store, worker, main, log)
     val result = ResultPresenter(board, ::open)
     val learning = LearningPresenter(board, decoder, ::open, result::show)
-    val choosing = ChoosingPresenter(board, shelf, decoder, makeSeed, learning::begin)
+    val choosing = ChoosingPresenter(board, shelf, pushed, decoder, makeSeed, learning::begin)
+    val measuring = MeasuringPresenter(board, shelf, pushed, measurer, records)
 
     /** What the screens show now. */
     val state: UiState get() = board.state

@@ -19,6 +19,11 @@ class Phone : AutoCloseable {
     val bundles = File(folder, "bundles")
     val session = File(folder, "session")
     val engine = SmallEngine()
+    val records = File(folder, "records")
+    val pushed = mutableListOf<Source>()
+    var measurer = Measurer { bundle, steps, threads, onStep ->
+        if (onStep(1)) mapOf("bundle" to bundle.name, "steps" to steps, "threads" to threads) else null
+    }
     val log = mutableListOf<String>()
     lateinit var presenter: Presenter
     val state get() = presenter.state
@@ -35,7 +40,8 @@ class Phone : AutoCloseable {
         }
         val inline = java.util.concurrent.Executor { it.run() }
         presenter = Presenter(
-            Shelf(bundles, {}), SessionStore(session), engine, decoder, inline, inline, { 7L }, { log += it },
+            Shelf(bundles, {}), SessionStore(session), engine, decoder, measurer, { pushed }, records, inline, inline, { 7L },
+            { log += it },
         )
     }
 
