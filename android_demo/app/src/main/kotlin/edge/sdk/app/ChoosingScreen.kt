@@ -14,11 +14,8 @@ import android.widget.ImageView
 import android.widget.LinearLayout
 import android.widget.Spinner
 import edge.sdk.presenter.ChoosingPresenter
-import edge.sdk.presenter.FolderSource
 import edge.sdk.presenter.Presenter
-import edge.sdk.presenter.Source
 import edge.sdk.presenter.UiState
-import edge.sdk.presenter.ZipSource
 import java.io.File
 
 /** The first screen: a model, photos, a word. */
@@ -62,7 +59,8 @@ class ChoosingScreen(activity: MainActivity, private val presenter: Presenter) :
         setText(R.id.bundle_name, bundle?.name ?: activity.getString(R.string.bundle_none))
         setText(R.id.bundle_line, bundle?.let { activity.getString(R.string.bundle_line, it.model, it.weights, it.megabytes) })
         val count = state.photos.size
-        setText(R.id.photos_count, if (count == 0) activity.getString(R.string.photos_none) else activity.getString(R.string.photos_count, count))
+        val none = activity.getString(R.string.photos_none)
+        setText(R.id.photos_count, if (count == 0) none else activity.getString(R.string.photos_count, count))
         if (state.photos != shownPhotos) showPhotos(state.photos)
         if (word.text.toString() != state.word) word.setText(state.word)
         showWords(bundle?.initializers.orEmpty(), state.initializer)
@@ -86,7 +84,7 @@ class ChoosingScreen(activity: MainActivity, private val presenter: Presenter) :
             val view = ImageView(activity)
             view.contentDescription = activity.getString(R.string.photo_remove, index + 1, files.size)
             view.scaleType = ImageView.ScaleType.CENTER_CROP
-            view.setOnClickListener { activity.confirm(activity.getString(R.string.photo_remove_question), R.string.remove) { presenter.choosing.removePhoto(index) } }
+            view.setOnClickListener { presenter.choosing.removePhoto(index) }
             val side = activity.resources.getDimensionPixelSize(R.dimen.thumbnail)
             photos.addView(view, LinearLayout.LayoutParams(side, side).apply { marginEnd = side / 12 })
             thumbnails.load(file, side, view)
@@ -108,9 +106,10 @@ class ChoosingScreen(activity: MainActivity, private val presenter: Presenter) :
         val picker = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.TIRAMISU) {
             // The system's photo picker: the app sees what the person chooses, and needs no permission.
             Intent(MediaStore.ACTION_PICK_IMAGES)
-                .putExtra(MediaStore.EXTRA_PICK_IMAGES_MAX, minOf(ChoosingPresenter.MAX_PHOTOS, MediaStore.getPickImagesMaxLimit()))
+                .putExtra(MediaStore.EXTRA_PICK_IMAGES_MAX, ChoosingPresenter.MAX_PHOTOS)
         } else {
-            Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).putExtra(Intent.EXTRA_ALLOW_MULTIPLE, true)
+            Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE)
+                .putExtra(Intent.EXTRA_ALLOW_MULTIPLE, true)
         }
         activity.ask(picker.setType("image/*"), PHOTOS)
     }
@@ -119,13 +118,14 @@ class ChoosingScreen(activity: MainActivity, private val presenter: Presenter) :
     private fun chooseBundle() {
         val state = presenter.state
         val here = state.bundles.map { it.name to { presenter.choosing.chooseBundle(it.name) } }
-        val pushed = pushedSources().map { source ->
+        val pushed = presenter.choosing.sources().map { source ->
             activity.getString(R.string.bundle_copy, source.name) to { presenter.choosing.takeBundle { source } }
         }
         val picked = listOf(
             activity.getString(R.string.bundle_from_folder) to { activity.ask(Intent(Intent.ACTION_OPEN_DOCUMENT_TREE), FOLDER) },
             activity.getString(R.string.bundle_from_zip) to {
-                activity.ask(Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("application/zip"), ZIP)
+                val open = Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE)
+                activity.ask(open.setType("application/zip"), ZIP)
             },
         )
         val removal = state.bundle?.let { bundle ->
@@ -139,13 +139,6 @@ class ChoosingScreen(activity: MainActivity, private val presenter: Presenter) :
         AlertDialog.Builder(activity).setTitle(R.string.bundle_choose)
             .setItems(choices.map { it.first }.toTypedArray()) { _, which -> choices[which].second() }
             .show()
-    }
-
-    private fun pushedSources(): List<Source> {
-        val files = File(activity.edge.exchange ?: return emptyList(), "bundles").listFiles().orEmpty().sorted()
-        return files.mapNotNull { file ->
-            if (file.isDirectory) FolderSource(file) else if (file.extension == "zip") ZipSource(file.name) { file.inputStream() } else null
-        }
     }
 
     private companion object {

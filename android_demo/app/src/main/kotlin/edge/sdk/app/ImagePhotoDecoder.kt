@@ -6,6 +6,7 @@ import android.graphics.Canvas
 import android.graphics.Color
 import android.graphics.ColorSpace
 import android.graphics.ImageDecoder
+import android.graphics.PorterDuff
 import android.os.Build
 import edge.sdk.photos.Exif
 import edge.sdk.photos.Photo
@@ -15,21 +16,17 @@ import java.io.File
 import java.io.IOException
 
 /**
- * Photos as the model takes them: upright, in sRGB, over white; then cut and resampled by the library's own arithmetic.
+ * Photos as the library takes them: upright, in sRGB, over white.
  *
- * The bitmap lies outside the Java heap, and only the square around its centre is copied onto it.
+ * The bitmap lies outside the Java heap, and a photo of more than 40 million pixels is decoded smaller at once.
  */
 class ImagePhotoDecoder : PhotoDecoder {
     override fun decode(file: File, side: Int): Photo = try {
-        val bitmap = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) decodeImage(file, side) else decodeFile(file, side)
-        val square = try {
-            if (minOf(bitmap.width, bitmap.height) < Photo.MIN_SIDE) throw UnreadablePhoto("smaller than ${Photo.MIN_SIDE} pixels")
-            squareOf(bitmap)
-        } finally {
-            bitmap.recycle()
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) {
+            photoOf(decodeImage(file, side))
+        } else {
+            photoOf(decodeFile(file, side)).upright(Exif.orientation(file.readBytes()))
         }
-        val orientation = if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.P) 1 else Exif.orientation(file.readBytes())
-        square.resized(side).upright(orientation)
     } catch (error: IOException) { // ImageDecoder.DecodeException is one
         throw UnreadablePhoto("it cannot be decoded: ${error.message}", error)
     } catch (error: OutOfMemoryError) {
@@ -44,7 +41,7 @@ class ImagePhotoDecoder : PhotoDecoder {
             decoder.isMutableRequired = true // to paint white under it
         }
 
-    /** Before Android 9. EXIF's orientation is then applied to the small square. */
+    /** Before Android 9. It leaves the picture as it is stored. */
     private fun decodeFile(file: File, side: Int): Bitmap {
         val options = BitmapFactory.Options().apply { inJustDecodeBounds = true }
         BitmapFactory.decodeFile(file.path, options)
@@ -56,27 +53,26 @@ class ImagePhotoDecoder : PhotoDecoder {
         return BitmapFactory.decodeFile(file.path, options) ?: throw IOException("damaged")
     }
 
-    /** The square around the centre, over white. */
-    private fun squareOf(bitmap: Bitmap): Photo {
-        val size = minOf(bitmap.width, bitmap.height)
-        val left = (bitmap.width - size) / 2
-        val top = (bitmap.height - size) / 2
-        if (bitmap.hasAlpha()) {
-            // Drawing white *under* what is there keeps one bitmap in memory instead of two.
-            Canvas(bitmap).drawColor(Color.WHITE, android.graphics.PorterDuff.Mode.DST_OVER)
-        }
-        val row = IntArray(size)
-        val rgb = ByteArray(3 * size * size)
+    /** The pixels over white. The bitmap is given back. */
+    private fun photoOf(bitmap: Bitmap): Photo = try {
+        val (width, height) = bitmap.width to bitmap.height
+        if (minOf(width, height) < Photo.MIN_SIDE) throw UnreadablePhoto("a side is smaller than ${Photo.MIN_SIDE} pixels")
+        // White *under* what is there: one bitmap in memory instead of two.
+        if (bitmap.hasAlpha()) Canvas(bitmap).drawColor(Color.WHITE, PorterDuff.Mode.DST_OVER)
+        val row = IntArray(width)
+        val rgb = ByteArray(3 * width * height)
         var at = 0
-        for (y in 0 until size) {
-            bitmap.getPixels(row, 0, size, left, top + y, size, 1)
+        for (y in 0 until height) {
+            bitmap.getPixels(row, 0, width, 0, y, width, 1)
             for (pixel in row) {
                 rgb[at++] = (pixel shr 16).toByte()
                 rgb[at++] = (pixel shr 8).toByte()
                 rgb[at++] = pixel.toByte()
             }
         }
-        return Photo(size, size, rgb)
+        Photo(width, height, rgb)
+    } finally {
+        bitmap.recycle()
     }
 
     companion object {

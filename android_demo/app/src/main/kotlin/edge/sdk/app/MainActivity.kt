@@ -41,7 +41,7 @@ class MainActivity : Activity() {
             Screen.RESULT to ResultScreen(this, presenter),
             Screen.MEASURING to MeasuringScreen(this, presenter),
         )
-        findViewById<Button>(R.id.work_cancel).setOnClickListener { presenter.choosing.cancel() }
+        findViewById<Button>(R.id.work_cancel).setOnClickListener { presenter.cancel() }
         findViewById<Button>(R.id.message_close).setOnClickListener { presenter.dismiss() }
         fitIntoInsets()
     }
@@ -67,7 +67,12 @@ class MainActivity : Activity() {
     /** Before Android 13. */
     @Deprecated("Deprecated in API 33")
     override fun onBackPressed() {
-        if (presenter.state.screen == Screen.MEASURING) presenter.measuring.close() else @Suppress("DEPRECATION") super.onBackPressed()
+        if (presenter.state.screen == Screen.MEASURING) {
+            presenter.measuring.close()
+        } else {
+            @Suppress("DEPRECATION")
+            super.onBackPressed()
+        }
     }
 
     /** Asks another app; a phone without one says so. */
@@ -96,7 +101,7 @@ class MainActivity : Activity() {
         show(R.id.message, state.message != null)
         state.message?.let { setText(R.id.message_text, sentence(it)) }
         show(R.id.work, state.work != null)
-        show(R.id.work_cancel, state.work?.kind == Work.Kind.COPYING_BUNDLE)
+        show(R.id.work_cancel, state.work?.isCancellable == true)
         state.work?.let { setText(R.id.work_line, lineOf(it)) }
         for ((screen, view) in screens) {
             view.root.visibility = if (screen == state.screen) View.VISIBLE else View.GONE

@@ -6,7 +6,7 @@ import android.net.Uri
 import android.widget.EditText
 import android.widget.ImageView
 import android.widget.Toast
-import edge.sdk.presenter.Picture
+import edge.sdk.photos.Photo
 import edge.sdk.presenter.Presenter
 import edge.sdk.presenter.UiState
 import java.io.IOException
@@ -23,8 +23,9 @@ class ResultScreen(activity: MainActivity, private val presenter: Presenter) : S
         }
         onClick(R.id.share, ::share)
         onClick(R.id.start_again) {
+            val question = activity.getString(R.string.start_again_question)
             if (presenter.state.result.isKept) presenter.result.startAgain()
-            else activity.confirm(activity.getString(R.string.start_again_question), R.string.delete) { presenter.result.startAgain() }
+            else activity.confirm(question, R.string.delete) { presenter.result.startAgain() }
         }
     }
 
@@ -56,7 +57,7 @@ class ResultScreen(activity: MainActivity, private val presenter: Presenter) : S
     private fun save(target: Uri) {
         val token = presenter.state.result.token ?: return
         try {
-            val out = activity.contentResolver.openOutputStream(target, "wt") ?: throw IOException("the app that holds it does not answer")
+            val out = activity.contentResolver.openOutputStream(target, "wt") ?: throw IOException("no answer")
             out.use { token.inputStream().use { file -> file.copyTo(it) } }
             presenter.result.keep()
         } catch (error: IOException) {
@@ -78,7 +79,7 @@ class ResultScreen(activity: MainActivity, private val presenter: Presenter) : S
         }
     }
 
-    private fun draw(id: Int, picture: Picture?, description: String) {
+    private fun draw(id: Int, picture: Photo?, description: String) {
         val view = activity.findViewById<ImageView>(id)
         if (view.tag === picture) return
         view.tag = picture

@@ -5,7 +5,6 @@ import android.graphics.Bitmap
 import android.util.LruCache
 import android.widget.ImageView
 import edge.sdk.photos.Photo
-import edge.sdk.presenter.Picture
 import edge.sdk.presenter.UnreadablePhoto
 import java.io.File
 import java.util.concurrent.Executors
@@ -18,7 +17,7 @@ class Thumbnails(private val activity: Activity) {
         cache.get(file.path)?.let { return view.setImageBitmap(it) }
         worker.execute {
             val bitmap = try {
-                bitmapOf(decoder.decode(file, side))
+                bitmapOf(decoder.decode(file, side).resized(side))
             } catch (_: UnreadablePhoto) {
                 return@execute // it was removed meanwhile
             }
@@ -34,15 +33,11 @@ class Thumbnails(private val activity: Activity) {
     }
 }
 
-/** A bitmap of a generated picture. */
-fun bitmapOf(picture: Picture): Bitmap = bitmapOf(picture.width, picture.height, picture.rgb)
-
-private fun bitmapOf(photo: Photo): Bitmap = bitmapOf(photo.width, photo.height, photo.rgb)
-
-private fun bitmapOf(width: Int, height: Int, rgb: ByteArray): Bitmap {
-    val pixels = IntArray(width * height) { i ->
-        fun channel(c: Int) = rgb[3 * i + c].toInt() and 0xff
+/** A bitmap of a photo or of a generated picture. */
+fun bitmapOf(photo: Photo): Bitmap {
+    val pixels = IntArray(photo.width * photo.height) { i ->
+        fun channel(c: Int) = photo.rgb[3 * i + c].toInt() and 0xff
         (0xff shl 24) or (channel(0) shl 16) or (channel(1) shl 8) or channel(2)
     }
-    return Bitmap.createBitmap(pixels, width, height, Bitmap.Config.ARGB_8888)
+    return Bitmap.createBitmap(pixels, photo.width, photo.height, Bitmap.Config.ARGB_8888)
 }

@@ -29,11 +29,6 @@ class ChoosingPresenter internal constructor(
         }
     }
 
-    /** Ends copying a bundle; nothing of it stays. */
-    fun cancel() {
-        board.isCancelled = true
-    }
-
     fun removeBundle(name: String) {
         shelf.remove(name)
         refresh()

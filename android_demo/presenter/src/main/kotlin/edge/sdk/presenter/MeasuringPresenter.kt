@@ -34,11 +34,6 @@ class MeasuringPresenter internal constructor(
         if (board.state.work == null) board.show { copy(screen = Screen.CHOOSING, message = null) }
     }
 
-    /** Ends measuring after this step; no record is written. */
-    fun cancel() {
-        board.isCancelled = true
-    }
-
     /**
      * Measures, and writes a record.
      *

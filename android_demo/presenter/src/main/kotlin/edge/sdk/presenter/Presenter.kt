@@ -59,6 +59,11 @@ class Presenter(
     /** The app is no longer on the screen. */
     fun hide() = board.save()
 
+    /** Ends copying a bundle or measuring; nothing of it stays. */
+    fun cancel() {
+        board.isCancelled = true
+    }
+
     /** Takes the message off the screen. */
     fun dismiss() = board.show { copy(message = null) }
 

@@ -46,6 +46,9 @@ data class UiState(
 
 /** What is being done beside learning. [amount] is in bytes for copying, in steps for measuring. */
 data class Work(val kind: Kind, val amount: Long = 0) {
+    /** Whether [Presenter.cancel] ends it. */
+    val isCancellable: Boolean get() = kind == Kind.COPYING_BUNDLE || kind == Kind.MEASURING
+
     enum class Kind { COPYING_BUNDLE, READING_PHOTOS, DRAWING, MEASURING }
 }
 

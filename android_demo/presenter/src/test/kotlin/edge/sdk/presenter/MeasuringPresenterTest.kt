@@ -67,7 +67,7 @@ class MeasuringPresenterTest {
     @Test
     fun `cancelling writes no record`() {
         phone.measurer = Measurer { _, _, _, onStep ->
-            measuring.cancel()
+            phone.presenter.cancel()
             if (onStep(1)) emptyMap() else null
         }
         phone.restart()
