@@ -60,9 +60,13 @@ def natives() -> Path:
 
 def _folder() -> Path:
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise MissingTool(f"ONNX Runtime for the JVM is for Linux x86_64, and this is {sys.platform} {platform.machine()}")
+        raise MissingTool(
+            f"ONNX Runtime for the JVM is for Linux x86_64, and this is {sys.platform} {platform.machine()}"
+        )
     package = toolchain.npm_folder(ONNXRUNTIME) / "package/Plugins"
-    return toolchain.made_once(toolchain.CACHE / f"onnxruntime-jvm-{VERSION}-{ONNXRUNTIME.version}", lambda into: _make(package, into))
+    return toolchain.made_once(
+        toolchain.CACHE / f"onnxruntime-jvm-{VERSION}-{ONNXRUNTIME.version}", lambda into: _make(package, into)
+    )
 
 
 def _make(package: Path, into: Path) -> None:

@@ -5,8 +5,16 @@ package edge.sdk.photos
  * edge_sdk/images.py.
  *
  * @property rgb rows from the top, three bytes a pixel.
+ * @property originalWidth of the picture as it came, before cropping and resampling; SDXL is told.
+ * @property originalHeight likewise.
  */
-class Photo(val width: Int, val height: Int, val rgb: ByteArray) {
+class Photo(
+    val width: Int,
+    val height: Int,
+    val rgb: ByteArray,
+    val originalWidth: Int = width,
+    val originalHeight: Int = height,
+) {
     init {
         require(width > 0 && height > 0 && rgb.size == 3 * width * height) {
             "a photo of $width x $height pixels has ${rgb.size} bytes"
@@ -38,7 +46,7 @@ class Photo(val width: Int, val height: Int, val rgb: ByteArray) {
             val start = 3 * ((top + y) * width + left)
             rgb.copyInto(cut, 3 * side * y, start, start + 3 * side)
         }
-        return Photo(side, side, cut)
+        return Photo(side, side, cut, originalWidth, originalHeight)
     }
 
     /**
@@ -50,7 +58,8 @@ class Photo(val width: Int, val height: Int, val rgb: ByteArray) {
         val whole = if (centerCrop) square() else this
         if (whole.width == side && whole.height == side) return whole
         val filter = if (minOf(whole.width, whole.height) > side) Filter.LANCZOS else Filter.BICUBIC
-        return Photo(side, side, resample(whole.rgb, whole.width, whole.height, side, filter))
+        val rgb = resample(whole.rgb, whole.width, whole.height, side, filter)
+        return Photo(side, side, rgb, originalWidth, originalHeight)
     }
 
     /** Pixels (3, height, width), -1 to 1. */

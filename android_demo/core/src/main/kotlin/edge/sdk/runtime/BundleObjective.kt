@@ -11,7 +11,8 @@ fun encode(bundle: Bundle, graphs: GraphLoader, photos: Iterable<FloatArray>): L
     val side = bundle.manifest.resolution
     return graphs.open(bundle, "vae_encoder").use { encoder ->
         photos.map { pixels ->
-            val outputs = encoder.run(mapOf("pixels" to FloatTensor(intArrayOf(1, 3, side, side), pixels)), listOf("mean", "std"))
+            val input = FloatTensor(intArrayOf(1, 3, side, side), pixels)
+            val outputs = encoder.run(mapOf("pixels" to input), listOf("mean", "std"))
             Latents(outputs.getValue("mean").data, outputs.getValue("std").data)
         }
     }
@@ -126,8 +127,8 @@ class BundleObjective(
 }
 
 /**
- * What SDXL's denoiser receives beside the text, (N, 6): original height and width, crop top and left (0), target height
- * and width.
+ * What SDXL's denoiser receives beside the text, (N, 6): original height and width, crop top and left (0), target
+ * height and width.
  */
 internal fun timeIds(originals: List<IntArray>, side: Int): FloatTensor {
     val rows = originals.flatMap { (height, width) -> listOf(height, width, 0, 0, side, side) }

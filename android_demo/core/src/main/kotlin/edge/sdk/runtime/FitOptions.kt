@@ -56,20 +56,24 @@ class FitOptions(
      * @throws EdgeSdkException a value is out of range, or the bundle has not these timesteps
      */
     internal fun config(manifest: Manifest): ZoConfig {
-        val own = manifest.presets[preset]
-            ?: throw EdgeSdkException("preset is $preset; this bundle has ${manifest.presets.keys.sorted().joinToString(", ")}")
+        val own = manifest.presets[preset] ?: throw EdgeSdkException(
+            "preset is $preset; this bundle has ${manifest.presets.keys.sorted().joinToString(", ")}",
+        )
         val longest = if (stopWhenFlat) own.copy(maxTrainSteps = LONGEST * own.maxTrainSteps) else own
         val steps = maxTrainSteps?.let { mapOf("max_train_steps" to it.toLong()) }.orEmpty()
         val config = longest.with(settings + steps)
         val timesteps = manifest.scheduler.int("num_train_timesteps")
         if (config.timestepRange.high > timesteps) {
-            throw EdgeSdkException("timestep_range is ${config.timestepRange}; this model has timesteps below $timesteps")
+            throw EdgeSdkException(
+                "timestep_range is ${config.timestepRange}; this model has timesteps below $timesteps",
+            )
         }
         return config
     }
 
     /** Rows a call: where latents are large, more at once cost memory and save little time. */
-    internal fun rows(latents: List<Int>): Int = maxBatch ?: (ROW_LATENTS / (latents[1] * latents[2])).coerceIn(1, MOST_ROWS)
+    internal fun rows(latents: List<Int>): Int =
+        maxBatch ?: (ROW_LATENTS / (latents[1] * latents[2])).coerceIn(1, MOST_ROWS)
 
     private fun oneOf(name: String, value: String, vararg accepted: String) {
         if (value !in accepted) {

@@ -1,7 +1,8 @@
 package edge.sdk.runtime
 
 /**
- * A graph of a bundle, loaded. It holds memory outside of the heap, so its lifetime is a scope: `loader.open(...).use { }`.
+ * A graph of a bundle, loaded. It holds memory outside of the heap, so its lifetime is a scope: `loader.open(...).use {
+ * }`.
  *
  * Closing it twice does no harm.
  */

@@ -5,6 +5,7 @@ import java.io.IOException
 import java.math.BigDecimal
 import java.math.BigInteger
 import java.math.MathContext
+import java.math.RoundingMode
 import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 import edge.sdk.EdgeSdkException
@@ -112,7 +113,11 @@ object Json {
         if (value == 0.0) return if (1 / value < 0) "-0.0" else "0.0"
         // Double.toString of older Java and of Android is not always the shortest (JDK-4511638).
         val exact = BigDecimal(value)
-        val short = (1..17).asSequence().map { exact.round(MathContext(it)) }.first { it.toDouble() == value }
+        // Beside a power of two the nearest decimal of so many digits may belong to the number below.
+        val short = (1..17).firstNotNullOf { digits ->
+            listOf(RoundingMode.DOWN, RoundingMode.UP).map { exact.round(MathContext(digits, it)) }
+                .filter { it.toDouble() == value }.minByOrNull { (it - exact).abs() }
+        }
         val digits = short.unscaledValue().abs().toString().trimEnd('0')
         val exponent = short.precision() - short.scale() - 1 // of the first digit
         val sign = if (value < 0) "-" else ""

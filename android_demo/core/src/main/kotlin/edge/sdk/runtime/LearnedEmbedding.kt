@@ -1,6 +1,7 @@
 package edge.sdk.runtime
 
 import edge.sdk.EdgeSdkException
+import edge.sdk.oneLine
 
 /**
  * A placeholder token and its vectors, as stock diffusers reads it: one tensor, its key the placeholder; for SDXL two,
@@ -20,7 +21,7 @@ class LearnedEmbedding(
     val numVectors = vectors.size / widths.sum()
 
     init {
-        require(vectors.isNotEmpty() && vectors.size == numVectors * widths.sum()) { "${vectors.size} numbers are no vectors" }
+        require(vectors.isNotEmpty() && vectors.size % widths.sum() == 0) { "${vectors.size} numbers are no vectors" }
     }
 
     /**
@@ -29,7 +30,9 @@ class LearnedEmbedding(
      * @throws EdgeSdkException a number is not finite
      */
     fun toBytes(): ByteArray {
-        if (!vectors.all { it.isFinite() }) throw EdgeSdkException("the embedding of $token holds a number that is not finite")
+        if (!vectors.all { it.isFinite() }) {
+            throw EdgeSdkException("the embedding of $token holds a number that is not finite")
+        }
         val about = metadata + ("format" to "pt") + (if (widths.size > 1) mapOf(TOKEN to token) else emptyMap())
         val names = if (widths.size > 1) XL_KEYS else listOf(token)
         val tensors = names.indices.associate { names[it] to StoredTensor.of(part(it), numVectors, widths[it]) }
@@ -59,7 +62,7 @@ class LearnedEmbedding(
                 require(bytes.size <= MOST_BYTES) { "it is larger than ${MOST_BYTES shr 20} MB" }
                 Safetensors.parse(bytes, setOf("F32"))
             } catch (error: RuntimeException) {
-                throw EdgeSdkException("$name is cut short or damaged (${edge.sdk.oneLine(error, 120)}); copy it again", error)
+                throw EdgeSdkException("$name is cut short or damaged (${oneLine(error, 120)}); copy it again", error)
             }
             val metadata = file.metadata.filterValues { it is String }.mapValues { it.value as String }
             val isXl = file.tensors.keys == XL_KEYS.toSet()
@@ -84,7 +87,8 @@ class LearnedEmbedding(
 private fun compact(value: Any?): String = when (value) {
     is Map<*, *> -> value.entries.joinToString(",", "{", "}") { (name, each) -> "${compact(name)}:${compact(each)}" }
     is List<*> -> value.joinToString(",", "[", "]", transform = ::compact)
-    is String -> value.map { if (it < ' ' || it == '"' || it == '\\') Json.write(it.toString()).drop(1).dropLast(1) else it }
-        .joinToString("", "\"", "\"")
+    is String -> value.toList().joinToString("", "\"", "\"") { letter ->
+        if (letter < ' ' || letter in "\"\\") Json.write("$letter").drop(1).dropLast(1) else "$letter"
+    }
     else -> value.toString()
 }

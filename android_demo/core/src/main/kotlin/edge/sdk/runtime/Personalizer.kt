@@ -49,15 +49,15 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
         private set
 
     /**
-     * Learns from photos, step by step. A step is taken when it is asked for, and the first one prepares: it encodes the
-     * photos, opens the graph and measures [lossInitial]. Whoever stops asking has stopped the run; [checkpoint] and
-     * [embedding] are then those of the last whole step.
+     * Learns from photos, step by step. A step is taken when it is asked for, and the first one prepares: it encodes
+     * the photos, opens the graph and measures [lossInitial]. Whoever stops asking has stopped the run; [checkpoint]
+     * and [embedding] are then those of the last whole step.
      *
      * @param placeholder the new word, such as `<mug>`; one that the vocabulary does not have
      * @param initializer one known word to start from; null: the bundle's own, which only the embedded model has
      * @return steps, to be gone through once; their embeddings are vectors, K D numbers
-     * @throws EdgeSdkException at once for word, initializer, photos or settings that do not fit; at the first step for a
-     *     checkpoint or a graph that cannot be used
+     * @throws EdgeSdkException at once for word, initializer, photos or settings that do not fit; at the first step for
+     *     a checkpoint or a graph that cannot be used
      * @throws NonFiniteLossException at a step: losses are not finite any more, and the last good token is kept
      */
     fun fit(
@@ -105,6 +105,22 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     /** The vectors that the run at hand started from, under the same word: what a picture "before" is drawn with. */
     fun initialEmbedding(): LearnedEmbedding =
         fitted().plan.let { LearnedEmbedding(it.placeholder, it.initial, bundle.widths) }
+
+    /**
+     * Draws pictures with what has been learned so far, also in the middle of a run: the loss is closed meanwhile.
+     *
+     * @param embedding [initialEmbedding] draws what the word was before
+     * @param onProgress see [Generator.generate]
+     */
+    fun generate(
+        prompt: String,
+        options: GenerateOptions = GenerateOptions(),
+        embedding: LearnedEmbedding = embedding(),
+        onProgress: (done: Int, total: Int) -> Boolean = { _, _ -> true },
+    ): List<Picture> {
+        close()
+        return Generator(bundle, graphs).generate(prompt, listOf(embedding), options, onProgress)
+    }
 
     /** Mean loss of the token as it is, on fixed draws over all timesteps that training never uses. */
     fun heldOutLoss(): Double = heldOutLoss(started().result)
@@ -175,9 +191,11 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
         return evaluate(objective, variable, draws, rows).average()
     }
 
-    private fun scaled(variable: FloatArray) = FloatArray(variable.size) { variable[it] * bundle.scale[it % bundle.scale.size] }
+    private fun scaled(variable: FloatArray): FloatArray =
+        bundle.scale.let { scale -> FloatArray(variable.size) { variable[it] * scale[it % scale.size] } }
 
-    private fun divided(vectors: FloatArray) = FloatArray(vectors.size) { vectors[it] / bundle.scale[it % bundle.scale.size] }
+    private fun divided(vectors: FloatArray): FloatArray =
+        bundle.scale.let { scale -> FloatArray(vectors.size) { vectors[it] / scale[it % scale.size] } }
 
     private fun fitted() = prepared ?: throw EdgeSdkException("nothing has been learned yet; call fit first")
 

@@ -16,8 +16,8 @@ private const val MOST_PHOTOS = 100
 private const val POCKET_PSNR = 20.0 // dB; the VAE reproduces every held-out person better, photographs worse
 
 /**
- * What is to be learned from: the word, its initializer, and everything about a run that is known before the first graph
- * is opened. The twin of edge_sdk/preparation.py, as is [prepare].
+ * What is to be learned from: the word, its initializer, and everything about a run that is known before the first
+ * graph is opened. The twin of edge_sdk/preparation.py, as is [prepare].
  *
  * @throws EdgeSdkException word, initializer, photos or settings do not fit the bundle
  */
@@ -53,7 +53,9 @@ internal class Plan(
 
     init {
         if (photos.size !in 1..MOST_PHOTOS) {
-            throw EdgeSdkException("there are ${photos.size} photos; give 1 to $MOST_PHOTOS, of which 3 to 5 are enough")
+            throw EdgeSdkException(
+                "there are ${photos.size} photos; give 1 to $MOST_PHOTOS, of which 3 to 5 are enough",
+            )
         }
         text.checkPlaceholder(placeholder)
         initial = text.initialEmbedding(this.initializer, options.numVectors)
@@ -61,7 +63,8 @@ internal class Plan(
         ids = text.trainingPrompts(options.learnableProperty, placeholder).map { text.row(it, vectors) }
         config = settings()
         basis = when {
-            config.isGaussNewton -> directions(bundle.principalDirections(config.searched), config.zoSamples, options.numVectors)
+            config.isGaussNewton -> bundle.principalDirections(config.searched)
+                .let { directions(it, config.zoSamples, options.numVectors) }
             else -> emptyList()
         }
     }
@@ -71,8 +74,8 @@ internal class Plan(
         val how = "${manifest.weights} ${manifest.execution}"
         if (givesMu && preset.zoMu < muMin) {
             throw EdgeSdkException(
-                "zo_mu is ${preset.zoMu}; with $how the rounding of activations drowns this model's loss differences below " +
-                    "$muMin; give at least $muMin",
+                "zo_mu is ${preset.zoMu}; with $how the rounding of activations drowns this model's loss differences " +
+                    "below $muMin; give at least $muMin",
             )
         }
         return raised(preset, muMin, manifest.vocabularyStd)
@@ -83,15 +86,16 @@ internal class Plan(
         val timesteps = manifest.scheduler.int("num_train_timesteps")
         if (config.timestepRange.count != timesteps) {
             add(
-                "the losses of steps are over timesteps ${config.timestepRange.low} to ${config.timestepRange.high - 1}; " +
-                    "compare runs by the held-out losses, which are over all timesteps",
+                "the losses of steps are over timesteps ${config.timestepRange.low} to " +
+                    "${config.timestepRange.high - 1}; compare runs by the held-out losses, which are over all " +
+                    "timesteps",
             )
         }
         val idle = config.withoutEffect(options.settings.keys)
         if (idle.isNotEmpty()) {
             add(
-                "${idle.joinToString(", ")}: without effect on optimizer ${config.optimizer}, of preset ${options.preset}; " +
-                    "leave it out or choose the other --preset",
+                "${idle.joinToString(", ")}: without effect on optimizer ${config.optimizer}, of preset " +
+                    "${options.preset}; leave it out or choose the other --preset",
             )
         }
     }
@@ -124,7 +128,7 @@ internal fun prepare(plan: Plan, graphs: GraphLoader): Prepared {
     val pixels = plan.photos.map { it.resized(side, options.centerCrop).pixels() }
     val latents = encode(bundle, graphs, pixels.withProgress { options.onProgress(ENCODING, it, pixels.size) })
     if (bundle.isPocket) pocketNotice(bundle, graphs, latents, pixels)?.let(options.notify)
-    val sizes = plan.photos.map { intArrayOf(it.height, it.width) }
+    val sizes = plan.photos.map { intArrayOf(it.originalHeight, it.originalWidth) }
     val objective = BundleObjective(bundle, graphs, latents, plan.ids, sizes, options.numVectors)
     options.onProgress("loading the denoiser", 0, 0)
     objective.open()
@@ -154,13 +158,18 @@ private fun hashOf(pixels: List<FloatArray>, ids: List<LongArray>, sizes: FloatA
 }
 
 /** A warning where photos are not of the kind that the embedded model draws: its VAE cannot reproduce them. */
-private fun pocketNotice(bundle: Bundle, graphs: GraphLoader, latents: List<Latents>, photos: List<FloatArray>): String? {
+private fun pocketNotice(
+    bundle: Bundle,
+    graphs: GraphLoader,
+    latents: List<Latents>,
+    photos: List<FloatArray>,
+): String? {
     val side = bundle.manifest.resolution
     val shape = intArrayOf(1, *bundle.manifest.latents.toIntArray())
     val psnr = graphs.open(bundle, "vae_decoder").use { decoder ->
         latents.zip(photos) { photo, pixels ->
-            val decoded = decoder.run(mapOf("latents" to FloatTensor(shape, photo.mean)), listOf("pixels")).getValue("pixels")
-            val shown = Photo.ofPixels(side, side, decoded.data).pixels()
+            val decoded = decoder.run(mapOf("latents" to FloatTensor(shape, photo.mean)), listOf("pixels"))
+            val shown = Photo.ofPixels(side, side, decoded.getValue("pixels").data).pixels()
             var square = 0.0
             for (i in shown.indices) square += (shown[i] - pixels[i]).toDouble() * (shown[i] - pixels[i])
             10 * log10(4 / maxOf(square / shown.size, 1e-6))
@@ -168,6 +177,6 @@ private fun pocketNotice(bundle: Bundle, graphs: GraphLoader, latents: List<Late
     }
     if (psnr >= POCKET_PSNR) return null
     return "the embedded model draws pixel-art people only, and its VAE reproduces these photos at " +
-        "${String.format(Locale.ROOT, "%.0f", psnr)} dB only; expect their colours at best, and export a Stable Diffusion " +
-        "model for real photos"
+        "${String.format(Locale.ROOT, "%.0f", psnr)} dB only; expect their colours at best, and export a Stable " +
+        "Diffusion model for real photos"
 }

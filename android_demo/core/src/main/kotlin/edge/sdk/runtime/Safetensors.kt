@@ -37,8 +37,8 @@ class StoredTensor(val dtype: String, val shape: IntArray, val bytes: ByteArray)
 }
 
 /**
- * A file of safetensors: 8 bytes little-endian length of the header, a JSON header padded with spaces to a multiple of 8,
- * the tensors one after the other.
+ * A file of safetensors: 8 bytes little-endian length of the header, a JSON header padded with spaces to a multiple of
+ * 8, the tensors one after the other.
  */
 class Safetensors(val metadata: Map<String, Any?>, val tensors: Map<String, StoredTensor>) {
     /**
@@ -50,8 +50,11 @@ class Safetensors(val metadata: Map<String, Any?>, val tensors: Map<String, Stor
         val entries = linkedMapOf<String, Any?>("__metadata__" to metadata)
         var offset = 0L
         for ((name, tensor) in tensors) {
-            val offsets = listOf(offset, offset + tensor.bytes.size)
-            entries[name] = linkedMapOf("dtype" to tensor.dtype, "shape" to tensor.shape.toList(), "data_offsets" to offsets)
+            entries[name] = linkedMapOf(
+                "dtype" to tensor.dtype,
+                "shape" to tensor.shape.toList(),
+                "data_offsets" to listOf(offset, offset + tensor.bytes.size),
+            )
             offset += tensor.bytes.size
         }
         val text = header(entries).toByteArray()
@@ -90,7 +93,8 @@ class Safetensors(val metadata: Map<String, Any?>, val tensors: Map<String, Stor
                 val tensor = Entry(name as String, entry, dtypes)
                 require(tensor.start == end && tensor.end <= bytes.size - start) { "$name is cut short or edited" }
                 val from = start + tensor.start.toInt()
-                tensors[name] = StoredTensor(tensor.dtype, tensor.shape, bytes.copyOfRange(from, start + tensor.end.toInt()))
+                val data = bytes.copyOfRange(from, start + tensor.end.toInt())
+                tensors[name] = StoredTensor(tensor.dtype, tensor.shape, data)
                 end = tensor.end
             }
             require(end == (bytes.size - start).toLong()) { "it is cut short or edited" }
@@ -102,7 +106,7 @@ class Safetensors(val metadata: Map<String, Any?>, val tensors: Map<String, Stor
         private class Entry(name: String, value: Any?, dtypes: Set<String>) {
             private val entry = requireNotNull(value as? Map<*, *>) { "$name is no object" }
             val dtype = requireNotNull((entry["dtype"] as? String)?.takeIf { it in dtypes }) {
-                "$name is of the type ${entry["dtype"].toString().take(20)}; it must be one of ${dtypes.joinToString(", ")}"
+                "$name is ${entry["dtype"].toString().take(20)}; it must be one of ${dtypes.joinToString(", ")}"
             }
             val shape = numbers(name, entry["shape"]).let { all -> IntArray(all.size) { all[it].toInt() } }
             private val offsets = numbers(name, entry["data_offsets"])
@@ -111,13 +115,17 @@ class Safetensors(val metadata: Map<String, Any?>, val tensors: Map<String, Stor
 
             init {
                 require(shape.size <= MOST_DIMENSIONS && offsets.size == 2) { "$name has other sizes" }
-                val size = shape.fold(SIZES.getValue(dtype).toLong()) { product, each -> Math.multiplyExact(product, each.toLong()) }
+                val size = shape.fold(SIZES.getValue(dtype).toLong()) { product, each ->
+                    Math.multiplyExact(product, each.toLong())
+                }
                 require(end - start == size) { "$name is cut short or edited" }
             }
 
             private fun numbers(name: String, value: Any?): List<Long> {
                 val all = requireNotNull(value as? List<*>) { "$name has other sizes" }
-                return all.map { one -> requireNotNull((one as? Long)?.takeIf { it in 0..Int.MAX_VALUE }) { "$name has other sizes" } }
+                return all.map { one ->
+                    requireNotNull((one as? Long)?.takeIf { it in 0..Int.MAX_VALUE }) { "$name has other sizes" }
+                }
             }
         }
     }

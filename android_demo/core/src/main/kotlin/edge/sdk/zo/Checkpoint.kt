@@ -10,16 +10,17 @@ import java.security.SecureRandom
 
 private const val SCHEMA_VERSION = "3"
 private const val MOST_BYTES = 64 shl 20
-private val METADATA = listOf("schema_version", "config", "seed", "fingerprints") // and, in some versions, mu_min and salt
+private val METADATA = listOf("schema_version", "config", "seed", "fingerprints") // some versions: mu_min and salt
 
 /** A checkpoint cannot be used; one line naming what is wrong with it. */
 class CheckpointException(message: String, cause: Throwable? = null) : EdgeSdkException(message, cause)
 
 /**
- * A state as the bytes of a file of safetensors, which continue a run bit for bit. The twin of edge_sdk/zo/checkpoint.py.
+ * A state as the bytes of a file of safetensors, which continue a run bit for bit. The twin of
+ * edge_sdk/zo/checkpoint.py.
  *
- * What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be linked
- * by them, and no table of known pictures fits.
+ * What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be
+ * linked by them, and no table of known pictures fits.
  *
  * @param fingerprints must be the same again when it is read
  * @param salt 32 hexadecimal digits; with the same one the same state gives the same bytes
@@ -62,10 +63,14 @@ fun stateBytes(state: State, fingerprints: Map<String, String>, salt: String = f
  *
  * @param fingerprints see [stateBytes]; empty: anything is taken
  * @param path of the file, for messages
- * @throws CheckpointException the bytes are cut short, edited, of another schema, hold a number that is not finite, or were
- *     made with other fingerprints
+ * @throws CheckpointException the bytes are cut short, edited, of another schema, hold a number that is not finite, or
+ *     were made with other fingerprints
  */
-fun readState(bytes: ByteArray, fingerprints: Map<String, String> = emptyMap(), path: String = "the checkpoint"): State {
+fun readState(
+    bytes: ByteArray,
+    fingerprints: Map<String, String> = emptyMap(),
+    path: String = "the checkpoint",
+): State {
     val file = try {
         require(bytes.size <= MOST_BYTES) { "it is larger than ${MOST_BYTES shr 20} MB" }
         Safetensors.parse(bytes, setOf("F32", "F64", "I64"))
@@ -133,14 +138,11 @@ private class Reader(private val file: Safetensors, private val path: String) {
         val embedding = tensor("embedding", "F32", null, null)
         val basis = tensor("newton_basis", "F32", null, embedding.shape[0], embedding.shape[1])
         require(embedding.bytes.isNotEmpty()) { "the embedding is empty" }
-        val seed = requireNotNull(text("seed").takeIf { it.all(Char::isDigit) }?.toULongOrNull()) { "the seed is no number" }
-        val muMin = (file.metadata["mu_min"] as? String ?: "nan").let { text ->
-            requireNotNull(if (text == "nan") Double.NaN else if (text == "inf") Double.POSITIVE_INFINITY else text.toDoubleOrNull()) {
-                "mu_min is no number"
-            }
-        }
+        val seed = requireNotNull(text("seed").toULongOrNull()) { "the seed is no number" }
+        val muMin = requireNotNull(numberOf(file.metadata["mu_min"] as? String ?: "nan")) { "mu_min is no number" }
         val config = ZoConfig.fromJson(json("config"))
-        return State.start(config, seed, embedding.floats(), embedding.shape, muMin, basis.rows(embedding.shape.fold(1, Int::times)))
+        val size = embedding.shape[0] * embedding.shape[1]
+        return State.start(config, seed, embedding.floats(), embedding.shape, muMin, basis.rows(size))
     }
 
     private fun checkFinite() {
@@ -160,7 +162,9 @@ private class Reader(private val file: Safetensors, private val path: String) {
         val salt = file.metadata["salt"] as String? // earlier versions kept the values themselves
         for ((name, value) in fingerprints) {
             if (kept[name] != if (salt == null) value else salted(value, salt)) {
-                throw CheckpointException("$path was made with another $name; resume with the same one or start a new run")
+                throw CheckpointException(
+                    "$path was made with another $name; resume with the same one or start a new run",
+                )
             }
         }
     }
@@ -168,7 +172,8 @@ private class Reader(private val file: Safetensors, private val path: String) {
     /** A tensor of a dtype and a shape; null is any length. */
     private fun tensor(name: String, dtype: String, vararg shape: Int?): StoredTensor {
         val tensor = requireNotNull(file.tensors[name]) { "$name is missing" }
-        val fits = tensor.shape.size == shape.size && shape.indices.all { shape[it] == null || shape[it] == tensor.shape[it] }
+        val fits = tensor.shape.size == shape.size &&
+            shape.indices.all { shape[it] == null || shape[it] == tensor.shape[it] }
         if (tensor.dtype != dtype || !fits) {
             throw CheckpointException(
                 "$path is damaged: $name is ${tensor.dtype} ${tensor.shape.contentToString()}, not $dtype " +
@@ -193,8 +198,15 @@ private fun StoredTensor.rows(width: Int): List<FloatArray> =
 
 private fun pythonFloat(value: Double) = Json.write(value).lowercase().replace("infinity", "inf")
 
+private fun numberOf(text: String): Double? = when (text) {
+    "nan" -> Double.NaN
+    "inf" -> Double.POSITIVE_INFINITY
+    else -> text.toDoubleOrNull()
+}
+
 private fun freshSalt(): String = hexadecimal(ByteArray(16).also { SecureRandom().nextBytes(it) })
 
 private fun Char.isHexDigit() = this in '0'..'9' || this in 'a'..'f' || this in 'A'..'F'
 
-private fun hexadecimal(bytes: ByteArray) = bytes.joinToString("") { (it.toInt() and 255).toString(16).padStart(2, '0') }
+private fun hexadecimal(bytes: ByteArray) =
+    bytes.joinToString("") { (it.toInt() and 255).toString(16).padStart(2, '0') }

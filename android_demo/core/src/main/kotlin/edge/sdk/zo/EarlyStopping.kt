@@ -11,8 +11,8 @@ const val LONGEST = 3
 fun stepsBetweenCheckpoints(config: ZoConfig): Int = stepsOf(SAVE, config)
 
 /**
- * When a run has nothing more to gain: looks at the held-out loss every few steps; true once the decrease since the look
- * before is below [FLAT] of the whole. The twin of edge_sdk/zo/early_stopping.py.
+ * When a run has nothing more to gain: looks at the held-out loss every few steps; true once the decrease since the
+ * look before is below [FLAT] of the whole. The twin of edge_sdk/zo/early_stopping.py.
  *
  * @param measure the held-out loss now; fixed draws, so that two looks differ by the token alone
  * @param initial the held-out loss of the initializer

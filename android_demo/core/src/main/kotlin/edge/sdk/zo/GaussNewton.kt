@@ -74,8 +74,8 @@ fun linearize(
 }
 
 /**
- * Gauss-Newton from forward passes alone: the sum of all draws' quadratic models at the current token. Later draws weigh
- * more (`memory`). The twin of edge_sdk/zo/gauss_newton.py.
+ * Gauss-Newton from forward passes alone: the sum of all draws' quadratic models at the current token. Later draws
+ * weigh more (`memory`). The twin of edge_sdk/zo/gauss_newton.py.
  *
  * Where there are more directions than a step takes, a step is one of block coordinate descent: half of its directions
  * are those that promise the largest decrease, the others those that were not looked at for the longest time.

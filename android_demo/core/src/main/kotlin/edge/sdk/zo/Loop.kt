@@ -58,7 +58,7 @@ class State private constructor(
          *
          * @param embedding K D numbers
          * @param shape (K, D)
-         * @param basis the directions of Gauss-Newton, K D numbers each, at least `zo_samples` of them; else not looked at
+         * @param basis the directions of Gauss-Newton, K D numbers each, at least `zo_samples` of them; Adam has none
          */
         fun start(
             config: ZoConfig,
@@ -124,7 +124,8 @@ class NormRange(val low: DoubleArray, val high: DoubleArray) {
 }
 
 /**
- * The whole method: perturb, measure, estimate, denoise, step, until `max_train_steps`. The twin of edge_sdk/zo/loop.py.
+ * The whole method: perturb, measure, estimate, denoise, step, until `max_train_steps`. The twin of
+ * edge_sdk/zo/loop.py.
  *
  * The sequence is cold: a step is taken when it is asked for. Whoever stops asking has stopped the run, and may go on
  * from [state] with the same result. It can be gone through once.

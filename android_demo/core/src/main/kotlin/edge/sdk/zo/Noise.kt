@@ -7,8 +7,8 @@ package edge.sdk.zo
 enum class Stream(val word: Int) { PERTURBATION(0), NOISE(1), TIMESTEP(2), IMAGE(3), AUGMENTATION(4) }
 
 /**
- * Portable randomness: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a function
- * of a key and a counter. The twin of edge_sdk/zo/noise.py, which says how words become numbers.
+ * Portable randomness: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
+ * function of a key and a counter. The twin of edge_sdk/zo/noise.py, which says how words become numbers.
  *
  * Number i of a sequence depends on (seed, stream, step, i) only: longer requests begin with the shorter ones.
  */

@@ -41,6 +41,7 @@ internal sealed class Accepted(val words: String) {
     }
 
     object Pair : Accepted("LO HI with 0 <= LO < HI <= 100000") {
-        override fun holds(value: Any) = value is TimestepRange && 0 <= value.low && value.low < value.high && value.high <= 100_000
+        override fun holds(value: Any) =
+            value is TimestepRange && 0 <= value.low && value.low < value.high && value.high <= 100_000
     }
 }

@@ -117,7 +117,8 @@ data class ZoConfig(
             Setting("zo_samples", "directions that a step measures (n)", METHOD, ZoConfig::zoSamples, Whole(1..4096)),
             Setting(
                 "zo_directions",
-                "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step measures",
+                "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step " +
+                    "measures",
                 METHOD, ZoConfig::zoDirections, Whole(0..4096),
             ),
             Setting(
@@ -186,7 +187,8 @@ data class ZoConfig(
         /**
          * Our best: Gauss-Newton steps in the vocabulary's principal directions.
          *
-         * @param vocabularyStd standard deviation per dimension of the model's token embeddings: lengths are shares of it
+         * @param vocabularyStd standard deviation per dimension of the model's token embeddings: lengths are shares of
+         *     it
          * @param width of a token embedding. The wider, the more directions matter and the more steps it takes.
          */
         fun fast(vocabularyStd: Double, width: Int): ZoConfig {

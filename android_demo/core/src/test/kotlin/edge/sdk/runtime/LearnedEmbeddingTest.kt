@@ -13,8 +13,14 @@ class LearnedEmbeddingTest {
     private val golden = GoldenCases.read("learned_embeds.json")
 
     private fun embedding(case: Golden) = LearnedEmbedding(
-        case["token"].text, case["vectors"].floats, case["encoder_dims"].ints, case["metadata"].map.mapValues { it.value as String },
+        case["token"].text,
+        case["vectors"].floats,
+        case["encoder_dims"].ints,
+        case["metadata"].map.mapValues { it.value as String },
     )
+
+    private fun file(vararg tensors: Pair<String, StoredTensor>) =
+        Safetensors(emptyMap<String, Any?>(), tensors.toMap()).toBytes { Json.write(it) }
 
     @Test
     fun `the file is that of Python, byte for byte`() = GoldenCases.each(golden["files"]) { case ->
@@ -40,9 +46,12 @@ class LearnedEmbeddingTest {
     fun `what is no embedding is refused in one line`() {
         val whole = GoldenCases.bytes("learned_embeds_xl.safetensors")
         val wrong = whole.indices.map { whole.copyOf(it) } + listOf(
-            whole + 0, GoldenCases.bytes("state_adam.safetensors"), "not a file".toByteArray(),
-            Safetensors(emptyMap<String, Any?>(), mapOf("a" to StoredTensor.of(floatArrayOf(1f), 1))).toBytes { Json.write(it) },
-            Safetensors(emptyMap<String, Any?>(), emptyMap()).toBytes { Json.write(it) },
+            whole + 0,
+            GoldenCases.bytes("state_adam.safetensors"),
+            "not a file".toByteArray(),
+            file("a" to StoredTensor.of(floatArrayOf(1f), 1)),
+            file("a" to StoredTensor.of(floatArrayOf(1f), 1, 1), "b" to StoredTensor.of(floatArrayOf(1f), 1, 1)),
+            file(),
             whole.copyOf().also { it[it.size - 1] = 0x7f; it[it.size - 2] = -1 }, // a NaN
         )
         for (bytes in wrong) {

@@ -32,8 +32,15 @@ class PersonalizerTest {
         stopWhenFlat: Boolean = false,
         checkpoint: (ByteArray) -> Unit = {},
     ) = FitOptions(
-        seed, maxTrainSteps = steps, numVectors = numVectors, checkpointingSteps = every, resume = resume, settings = settings,
-        stopWhenFlat = stopWhenFlat, checkpoint = checkpoint, notify = { notices += it },
+        seed,
+        maxTrainSteps = steps,
+        stopWhenFlat = stopWhenFlat,
+        numVectors = numVectors,
+        checkpointingSteps = every,
+        settings = settings,
+        resume = resume,
+        checkpoint = checkpoint,
+        notify = { notices += it },
     )
 
     private fun fit(personalizer: Personalizer, options: FitOptions) = personalizer.fit(photos, "<mug>", "mug", options)
@@ -106,7 +113,8 @@ class PersonalizerTest {
     @Test
     fun `checkpoints are as often as is asked for, and of the last step`() {
         fun saved(every: Int?, steps: Int) = buildList {
-            fit(Personalizer(bundle, graphs), options(every = every, steps = steps, checkpoint = { add(readState(it).step) })).forEach { _ -> }
+            val own = options(every = every, steps = steps, checkpoint = { add(readState(it).step) })
+            fit(Personalizer(bundle, graphs), own).forEach { _ -> }
         }
         assertEquals(listOf(2, 4, 5), saved(2, 5))
         assertEquals(listOf(4, 8, 9), saved(null, 9))
@@ -132,7 +140,9 @@ class PersonalizerTest {
         val notices = ArrayList<String>()
         val saved = ArrayList<Int>()
         val personalizer = Personalizer(bundle, graphs)
-        val own = options(steps = null, every = 1000, stopWhenFlat = true, notices = notices, checkpoint = { saved += readState(it).step })
+        val own = options(null, steps = null, every = 1000, stopWhenFlat = true, notices = notices) {
+            saved += readState(it).step
+        }
         val steps = fit(personalizer, own).toList()
         assertTrue(steps.size < steps[0].steps && steps.size % 10 == 0, "${steps.size} of ${steps[0].steps}")
         assertEquals(120, steps[0].steps)
@@ -175,7 +185,7 @@ class PersonalizerTest {
             { fit(personalizer, options(settings = mapOf("zo_mu" to 1e-9))) },
             { fit(personalizer, options(settings = mapOf("zo_nu" to 1.0))) },
             { fit(personalizer, options(settings = mapOf("timestep_range" to listOf(0L, 1001L)))) },
-            { fit(personalizer, options(settings = mapOf("zo_samples" to 100L, "zo_directions" to 0L), numVectors = 1)) },
+            { fit(personalizer, options(settings = mapOf("zo_samples" to 100L), numVectors = 1)) },
             { FitOptions(preset = "slow"); emptySequence() },
             { FitOptions(numVectors = 65); emptySequence() },
             { FitOptions(maxBatch = 0); emptySequence() },
@@ -193,7 +203,8 @@ class PersonalizerTest {
     fun `rows a call change nothing but the number of calls`() {
         val vectors = listOf(1, 5, 64).map { rows ->
             val personalizer = Personalizer(bundle, graphs)
-            personalizer.fit(photos, "<mug>", "mug", FitOptions(maxTrainSteps = 3, numVectors = 2, maxBatch = rows)).forEach { _ -> }
+            val own = FitOptions(maxTrainSteps = 3, numVectors = 2, maxBatch = rows)
+            fit(personalizer, own).forEach { _ -> }
             personalizer.embedding().vectors
         }
         for (each in vectors) assertContentEquals(vectors[0], each)

@@ -38,7 +38,8 @@ class DrawsTest {
 
     @Test
     fun `draws of training steps`() = GoldenCases.each(golden["draws"]) { case ->
-        assertDraws(case["draws"], draw(sizes(case), case["seed"].seed, case["step"].long, case["count"].int, range(case)))
+        val draws = draw(sizes(case), case["seed"].seed, case["step"].long, case["count"].int, range(case))
+        assertDraws(case["draws"], draws)
     }
 
     @Test

@@ -36,7 +36,7 @@ class GoldenRun(private val run: Golden) {
         private val tilt = if (run.has("tilt")) run["tilt"].double else 0.0
         private val matrix = if (run.has("matrix")) run["matrix"].list.map { it.doubles } else emptyList()
         private val bend = if (run.has("bend")) run["bend"].double else 0.0
-        private val spread = if (run.has("spread")) run["spread"].double else if (run.has("noise")) run["noise"].double else 0.0
+        private val spread = listOf("spread", "noise").firstOrNull(run::has)?.let { run[it].double } ?: 0.0
 
         override fun losses(embeddings: List<FloatArray>, draws: List<Draw>) = DoubleArray(draws.size) { b ->
             val theta = embeddings[b]

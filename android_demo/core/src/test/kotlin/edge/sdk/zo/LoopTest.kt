@@ -46,7 +46,10 @@ class LoopTest {
         val state = run.state()
         val steps = run.steps(state).iterator()
         assertSteps(case["steps"].list, run, state, steps)
-        if (case.has("ends")) assertFailsWith<NonFiniteLossException> { steps.hasNext() } else assertTrue(!steps.hasNext())
+        when {
+            case.has("ends") -> assertFailsWith<NonFiniteLossException> { steps.hasNext() }
+            else -> assertTrue(!steps.hasNext())
+        }
         assertClose(case["result"].floats, state.result, 1e-5)
     }
 

@@ -50,8 +50,8 @@ class NoiseTest {
             assertWithinOneUlp(case.values.floats, normals)
         }
         GoldenCases.each(golden["normals_from"]) { case ->
-            val start = case["start"].long
-            val normals = Noise.normals(case["seed"].seed, case.stream(), case["step"].long, case.values.list.size, start)
+            val (count, start) = case.values.list.size to case["start"].long
+            val normals = Noise.normals(case["seed"].seed, case.stream(), case["step"].long, count, start)
             assertWithinOneUlp(case.values.floats, normals)
         }
     }

@@ -45,7 +45,7 @@ class ZoConfigTest {
     }
 
     @Test
-    fun `values out of range are refused in one line that names the setting`() = GoldenCases.each(golden["refused"]) { case ->
+    fun `values out of range are refused, by name`() = GoldenCases.each(golden["refused"]) { case ->
         val name = case["name"].text
         val error = assertFailsWith<EdgeSdkException> { ZoConfig.PAPER.with(mapOf(name to case["value"].value)) }
         assertTrue(name in error.message!! && '\n' !in error.message!!, error.message)
@@ -54,10 +54,19 @@ class ZoConfigTest {
     @Test
     fun `values of another type are refused`() {
         val wrong = mapOf(
-            "zo_samples" to 2.0, "zo_mu" to "0.1", "zo_normalize" to 1L, "optimizer" to 3L, "timestep_range" to listOf(1L),
-            "max_bad_steps" to true, "memory" to null, "damping" to Double.NaN, "max_train_steps" to (1L shl 40),
+            "zo_samples" to 2.0,
+            "zo_mu" to "0.1",
+            "zo_normalize" to 1L,
+            "optimizer" to 3L,
+            "timestep_range" to listOf(1L),
+            "max_bad_steps" to true,
+            "memory" to null,
+            "damping" to Double.NaN,
+            "max_train_steps" to (1L shl 40),
         )
-        for ((name, value) in wrong) assertFailsWith<EdgeSdkException>(name) { ZoConfig.PAPER.with(mapOf(name to value)) }
+        for ((name, value) in wrong) {
+            assertFailsWith<EdgeSdkException>(name) { ZoConfig.PAPER.with(mapOf(name to value)) }
+        }
     }
 
     @Test

@@ -20,7 +20,8 @@ fun assertClose(expected: FloatArray, actual: FloatArray, bound: Double) =
 fun assertWithinOneUlp(expected: FloatArray, actual: FloatArray) {
     assertEquals(expected.size, actual.size, "how many numbers there are")
     for (i in expected.indices) {
-        assertTrue(abs(expected[i] - actual[i]) <= Math.ulp(expected[i]), "number $i is ${actual[i]}, not ${expected[i]}")
+        val near = abs(expected[i] - actual[i]) <= Math.ulp(expected[i])
+        assertTrue(near, "number $i is ${actual[i]}, not ${expected[i]}")
     }
 }
 

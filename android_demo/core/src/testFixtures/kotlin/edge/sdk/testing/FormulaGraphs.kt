@@ -8,8 +8,8 @@ import edge.sdk.runtime.LongTensor
 import edge.sdk.runtime.Tensor
 
 /**
- * Graphs of a bundle that are formulas, so that a test needs no runtime: latents are shares of the pixels, and a residual
- * is linear in the vectors of its own row. It counts what is open.
+ * Graphs of a bundle that are formulas, so that a test needs no runtime: latents are shares of the pixels, and a
+ * residual is linear in the vectors of its own row. It counts what is open.
  */
 class FormulaGraphs : GraphLoader {
     /** Names of the graphs that are open now. */
@@ -33,8 +33,8 @@ class FormulaGraphs : GraphLoader {
             check(!closed) { "$name is closed" }
             val all = when (name) {
                 "vae_encoder" -> encode(inputs.floats("pixels"))
-                "vae_decoder" -> FloatArray(3 * bundle.manifest.resolution * bundle.manifest.resolution).let {
-                    mapOf("pixels" to FloatTensor(intArrayOf(1, 3, bundle.manifest.resolution, bundle.manifest.resolution), it))
+                "vae_decoder" -> bundle.manifest.resolution.let { side ->
+                    mapOf("pixels" to FloatTensor(intArrayOf(1, 3, side, side), FloatArray(3 * side * side)))
                 }
                 "zo_loss" -> loss(inputs)
                 else -> error("$name has no formula")
