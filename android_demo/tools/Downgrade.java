@@ -1,6 +1,7 @@
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 import java.util.zip.ZipOutputStream;
@@ -20,7 +21,7 @@ public class Downgrade {
     public static void main(String[] arguments) throws Exception {
         try (ZipFile in = new ZipFile(arguments[0]);
                 ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(Path.of(arguments[1])))) {
-            for (ZipEntry entry : (Iterable<ZipEntry>) in.stream()::iterator) {
+            for (ZipEntry entry : Collections.list(in.entries())) {
                 String name = entry.getName();
                 if (!name.endsWith(".class") || name.startsWith("META-INF/") || name.equals("module-info.class")) continue;
                 out.putNextEntry(new ZipEntry(name));

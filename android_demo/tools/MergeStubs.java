@@ -1,6 +1,7 @@
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
@@ -19,7 +20,7 @@ import org.jetbrains.org.objectweb.asm.Opcodes;
  * Adds newer classes and members to an old platform jar, to compile against: {@code MergeStubs OLD.jar STUBS NEW.jar}.
  *
  * A class of the folder STUBS that the jar has already gives it the members that it lacks; one with the same name and
- * descriptor replaces the jar's, for it may have become generic.
+ * descriptor replaces the jar's, for it may have become generic. Java's own classes are left out: a JDK has newer ones.
  */
 public class MergeStubs {
     public static void main(String[] arguments) throws Exception {
@@ -32,8 +33,9 @@ public class MergeStubs {
         }
         try (ZipFile old = new ZipFile(arguments[0]);
                 ZipOutputStream out = new ZipOutputStream(Files.newOutputStream(Path.of(arguments[2])))) {
-            for (ZipEntry entry : (Iterable<ZipEntry>) old.stream()::iterator) {
-                if (!entry.getName().endsWith(".class")) continue;
+            for (ZipEntry entry : Collections.list(old.entries())) {
+                String name = entry.getName();
+                if (!name.endsWith(".class") || name.startsWith("java/") || name.startsWith("javax/")) continue;
                 byte[] stub = stubs.remove(entry.getName());
                 try (InputStream in = old.getInputStream(entry)) {
                     byte[] bytes = in.readAllBytes();

@@ -37,10 +37,10 @@ def debian_11() -> Path:
             apt = ["apt-get", "-qq", "-o", f"Dir::Etc::SourceList={scratch}/sources.list"]
             apt += ["-o", "Dir::Etc::SourceParts=/dev/null", "-o", f"Dir::State::Lists={scratch}/lists"]
             apt += ["-o", f"Dir::Cache={scratch}/cache", "-o", "Acquire::Check-Valid-Until=false"]
-            toolchain.run(*apt, "update")
-            toolchain.run(*apt, "download", *PACKAGES, folder=scratch)
+            toolchain.command(*apt, "update")
+            toolchain.command(*apt, "download", *PACKAGES, folder=scratch)
             for archive in Path(scratch).glob("*.deb"):
-                toolchain.run("dpkg", "-x", str(archive), str(into))
+                toolchain.command("dpkg", "-x", str(archive), str(into))
 
     return toolchain.made_once(toolchain.CACHE / f"debian-11-{'-'.join(PACKAGES)}", unpack)
 
@@ -67,7 +67,7 @@ def platform() -> Path:
             compiler = toolchain.java().with_name("javac")
             if not compiler.exists():
                 raise MissingTool(f"{compiler} is missing: a JDK is needed, not a JRE")
-            toolchain.run(str(compiler), *words, *map(str, sources))
+            toolchain.command(str(compiler), *words, *map(str, sources))
             run_java("MergeStubs", str(old_platform()), classes, str(into / "platform.jar"))
 
     return toolchain.made_once(folder, make) / "platform.jar"
