@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ MODULES = ("core", "ort", "presenter", "app")  # that are on the phone
 FRAMEWORK = Path("/usr/share/android-framework-res/framework-res.apk")
 ABI = "arm64-v8a"
 PAGE = 16384  # bytes: libraries are mapped from the APK, and pages of newer phones are this large
-MIN_SDK, TARGET_SDK = 26, 36
+VERSIONS = tomllib.loads((build.DEMO / "gradle/libs.versions.toml").read_text())["versions"]
 # A password of a key that is made anew each time and protects nothing.
 KEY = ["--ks-pass", "pass:password", "--ks-key-alias", "test"]
 
@@ -74,8 +75,8 @@ def link(folder: Path) -> None:
     manifest.write(merged, folder / "AndroidManifest.xml")
     _run("aapt2", "compile", "--dir", str(APP / "res"), "-o", str(folder / "res.zip"))
     words = ["--manifest", str(folder / "AndroidManifest.xml"), "--java", str(folder / "gen"), "--auto-add-overlay"]
-    words += ["--min-sdk-version", str(MIN_SDK), "--target-sdk-version", str(TARGET_SDK)]
-    words += ["--version-code", "1", "--version-name", "0"]
+    words += ["--min-sdk-version", VERSIONS["minSdk"], "--target-sdk-version", VERSIONS["targetSdk"]]
+    words += ["--version-code", "1", "--version-name", VERSIONS["edgeSdk"]]
     _run("aapt2", "link", "-o", str(folder / "base.apk"), "-I", str(FRAMEWORK), *words, str(folder / "res.zip"))
 
 
@@ -103,7 +104,7 @@ def dex(folder: Path, classes: Path) -> None:
         jars.append(folder / f"java8-{jar.name}")
         platform_jar.run_java("Downgrade", str(jar), str(jars[-1]))
     words = ["-Xmx1g", "-cp", str(platform_jar.dexer()), "com.android.dx.command.Main", "--dex"]
-    words += [f"--min-sdk-version={MIN_SDK}", f"--output={folder / 'classes.dex'}", str(classes), *map(str, jars)]
+    words += [f"--min-sdk-version={VERSIONS['minSdk']}", f"--output={folder / 'classes.dex'}", str(classes), *map(str, jars)]
     _run(str(toolchain.java()), *words)
 
 
