@@ -2,9 +2,9 @@
 
     python android_demo/tools/onnxruntime_jvm.py
 
-prints the class file's and the native libraries' places. A package of npm holds Microsoft's Android archive and, of the same
-version, its library for Linux. The archive's JNI library is built for bionic, Android's C library. It uses ten functions
-that glibc has too, under other symbol versions and library names:
+prints the places of the class file and of the native libraries. A package of npm holds Microsoft's Android archive and, of
+the same version, its library for Linux. The archive's JNI library is built for bionic, Android's C library. It uses ten
+functions that glibc has too, under other symbol versions and library names:
 
 - its table of needed symbol versions is switched off, so the loader takes any version;
 - ``libc.so`` and ``libm.so`` become links to glibc's, and ``libdl.so`` a stub with the one function (of NNAPI) that

@@ -2,6 +2,7 @@ package edge.sdk.runtime
 
 import edge.sdk.EdgeSdkException
 import edge.sdk.oneLine
+import java.io.File
 
 /**
  * A placeholder token and its vectors, as stock diffusers reads it: one tensor, its key the placeholder; for SDXL two,
@@ -49,37 +50,51 @@ class LearnedEmbedding(
     companion object {
         private val XL_KEYS = listOf("clip_l", "clip_g") // of the parts for SDXL's first and second text encoder
         private const val TOKEN = "placeholder_token" // of the metadata
+        private const val A1111_KEY = "emb_params" // of web UIs, which take the name of the file for the word
         private const val MOST_BYTES = 64 shl 20
 
         /**
-         * Reads what [toBytes] or Python wrote.
+         * Reads what [toBytes], Python, diffusers or a web UI wrote.
          *
-         * @param name of the file, for messages
+         * @param name of the file: for messages, and for the word where a web UI wrote it
          * @throws EdgeSdkException it is damaged, or no learned embedding of a placeholder
          */
         fun parse(bytes: ByteArray, name: String): LearnedEmbedding {
             val file = try {
                 require(bytes.size <= MOST_BYTES) { "it is larger than ${MOST_BYTES shr 20} MB" }
-                Safetensors.parse(bytes, setOf("F32"))
+                Safetensors.parse(bytes, setOf("F32", "F16", "BF16", "F64"))
             } catch (error: RuntimeException) {
                 throw EdgeSdkException("$name is cut short or damaged (${oneLine(error, 120)}); copy it again", error)
             }
             val metadata = file.metadata.filterValues { it is String }.mapValues { it.value as String }
             val isXl = file.tensors.keys == XL_KEYS.toSet()
-            val token = if (isXl) metadata[TOKEN] else file.tensors.keys.singleOrNull()
-            val tensors = if (isXl) XL_KEYS.map(file.tensors::getValue) else file.tensors.values.toList()
-            val count = tensors.firstOrNull()?.shape?.firstOrNull() ?: 0
-            val fits = tensors.all { it.shape.size == 2 && it.shape[0] == count && it.bytes.isNotEmpty() }
-            if (token.isNullOrBlank() || !fits || tensors.any { one -> !one.floats().all { it.isFinite() } }) {
+            val key = if (isXl) metadata[TOKEN] ?: A1111_KEY else file.tensors.keys.singleOrNull()
+            val token = if (key == A1111_KEY) File(name).nameWithoutExtension else key
+            val parts = file.tensors.toSortedMap(compareBy { XL_KEYS.indexOf(it) }).values.map(::rowsOf)
+            if (token == null || !isWord(token) || parts.any { it == null || it.size != parts[0]!!.size }) {
                 throw EdgeSdkException("$name is no learned embedding; choose a learned_embeds.safetensors of edge-sdk")
             }
-            val widths = IntArray(tensors.size) { tensors[it].shape[1] }
-            val rows = tensors.map { it.floats() }
-            val vectors = (0 until count).flatMap { k ->
-                tensors.indices.flatMap { i -> rows[i].slice(k * widths[i] until (k + 1) * widths[i]) }
-            }
-            return LearnedEmbedding(token, vectors.toFloatArray(), widths, metadata)
+            val rows = parts.map { it!! }
+            val vectors = rows[0].indices.flatMap { k -> rows.flatMap { it[k].asList() } }
+            return LearnedEmbedding(token, vectors.toFloatArray(), IntArray(rows.size) { rows[it][0].size }, metadata)
         }
+
+        /** The vectors of a tensor (K, D) or (D,); null if it has another shape or a number that is not finite. */
+        private fun rowsOf(tensor: StoredTensor): List<FloatArray>? {
+            val all = tensor.toFloats()
+            if (tensor.shape.size !in 1..2 || all.isEmpty() || !all.all { it.isFinite() }) return null
+            val width = tensor.shape.last()
+            return List(all.size / width) { all.copyOfRange(it * width, (it + 1) * width) }
+        }
+
+        /** Whether a text can be typed and seen: characters that Python calls printable, and not blank. */
+        private fun isWord(text: String): Boolean =
+            text.isNotBlank() && text.codePoints().allMatch { it == ' '.code || Character.getType(it) !in UNSEEN }
+
+        private val UNSEEN = listOf(
+            Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE, Character.UNASSIGNED,
+            Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR, Character.SPACE_SEPARATOR,
+        ).map { it.toInt() }
     }
 }
 

@@ -187,8 +187,14 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
         val (objective, options) = fitted().objective to fitted().plan.options
         val count = options.evalDraws ?: bundle.manifest.evalDraws.getValue(options.preset)
         val draws = heldOutDraws(objective, options.seed, count, TimestepRange(0, objective.numTrainTimesteps))
-        options.onProgress("measuring the loss on held-out draws", 0, 0)
-        return evaluate(objective, variable, draws, rows).average()
+        var (sum, done) = 0.0 to 0
+        for (call in draws.chunked(rows)) {
+            options.onProgress(HELD_OUT, done, count)
+            sum += evaluate(objective, variable, call, rows).sum()
+            done += call.size
+        }
+        options.onProgress(HELD_OUT, count, count)
+        return sum / count
     }
 
     private fun scaled(variable: FloatArray): FloatArray =
@@ -200,4 +206,8 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     private fun fitted() = prepared ?: throw EdgeSdkException("nothing has been learned yet; call fit first")
 
     private fun started() = state ?: throw EdgeSdkException("nothing has been learned yet; take a step first")
+
+    private companion object {
+        const val HELD_OUT = "measuring the loss on held-out draws"
+    }
 }

@@ -124,9 +124,9 @@ internal class Prepared(val plan: Plan, val objective: BundleObjective, val fing
 internal fun prepare(plan: Plan, graphs: GraphLoader): Prepared {
     val (bundle, options) = plan.bundle to plan.options
     val side = bundle.manifest.resolution
-    options.onProgress(ENCODING, 0, plan.photos.size)
     val pixels = plan.photos.map { it.resized(side, options.centerCrop).pixels() }
     val latents = encode(bundle, graphs, pixels.withProgress { options.onProgress(ENCODING, it, pixels.size) })
+    options.onProgress(ENCODING, pixels.size, pixels.size)
     if (bundle.isPocket) pocketNotice(bundle, graphs, latents, pixels)?.let(options.notify)
     val sizes = plan.photos.map { intArrayOf(it.originalHeight, it.originalWidth) }
     val objective = BundleObjective(bundle, graphs, latents, plan.ids, sizes, options.numVectors)

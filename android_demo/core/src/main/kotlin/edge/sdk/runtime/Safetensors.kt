@@ -13,6 +13,17 @@ class StoredTensor(val dtype: String, val shape: IntArray, val bytes: ByteArray)
     /** 32-bit floats of an F32 tensor. */
     fun floats(): FloatArray = FloatArray(bytes.size / 4).also { buffer().asFloatBuffer().get(it) }
 
+    /** 32-bit floats of a tensor of floats of any size. */
+    fun toFloats(): FloatArray {
+        val halves = buffer().asShortBuffer()
+        return when (dtype) {
+            "F16" -> FloatArray(halves.limit()) { halfToFloat(halves[it]) }
+            "BF16" -> FloatArray(halves.limit()) { Float.fromBits(halves[it].toInt() shl 16) }
+            "F64" -> doubles().let { all -> FloatArray(all.size) { all[it].toFloat() } }
+            else -> floats()
+        }
+    }
+
     /** 64-bit floats of an F64 tensor. */
     fun doubles(): DoubleArray = DoubleArray(bytes.size / 8).also { buffer().asDoubleBuffer().get(it) }
 

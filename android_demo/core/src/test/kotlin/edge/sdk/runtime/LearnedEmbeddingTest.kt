@@ -36,8 +36,20 @@ class LearnedEmbeddingTest {
     }
 
     @Test
+    fun `files of other programs are read`() {
+        val halves = StoredTensor("F16", intArrayOf(2), byteArrayOf(0, 0x3c, 0, 0xc0.toByte())) // 1, -2
+        val brains = StoredTensor("BF16", intArrayOf(1, 2), byteArrayOf(0x80.toByte(), 0x3f, 0, 0xc0.toByte()))
+        for (tensor in listOf(halves, brains, StoredTensor.of(doubleArrayOf(1.0, -2.0), 1, 2))) {
+            val read = LearnedEmbedding.parse(file("<a>" to tensor), "file")
+            assertExact(floatArrayOf(1f, -2f), read.vectors)
+            assertEquals(1, read.numVectors)
+            assertEquals("cup", LearnedEmbedding.parse(file("emb_params" to tensor), "folder/cup.safetensors").token)
+        }
+    }
+
+    @Test
     fun `a word of any letters is written`() {
-        val token = "<\"\\\u0001\uD83D\uDE00>"
+        val token = "<\"\\\uD83D\uDE00>"
         val bytes = LearnedEmbedding(token, FloatArray(4) { 1f }, intArrayOf(4)).toBytes()
         assertEquals(token, LearnedEmbedding.parse(bytes, "file").token)
     }
@@ -49,8 +61,11 @@ class LearnedEmbeddingTest {
             whole + 0,
             GoldenCases.bytes("state_adam.safetensors"),
             "not a file".toByteArray(),
-            file("a" to StoredTensor.of(floatArrayOf(1f), 1)),
+            file("a" to StoredTensor.of(FloatArray(8), 2, 2, 2)),
             file("a" to StoredTensor.of(floatArrayOf(1f), 1, 1), "b" to StoredTensor.of(floatArrayOf(1f), 1, 1)),
+            file("a\u0001" to StoredTensor.of(floatArrayOf(1f), 1)),
+            file(" " to StoredTensor.of(floatArrayOf(1f), 1)),
+            file("clip_l" to StoredTensor.of(FloatArray(4), 2, 2), "clip_g" to StoredTensor.of(FloatArray(2), 1, 2)),
             file(),
             whole.copyOf().also { it[it.size - 1] = 0x7f; it[it.size - 2] = -1 }, // a NaN
         )

@@ -58,6 +58,19 @@ class PersonalizerTest {
     }
 
     @Test
+    fun `progress counts up to the end of each stage`() {
+        val stages = LinkedHashMap<String, MutableList<Pair<Int, Int>>>()
+        val own = FitOptions(maxTrainSteps = 1, onProgress = { stage, done, total ->
+            stages.getOrPut(stage) { ArrayList() } += done to total
+        })
+        fit(Personalizer(bundle, graphs), own).forEach { _ -> }
+        val names = listOf("encoding photos", "loading the denoiser", "measuring the loss on held-out draws")
+        assertEquals(names, stages.keys.toList())
+        assertEquals(listOf(0 to 3, 1 to 3, 2 to 3, 3 to 3), stages.getValue("encoding photos"))
+        assertEquals(32 to 32, stages.values.last().last())
+    }
+
+    @Test
     fun `nothing is opened before a step is asked for, and the VAE is closed before the loss is opened`() {
         val personalizer = Personalizer(bundle, graphs)
         val steps = fit(personalizer, options()).iterator()
