@@ -220,7 +220,7 @@ def test_apk_is_verified_and_its_libraries_are_made_for_pages_of_16_kb(made: Pat
 # Of Java's own classes, what Android has had since 7.0 (API 24) and 8.0 (API 26) and not in 6.0. Source: the classes' pages
 # in Android's reference, "Added in API level".
 SINCE_24 = {"addExact", "multiplyExact", "toIntExact", "putIfAbsent", "computeIfAbsent", "computeIfPresent", "getOrDefault"}
-SINCE_26 = ("java/nio/file/", "java/time/")
+SINCE_26 = ("java/nio/file/", "java/time/", "java/io/File.toPath(", "java/lang/Long.toUnsignedString(J)")
 
 
 def test_java_of_the_phones_modules_is_that_of_the_oldest_android(made: Path) -> None:
@@ -255,7 +255,7 @@ def stub_classes(package: str) -> dict[str, tuple[set[str], list[str]]]:
     def visit(node: ast.ClassDef, name: str) -> None:
         members = {each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.ClassDef)}
         members |= {each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)}
-        found[name] = members, [ast.unparse(each) for each in node.bases]
+        found[name] = members, [ast.unparse(each).split("[")[0] for each in node.bases]
         for each in node.body:
             if isinstance(each, ast.ClassDef):
                 visit(each, f"{name}.{each.name}")
