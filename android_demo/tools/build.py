@@ -53,7 +53,7 @@ def _on_onnxruntime(name: str, *uses: str) -> Module:
 
 MODULES = {
     module.name: module
-    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"))
+    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"), Module("presenter", ("core",)))
 }
 
 

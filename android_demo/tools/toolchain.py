@@ -59,11 +59,28 @@ def java() -> Path:
             return program
     package = f"openjdk-{JAVA}-jdk-headless"
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        _command("apt-get", "update", "-qq")
-        _command("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+        command("apt-get", "update", "-qq")
+        command("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
         for program in sorted(Path("/usr/lib/jvm").glob(f"*-{JAVA}-*/bin/java")):
             return program
     raise MissingTool(f"there is no Java {JAVA} or newer; apt-get install {package}")
+
+
+def installed(tool: str | Path, package: str) -> None:
+    """Install a package of Debian where that is possible, unless the program or file is there already.
+
+    Raises:
+        MissingTool: it is not.
+    """
+
+    def is_there() -> bool:
+        return tool.exists() if isinstance(tool, Path) else shutil.which(tool) is not None
+
+    if not is_there() and os.geteuid() == 0 and shutil.which("apt-get"):
+        command("apt-get", "update", "-qq")
+        command("apt-get", "install", "-y", "-qq", "--no-install-recommends", package)
+    if not is_there():
+        raise MissingTool(f"{tool} is missing; apt-get install {package}")
 
 
 def kotlin() -> Path:
@@ -89,7 +106,7 @@ def npm_folder(package: NpmPackage) -> Path:
         if not shutil.which("npm"):
             raise MissingTool(f"{package.name} {package.version} needs npm to fetch it; apt-get install npm")
         with tempfile.TemporaryDirectory() as scratch:
-            _command("npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", scratch)
+            command("npm", "pack", f"{package.name}@{package.version}", "--silent", "--pack-destination", scratch)
             (archive,) = Path(scratch).glob("*.tgz")
             check_integrity(archive, package)
             _unpack(archive, package.wanted, into)
@@ -120,12 +137,12 @@ def debian_folder(packages: Sequence[str]) -> Path:
         with tempfile.TemporaryDirectory() as scratch:
             os.chmod(scratch, 0o755)  # apt fetches as another user
             try:
-                _command("apt-get", "download", "-qq", *packages, folder=scratch)
+                command("apt-get", "download", "-qq", *packages, folder=scratch)
             except MissingTool:  # the lists of packages are missing or old
-                _command("apt-get", "update", "-qq")
-                _command("apt-get", "download", "-qq", *packages, folder=scratch)
+                command("apt-get", "update", "-qq")
+                command("apt-get", "download", "-qq", *packages, folder=scratch)
             for archive in Path(scratch).glob("*.deb"):
-                _command("dpkg", "-x", str(archive), str(into))
+                command("dpkg", "-x", str(archive), str(into))
 
     return made_once(folder, unpack)
 
@@ -175,7 +192,8 @@ def _java_version(program: Path) -> int:
     return int(version[1]) if version else 0
 
 
-def _command(*words: str, folder: str | None = None) -> None:
+def command(*words: str, folder: str | None = None) -> None:
+    """Run a program that fetches or makes a tool; its failure is a missing tool."""
     try:
         result = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     except OSError as error:

@@ -56,7 +56,7 @@ def with_npm(toolchain: ModuleType, monkeypatch: pytest.MonkeyPatch, source: Pat
         commands.append(words)
         shutil.copy(source, Path(words[-1]) / "package.tgz")
 
-    monkeypatch.setattr(toolchain, "_command", command)
+    monkeypatch.setattr(toolchain, "command", command)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     return commands
 

@@ -15,6 +15,7 @@ import edge.sdk.runtime.GraphEntry
 import edge.sdk.runtime.GraphLoader
 import edge.sdk.runtime.LongTensor
 import edge.sdk.runtime.Tensor
+import java.nio.Buffer
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
@@ -125,8 +126,9 @@ private class OrtGraph(
      */
     private fun direct(name: String, bytes: Int): ByteBuffer {
         val buffer = buffers[name]?.takeIf { it.capacity() >= bytes } ?: ByteBuffer.allocateDirect(bytes).also { buffers[name] = it }
-        buffer.clear()
-        buffer.limit(bytes)
+        val bounds: Buffer = buffer // ByteBuffer's own versions of these came after Android 8
+        bounds.clear()
+        bounds.limit(bytes)
         return buffer.slice().order(ByteOrder.nativeOrder())
     }
 
