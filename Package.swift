@@ -1,0 +1,61 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+// A manifest is compiled for the machine that reads it. On a Mac, which builds for iOS, ONNX Runtime is Microsoft's
+// xcframework (the archive of its pod, which has no telemetry yet). On Linux, where the tests run, COnnxRuntime takes the
+// header of the system, and the library itself is opened at run time.
+#if os(Linux)
+    let onnxruntime: [Target] = []
+    let onnxruntimeBinary: [Target.Dependency] = []
+    let photoCodecs: [Target] = [.systemLibrary(name: "CPhotoCodecs", path: "ios_demo/Sources/CPhotoCodecs")]
+    let photoCodecsModule: [Target.Dependency] = ["CPhotoCodecs"]
+#else
+    let onnxruntime: [Target] = [
+        .binaryTarget(
+            name: "onnxruntime", url: "https://download.onnxruntime.ai/pod-archive-onnxruntime-c-1.24.2.zip",
+            checksum: "f7100a992d2a8135168c8afd831e6a58b465349101982aa58b3e11d36e600b54")
+    ]
+    let onnxruntimeBinary: [Target.Dependency] = ["onnxruntime"]
+    let photoCodecs: [Target] = []  // ImageIO decodes
+    let photoCodecsModule: [Target.Dependency] = []
+#endif
+
+func source(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, path: "ios_demo/Sources/\(name)")
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: "\(name)Tests", dependencies: dependencies + ["TestSupport"], path: "ios_demo/Tests/\(name)Tests")
+}
+
+let package = Package(
+    name: "EdgeSDK",
+    defaultLocalization: "en",
+    platforms: [.iOS(.v17), .macOS(.v14)],
+    products: [
+        .library(
+            name: "EdgeSDK",
+            targets: ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt", "EdgeCoreML", "EdgeModel"]),
+        .executable(name: "edge-personalize", targets: ["edge-personalize"]),
+    ],
+    targets: onnxruntime + photoCodecs + [
+        source("EdgeZO"),  // the optimizer
+        source("EdgeBundle", ["EdgeZO"]),  // a bundle's files, its tokenizer, sampling
+        source("EdgePhotos", ["EdgeZO"] + photoCodecsModule),  // from a file to pixels
+        source("EdgeRuntime", ["EdgeZO", "EdgeBundle", "EdgePhotos"]),  // a bundle as an objective; the Personalizer
+        source("COnnxRuntime", onnxruntimeBinary),
+        source("EdgeOrt", ["EdgeZO", "EdgeBundle", "COnnxRuntime"]),  // graphs on ONNX Runtime
+        source("EdgeCoreML", ["EdgeZO", "EdgeBundle"]),  // graphs on Core ML; empty elsewhere
+        source("EdgeModel", ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime"]),  // what the app's screens show
+        .executableTarget(
+            name: "edge-personalize", dependencies: ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt"],
+            path: "ios_demo/Sources/edge-personalize"),
+        .target(name: "TestSupport", dependencies: ["EdgeZO"], path: "ios_demo/Tests/TestSupport"),
+        tests("EdgeZO", ["EdgeZO"]),
+        tests("EdgeBundle", ["EdgeBundle", "EdgeZO"]),
+        tests("EdgePhotos", ["EdgePhotos", "EdgeZO"]),
+        tests("EdgeRuntime", ["EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
+        tests("EdgeOrt", ["EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
+        tests("EdgeModel", ["EdgeModel", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
+    ]
+)
