@@ -82,6 +82,8 @@ internal fun <T> describingProblems(otherwise: Key, action: () -> T): T = try {
     throw Problem(Message(Key.SAVING_FAILED).because(error.message), error)
 } catch (error: UnreadablePhoto) {
     throw Problem(Message(Key.PHOTOS_UNREADABLE, 1, 1).because(error.message), error)
+} catch (error: RuntimeException) { // a defect; a crash would come again at every start
+    throw Problem(Message(otherwise).because("$error"), error)
 } catch (error: OutOfMemoryError) {
     throw Problem(Message(Key.NO_MEMORY).because(error.message), error)
 }

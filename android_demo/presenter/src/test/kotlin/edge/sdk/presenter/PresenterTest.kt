@@ -230,6 +230,39 @@ class PresenterTest {
     }
 
     @Test
+    fun `a process that is killed each time before a step is not begun for ever`() {
+        phone.choose()
+        phone.engine.at = { if (it == "open") throw Killed() }
+        assertFailsWith<Killed> { presenter.choosing.start() }
+        var starts = 1
+        while (starts < 10) {
+            phone.restart()
+            if (runCatching { presenter.appear() }.isSuccess) break
+            starts++
+        }
+        assertEquals(3, starts)
+        assertEquals(Phase.PAUSED to Pause.FAILED, state.learning.phase to state.learning.pause)
+        phone.engine.at = {}
+        presenter.learning.goOn()
+        assertEquals(Screen.RESULT, state.screen)
+    }
+
+    @Test
+    fun `a defect of the library is a sentence and no crash`() {
+        phone.choose()
+        at("before checkpoint 2") { error("an index is out of range") }
+        presenter.choosing.start()
+        assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
+    }
+
+    @Test
+    fun `a photo that another app does not hand out is left out`() {
+        presenter.appear()
+        presenter.choosing.addPhotos(listOf({ "1".byteInputStream() }, { throw java.io.IOException("gone") }))
+        assertEquals(1 to Message(Key.PHOTOS_UNREADABLE, 1, 2), state.photos.size to state.message)
+    }
+
+    @Test
     fun `what was chosen outlives the process`() {
         phone.addBundle("other")
         phone.choose()
