@@ -2,7 +2,7 @@
 
     python android_demo/tools/onnxruntime_jvm.py
 
-prints the places of the class file and of the native libraries. A package of npm holds Microsoft's Android archive and, of
+prints where the class file and the native libraries are. A package of npm holds Microsoft's Android archive and, of
 the same version, its library for Linux. The archive's JNI library is built for bionic, Android's C library. It uses ten
 functions that glibc has too, under other symbol versions and library names:
 
