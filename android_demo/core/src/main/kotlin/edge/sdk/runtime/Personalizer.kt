@@ -130,7 +130,7 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
 
     /** Closes the graph; what has been learned stays, and what needs the graph opens it again. */
     override fun close() {
-        prepared?.objective?.close()
+        prepared?.close()
     }
 
     private fun begin(plan: Plan) {

@@ -106,7 +106,8 @@ internal class Plan(
  *
  * @property fingerprints of everything that must be the same when a run is resumed
  */
-internal class Prepared(val plan: Plan, val objective: BundleObjective, val fingerprints: Map<String, String>) {
+internal class Prepared(val plan: Plan, val objective: BundleObjective, val fingerprints: Map<String, String>) :
+    AutoCloseable by objective {
     private val parts = plan.bundle.manifest.embedding
     val scale: FloatArray get() = plan.bundle.scale
     val widths: IntArray get() = plan.bundle.widths
