@@ -222,6 +222,7 @@ def test_apk_is_verified_and_its_libraries_are_made_for_pages_of_16_kb(made: Pat
 # Of Java's own classes, what Android has had since 7.0 (API 24) and 8.0 (API 26) and not in 6.0. Source: the classes'
 # pages in Android's reference, "Added in API level".
 SINCE_24 = {"addExact", "multiplyExact", "toIntExact", "putIfAbsent", "computeIfAbsent", "computeIfPresent"}
+SINCE_24_CLASSES = ("java/util/Optional.", "java/util/stream/", "java/lang/String.codePoints(")
 SINCE_26 = ("java/nio/file/", "java/time/", "java/io/File.toPath(", "java/lang/Long.toUnsignedString(J)")
 
 
@@ -245,7 +246,7 @@ def test_java_of_the_phones_modules_is_that_of_the_oldest_android(made: Path) ->
                     newer.add(f"{owner}.{name}{descriptor}")
     allowed = {each for each in newer if each.startswith(SINCE_26) or each.split(".")[1].split("(")[0] in SINCE_24}
     allowed |= {each for each in newer if re.fullmatch(r"java/lang/\w+\.hashCode\(.\)I", each)}  # static ones, 24
-    allowed |= {each for each in newer if each.startswith("java/util/Optional.")}  # 24
+    allowed |= {each for each in newer if each.startswith(SINCE_24_CLASSES)}
     assert sorted(newer - allowed) == []
 
 
