@@ -212,7 +212,7 @@ class PresenterTest {
         phone.choose()
         phone.engine.at = { points += it }
         presenter.choosing.start()
-        assertEquals(2 + 4 * SmallEngine.STEPS + 1 + 2, points.size, "two openings, four points a step, the last token, two pictures")
+        assertEquals(3 + 4 * SmallEngine.STEPS + 1 + 2, points.size, "2 openings, a beginning, 4 points a step, a token, 2 pictures")
         for (point in points.distinct()) {
             phone.engine.at = {}
             presenter.result.startAgain()
@@ -301,6 +301,14 @@ class PresenterTest {
         assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
         presenter.learning.goOn()
         assertEquals(whole, phone.tokenText())
+    }
+
+    @Test
+    fun `a graph that fails before the first step is the model's fault and not the word's`() {
+        phone.choose()
+        at("begin") { throw edge.sdk.EdgeSdkException("the graph cannot be loaded") }
+        presenter.choosing.start()
+        assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
     }
 
     @Test
