@@ -3,8 +3,8 @@
     python android_demo/tools/apk.py [--output FOLDER]
 
 It proves that the app compiles against Android, that its resources link, and that its classes dex. Debian's tools are
-older than the app: what the manifest has from newer Androids is left out of this APK, and named. To install the app, build
-it with Gradle; see README.md. What is left out because a tool is missing is one line each.
+older than the app: what the manifest has from newer Androids is left out of this APK, and named. To install the app,
+build it with Gradle; see README.md. What is left out because a tool is missing is one line each.
 """
 
 import argparse
