@@ -2,9 +2,9 @@
 
     python android_demo/tools/apk.py [--output FOLDER]
 
-It proves that the app compiles against Android, that its resources link, and that its classes dex. Debian's tools are older
-than the app: what the manifest has from newer Androids is left out of this APK, and named. Who wants to install the app
-builds it with Gradle; see README.md. What is left out because a tool is missing is one line each.
+It proves that the app compiles against Android, that its resources link, and that its classes dex. Debian's tools are
+older than the app: what the manifest has from newer Androids is left out of this APK, and named. To install the app,
+build it with Gradle; see README.md. What is left out because a tool is missing is one line each.
 """
 
 import argparse
@@ -87,13 +87,30 @@ def compile_app(folder: Path) -> Path:
     files = [str(each) for name in MODULES for each in build.sources(build.Module(name), "main")]
     generated = [str(each) for each in (folder / "gen").rglob("*.java")]
     words = ["-no-stdlib", "-no-reflect", "-jvm-target", "1.8", "-nowarn", "-Xsuppress-version-warnings"]
-    words += ["-Xlambdas=class", "-Xsam-conversions=class", "-Xstring-concat=inline"]  # the dexer knows no invokedynamic
+    words += [
+        "-Xlambdas=class",
+        "-Xsam-conversions=class",
+        "-Xstring-concat=inline",
+    ]  # the dexer knows no invokedynamic
     joined = ":".join(map(str, path))
     compiler = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
     options = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{lib}/*", compiler]
     _run(str(toolchain.java()), *options, *words, "-cp", joined, "-d", str(classes), *files, *generated)
     javac = str(toolchain.java().with_name("javac"))
-    _run(javac, "-nowarn", "-Xlint:-options", "-source", "8", "-target", "8", "-cp", joined, "-d", str(classes), *generated)
+    _run(
+        javac,
+        "-nowarn",
+        "-Xlint:-options",
+        "-source",
+        "8",
+        "-target",
+        "8",
+        "-cp",
+        joined,
+        "-d",
+        str(classes),
+        *generated,
+    )
     return classes
 
 
@@ -104,7 +121,12 @@ def dex(folder: Path, classes: Path) -> None:
         jars.append(folder / f"java8-{jar.name}")
         platform_jar.run_java("Downgrade", str(jar), str(jars[-1]))
     words = ["-Xmx1g", "-cp", str(platform_jar.dexer()), "com.android.dx.command.Main", "--dex"]
-    words += [f"--min-sdk-version={VERSIONS['minSdk']}", f"--output={folder / 'classes.dex'}", str(classes), *map(str, jars)]
+    words += [
+        f"--min-sdk-version={VERSIONS['minSdk']}",
+        f"--output={folder / 'classes.dex'}",
+        str(classes),
+        *map(str, jars),
+    ]
     _run(str(toolchain.java()), *words)
 
 
@@ -131,7 +153,9 @@ def verify(apk: Path) -> None:
     """Check signatures and alignment; what Android would read of it is printed."""
     _run("zipalign", "-c", str(PAGE), str(apk))
     output = _run("apksigner", "verify", "--verbose", str(apk))
-    print(", ".join(line for line in output.splitlines() if line.startswith("Verified using") and line.endswith("true")))
+    print(
+        ", ".join(line for line in output.splitlines() if line.startswith("Verified using") and line.endswith("true"))
+    )
     badging = _run("aapt2", "dump", "badging", str(apk)).splitlines()
     print("\n".join(line for line in badging if line.startswith(("package:", "uses-permission:", "native-code:"))))
 

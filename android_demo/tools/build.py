@@ -53,7 +53,12 @@ def _on_onnxruntime(name: str, *uses: str) -> Module:
 
 MODULES = {
     module.name: module
-    for module in (Module("core"), _on_onnxruntime("ort", "core"), _on_onnxruntime("cli", "core", "ort"), Module("presenter", ("core",)))
+    for module in (
+        Module("core"),
+        _on_onnxruntime("ort", "core"),
+        _on_onnxruntime("cli", "core", "ort"),
+        Module("presenter", ("core",)),
+    )
 }
 
 

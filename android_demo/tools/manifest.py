@@ -14,8 +14,8 @@ APPLICATION_ID = "edge.sdk.app"
 def merged(app: Path, libraries: list[str]) -> ElementTree.Element:
     """The app's manifest with what libraries add to it.
 
-    Of the rules of Android's manifest merger it knows those that are needed here: a library's elements are added, unless
-    the app has one of the same name; ``tools:node="remove"`` removes it.
+    Of the rules of Android's manifest merger it knows those that are needed here: a library's elements are added,
+    unless the app has one of the same name; ``tools:node="remove"`` removes it.
     """
     root = ElementTree.fromstring(app.read_text().replace("${applicationId}", APPLICATION_ID))
     root.set("package", APPLICATION_ID)

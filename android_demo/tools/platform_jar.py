@@ -58,12 +58,25 @@ def old_platform() -> Path:
 def platform() -> Path:
     """The platform of API 23 with the stubs of newer members; to compile against, never to pack."""
     sources = sorted(STUBS.rglob("*.java"))
-    digest = hashlib.sha256(b"".join(each.read_bytes() for each in [*sources, Path(__file__).with_name("MergeStubs.java")]))
+    digest = hashlib.sha256(
+        b"".join(each.read_bytes() for each in [*sources, Path(__file__).with_name("MergeStubs.java")])
+    )
     folder = toolchain.CACHE / f"android-platform-{digest.hexdigest()[:16]}"
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory() as classes:
-            words = ["-nowarn", "-Xlint:-options", "-source", "8", "-target", "8", "-cp", str(old_platform()), "-d", classes]
+            words = [
+                "-nowarn",
+                "-Xlint:-options",
+                "-source",
+                "8",
+                "-target",
+                "8",
+                "-cp",
+                str(old_platform()),
+                "-d",
+                classes,
+            ]
             compiler = toolchain.java().with_name("javac")
             if not compiler.exists():
                 raise MissingTool(f"{compiler} is missing: a JDK is needed, not a JRE")

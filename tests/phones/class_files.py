@@ -1,4 +1,4 @@
-"""What compiled Java and Kotlin classes refer to: a small reader of class files (the Java Virtual Machine Specification, 4.4)."""
+"""What compiled classes refer to: a small reader of class files (The Java Virtual Machine Specification, 4.4)."""
 
 import struct
 from dataclasses import dataclass, field

@@ -6,9 +6,9 @@ import android.content.Intent
 import android.content.IntentFilter
 import android.os.BatteryManager
 import android.os.Build
-import android.os.Debug
 import android.os.Handler
 import android.os.PowerManager
+import edge.sdk.measure.ProcessMemory
 import edge.sdk.presenter.Reading
 
 /**
@@ -17,6 +17,7 @@ import edge.sdk.presenter.Reading
  */
 class PhoneReadings(private val context: Context, private val handler: Handler, private val take: (Reading) -> Unit) {
     private val power = context.getSystemService(PowerManager::class.java)
+    private val memory = ProcessMemory() // resident memory: one short file, where PSS would hold the main thread up
     private var reading = Reading()
 
     /** Whether anybody wants readings now. */
@@ -75,12 +76,10 @@ class PhoneReadings(private val context: Context, private val handler: Handler, 
         take(next)
     }
 
-    private fun memory() = Debug.getPss() * BYTES_PER_KB / BYTES_PER_MB
+    private fun memory() = memory.now()?.resident
 
     private companion object {
-        const val MEMORY_MILLISECONDS = 5_000L // Debug.getPss walks all mappings, which takes a while
-        const val BYTES_PER_KB = 1024.0
-        const val BYTES_PER_MB = 1e6
+        const val MEMORY_MILLISECONDS = 3_000L
         const val TENTHS = 10.0
 
         fun withBattery(reading: Reading, intent: Intent?): Reading {

@@ -9,7 +9,9 @@ import android.content.Context
 import android.content.Intent
 import android.content.pm.ServiceInfo
 import android.os.Build
+import android.os.Handler
 import android.os.IBinder
+import android.os.Looper
 import android.os.PowerManager
 import android.util.Log
 import edge.sdk.presenter.Phase
@@ -27,6 +29,13 @@ import edge.sdk.presenter.Work
 open class WorkService : Service() {
     private var observer: AutoCloseable? = null
     private lateinit var awake: PowerManager.WakeLock
+    private val handler = Handler(Looper.getMainLooper())
+
+    /** Runs a little after the last work: what follows at once, as pictures follow learning, finds the service running. */
+    private val stop = Runnable {
+        stopForeground(STOP_FOREGROUND_REMOVE)
+        stopSelf()
+    }
 
     override fun onCreate() {
         super.onCreate()
@@ -65,15 +74,16 @@ open class WorkService : Service() {
 
     override fun onDestroy() {
         isRunning = false
+        handler.removeCallbacks(stop)
         observer?.close()
         awake.release()
         super.onDestroy()
     }
 
     private fun follow(state: UiState) {
+        handler.removeCallbacks(stop)
         if (!state.isBusy) {
-            stopForeground(STOP_FOREGROUND_REMOVE)
-            stopSelf()
+            handler.postDelayed(stop, STOP_MILLISECONDS)
             return
         }
         if (state.needsProcessor) awake.acquire(AWAKE_MILLISECONDS) else awake.release()
@@ -129,6 +139,7 @@ open class WorkService : Service() {
         private const val CHANNEL = "work"
         private const val NOTIFICATION = 1
         private const val ACTION_PAUSE = "edge.sdk.app.PAUSE"
+        private const val STOP_MILLISECONDS = 1_000L
         private const val AWAKE_MILLISECONDS = 10 * 60_000L // renewed at every step; a lock that is lost ends by itself
 
         /** Whether a service of this class or a subclass runs. Main thread. */

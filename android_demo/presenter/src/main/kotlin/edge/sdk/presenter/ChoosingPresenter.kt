@@ -1,5 +1,6 @@
 package edge.sdk.presenter
 
+import java.io.IOException
 import java.io.InputStream
 
 /** The first screen: a bundle, photos, a word. */
@@ -85,6 +86,7 @@ class ChoosingPresenter internal constructor(
                 lossBefore = null,
                 lossAfter = null,
                 isPausedByPerson = false,
+                attempts = 0,
             )
         }
         board.show { copy(screen = Screen.LEARNING, learning = Learning(), result = Result()) }
@@ -102,7 +104,13 @@ class ChoosingPresenter internal constructor(
 
     /** The name under which a photo is kept; null if it is unreadable. */
     private fun keep(open: () -> InputStream, side: Int): String? {
-        val name = open().use { stream -> board.store.addPhoto(stream) }
+        val name = try {
+            open().use { stream -> board.store.addPhoto(stream) }
+        } catch (error: IOException) {
+            val free = board.store.free()
+            if (free < SMALLEST_FREE) throw Problem(Message(Key.NO_SPACE, free / 1_000_000).because(error.message), error)
+            return null // the app that holds it cannot hand it out
+        }
         return try {
             decoder.decode(board.store.photoFile(name), side)
             name
@@ -114,6 +122,7 @@ class ChoosingPresenter internal constructor(
 
     companion object {
         const val MAX_PHOTOS = 20
+        private const val SMALLEST_FREE = 50_000_000L // bytes; a photo is smaller
         private const val MIN_SIDE = 64 // no model is smaller
     }
 }

@@ -21,8 +21,14 @@ class LearningPresenter internal constructor(
     /** Goes on, unless the phone still needs a rest. */
     fun goOn() {
         if (board.state.screen != Screen.LEARNING || now.phase != Phase.PAUSED) return
-        board.change { copy(isPausedByPerson = false) }
+        board.change { copy(isPausedByPerson = false, attempts = 0) }
         begin()
+    }
+
+    /** The app is on the screen or Android has restarted it: what was interrupted goes on, but not for ever. */
+    internal fun resume() {
+        if (now.phase != Phase.PAUSED || now.pause != Pause.INTERRUPTED) return
+        if (board.session.attempts < MAX_ATTEMPTS) begin() else setPaused(Pause.FAILED)
     }
 
     /** Ends learning and keeps what was learned so far; before the first step it leads back to the first screen. */
@@ -59,6 +65,7 @@ class LearningPresenter internal constructor(
     }
 
     private fun learn() {
+        board.change { copy(attempts = attempts + 1) }
         val begun = board.session
         val next = Stretch({ open(begun) }, board.store, decoder, begun)
         stretch = next
@@ -96,7 +103,9 @@ class LearningPresenter internal constructor(
     private fun stepped(event: Event.Stepped) {
         val (step, steps, loss, left) = event.progress
         smoothed.add(loss)
-        board.note { copy(step = step, steps = steps, lossBefore = event.heldOutBefore ?: lossBefore) }
+        val isFirst = board.session.attempts > 0
+        board.note { copy(step = step, steps = steps, lossBefore = event.heldOutBefore ?: lossBefore, attempts = 0) }
+        if (isFirst) board.save()
         board.show {
             val phase = if (learning.phase == Phase.PREPARING) Phase.RUNNING else learning.phase
             copy(learning = Learning(phase, learning.pause, step, steps, smoothed.value, board.session.lossBefore, left))
@@ -120,4 +129,8 @@ class LearningPresenter internal constructor(
 
     private fun setPaused(pause: Pause) =
         board.show { copy(learning = learning.copy(phase = Phase.PAUSED, pause = pause, secondsLeft = null)) }
+
+    private companion object {
+        const val MAX_ATTEMPTS = 3
+    }
 }

@@ -50,7 +50,7 @@ class Presenter(
     fun appear() {
         when (state.screen) {
             Screen.CHOOSING -> choosing.refresh()
-            Screen.LEARNING -> if (state.learning.pause == Pause.INTERRUPTED) learning.goOn()
+            Screen.LEARNING -> learning.resume()
             Screen.RESULT -> result.show()
             Screen.MEASURING -> Unit
         }

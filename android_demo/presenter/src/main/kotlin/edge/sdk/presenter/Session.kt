@@ -18,6 +18,7 @@ enum class Stage { CHOOSING, LEARNING, RESULT }
  * @property digest of the bundle that a run has begun with
  * @property photos names of files, in the order of choosing
  * @property isPausedByPerson learning does not go on by itself
+ * @property attempts beginnings since the last step: a phone that ends the process each time would begin for ever
  * @property seed of the run, and of the pictures
  */
 data class Session(
@@ -33,6 +34,7 @@ data class Session(
     val lossBefore: Double? = null,
     val lossAfter: Double? = null,
     val isPausedByPerson: Boolean = false,
+    val attempts: Int = 0,
     val prompt: String = "",
 )
 
@@ -50,6 +52,7 @@ class SessionStore(private val folder: File) {
     val token = File(folder, "learned_embeds.safetensors")
 
     init {
+        folder.mkdirs()
         folder.walk().filter { it.name.startsWith(PARTIAL) }.toList().forEach { it.delete() }
     }
 
@@ -70,6 +73,7 @@ class SessionStore(private val folder: File) {
             lossBefore = text("lossBefore").toDoubleOrNull(),
             lossAfter = text("lossAfter").toDoubleOrNull(),
             isPausedByPerson = text("isPausedByPerson").toBoolean(),
+            attempts = text("attempts").toInt(),
             prompt = text("prompt"),
         )
         // A result without its token is none; the photos are there to begin again.
@@ -96,10 +100,14 @@ class SessionStore(private val folder: File) {
             saved["lossBefore"] = "${lossBefore ?: ""}"
             saved["lossAfter"] = "${lossAfter ?: ""}"
             saved["isPausedByPerson"] = "$isPausedByPerson"
+            saved["attempts"] = "$attempts"
             saved["prompt"] = prompt
         }
         writeWhole(file, StringWriter().also { saved.store(it, null) }.toString().toByteArray())
     }
+
+    /** Bytes that may still be written. */
+    fun free(): Long = folder.usableSpace
 
     fun photoFile(name: String) = File(photos, name)
 

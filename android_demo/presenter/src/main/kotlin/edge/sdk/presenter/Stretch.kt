@@ -43,24 +43,26 @@ internal class Stretch(
             resume = store.checkpoint(),
             checkpoint = store::saveCheckpoint,
         )
-        val steps = begin(model, task).iterator()
-        while (stop == null && steps.hasNext()) {
+        val steps = begin(task) { model.learn(task).iterator() }
+        // A state is looked at by the first step. Of a fresh run a failure here is the model's, not the word's.
+        var hasNext = stop == null && if (task.resume == null) steps.hasNext() else begin(task, steps::hasNext)
+        while (hasNext) {
             val progress = steps.next()
             store.saveToken(model.token()) // so that a run that rests can be finished without the model
             report(Event.Stepped(progress, model.heldOutLoss().before))
+            hasNext = stop == null && steps.hasNext()
         }
         // The process may have ended between the last checkpoint and its token.
         if (stop == null) store.saveToken(model.token())
         if (stop == Stop.PAUSE || !store.token.isFile) report(Event.Paused) else report(Event.Learned(model.heldOutLoss()))
     }
 
-    private fun begin(model: Model, task: Task): Sequence<Progress> = try {
-        model.learn(task)
+    private fun <T> begin(task: Task, action: () -> T): T = try {
+        action()
     } catch (error: EdgeSdkException) {
-        throw Problem(refusal(task).because(error.message), error)
+        val what = if (task.resume == null) Message(Key.WORD_REFUSED, task.word) else Message(Key.STATE_REFUSED)
+        throw Problem(what.because(error.message), error)
     }
-
-    private fun refusal(task: Task) = if (task.resume == null) Message(Key.WORD_REFUSED, task.word) else Message(Key.STATE_REFUSED)
 
     private fun photos(side: Int): List<Photo> = object : AbstractList<Photo>() {
         override val size get() = session.photos.size
@@ -82,6 +84,8 @@ internal fun <T> describingProblems(otherwise: Key, action: () -> T): T = try {
     throw Problem(Message(Key.SAVING_FAILED).because(error.message), error)
 } catch (error: UnreadablePhoto) {
     throw Problem(Message(Key.PHOTOS_UNREADABLE, 1, 1).because(error.message), error)
+} catch (error: RuntimeException) { // a defect; a crash would come again at every start
+    throw Problem(Message(otherwise).because("$error"), error)
 } catch (error: OutOfMemoryError) {
     throw Problem(Message(Key.NO_MEMORY).because(error.message), error)
 }

@@ -96,13 +96,14 @@ class SmallEngine : Engine {
         override fun learn(task: Task): Sequence<Progress> {
             word = task.word
             if (word == "<bad>") throw EdgeSdkException("<bad> is a word of the vocabulary; give another")
-            task.resume?.let { bytes ->
-                val parts = String(bytes).split(' ').mapNotNull(String::toLongOrNull)
-                if (parts.size != 2) throw EdgeSdkException("the state is of another model")
-                step = parts[0].toInt()
-                value = parts[1]
-            }
-            return sequence {
+            return sequence { // as in the library, a state is looked at by the first step
+                task.resume?.let { bytes ->
+                    val parts = String(bytes).split(' ').mapNotNull(String::toLongOrNull)
+                    if (parts.size != 2) throw EdgeSdkException("the state is of another model")
+                    step = parts[0].toInt()
+                    value = parts[1]
+                }
+                at("begin")
                 while (step < STEPS) {
                     val photo = task.photos[step % task.photos.size].rgb[0]
                     val next = 31 * value + photo + task.seed + step

@@ -212,7 +212,7 @@ class PresenterTest {
         phone.choose()
         phone.engine.at = { points += it }
         presenter.choosing.start()
-        assertEquals(2 + 4 * SmallEngine.STEPS + 1 + 2, points.size, "two openings, four points a step, the last token, two pictures")
+        assertEquals(3 + 4 * SmallEngine.STEPS + 1 + 2, points.size, "2 openings, a beginning, 4 points a step, a token, 2 pictures")
         for (point in points.distinct()) {
             phone.engine.at = {}
             presenter.result.startAgain()
@@ -227,6 +227,39 @@ class PresenterTest {
             assertNotNull(state.result.before, point)
             assertNotNull(state.result.after, point)
         }
+    }
+
+    @Test
+    fun `a process that is killed each time before a step is not begun for ever`() {
+        phone.choose()
+        phone.engine.at = { if (it == "open") throw Killed() }
+        assertFailsWith<Killed> { presenter.choosing.start() }
+        var starts = 1
+        while (starts < 10) {
+            phone.restart()
+            if (runCatching { presenter.appear() }.isSuccess) break
+            starts++
+        }
+        assertEquals(3, starts)
+        assertEquals(Phase.PAUSED to Pause.FAILED, state.learning.phase to state.learning.pause)
+        phone.engine.at = {}
+        presenter.learning.goOn()
+        assertEquals(Screen.RESULT, state.screen)
+    }
+
+    @Test
+    fun `a defect of the library is a sentence and no crash`() {
+        phone.choose()
+        at("before checkpoint 2") { error("an index is out of range") }
+        presenter.choosing.start()
+        assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
+    }
+
+    @Test
+    fun `a photo that another app does not hand out is left out`() {
+        presenter.appear()
+        presenter.choosing.addPhotos(listOf({ "1".byteInputStream() }, { throw java.io.IOException("gone") }))
+        assertEquals(1 to Message(Key.PHOTOS_UNREADABLE, 1, 2), state.photos.size to state.message)
     }
 
     @Test
@@ -268,6 +301,14 @@ class PresenterTest {
         assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
         presenter.learning.goOn()
         assertEquals(whole, phone.tokenText())
+    }
+
+    @Test
+    fun `a graph that fails before the first step is the model's fault and not the word's`() {
+        phone.choose()
+        at("begin") { throw edge.sdk.EdgeSdkException("the graph cannot be loaded") }
+        presenter.choosing.start()
+        assertEquals(Pause.FAILED to Key.LEARNING_FAILED, state.learning.pause to state.message?.key)
     }
 
     @Test

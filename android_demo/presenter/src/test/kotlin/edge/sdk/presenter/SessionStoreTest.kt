@@ -23,7 +23,7 @@ class SessionStoreTest {
     fun `what was saved is loaded`() {
         val photo = store.addPhoto("1".byteInputStream())
         val session = Session(
-            Stage.LEARNING, "bündel = 1", "ab", listOf(photo), "<Täßchen\n>", "mug", -3, 4, 40, 0.25, null, true, "a <Täßchen\n>",
+            Stage.LEARNING, "bündel = 1", "ab", listOf(photo), "<Täßchen\n>", "mug", -3, 4, 40, 0.25, null, true, 2, "a <Täßchen\n>",
         )
         store.save(session)
         assertEquals(session, SessionStore(folder).load())
