@@ -54,7 +54,11 @@ def test_every_entry_has_the_same_languages_and_names_golden_files() -> None:
 
 @pytest.mark.parametrize(
     ("language", "room"),
-    [("javascript", "export/web/zo/*.js"), ("kotlin", "android_demo/core/src/main/kotlin/edge/sdk/zo/*.kt"), ("swift", "ios_demo/Sources/EdgeZO/*.swift")],
+    [
+        ("javascript", "export/web/zo/*.js"),
+        ("kotlin", "android_demo/core/src/main/kotlin/edge/sdk/zo/*.kt"),
+        ("swift", "ios_demo/Sources/EdgeZO/*.swift"),
+    ],
     ids=lambda value: value.split("/")[0],
 )
 def test_no_file_of_a_twins_optimizer_is_unlisted(language: str, room: str) -> None:
