@@ -4,6 +4,7 @@
 // class CFData, CFString, CFDictionary: which `as` bridges to Data, String, Dictionary on Apple's systems only: here they are
 // Swift types to which `as` is allowed.
 public typealias CFData = Data
+public typealias CFMutableData = NSMutableData
 public typealias CFString = String
 public typealias CFDictionary = [AnyHashable: Any]
 
