@@ -108,7 +108,7 @@ def export(
         manifest["principal_directions"] = {"file": PRINCIPAL, "count": count, "width": width}
         release()
         notify("measuring the smallest mu that the graph resolves")
-        floor, presets = measured_presets(reference, writer.function(new / graphs["zo_loss"]["file"]))
+        floor, presets = measured_presets(reference, writer.function(new, graphs["zo_loss"]))
         manifest |= {"mu_min": floor if math.isfinite(floor) else None, "presets": presets}
         manifest["files"] = _files(new)
         write_json(new / "manifest.json", manifest)

@@ -110,7 +110,7 @@ def interpreter(bundle: Bundle, cases: list[dict]) -> Outcome:
     from edge_sdk.export.coreml.interpreter import Interpreter
 
     def opened(graph: str) -> Run:
-        program = Interpreter(bundle.graph(graph))
+        program = Interpreter(bundle.graph(graph), bundle.function(graph))
 
         def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             try:

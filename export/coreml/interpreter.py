@@ -27,12 +27,13 @@ class Interpreter:
 
     Args:
         package: the ``.mlpackage``.
+        function: see `Package`.
         rounding: values that the program types as float16 are rounded; without it all floats are float32, which tells
             what rounding costs.
     """
 
-    def __init__(self, package: Path, rounding: bool = True) -> None:
-        self.package, self._rounding = Package(package), rounding
+    def __init__(self, package: Path, function: str | None = None, rounding: bool = True) -> None:
+        self.package, self._rounding = Package(package, function), rounding
         self._operations = [op for op in self.package.block.operations if op.type != "const"]
         self._constants = {op.outputs[0].name: op for op in self.package.block.operations if op.type == "const"}
         for op in self._operations:

@@ -3,6 +3,8 @@
 Matrices and convolutions stay compressed: ``constexpr_blockwise_shift_scale`` on our own integers, int8 with a scale a
 row, or 4 bits with a scale and an offset a block. Attention is ``scaled_dot_product_attention``, which makes no S x S
 scores. The batch size is 1 in every input.
+
+A constant belongs to one function, but equal ones have one ``weight_id``, by which the file holds their bytes once.
 """
 
 import logging
@@ -29,12 +31,22 @@ _NUMPY: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16}
 _TYPES = {"float32": types.fp32, "int32": types.int32}
 
 
+def program_of(functions: dict[str, Function]) -> Program:
+    """A program of functions by name; the first is the one that an app gets which names none."""
+    program = Program()
+    for name, function in functions.items():
+        program.add_function(name, function)
+    program.default_function_name, program.export_as_multifunction = next(iter(functions)), True
+    return program
+
+
 class MilOps:
-    """One program in the making, see `export.ops.Ops`; values are MIL variables.
+    """One function of a program in the making, see `export.ops.Ops`; values are MIL variables.
 
     Args:
         weights: gives the weights of a part.
-        scratch: where they wait until the program is saved; the float model is never whole in memory.
+        scratch: where they wait until the program is saved; the float model is never whole in memory. Functions of
+            one program have one.
         precision: "mixed", "float32" or "float16".
     """
 
@@ -43,11 +55,11 @@ class MilOps:
             raise EdgeSdkError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
         self._weights, self._scratch = weights, scratch
         self._rest, self._products = PRECISIONS[precision]
-        self._known: dict[Any, Value] = {}  # weights and casts of this program, by what they are of
+        self._known: dict[Any, Value] = {}  # weights and casts of this function, by what they are of
         self._part = ""
 
-    def program(self, graph: Graph) -> Program:
-        """A graph, whose sizes are all known, as a program with one function."""
+    def function(self, graph: Graph) -> Function:
+        """A graph, whose sizes are all known."""
         inputs = {
             name: mb.placeholder(shape, _TYPES[dtype], name=name) for name, (shape, dtype) in graph.inputs.items()
         }
@@ -60,9 +72,7 @@ class MilOps:
                     for value, name in zip(values, graph.outputs, strict=True)
                 ]
             )
-        program = Program()
-        program.add_function("main", function)
-        return program
+        return function
 
     # precision
     def _cast(self, x: Value, dtype: str) -> Value:
@@ -84,8 +94,16 @@ class MilOps:
 
     def _const(self, array: np.ndarray, dtype: str) -> Value:
         """A constant of floats, or of integers as they are."""
-        array = array.astype(_NUMPY[dtype] if array.dtype.kind == "f" else np.int32)
-        return mb.const(val=array if array.ndim else array[()])
+        return self._kept(array.astype(_NUMPY[dtype] if array.dtype.kind == "f" else np.int32))
+
+    def _kept(self, array: np.ndarray, kind: Any = None) -> Value:
+        """A constant whose bytes are in the file once, however many functions have it; ``kind`` is MIL's type."""
+        if not array.ndim:
+            return mb.const(val=array[()])
+        kept, name = self._scratch.keep(array)
+        value = mb.const(val=kept if kind is None else kept.view(kind))
+        value.op.weight_id = name
+        return value
 
     # weights
     def part(self, name: str) -> None:
@@ -123,16 +141,16 @@ class MilOps:
 
         matrix = laid_out(layer.matrix)
         if layer.bits == 32:
-            return mb.const(val=self._scratch.keep(matrix.astype(floats)))
+            return self._kept(matrix.astype(floats))
         if layer.bits == 8:
             assert layer.scale is not None
             scale = layer.scale.astype(floats).reshape(-1, *[1] * (matrix.ndim - 1))
-            return mb.constexpr_blockwise_shift_scale(data=self._scratch.keep(matrix), scale=scale)
+            return mb.constexpr_blockwise_shift_scale(data=self._kept(matrix), scale=self._kept(scale))
         four = types.np_uint4_dtype  # a byte each here, two a byte in the file
         return mb.constexpr_blockwise_shift_scale(
-            data=self._scratch.keep(matrix).view(four),
-            scale=laid_out(layer.scale).astype(floats),
-            offset=laid_out(layer.zero).astype(four),
+            data=self._kept(matrix, four),
+            scale=self._kept(laid_out(layer.scale).astype(floats)),
+            offset=self._kept(laid_out(layer.zero), four),
         )
 
     def linear(self, x: Value, layer: str) -> Value:
@@ -169,7 +187,7 @@ class MilOps:
 
     def token_embedding(self, ids: Value, learned: Value | None) -> Value:
         get = self._weights(self._part).table
-        table = self._stored(TABLE, lambda: mb.const(val=self._scratch.keep(get().astype(self._table_type(get())))))
+        table = self._stored(TABLE, lambda: self._kept(get().astype(self._table_type(get()))))
         rows = np.int32(table.shape[0])
         if learned is None:
             return self._wide(mb.gather(x=table, indices=ids, axis=0))

@@ -50,23 +50,28 @@ class StoredWeight:
     dtype: str
     shape: tuple[int, ...]
     bytes: int
+    place: tuple[str, int]  # file and offset: functions that share a weight name the same
 
 
 MOST_MODEL_BYTES = 1 << 30  # of a program, whose weights are in files of their own
 
 
 class Package:
-    """A saved program.
+    """A function of a saved program.
+
+    Args:
+        path: the ``.mlpackage``.
+        function: its name; None for the default one.
 
     Attributes:
         inputs, outputs: name -> shape and type.
         block: the operations, in order.
 
     Raises:
-        EdgeSdkError: a file is missing, or is not what the format says; one line.
+        EdgeSdkError: a file is missing, or is not what the format says, or there is no such function; one line.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, function: str | None = None) -> None:
         self.path, self._blobs = path, dict[str, np.ndarray]()
         model_file = path / "Manifest.json"
         try:
@@ -78,9 +83,13 @@ class Package:
             model_file = path / "Data" / root
             model = Model_pb2.Model()
             model.ParseFromString(read_input(model_file, MOST_MODEL_BYTES))
-            function = model.mlProgram.functions["main"]
-            self.block = function.block_specializations[function.opset]
-            self.inputs: dict[str, Kind] = {i.name: self.kind(i.type) for i in function.inputs}
+            functions = model.mlProgram.functions
+            name = function or model.description.defaultFunctionName or "main"
+            if functions and name not in functions:
+                raise EdgeSdkError(f"{path} has no function {name}; it has {', '.join(sorted(functions))}")
+            chosen = functions[name]
+            self.block = chosen.block_specializations[chosen.opset]
+            self.inputs: dict[str, Kind] = {i.name: self.kind(i.type) for i in chosen.inputs}
             kinds = {o.name: self.kind(o.type) for op in self.block.operations for o in op.outputs}
             self.outputs: dict[str, Kind] = {name: kinds[name] for name in self.block.outputs}
         except OSError as error:
@@ -150,4 +159,6 @@ class Package:
             for role, value in held:
                 if value.WhichOneof("value") == "blobFileValue":
                     shape, dtype = self.kind(value.type)
-                    yield StoredWeight(op.outputs[0].name, op.type, role, dtype, shape, len(self._blob(value)))
+                    place, size = value.blobFileValue, len(self._blob(value))
+                    where = (place.fileName, place.offset)
+                    yield StoredWeight(op.outputs[0].name, op.type, role, dtype, shape, size, where)

@@ -1,6 +1,7 @@
-"""Graphs for Core ML: every graph an ``.mlpackage`` with its weights inside, written by `ops.py`.
+"""Graphs for Core ML: functions of one ``.mlpackage``, written by `ops.py`, which holds every weight once.
 
-Sizes are fixed: one row, and K vectors as given when the graphs are written.
+Three graphs need the denoiser or the text encoder, so a package each would hold them two or three times. Sizes are
+fixed: one row, and K vectors as given when the graphs are written.
 
 Precision "mixed", the default, computes products (linear, convolution, attention) in float16 and all the rest, the
 loss above all, in float32: with float16 everywhere two losses that are nearly equal come out as the same number. The
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.export.coreml.interpreter import Interpreter
-from edge_sdk.export.coreml.ops import TARGET, MilOps, Program, ct
+from edge_sdk.export.coreml.ops import TARGET, Function, MilOps, ct, program_of
 from edge_sdk.export.coreml.scratch import Scratch
 from edge_sdk.export.graphs import Graph, Tensors
 from edge_sdk.export.weight_file import WeightFile
@@ -31,6 +32,7 @@ BOUNDS = {
     "mixed": {"*": {"interpreter": 1e-2}},
     "float32": {"*": {"interpreter": 1e-5}},
 }
+PACKAGE = "graphs.mlpackage"
 RUNTIME = {"coreml": {"minimum_deployment_target": "iOS18", "compute_units": "cpuAndGPU"}}
 # What may be done to a finished program: nothing that could fold or merge weights.
 PASSES = ["common::dead_code_elimination", "common::topological_reorder", "common::dedup_op_and_var_names"]
@@ -44,7 +46,7 @@ def write(
     precision: str = "mixed",
     vectors: int = 1,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write every graph as ``NAME.mlpackage``, and the embedding tables as ``tables.bin``, into a folder.
+    """Write the graphs as functions of ``graphs.mlpackage``, and the embedding tables as ``tables.bin``, into a folder.
 
     The VAE is float32 but for its weights: published ones overflow float16.
 
@@ -56,28 +58,29 @@ def write(
     Returns:
         The manifest's ``graphs``, and where the embedding table of each encoder is.
     """
-    described, scratch = {}, Scratch(folder)
+    described, functions, scratch = {}, {}, Scratch(folder)
     for name, graph in graphs.items():
         ops = MilOps(weights, scratch, "float32" if name.startswith("vae_") else precision)
         fixed = _fixed(graph, {"B": 1, "K": vectors})
-        save(ops.program(fixed), folder / f"{name}.mlpackage")
-        described[name] = {"file": f"{name}.mlpackage", **fixed.described()}
+        functions[name] = ops.function(fixed)
+        described[name] = {"file": PACKAGE, "function": name, **fixed.described()}
+    save(functions, folder / PACKAGE)
     with WeightFile(folder / "tables.bin") as file:
         tables = [file.entry(part, weights(part).table) for part in encoders]
     return described, [table.place() for table in tables]
 
 
-def function(package: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """A package as a function, run by the interpreter: inputs by name to outputs by name."""
-    return Interpreter(package).run
+def function(folder: Path, described: dict[str, Any]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A graph of a folder, as the manifest describes it, run by the interpreter: inputs by name to outputs by name."""
+    return Interpreter(folder / described["file"], described["function"]).run
 
 
-def save(program: Program, package: Path) -> None:
-    """Write a program as it is: no pass may change its precision or its weights."""
+def save(functions: dict[str, Function], package: Path) -> None:
+    """Write functions as they are: no pass may change their precision or their weights."""
     pipeline = ct.PassPipeline(list(PASSES), "edge-sdk")
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         ct.convert(
-            program,
+            program_of(functions),
             source="milinternal",
             convert_to="mlprogram",
             minimum_deployment_target=TARGET,

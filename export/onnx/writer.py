@@ -73,9 +73,9 @@ def write(
     return described, [table.place() for table in tables]
 
 
-def function(graph: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """A graph as a function: inputs by name to outputs by name."""
-    opened = session(graph)
+def function(folder: Path, described: dict[str, Any]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A graph of a folder, as the manifest describes it: inputs by name to outputs by name."""
+    opened = session(folder / described["file"])
     names = [output.name for output in opened.get_outputs()]
     return lambda inputs: dict(zip(names, opened.run(None, inputs), strict=True))
 

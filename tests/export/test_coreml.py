@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from edge_sdk.export.golden import GraphObjective, Reference
 from edge_sdk.export.graphs import Graph
 from edge_sdk.export.verify import verify
 from edge_sdk.export.weights import weights_of
+from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.zo import MuFloor, ZoConfig, calibrate_mu, lengths_below, random_directions
 from tests.export import bundles
@@ -52,16 +55,16 @@ class Made:
 
     @functools.cache  # noqa: B019, as long as the session
     def program(self, graph: str, precision: str) -> Path:
-        folder = self.folder / precision
-        if not (folder / f"{graph}.mlpackage").exists():
-            folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder / precision / graph
+        if not folder.exists():
+            folder.mkdir(parents=True)
             graphs = {graph: self.reference.networks.all()[graph]}
             weights = functools.cache(lambda part: weights_of(self.model, part))
             coreml.write(graphs, self.model.text_encoders, weights, folder, precision, VECTORS)
-        return folder / f"{graph}.mlpackage"
+        return folder / coreml.PACKAGE
 
     def objective(self, precision: str, rounding: bool = True) -> GraphObjective:
-        program = Interpreter(self.program("zo_loss", precision), rounding)
+        program = Interpreter(self.program("zo_loss", precision), rounding=rounding)
         return GraphObjective(self.reference, program.run)
 
     def error(self, precision: str, of: str = "losses") -> float:
@@ -201,7 +204,8 @@ def test_the_first_of_several_ends_is_taken(ids: list[int], position: int, tmp_p
 
     inputs = {"ids": ((1, 4), "int32"), "states": ((1, 4, 3), "float32")}
     graph = Graph(inputs, {"taken": ((1, 3), "float32")}, build)
-    coreml.save(coreml.MilOps(weights_of, coreml.Scratch(tmp_path), "float32").program(graph), tmp_path / "e.mlpackage")
+    ops = coreml.MilOps(weights_of, coreml.Scratch(tmp_path), "float32")
+    coreml.save({"main": ops.function(graph)}, tmp_path / "e.mlpackage")
     found = Interpreter(tmp_path / "e.mlpackage").run({"ids": np.array([ids]), "states": states})
     np.testing.assert_array_equal(found["taken"], states[:, position])
 
@@ -229,12 +233,60 @@ def test_a_bundle_is_whole_and_every_graph_computes_what_pytorch_does(bundle: Pa
     assert manifest["files"]["principal_directions.f32"]["bytes"] == 4 * 32 * 80 and manifest["mu_min"] > 0
     assert manifest["graphs"]["zo_loss"]["inputs"]["learned"] == {"shape": [VECTORS, 80], "dtype": "float32"}
     roles = {path: entry["role"] for path, entry in manifest["files"].items()}
-    assert roles["unet.mlpackage/Manifest.json"] == "graph"
-    assert roles["unet.mlpackage/Data/com.apple.CoreML/weights/weight.bin"] == roles["tables.bin"] == "weights"
+    assert {(one["file"], one["function"]) for one in manifest["graphs"].values()} == {
+        ("graphs.mlpackage", name) for name in manifest["graphs"]
+    }
+    assert roles["graphs.mlpackage/Manifest.json"] == "graph"
+    assert roles["graphs.mlpackage/Data/com.apple.CoreML/weights/weight.bin"] == roles["tables.bin"] == "weights"
     assert [one["table"]["dtype"] for one in manifest["embedding"]] == ["float16", "float16"]
     interpreter, coreml_itself = verify(bundle)
     assert interpreter.missing is None and interpreter.good, str(interpreter)
     assert coreml_itself.missing is not None  # and says so
+
+
+def test_every_weight_is_in_the_file_once(bundle: Path) -> None:
+    names = json.loads((bundle / "manifest.json").read_text())["graphs"]
+    held = {name: {w.place: w for w in Package(bundle / "graphs.mlpackage", name).weights()} for name in names}
+    for graph in ("unet", "text_encoder"):  # but for zeros that an operation without a bias makes of its own
+        own = [w.bytes for place, w in held[graph].items() if place not in held["zo_loss"]]
+        assert sum(own) < 0.01 * sum(w.bytes for w in held[graph].values()) and max(own, default=0) <= 256
+    once = {place: w.bytes for places in held.values() for place, w in places.items()}
+    file = (bundle / "graphs.mlpackage/Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    assert sum(once.values()) <= file <= sum(once.values()) + 128 * (len(once) + 1)  # a header each, and its alignment
+    twice = sum(w.bytes for places in held.values() for w in places.values())
+    assert twice > 1.6 * sum(once.values())  # what a package each would hold
+
+
+def edit(bundle: Path, copy: Path, graph: str, **entries: object) -> Path:
+    """A copy of a bundle, whose manifest has other entries of a graph."""
+    shutil.copytree(bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["graphs"][graph] |= entries
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        ("", "graphs.unet.function must be a name, and is for the format coreml only"),
+        ("../unet", "graphs.unet.function must be a name, and is for the format coreml only"),
+        ("u" * 65, "graphs.unet.function must be a name, and is for the format coreml only"),
+        (1, "graphs.unet.function"),
+        (None, "graphs.unet.function"),
+        ("zo_loss", "graphs of the format coreml must be functions that differ"),
+    ],
+    ids=["empty", "a path", "too long", "a number", "null", "another graph's"],
+)
+def test_a_function_that_cannot_be_is_refused(function: object, line: str, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeSdkError, match=rf"^[^\n]*{re.escape(line)}[^\n]*export$"):
+        Bundle.open(edit(bundle, tmp_path / "copy", "unet", function=function))
+
+
+def test_a_function_that_the_package_lacks_is_one_line(bundle: Path, tmp_path: Path) -> None:
+    line = r"^[^\n]*has no function denoiser; it has text_encoder, unet, vae_decoder, vae_encoder, zo_loss$"
+    with pytest.raises(EdgeSdkError, match=line):
+        verify(edit(bundle, tmp_path / "copy", "unet", function="denoiser"))
 
 
 @pytest.mark.parametrize(
@@ -262,12 +314,10 @@ QUIET = """
 import sys
 from pathlib import Path
 from edge_sdk.export.coreml import writer as coreml
-from edge_sdk.export.coreml.ops import TARGET, Function, Program, mb
+from edge_sdk.export.coreml.ops import TARGET, Function, mb
 with Function({"x": mb.placeholder((1,), name="x")}, opset_version=TARGET) as function:
     function.set_outputs([mb.sin(x=function.inputs["x"], name="y")])
-program = Program()
-program.add_function("main", function)
-coreml.save(program, Path(sys.argv[1]))
+coreml.save({"main": function}, Path(sys.argv[1]))
 """
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.coreml import writer as coreml
 from edge_sdk.export.coreml.interpreter import OPERATIONS, Interpreter
-from edge_sdk.export.coreml.ops import TARGET, Function, Program, mb, types
+from edge_sdk.export.coreml.ops import TARGET, Function, mb, types
 from edge_sdk.export.coreml.package import Model_pb2
 
 RNG = np.random.default_rng(0)
@@ -33,9 +33,7 @@ def save(path: Path, inputs: dict[str, np.ndarray], build: Callable[..., dict[st
     with Function(given, opset_version=TARGET) as function:
         made = build(**function.inputs)
         function.set_outputs([mb.identity(x=value, name=name) for name, value in made.items()])
-    program = Program()
-    program.add_function("main", function)
-    coreml.save(program, path)
+    coreml.save({"main": function}, path)
     return path
 
 

@@ -132,6 +132,10 @@ class Bundle:
             )
         return self.folder / self.manifest["graphs"][name]["file"]
 
+    def function(self, name: str) -> str | None:
+        """Which function of its file a graph is, Core ML only; None for the only one."""
+        return self.manifest["graphs"][name].get("function")
+
     def vector(self, encoder: int, word: int) -> np.ndarray:
         """A row of an encoder's embedding table, (D,) float32; the table itself stays in its file."""
         table = self.manifest["embedding"][encoder]["table"]

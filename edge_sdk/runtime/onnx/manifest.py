@@ -1,5 +1,6 @@
 """``manifest.json`` of a bundle: what must be in it, of which type. The entries are described in export/README.md."""
 
+import re
 from dataclasses import fields
 from math import prod
 from typing import Any
@@ -19,6 +20,7 @@ MOST_ELEMENTS = 1 << 26  # of a tensor that a graph takes or gives; pixels of th
 _ID, _NUMBER = Whole(0, 1 << 24), Real()
 _SIZE = Either(Whole(1, MOST_ELEMENTS), str)  # a name stands for any size
 _TENSORS = {str: {"shape": Many(_SIZE, 0, 8), "dtype": ("float32", "int64", "int32")}}
+_FUNCTION = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")  # of a Core ML package
 _STEP = Whole(0, 100_000)
 _KINDS: dict[Any, Any] = {str: str, int: Whole(0, 10**9), float: _NUMBER, bool: bool}  # of a preset's settings
 _PRESET: dict[str, Any] = {one.name: _KINDS.get(one.type, Many(_STEP, 2, 2)) for one in fields(ZoConfig)}
@@ -61,7 +63,7 @@ _ENTRIES: dict[str, Any] = {
         "clip_sample_range": _NUMBER,
         "set_alpha_to_one": bool,
     },
-    "graphs": {str: {"file": str, "inputs": _TENSORS, "outputs": _TENSORS}},
+    "graphs": {str: {"file": str, "function": Maybe(str), "inputs": _TENSORS, "outputs": _TENSORS}},
     "runtime": {str: dict},
     "files": {str: {"role": str, "bytes": Whole(0, 1 << 48), "sha256": str}},
 }
@@ -122,7 +124,14 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
                 one["table"]["shape"] == [one["vocab_size"], one["width"]]
             ),
         }
+    functions = [(graph["file"], graph.get("function", "main")) for graph in m["graphs"].values()]
+    conditions["graphs of the format coreml must be functions that differ"] = m["format"] != "coreml" or len(
+        set(functions)
+    ) == len(functions)
     for name, graph in m["graphs"].items():
+        conditions[f"graphs.{name}.function must be a name, and is for the format coreml only"] = (
+            "function" not in graph or (m["format"] == "coreml" and bool(_FUNCTION.fullmatch(graph["function"])))
+        )
         for tensor, entry in {**graph["inputs"], **graph["outputs"]}.items():
             size = prod(each for each in entry["shape"] if isinstance(each, int))
             conditions[f"graphs.{name}: {tensor} must have at most {MOST_ELEMENTS} values"] = size <= MOST_ELEMENTS

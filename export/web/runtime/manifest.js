@@ -15,6 +15,7 @@ const integer = Number.isSafeInteger,
 const one = (...values) => ({ values });
 const list = (kind) => [kind];
 const named = (kind) => ({ '*': kind });
+const absent = (value) => value === undefined; // an entry of other formats
 const orNull = (kind) => (value) => value === null || kind(value);
 
 const TENSORS = named({
@@ -55,7 +56,7 @@ const ENTRIES = {
     clip_sample_range: number,
     set_alpha_to_one: flag,
   },
-  graphs: named({ file: text, inputs: TENSORS, outputs: TENSORS }),
+  graphs: named({ file: text, function: absent, inputs: TENSORS, outputs: TENSORS }),
   runtime: named(object),
   files: named({ role: text, bytes: integer, sha256: text }),
 };
@@ -119,7 +120,7 @@ function check(value, kind, name) {
   } else {
     if (!object(value)) refuse(`has ${shown}, which is not an object`);
     for (const key of Object.keys('*' in kind ? value : kind)) {
-      if (!Object.hasOwn(value, key)) refuse(`has no ${name}${key}`);
+      if (!Object.hasOwn(value, key) && kind[key] !== absent) refuse(`has no ${name}${key}`);
       check(value[key], kind['*'] ?? kind[key], `${name}${key}.`);
     }
   }

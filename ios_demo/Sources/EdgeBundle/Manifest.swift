@@ -64,6 +64,8 @@ public struct Manifest: Sendable {
 
     public struct Graph: Sendable {
         public let file: String
+        /// Which function of a Core ML package; nil for the only one, and for other formats.
+        public let function: String?
         /// In the order of the manifest.
         public let inputs: [Port]
         public let outputs: [Port]
@@ -158,7 +160,11 @@ public struct Manifest: Sendable {
             Tokens(bos: $0.bos.int, eos: $0.eos.int, pad: $0.pad.int, length: $0.length.int, folder: $0.folder.string)
         }
         sampler = Ddim(m.scheduler, predictionType: m.prediction_type.string)
-        graphs = m.graphs.named.mapValues { Graph(file: $0.file.string, inputs: $0.inputs.ports, outputs: $0.outputs.ports) }
+        graphs = m.graphs.named.mapValues {
+            Graph(
+                file: $0.file.string, function: $0.value["function"]?.string, inputs: $0.inputs.ports,
+                outputs: $0.outputs.ports)
+        }
         runtime = json["runtime"] ?? .null
         files = m.files.named.mapValues { File(role: $0.role.string, bytes: $0.bytes.int, sha256: $0.sha256.string) }
     }
@@ -213,7 +219,15 @@ public struct Manifest: Sendable {
             try require(
                 shape == [part.vocabSize, part.width], "embedding.\(i).table.shape must be vocab_size, width")
         }
+        let functions = graphs.values.map { [$0.file, $0.function ?? "main"] }
+        try require(
+            format != .coreml || Set(functions).count == functions.count,
+            "graphs of the format coreml must be functions that differ")
         for (name, graph) in graphs {
+            let isName = graph.function?.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]{0,63}/) != nil
+            try require(
+                graph.function == nil || (format == .coreml && isName),
+                "graphs.\(shown(name)).function must be a name, and is for the format coreml only")
             for port in graph.inputs + graph.outputs {
                 let sizes = port.shape.compactMap { $0 }
                 let size = sizes.reduce(1.0) { $0 * Double($1) }
@@ -280,7 +294,9 @@ extension Manifest {
                 ("steps_offset", .whole(0...100_000)), ("clip_sample", .bool), ("clip_sample_range", .real),
                 ("set_alpha_to_one", .bool),
             ])),
-            ("graphs", .named(.entries([("file", .text), ("inputs", tensors), ("outputs", tensors)]))),
+            ("graphs", .named(.entries([
+                ("file", .text), ("function", .maybe(.text)), ("inputs", tensors), ("outputs", tensors),
+            ]))),
             ("runtime", .named(.anyObject)),
             ("files", .named(.entries([("role", .text), ("bytes", .whole(0...1 << 48)), ("sha256", .text)]))),
         ])

@@ -1,7 +1,7 @@
 import Foundation
 
 #if canImport(Darwin)
-    import Darwin
+    @preconcurrency import Darwin
 #endif
 
 /// Memory of this process in MB of 10^6 bytes, from the system's own counters. What a system does not tell is nil.

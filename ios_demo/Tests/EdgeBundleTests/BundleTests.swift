@@ -13,6 +13,7 @@ final class BundleTests: XCTestCase {
         "an unknown value": "not one of", "a missing entry": "is missing", "a wrong type": "not a",
         "an absurd number": ":", "a key given twice": "is given twice", "not JSON": "cannot be read as JSON",
         "a missing file": "is missing", "a link": "is a link to a folder",
+        "an entry of another format": "for the format coreml only",
     ]
 
     private func refusal(_ folder: URL) -> String? {
