@@ -191,10 +191,12 @@ private val ENTRIES = Entries(
         "clip_sample_range" to NUMBER,
         "set_alpha_to_one" to Flag,
     ),
-    "graphs" to Named(Entries("file" to Text, "inputs" to TENSORS, "outputs" to TENSORS)),
+    "graphs" to Named(Entries("file" to Text, "function" to Maybe(Text), "inputs" to TENSORS, "outputs" to TENSORS)),
     "runtime" to Named(AnyObject),
     "files" to Named(Entries("role" to Text, "bytes" to Whole(0, 1L shl 48), "sha256" to Text)),
 )
+
+private val FUNCTION = Regex("[A-Za-z_][A-Za-z0-9_]{0,63}") // of a Core ML package
 
 private fun checkManifest(value: Any?, where: String): JsonObject {
     val version = (value as? Map<*, *>)?.get("schema_version")
@@ -246,6 +248,7 @@ private fun checkSizes(root: JsonObject) {
             "embedding.$i.table.shape must be vocab_size, width"
         }
     }
+    checkFunctions(root)
     checkTensors(root)
     for ((name, preset) in root.entries("presets")) {
         val zo = try {
@@ -254,6 +257,21 @@ private fun checkSizes(root: JsonObject) {
             throw IllegalArgumentException("presets.$name: ${error.message}", error)
         }
         require(zo.timestepRange.high <= steps) { "presets.$name.timestep_range must end within num_train_timesteps" }
+    }
+}
+
+/** Graphs of Core ML are functions of a package. */
+private fun checkFunctions(root: JsonObject) {
+    val isCoreml = root.text("format") == "coreml"
+    val graphs = root.entries("graphs").mapValues { it.value.asObject() }
+    for ((name, graph) in graphs) {
+        val function = graph["function"] ?: continue
+        require(isCoreml && FUNCTION.matches(function as String)) {
+            "graphs.$name.function must be a name, and is for the format coreml only"
+        }
+    }
+    require(!isCoreml || graphs.values.distinctBy { it.text("file") to (it["function"] ?: "main") }.size == graphs.size) {
+        "graphs of the format coreml must be functions that differ"
     }
 }
 

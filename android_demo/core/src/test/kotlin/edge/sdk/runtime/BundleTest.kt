@@ -29,6 +29,7 @@ class BundleTest {
         "a missing entry" to "is missing",
         "a wrong type" to ", not a",
         "an absurd number" to "",
+        "an entry of another format" to "for the format coreml only",
         "a key given twice" to "given twice",
         "not JSON" to "as JSON",
         "a missing file" to "is missing, which",
