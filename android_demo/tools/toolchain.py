@@ -193,7 +193,13 @@ def _java_version(program: Path) -> int:
 
 
 def command(*words: str, folder: str | None = None) -> None:
-    """Run a program that fetches or makes a tool; its failure is a missing tool."""
+    """Run a program that fetches or makes a tool; its failure is a missing tool.
+
+    With EDGE_SDK_FETCH=0 in the environment nothing is fetched, as in the tests: what is not set up yet is missing.
+    """
+    if words[0] in ("npm", "apt-get") and os.environ.get("EDGE_SDK_FETCH") == "0":
+        name = next((word for word in words[2:] if not word.startswith("-")), "a package")
+        raise MissingTool(f"{name} is not set up; make android does it")
     try:
         result = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     except OSError as error:
