@@ -9,7 +9,13 @@ import edge.sdk.EdgeSdkException
  * @property values that it takes: 0 for a switch
  * @property shown what stands for its value in the help
  */
-internal class Flag(val name: String, val help: String, val shown: String = "TEXT", val values: Int = 1, val required: Boolean = false)
+internal class Flag(
+    val name: String,
+    val help: String,
+    val shown: String = "TEXT",
+    val values: Int = 1,
+    val required: Boolean = false,
+)
 
 /** The words of a command line behind its command, read by a list of flags. */
 internal class Arguments private constructor(private val given: Map<String, List<String>>) {
@@ -42,7 +48,8 @@ internal class Arguments private constructor(private val given: Map<String, List
             var at = 0
             while (at < words.size) {
                 val word = words[at++]
-                if (!word.startsWith("--")) throw EdgeSdkException("'${word.take(60)}' stands alone; flags begin with two dashes, $help")
+                if (!word.startsWith("--"))
+                    throw EdgeSdkException("'${word.take(60)}' stands alone; flags begin with two dashes, $help")
                 val name = word.drop(2).substringBefore('=').replace('-', '_')
                 val flag = known[name] ?: throw EdgeSdkException("--${name.take(60)} is no flag of $command; $help")
                 val values = mutableListOf<String>()

@@ -20,10 +20,12 @@ import javax.imageio.ImageIO
 
 internal val VERIFY = Command("verify", "run a bundle's golden vectors", listOf(BUNDLE, THREADS)) { arguments, _ ->
     val bundle = Bundle.open(File(arguments.required("bundle")))
-    if (bundle.leftovers.isNotEmpty()) println("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
+    if (bundle.leftovers.isNotEmpty())
+        println("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
     val outcomes = Golden.verify(bundle, OrtLoader(arguments.whole("threads") ?: 0))
     for (each in outcomes) {
-        println("%s: %s, worst relative difference %.1e (bound %.0e)".format(each.graph, if (each.good) "ok" else "FAILED", each.worst, each.bound))
+        val verdict = if (each.good) "ok" else "FAILED"
+        println("%s: %s, worst relative difference %.1e (bound %.0e)".format(each.graph, verdict, each.worst, each.bound))
     }
     if (outcomes.all { it.good }) DONE else FAILED
 }
@@ -47,7 +49,8 @@ internal val MEASURE = Command(
         throw EdgeSdkException("$output cannot be written: its folder does not exist; choose another place")
     val bundle = Bundle.open(File(arguments.required("bundle")))
     val threads = arguments.whole("threads") ?: 0
-    val photos = arguments.text("train_data_dir")?.let { PhotoFolder.read(File(it), bundle.manifest.resolution, true).photos }
+    val photos = arguments.text("train_data_dir")
+        ?.let { PhotoFolder.read(File(it), bundle.manifest.resolution, centerCrop = true).photos }
     val options = MeasureOptions(
         command = (listOf(PROGRAM) + words).joinToString(" "),
         client = "edge-sdk $VERSION (Kotlin)",
@@ -79,7 +82,7 @@ internal val GENERATE = Command(
         BUNDLE,
         Flag("prompt", "what to draw", required = true),
         Flag("embedding", "a learned_embeds.safetensors whose word the prompt has (default: none)", "FILE"),
-        Flag("output", "PNG file to write, with a number before its suffix if there are several", "FILE", required = true),
+        Flag("output", "PNG file, with a number before its suffix if there are several", "FILE", required = true),
         Flag("negative_prompt", "what to keep away from"),
         Flag("num_images", "pictures (default 1)", "INT"),
         Flag("num_inference_steps", "steps of a picture (default 25)", "INT"),
@@ -97,10 +100,12 @@ internal val GENERATE = Command(
     )
     val embeddings = arguments.text("embedding")?.let { listOf(embedding(File(it))) }.orEmpty()
     val bundle = Bundle.open(File(arguments.required("bundle")))
-    val pictures = Generator(bundle, OrtLoader(arguments.whole("threads") ?: 0)).generate(arguments.required("prompt"), embeddings, options)
+    val pictures = Generator(bundle, OrtLoader(arguments.whole("threads") ?: 0))
+        .generate(arguments.required("prompt"), embeddings, options)
     val output = File(arguments.required("output"))
     pictures.forEachIndexed { i, picture ->
-        val file = if (pictures.size == 1) output else output.resolveSibling("${output.nameWithoutExtension}-$i.${output.extension}")
+        val numbered = "${output.nameWithoutExtension}-$i.${output.extension}"
+        val file = if (pictures.size == 1) output else output.resolveSibling(numbered)
         RunFolder.writeWhole(file, png(picture))
         println("wrote $file")
     }

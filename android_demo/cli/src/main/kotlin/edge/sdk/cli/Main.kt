@@ -5,7 +5,12 @@ import edge.sdk.oneLine
 import kotlin.system.exitProcess
 
 /** A part of the program. */
-internal class Command(val name: String, val about: String, val flags: List<Flag>, val run: (Arguments, List<String>) -> Int)
+internal class Command(
+    val name: String,
+    val about: String,
+    val flags: List<Flag>,
+    val run: (Arguments, words: List<String>) -> Int,
+)
 
 internal const val PROGRAM = "edge-personalize-jvm"
 internal const val VERSION = "0.1.0"
@@ -39,7 +44,8 @@ private fun started(words: List<String>): Int {
     if (words.isEmpty() || words[0] in listOf("--help", "-h", "help")) {
         println("$PROGRAM learns a word from photos, on a bundle of edge-sdk export\n")
         COMMANDS.forEach { println("  %-12s %s".format(it.name, it.about)) }
-        println("\n$PROGRAM COMMAND --help lists a command's flags. Example:\n  $PROGRAM personalize --bundle bundle --train_data_dir photos --output_dir run")
+        println("\n$PROGRAM COMMAND --help lists a command's flags. Example:")
+        println("  $PROGRAM personalize --bundle bundle --train_data_dir photos --output_dir run")
         return DONE
     }
     if (words[0] == "--version") {
@@ -48,12 +54,17 @@ private fun started(words: List<String>): Int {
     }
     val named = COMMANDS.firstOrNull { it.name == words[0] }
     if (named == null && !words[0].startsWith("--"))
-        throw EdgeSdkException("'${words[0].take(60)}' is no command; give one of ${COMMANDS.joinToString(", ") { it.name }}")
+        throw EdgeSdkException(
+            "'${words[0].take(60)}' is no command; give one of ${COMMANDS.joinToString(", ") { it.name }}",
+        )
     val command = named ?: PERSONALIZE
     val rest = if (named == null) words else words.drop(1)
     if (rest.any { it == "--help" || it == "-h" }) {
         println("$PROGRAM ${command.name}: ${command.about}\n")
-        command.flags.forEach { println("  --%-32s %s".format("${it.name} ${if (it.values > 0) it.shown else ""}".trim(), it.help)) }
+        for (flag in command.flags) {
+            val value = if (flag.values > 0) " ${flag.shown}" else ""
+            println("  --%-32s %s".format("${flag.name}$value", flag.help))
+        }
         return DONE
     }
     return command.run(Arguments.parse(rest, command.flags, command.name), words)

@@ -11,6 +11,8 @@ import edge.sdk.zo.NonFiniteLossException
 import edge.sdk.zo.TimestepRange
 import edge.sdk.zo.ZoConfig
 import java.io.File
+import java.math.BigDecimal
+import java.math.RoundingMode
 
 private const val EVAL_DRAWS = 32 // as edge-sdk personalize takes
 private const val PLACEHOLDER = "<subject>"
@@ -32,11 +34,18 @@ internal val PERSONALIZE = Command(
         Flag("train_data_dir", "folder with the photos (PNG, JPEG)", "DIR", required = true),
         Flag("output_dir", "folder of the run, new or to be resumed", "DIR", required = true),
         Flag("placeholder_token", "word that will stand for the subject in prompts (default $PLACEHOLDER)"),
-        Flag("initializer_token", "one known word to start from, such as dog (default: person for the embedded model, else required)"),
+        Flag(
+            "initializer_token",
+            "one known word to start from, such as dog (default: person for the embedded model, else required)",
+        ),
         Flag("learnable_property", "what is learned, object or style; chooses the training prompts (default object)"),
         Flag("num_vectors", "vectors that the word stands for (default 1)", "INT"),
         Flag("preset", "settings of the method to start from, fast or paper (default fast)"),
-        Flag(MAX_TRAIN_STEPS, "updates of the token (default: the preset's); auto: until the loss on held-out draws is flat", "INT"),
+        Flag(
+            MAX_TRAIN_STEPS,
+            "updates of the token (default: the preset's); auto: until the loss on held-out draws is flat",
+            "INT",
+        ),
         Flag("max_batch", "rows per call of the denoiser (default: 1 to 16, by the size of the latents)", "INT"),
         Flag("eval_draws", "draws for the loss before and after (default $EVAL_DRAWS)", "INT"),
         Flag("checkpointing_steps", "steps between checkpoints (default: about 150 forward passes)", "INT"),
@@ -49,9 +58,9 @@ internal val PERSONALIZE = Command(
         val isPair = setting.value(ZoConfig.PAPER) is TimestepRange
         Flag(setting.name, setting.help, if (isPair) "LO HI" else "VALUE", if (isPair) 2 else 1)
     },
-) { arguments, words -> personalize(arguments, words) }
+) { arguments, _ -> personalize(arguments) }
 
-private fun personalize(arguments: Arguments, words: List<String>): Int {
+private fun personalize(arguments: Arguments): Int {
     val stop = Stop()
     val say: (String) -> Unit = if ("quiet" in arguments) { _ -> } else ::println
     val output = File(arguments.required("output_dir"))
@@ -59,7 +68,8 @@ private fun personalize(arguments: Arguments, words: List<String>): Int {
     val options = options(arguments, say, null, null) // refused before anything is read
     val bundle = Bundle.open(File(arguments.required("bundle")))
     val loader = OrtLoader(arguments.whole("threads") ?: 0)
-    val photos = PhotoFolder.read(File(arguments.required("train_data_dir")), bundle.manifest.resolution, options.centerCrop)
+    val place = File(arguments.required("train_data_dir"))
+    val photos = PhotoFolder.read(place, bundle.manifest.resolution, options.centerCrop)
     if (resume == "latest") RunFolder.requireBegun(output)
     RunFolder(output).use { folder ->
         val checkpoint = resume?.let { where ->
@@ -76,7 +86,12 @@ private fun personalize(arguments: Arguments, words: List<String>): Int {
     }
 }
 
-private fun options(arguments: Arguments, say: (String) -> Unit, resume: ByteArray?, checkpoint: ((ByteArray) -> Unit)?): FitOptions {
+private fun options(
+    arguments: Arguments,
+    say: (String) -> Unit,
+    resume: ByteArray?,
+    checkpoint: ((ByteArray) -> Unit)?,
+): FitOptions {
     val steps = arguments.text(MAX_TRAIN_STEPS)
     if (steps != null && steps != "auto" && steps.toIntOrNull() == null)
         throw EdgeSdkException("--$MAX_TRAIN_STEPS is '${steps.take(60)}'; it must be a number of steps or auto")
@@ -91,7 +106,8 @@ private fun options(arguments: Arguments, say: (String) -> Unit, resume: ByteArr
         maxBatch = arguments.whole("max_batch"),
         evalDraws = arguments.whole("eval_draws") ?: EVAL_DRAWS,
         checkpointingSteps = arguments.whole("checkpointing_steps"),
-        settings = METHOD.filter { it.name in arguments }.associate { it.name to value(arguments, it.name, it.value(ZoConfig.PAPER)) },
+        settings = METHOD.filter { it.name in arguments }
+            .associate { it.name to value(arguments, it.name, it.value(ZoConfig.PAPER)) },
         resume = resume,
         checkpoint = checkpoint,
         notify = say,
@@ -102,8 +118,9 @@ private fun options(arguments: Arguments, say: (String) -> Unit, resume: ByteArr
 private fun value(arguments: Arguments, name: String, like: Any): Any = when (like) {
     is Int -> arguments.whole(name)!!.toLong()
     is Double -> arguments.real(name)!!
-    is TimestepRange -> arguments.texts(name)!!.map {
-        it.toLongOrNull() ?: throw EdgeSdkException("--$name is '${arguments.texts(name)!!.joinToString(" ").take(60)}'; it must be two whole numbers")
+    is TimestepRange -> arguments.texts(name)!!.let { ends ->
+        val given = ends.joinToString(" ").take(60)
+        ends.map { it.toLongOrNull() ?: throw EdgeSdkException("--$name is '$given'; it must be two whole numbers") }
     }
     else -> arguments.text(name)!!
 }
@@ -127,11 +144,13 @@ private class PersonalizeRun(
             for (step in personalizer.fit(photos.photos, placeholder, arguments.text("initializer_token"), options)) {
                 resumed = resumed ?: (step.step - 1)
                 memory.sample()
-                say("step ${step.step}/${step.steps}  loss %.4f  forwards ${step.forwards}  %.0f s left".format(step.loss, step.etaSeconds))
+                val (loss, left) = "%.4f".format(step.loss) to "%.0f".format(step.etaSeconds)
+                say("step ${step.step}/${step.steps}  loss $loss  forwards ${step.forwards}  $left s left")
                 if (stop.isRequested && step.step < step.steps) {
                     folder.writeCheckpoint(personalizer.checkpoint())
                     System.err.println(
-                        "$PROGRAM: stopped after step ${step.step}, saved; go on with the same command and --resume_from_checkpoint latest",
+                        "$PROGRAM: stopped after step ${step.step}, saved; go on with the same command and " +
+                            "--resume_from_checkpoint latest",
                     )
                     return CANCELLED
                 }
@@ -139,7 +158,8 @@ private class PersonalizeRun(
         } catch (error: NonFiniteLossException) {
             folder.write(LEARNED, personalizer.embedding().toBytes())
             throw EdgeSdkException(
-                "${error.message}; the last good token is in ${folder.folder}/$LEARNED, start a new run with a smaller learning_rate or zo_mu",
+                "${error.message}; the last good token is in ${folder.folder}/$LEARNED, start a new run with a smaller " +
+                    "learning_rate or zo_mu",
                 error,
             )
         } finally {
@@ -211,7 +231,8 @@ private class PersonalizeRun(
         "zo_options" to options.settings + options.maxTrainSteps?.let { mapOf(MAX_TRAIN_STEPS to it) }.orEmpty(),
     )
 
-    private fun rounded(value: Double, digits: Int) = java.math.BigDecimal(value).setScale(digits, java.math.RoundingMode.HALF_EVEN).toDouble()
+    private fun rounded(value: Double, digits: Int) =
+        BigDecimal(value).setScale(digits, RoundingMode.HALF_EVEN).toDouble()
 
     private companion object {
         const val LEARNED = "learned_embeds.safetensors"

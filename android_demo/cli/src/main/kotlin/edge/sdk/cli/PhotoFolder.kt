@@ -35,13 +35,13 @@ internal class PhotoFolder private constructor(val photos: List<Photo>, val skip
          * @throws EdgeSdkException the place does not exist or holds no usable photo
          */
         fun read(root: File, side: Int, centerCrop: Boolean): PhotoFolder {
-            val files = if (root.isFile) listOf(root) else root.listFiles()?.filter { !it.name.startsWith(".") }?.sortedBy { it.name }
-                ?: throw EdgeSdkException("train_data_dir $root cannot be read: ${if (root.exists()) "no rights" else "No such file or directory"}; give a folder with photos")
+            val files = if (root.isFile) listOf(root) else entriesOf(root)
             val photos = mutableListOf<Photo>()
             val skipped = mutableListOf<Pair<String, String>>()
             for (file in files.filter { it.extension.lowercase() != "txt" }) {
                 try {
-                    if (photos.size == MAX_PHOTOS) throw UnusablePictureException("there are more than $MAX_PHOTOS photos")
+                    if (photos.size == MAX_PHOTOS)
+                        throw UnusablePictureException("there are more than $MAX_PHOTOS photos")
                     photos += read(file, side).resized(side, centerCrop)
                 } catch (error: UnusablePictureException) {
                     val name = file.name.map { if (it.isISOControl()) '?' else it }.joinToString("")
@@ -50,7 +50,9 @@ internal class PhotoFolder private constructor(val photos: List<Photo>, val skip
             }
             if (photos.isEmpty()) {
                 val why = skipped.firstOrNull()?.let { "; ${it.first}: ${it.second}" }.orEmpty()
-                throw EdgeSdkException("train_data_dir $root holds no usable photo (${skipped.size} skipped$why); give PNG or JPEG")
+                throw EdgeSdkException(
+                    "train_data_dir $root holds no usable photo (${skipped.size} skipped$why); give PNG or JPEG",
+                )
             }
             return PhotoFolder(photos, skipped)
         }
@@ -67,6 +69,16 @@ internal class PhotoFolder private constructor(val photos: List<Photo>, val skip
             return PictureFile.decode(bytes, side)
         }
 
-        private fun isLeftover(file: File) = file.name.lowercase() in LEFTOVERS || file.extension.lowercase() in SUFFIXES
+        private fun entriesOf(folder: File): List<File> {
+            val entries = folder.listFiles()
+            if (entries == null) {
+                val why = if (folder.exists()) "Permission denied" else "No such file or directory"
+                throw EdgeSdkException("train_data_dir $folder cannot be read: $why; give a folder with photos")
+            }
+            return entries.filter { !it.name.startsWith(".") }.sortedBy { it.name }
+        }
+
+        private fun isLeftover(file: File) =
+            file.name.lowercase() in LEFTOVERS || file.extension.lowercase() in SUFFIXES
     }
 }

@@ -28,7 +28,8 @@ internal object PictureFile {
         refuseOthers(bytes)
         return try {
             ImageIO.createImageInputStream(ByteArrayInputStream(bytes)).use { stream ->
-                val reader = ImageIO.getImageReaders(stream).asSequence().firstOrNull { it.formatName.lowercase() in READ }
+                val readers = ImageIO.getImageReaders(stream).asSequence()
+                val reader = readers.firstOrNull { it.formatName.lowercase() in READ }
                     ?: throw UnusablePictureException("not a PNG, JPEG, GIF, BMP or TIFF picture")
                 try {
                     reader.input = stream
@@ -47,26 +48,35 @@ internal object PictureFile {
     }
 
     private fun read(reader: ImageReader, bytes: ByteArray, resolution: Int): Photo {
-        if (reader.getNumImages(true) > 1) throw UnusablePictureException("an animation, or several pages; save each as a file")
+        if (reader.getNumImages(true) > 1)
+            throw UnusablePictureException("an animation, or several pages; save each as a file")
         val (width, height) = reader.getWidth(0) to reader.getHeight(0)
         if (minOf(width, height) < Photo.MIN_SIDE)
             throw UnusablePictureException("$width x $height pixels; each side must be ${Photo.MIN_SIDE} or more")
         val pixels = width.toLong() * height
-        if (pixels > MAX_WHOLE) throw UnusablePictureException("$width x $height pixels; at most ${MAX_WHOLE / 1_000_000} million are read")
-        val reduction = if (pixels <= MAX_PIXELS) 1 else listOf(8, 4, 2).firstOrNull { minOf(width, height) / it >= MARGIN * resolution } ?: 1
-        if (pixels / (reduction * reduction) > MAX_PIXELS)
-            throw UnusablePictureException("$width x $height pixels; at most ${MAX_PIXELS / 1_000_000} million are read of this shape")
+        val reduction = reduction(width, height, resolution)
+        val most = if (pixels > MAX_WHOLE) MAX_WHOLE else MAX_PIXELS * reduction * reduction
+        if (pixels > most)
+            throw UnusablePictureException("$width x $height pixels; at most ${most / 1_000_000} million are read of this shape")
         val profile = SrgbTransform.of(bytes)
         val rows = maxOf((MAX_PIXELS / width / reduction).toInt(), 1) * reduction
         val bands = (0 until height step rows).map { top ->
-            val parameters = reader.defaultReadParam.apply { sourceRegion = Rectangle(0, top, width, minOf(rows, height - top)) }
+            val parameters = reader.defaultReadParam
+            parameters.sourceRegion = Rectangle(0, top, width, minOf(rows, height - top))
             reduced(opaque(reader.read(0, parameters), profile), reduction)
         }
-        val whole = Photo(bands[0].width, bands.sumOf { it.height }, bands.map { it.rgb }.reduce { all, band -> all + band })
+        val rgb = bands.map { it.rgb }.reduce { all, band -> all + band }
+        val whole = Photo(bands[0].width, bands.sumOf { it.height }, rgb)
         val orientation = Exif.orientation(bytes)
         val upright = whole.upright(orientation)
         val (shownWidth, shownHeight) = if (orientation > 4) height to width else width to height
         return Photo(upright.width, upright.height, upright.rgb, shownWidth, shownHeight)
+    }
+
+    /** By how much a very large picture is reduced before it is cropped and resampled. */
+    private fun reduction(width: Int, height: Int, resolution: Int): Int {
+        if (width.toLong() * height <= MAX_PIXELS) return 1
+        return listOf(8, 4, 2).firstOrNull { minOf(width, height) / it >= MARGIN * resolution } ?: 1
     }
 
     /** Means of squares of [by] pixels a side, as Pillow's reduce. */
@@ -77,7 +87,8 @@ internal object PictureFile {
         for (y in 0 until height) for (x in 0 until width) for (c in 0..2) {
             val (bottom, right) = minOf((y + 1) * by, photo.height) to minOf((x + 1) * by, photo.width)
             var sum = 0
-            for (v in y * by until bottom) for (u in x * by until right) sum += photo.rgb[3 * (v * photo.width + u) + c].toInt() and 0xff
+            for (v in y * by until bottom) for (u in x * by until right)
+                sum += photo.rgb[3 * (v * photo.width + u) + c].toInt() and 0xff
             val count = (bottom - y * by) * (right - x * by)
             out[3 * (y * width + x) + c] = ((sum + count / 2) / count).toByte()
         }
@@ -93,7 +104,9 @@ internal object PictureFile {
         val depth = image.raster.sampleModel.getSampleSize(0)
         val hasAlpha = model.hasAlpha()
         if (!isIndexed && (bands > 4 || depth !in listOf(8, 16) || (bands == 4 && !hasAlpha)))
-            throw UnusablePictureException("of colours that this program cannot read; save it as JPEG or PNG with 8 bits a channel")
+            throw UnusablePictureException(
+                "of colours that this program cannot read; save it as JPEG or PNG with 8 bits a channel",
+            )
         val rgb = ByteArray(3 * width * height)
         val alpha = if (hasAlpha) ByteArray(width * height) else null
         val line = IntArray(width * bands)
@@ -136,7 +149,8 @@ internal object PictureFile {
             throw UnusablePictureException("WebP, which Java cannot read; save it as JPEG or PNG")
         if (!head.startsWith("ftyp", 4)) return
         val brands = head.drop(8).chunked(4)
-        if (brands.any { it == "avif" || it == "avis" }) throw UnusablePictureException("AVIF, which Java cannot read; save it as JPEG or PNG")
+        if (brands.any { it == "avif" || it == "avis" })
+            throw UnusablePictureException("AVIF, which Java cannot read; save it as JPEG or PNG")
         if (brands.any { it in HEIF }) throw UnusablePictureException("HEIC, which Java cannot read; save it as JPEG")
     }
 }

@@ -6,6 +6,7 @@ import edge.sdk.zo.CheckpointException
 import edge.sdk.zo.readState
 import java.io.File
 import java.io.IOException
+import java.nio.ByteBuffer
 import java.nio.channels.FileChannel
 import java.nio.channels.FileLock
 import java.nio.file.FileSystemException
@@ -15,6 +16,7 @@ import java.nio.file.StandardCopyOption.ATOMIC_MOVE
 import java.nio.file.StandardOpenOption.CREATE
 import java.nio.file.StandardOpenOption.WRITE
 import java.nio.file.attribute.PosixFilePermissions
+import java.util.UUID
 
 /**
  * The folder of a run: one process at a time, every file whole or not at all and for its owner alone, two checkpoints.
@@ -43,7 +45,9 @@ internal class RunFolder(val folder: File) : AutoCloseable {
     fun requireFree() {
         val taken = RESULTS.filter { folder.resolve(it).exists() } + checkpoints().map { it.name }
         if (taken.isNotEmpty())
-            throw EdgeSdkException("$folder already holds ${taken[0]}; use another --output_dir, or --resume_from_checkpoint latest")
+            throw EdgeSdkException(
+                "$folder already holds ${taken[0]}; use another --output_dir, or --resume_from_checkpoint latest",
+            )
     }
 
     fun write(name: String, bytes: ByteArray) = writing(folder.resolve(name)) {
@@ -106,7 +110,7 @@ internal class RunFolder(val folder: File) : AutoCloseable {
         .sortedByDescending { it.name.substringAfter('-').toLong() }
 
     private fun staging(write: (Path) -> Unit) {
-        val scratch = folder.toPath().resolve(".edge-sdk-${java.util.UUID.randomUUID().toString().replace("-", "")}.tmp")
+        val scratch = folder.toPath().resolve(temporaryName())
         makeFolder(scratch)
         try {
             write(scratch)
@@ -133,9 +137,14 @@ internal class RunFolder(val folder: File) : AutoCloseable {
         fun requireBegun(folder: File) {
             val entries = folder.listFiles().orEmpty()
             val traces = entries.filter { it.name == ".lock" || NUMBERED.matches(it.name) }
-            val begun = traces.any { it.resolve(STATE).exists() } || (traces.isNotEmpty() && entries.none { it.name in RESULTS })
-            if (!begun) throw EdgeSdkException("$folder holds no checkpoint-<step> folder to resume from; start a run without resuming")
+            val isWhole = entries.any { it.name in RESULTS }
+            if (traces.any { it.resolve(STATE).exists() } || (traces.isNotEmpty() && !isWhole)) return
+            throw EdgeSdkException(
+                "$folder holds no checkpoint-<step> folder to resume from; start a run without resuming",
+            )
         }
+
+        private fun temporaryName() = ".edge-sdk-${UUID.randomUUID().toString().replace("-", "")}.tmp"
 
         /** Turns a failing disk into a message about [what]; everything written before stays as it was. */
         fun <T> writing(what: File, write: () -> T): T = try {
@@ -149,7 +158,7 @@ internal class RunFolder(val folder: File) : AutoCloseable {
         /** Writes a file whole or not at all. */
         fun writeWhole(file: File, bytes: ByteArray) = writing(file) {
             val target = file.absoluteFile.toPath()
-            val scratch = target.resolveSibling(".edge-sdk-${java.util.UUID.randomUUID().toString().replace("-", "")}.tmp")
+            val scratch = target.resolveSibling(temporaryName())
             try {
                 Files.write(scratch, bytes)
                 Files.move(scratch, target, ATOMIC_MOVE)
@@ -164,7 +173,7 @@ internal class RunFolder(val folder: File) : AutoCloseable {
         private fun writePrivate(file: Path, bytes: ByteArray) {
             Files.createFile(file, PosixFilePermissions.asFileAttribute(PRIVATE_FILE))
             FileChannel.open(file, WRITE).use { channel ->
-                val buffer = java.nio.ByteBuffer.wrap(bytes)
+                val buffer = ByteBuffer.wrap(bytes)
                 while (buffer.hasRemaining()) channel.write(buffer)
                 channel.force(true)
             }

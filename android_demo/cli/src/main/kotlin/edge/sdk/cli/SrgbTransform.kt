@@ -11,7 +11,10 @@ import java.io.ByteArrayInputStream
 import java.util.zip.InflaterInputStream
 import kotlin.math.abs
 
-/** From the colours of an embedded ICC profile to sRGB, which is what models were trained on; the twin of color_profile.py. */
+/**
+ * From the colours of an embedded ICC profile to sRGB, which is what models were trained on; the twin of
+ * edge_sdk/color_profile.py.
+ */
 internal class SrgbTransform private constructor(profile: ICC_Profile) {
     private val isOfGrey = profile.colorSpaceType == ColorSpace.TYPE_GRAY
     private val operation = ColorConvertOp(ICC_ColorSpace(profile), ColorSpace.getInstance(ColorSpace.CS_sRGB), null)
