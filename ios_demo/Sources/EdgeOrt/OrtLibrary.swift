@@ -20,6 +20,7 @@ public final class OrtLibrary: @unchecked Sendable {
 
     private init() throws {
         setenv("ORT_DISABLE_TELEMETRY", "1", 1)
+        boundHeap()
         let base = try Self.base()
         version = String(cString: base.pointee.GetVersionString()!)
         guard let api = base.pointee.GetApi(UInt32(ORT_API_VERSION)) else {

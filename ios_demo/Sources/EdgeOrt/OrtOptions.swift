@@ -2,10 +2,6 @@ import COnnxRuntime
 import EdgeBundle
 import EdgeZO
 
-#if canImport(Glibc)
-    import Glibc
-#endif
-
 /// How the manifest says that this runtime is to load a graph. Whoever makes them releases them.
 struct OrtOptions {
     let pointer: OpaquePointer
@@ -68,11 +64,4 @@ struct OrtOptions {
         guard entries.count == value.entries?.count else { throw EdgeSdkError("session holds other than texts") }
         return entries
     }
-}
-
-/// Give what the C library holds free back to the system, so that a closed graph's memory is not kept.
-func releaseFreeMemory() {
-    #if canImport(Glibc)
-        _ = malloc_trim(0)
-    #endif
 }

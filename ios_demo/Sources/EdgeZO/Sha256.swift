@@ -64,10 +64,15 @@ struct PortableSha256 {
     /// The 32 bytes of the hash of all bytes so far.
     func finalize() -> [UInt8] {
         var last = self
-        let bits = length * 8, zeros = [UInt8](repeating: 0, count: (119 - pending.count) % 64)
-        last.update([0x80] + zeros + (0..<8).map { UInt8(truncatingIfNeeded: bits >> (56 - 8 * $0)) })
-        return last.state.flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (24 - 8 * $0)) } }
+        var tail = [UInt8](repeating: 0, count: 1 + (119 - pending.count) % 64)
+        tail[0] = 0x80
+        tail += Self.bytes(length * 8)
+        last.update(tail)
+        return last.state.flatMap(Self.bytes)
     }
+
+    /// Of a word, the highest first.
+    private static func bytes(_ word: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: word.bigEndian) { [UInt8]($0) } }
 
     private mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { update($0) } }
 

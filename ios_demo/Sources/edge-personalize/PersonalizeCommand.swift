@@ -51,9 +51,10 @@ enum PersonalizeCommand: Command {
         let threads = try arguments.int("threads", 0...256) ?? 0
         let bundle = try ModelBundle(arguments.url("bundle")!)
         let photos = try PhotoFolder(source, resolution: bundle.manifest.resolution)
-        let folder = try RunFolder(output)
+        let given = arguments.text("resume_from_checkpoint")
+        let folder = try RunFolder(output, resuming: given)
         defer { folder.unlock() }
-        let resume = try folder.resume(arguments.text("resume_from_checkpoint"), notify)
+        let resume = try folder.resume(given, notify)
         photos.notices.forEach(notify)
         notify("learning from \(photos.photos.count) photo(s)")
 

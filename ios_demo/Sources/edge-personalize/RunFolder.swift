@@ -21,9 +21,14 @@ final class RunFolder: Sendable {
 
     /// Make the folder where there is none, and lock it: at most one process is at work in it.
     ///
-    /// - Throws: `EdgeSdkError`: it cannot be written, or another run is at work there.
-    init(_ folder: URL) throws {
+    /// - Parameter given: "latest", the path of a checkpoint's folder, or nil for a new run.
+    /// - Throws: `EdgeSdkError`: it cannot be written, another run is at work there, or no run was to go on from.
+    init(_ folder: URL, resuming given: String?) throws {
         self.folder = folder
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+        if given == "latest", !names.contains(where: { $0 == ".lock" || $0.hasPrefix("checkpoint-") }) {
+            throw EdgeSdkError("\(folder.path) holds no checkpoint-<step> folder to resume from; start a run without resuming")
+        }
         do {
             try FileManager.default.createDirectory(
                 at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -36,7 +41,7 @@ final class RunFolder: Sendable {
             close(lock)
             throw EdgeSdkError("another run is at work in \(folder.path); wait for it or use another --output_dir")
         }
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where name.hasPrefix(WholeFile.staged) {
+        for name in names where name.hasPrefix(WholeFile.staged) {
             try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))  // of a run that was killed
         }
     }
