@@ -45,7 +45,7 @@ class Config:
         return self.backprop.max_train_steps * self.backprop.train_batch_size if self.backprop else 0
 
 
-def _fast(**changes: Any) -> Settings:
+def fast_with(**changes: Any) -> Settings:
     """`fast` with changes, at its number of forward passes if these change how many a step takes.
 
     It searches 32 directions unless the changes say otherwise, whatever the width.
@@ -95,7 +95,7 @@ def _main() -> dict[str, Config]:
 
 MAIN = _main()
 LONG = {
-    "fast-float 120 steps": Config(zo=_fast(max_train_steps=120)),
+    "fast-float 120 steps": Config(zo=fast_with(max_train_steps=120)),
     "adam-float 4000 forwards": Config(zo=lambda std, width: _adam(std, width, 1333)),
     "paper-float 10000 steps": Config(zo=_paper(10_000)),
     "paper-int8-integer 10000 steps": Config("int8", zo=_paper(10_000)),
@@ -119,23 +119,23 @@ ABLATIONS = {
     "fast-float, directions of the 200 nearest words": Config(zo=fast, basis=bases.nearest(200)),
     "fast-float, random directions": Config(zo=fast, basis=bases.random),
     "fast-float, directions of one length": Config(zo=fast, basis=bases.one_length),
-    **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n, zo_directions=n)) for n in (8, 16, 24, 48, 64)},
-    **{f"fast-float, 32 of {n} directions a step": Config(zo=_fast(zo_directions=n)) for n in (48, 64, 128)},
-    "fast-int8-integer, 32 directions, 40 steps": Config("int8", zo=_fast()),
-    "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
+    **{f"fast-float, {n} directions": Config(zo=fast_with(zo_samples=n, zo_directions=n)) for n in (8, 16, 24, 48, 64)},
+    **{f"fast-float, 32 of {n} directions a step": Config(zo=fast_with(zo_directions=n)) for n in (48, 64, 128)},
+    "fast-int8-integer, 32 directions, 40 steps": Config("int8", zo=fast_with()),
+    "fast-float, 80 steps": Config(zo=fast_with(max_train_steps=80)),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
-    "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
-    "fast-float, mean of the last third, 80 steps": Config(zo=_fast(average_from=0.67, max_train_steps=80)),
+    "fast-float, mean of the last third": Config(zo=fast_with(average_from=0.67)),
+    "fast-float, mean of the last third, 80 steps": Config(zo=fast_with(average_from=0.67, max_train_steps=80)),
     "fast-float, mean of the last third, 32 of 64 directions a step, 80 steps": Config(
-        zo=_fast(average_from=0.67, max_train_steps=80, zo_directions=64)
+        zo=fast_with(average_from=0.67, max_train_steps=80, zo_directions=64)
     ),
-    **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
-    **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
+    **{f"fast-float, memory {m}": Config(zo=fast_with(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
+    **{f"fast-float, damping {d}": Config(zo=fast_with(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},
     **{f"fast-float, trust {r}": Config(zo=_fast_in_std(trust_radius=r)) for r in (1.0, 2.0, 6.0)},
-    **{f"fast-float, batch {b}": Config(zo=_fast(train_batch_size=b)) for b in (2, 4)},
-    "fast-float, timesteps 500-900": Config(zo=_fast(timestep_range=(500, 900))),
-    "fast-float, timesteps 100-900": Config(zo=_fast(timestep_range=(100, 900))),
+    **{f"fast-float, batch {b}": Config(zo=fast_with(train_batch_size=b)) for b in (2, 4)},
+    "fast-float, timesteps 500-900": Config(zo=fast_with(timestep_range=(500, 900))),
+    "fast-float, timesteps 100-900": Config(zo=fast_with(timestep_range=(100, 900))),
     **{f"paper-float, {name}": Config(zo=_paper(1320, **changes)) for name, changes in PAPER_CHANGES.items()},
 }
 TUNING = {
