@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.lib.baselines.backprop import BackpropConfig
+from benchmarks.lib.baselines.evolution import EvolutionConfig
 from benchmarks.quality import bases
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
@@ -20,7 +21,7 @@ EXECUTIONS = {
 
 @dataclass(frozen=True)
 class Config:
-    """One way to get a token; with neither ``zo`` nor ``backprop`` it is the initializer's.
+    """One way to get a token; with none of ``zo``, ``backprop`` and ``evolution`` it is the initializer's.
 
     Attributes:
         zo: settings, given the vocabulary's standard deviation and the width of a token.
@@ -33,6 +34,7 @@ class Config:
     execution: str = "integer"
     zo: Settings | None = None
     backprop: BackpropConfig | None = None
+    evolution: EvolutionConfig | None = None
     basis: bases.Basis = bases.principal
     coordinates: int = 0
     timesteps: str = ""
@@ -42,6 +44,8 @@ class Config:
         if self.zo is not None:
             zo = self.zo(std, width)
             return zo.max_train_steps * zo.forwards_per_step
+        if self.evolution is not None:
+            return self.evolution.generations * self.evolution.population * self.evolution.draws
         return self.backprop.max_train_steps * self.backprop.train_batch_size if self.backprop else 0
 
 
@@ -142,4 +146,5 @@ TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
     for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))
 }
-CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING
+EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig())}
+CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION
