@@ -1,9 +1,14 @@
 """What the quality benchmark's comparisons are computed with."""
 
+import argparse
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import quality
 from benchmarks.lib.baselines.evolution import CmaEs
 from benchmarks.pocket.people import HELD_OUT_PAIRS, held_out_people
 from benchmarks.quality import stopping
@@ -12,6 +17,7 @@ from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.people import fresh_people
 from benchmarks.quality.tables import shuffled, white, widened
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo import draw
 
 
@@ -76,3 +82,22 @@ def test_a_run_stops_where_its_loss_has_settled() -> None:
 def test_a_loss_is_reached_between_two_points_and_stays_reached(target: float, forwards: float) -> None:
     curves = np.array([[1.1, 0.3, 0.6, 0.2], [0.9, 0.5, 0.8, 0.2]])  # means 1, 0.4, 0.7, 0.2
     assert reached(curves, np.array([0.0, 100, 120, 200]), target) == pytest.approx(forwards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--people", "fresh", "--subjects", "21"], "--subjects is 21; it must be from 12 to 20"),
+        (["--subjects", "6"], "--subjects is 6; it must be from 12 to 24"),
+        (["--noise", "-1"], "--noise is -1; it must be a variance"),
+        (["--noise", "nan"], "--noise is nan; it must be a variance"),
+        (["--resume", "--noise", "1"], "is of other people or another noise"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_measured_is_refused_at_once(options: list[str], message: str, tmp_path: Path) -> None:
+    parser, output = argparse.ArgumentParser(), tmp_path / "quality.json"
+    output.write_text(json.dumps({"commands": [], "results": {"fast-float": {}}}))
+    quality.add_arguments(parser)
+    with pytest.raises(EdgeSdkError, match=message):
+        quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
