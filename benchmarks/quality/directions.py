@@ -10,6 +10,7 @@ Stopping loses one configuration; the same command goes on.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,10 +109,17 @@ def run_all(record: Record, picked: dict[str, Case], args: argparse.Namespace) -
 
 
 def summarize(results: dict[str, dict[str, Any]]) -> None:
-    """Add to each result its share of the loss decrease of the product's own setting, over the people of both."""
-    for result in results.values():
+    """Add to each result its share of the loss decrease of the product's own setting, over the people of both.
+
+    Beside it is the difference from the share of as many principal directions, paired by person.
+    """
+    for name, result in results.items():
+        others = [START, PRODUCT]
+        principal = f"{name.rpartition(', ')[0].removesuffix(', principal')}, principal"
+        if principal in results and principal != name:
+            others.append(principal)
         people = {row["subject"] for row in result["runs"]}
-        for other in (START, PRODUCT):
+        for other in others:
             people &= {row["subject"] for row in results[other]["runs"]}
 
         def of(name_or_result: dict[str, Any], people: set[int] = people) -> np.ndarray:
@@ -123,15 +131,21 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
             "loss": interval(of(result)),
             "share": interval(start - of(result), start - of(results[PRODUCT])),
         }
+        if principal in others[2:]:
+            gain = interval(of(results[principal]) - of(result), start - of(results[PRODUCT]))
+            result["summary"]["beside_principal"] = gain
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     head = ["directions", "share of the words' variance", "people", "share of the decrease of 32 of 128"]
+    head.append("more than as many principal ones")
     rows = []
     for name, result in results.items():
         share, variance = result["summary"]["share"], result.get("variance_share")
         cell = f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
-        rows.append([name, "" if variance is None else f"{variance:.2f}", str(result["summary"]["people"]), cell])
+        gain = result["summary"].get("beside_principal")
+        more = f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
+        rows.append([name, "" if variance is None else f"{variance:.2f}", str(result["summary"]["people"]), cell, more])
     return markdown(head, rows)
 
 
@@ -163,7 +177,7 @@ def main() -> None:
         picked = {PRODUCT: cases()[PRODUCT]} | chosen(cases(), args.cases)
     except EdgeSdkError as error:
         parser.error(str(error))
-    command = " ".join(["python -m benchmarks.quality.directions", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "benchmarks.quality.directions", *sys.argv[1:]])
     record = Record(args.output, command, tuned_on="nobody: the settings are those of fast, chosen on twelve others")
     run_all(record, picked, args)
     summarize(record.results)

@@ -9,6 +9,7 @@ the loss decrease of backpropagation's 150 steps. A draw of backpropagation coun
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/equal_care.json"))
     args = parser.parse_args()
-    command = " ".join(["python -m benchmarks.quality.equal_care", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "benchmarks.quality.equal_care", *sys.argv[1:]])
     tuning = Record(args.output.with_name(f"{args.output.stem}_tuning.json"), command)
     people = Benches(Subjects(held_out_people()[:TUNED_ON]))
     best = tune(tuning, people, [(subject, 0) for subject in range(args.tuning_subjects)])
