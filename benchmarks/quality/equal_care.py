@@ -70,7 +70,8 @@ def report(record: Record, benches: Benches, runs: list[Run], best: dict[str, Se
         rows, cost = measured(config, benches.of(config), missing, curve=True), BACKWARD if config.backprop else 1
         for row in rows:
             row["curve"]["forwards"] = [cost * count for count in row["curve"]["forwards"]]
-        record.add(name, rows, settings=best.get(name.removesuffix(", tuned"), {}))
+        settings = next((best[method] for method in best if name.startswith(f"{method}, tuned")), {})
+        record.add(name, rows, settings=settings)
         print(f"{name}: {np.mean([row['loss'] for row in rows]):.4f}", flush=True)
     if missing := record.missing(STOPPED, runs):
         record.add(STOPPED, stopped_runs(benches.of(Config()), missing, BACKWARD))
