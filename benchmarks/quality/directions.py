@@ -4,7 +4,7 @@
     python -m benchmarks.quality.directions --subjects 6 --cases 11
 
 On the embedded model, int8 weights, 1,320 forward passes a run: 11 (8 %), 22 (17 %) and 44 (34 %) of its 128
-directions, and 64 of 768 where its words are rotated beside numbers that the first layer ignores
+directions, and 64 or 128 of 768 where its words are rotated beside numbers that the first layer ignores
 (`benchmarks.quality.tables`). The people are `benchmarks.quality.people.fresh_people`: nothing was chosen on them.
 Stopping loses one configuration; the same command goes on.
 """
@@ -67,8 +67,9 @@ def cases() -> dict[str, Case]:
         words = f"{searched} of 128" + (f", {a_step} a step" if a_step < searched else "")
         out |= {f"{words}, {basis}": Case(basis, searched, a_step) for basis in BASES}
     for table in TABLES:
-        for basis in ("principal", "readable", "expressive", "random"):
-            out[f"64 of 768, 32 a step, {table}, {basis}"] = Case(basis, 64, 32, table)
+        for searched in (64, 128):
+            for basis in ("principal", "readable", "expressive", "random"):
+                out[f"{searched} of 768, 32 a step, {table}, {basis}"] = Case(basis, searched, 32, table)
     return out
 
 
