@@ -55,15 +55,13 @@ SCANS = {
         paper,
         {},
         (
-            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}, {"learning_rate": 1e-2}),
-            ({"adam_eps": 1e-8}, {"adam_eps": 1e-1}),
+            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}),
+            ({"adam_eps": 1e-8},),
             ({"zo_mu": 1e-2},),
             ({"lr_schedule": "cosine"}, {"average_from": 0.7}),
         ),
     ),
-    "evolution strategy": Scan(
-        evolution, {"sigma": 0.5}, (({"sigma": 0.25}, {"sigma": 1.0}), ({"draws": 4},), ({"dimensions": 11},))
-    ),
+    "evolution strategy": Scan(evolution, {"sigma": 0.5}, (({"sigma": 0.25}, {"sigma": 1.0}), ({"draws": 4},))),
 }
 
 
