@@ -44,12 +44,14 @@ def evolution(changes: Settings) -> Config:
 
 SCANS = {
     f"backpropagation, {SHORTEST} steps": Scan(
-        backprop(SHORTEST), {"learning_rate": 4e-2}, (({"learning_rate": 2e-2}, {"learning_rate": 8e-2}),)
+        backprop(SHORTEST),
+        {"learning_rate": 4e-2},
+        (({"learning_rate": 1e-2}, {"learning_rate": 2e-2}, {"learning_rate": 8e-2}),),
     ),
     f"backpropagation, {SHORT} steps": Scan(
         backprop(SHORT),
         {"learning_rate": 2e-2},
-        (({"learning_rate": 4e-2},), ({"clamp": True}, {"average_from": 0.7})),
+        (({"learning_rate": 1e-2}, {"learning_rate": 4e-2}), ({"clamp": True}, {"average_from": 0.7})),
     ),
     "paper": Scan(
         paper,
