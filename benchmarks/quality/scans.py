@@ -57,7 +57,7 @@ SCANS = {
         paper,
         {},
         (
-            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}),
+            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}, {"learning_rate": 1e-2}),
             ({"adam_eps": 1e-8},),
             ({"zo_mu": 1e-2},),
             ({"lr_schedule": "cosine"}, {"average_from": 0.7}),
