@@ -73,6 +73,9 @@ def report(record: Record, benches: Benches, runs: list[Run], best: dict[str, Se
         settings = next((best[method] for method in best if name.startswith(f"{method}, tuned")), {})
         record.add(name, rows, settings=settings)
         print(f"{name}: {np.mean([row['loss'] for row in rows]):.4f}", flush=True)
+
+
+def report_stopping(record: Record, benches: Benches, runs: list[Run]) -> None:
     if missing := record.missing(STOPPED, runs):
         record.add(STOPPED, stopped_runs(benches.of(Config()), missing, BACKWARD))
 
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--tuning_subjects", type=int, choices=range(2, TUNED_ON + 1), metavar="{2..12}", default=12)
     parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar="{2..20}", default=COUNT)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
+    parser.add_argument("--dvar", action="store_true", help="also backpropagation that stops by itself, as DVAR does")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/equal_care.json"))
     args = parser.parse_args()
     command = shlex.join(["python", "-m", "benchmarks.quality.equal_care", *sys.argv[1:]])
@@ -162,7 +166,10 @@ def main() -> None:
     on = {"tuned_on": f"{args.tuning_subjects} of held_out_people", "reported_on": "fresh_people"}
     record = Record(args.output, command, **on)
     runs = [(subject, seed) for seed in range(args.seeds) for subject in range(args.subjects)]
-    report(record, Benches(Subjects(fresh_people())), runs, best)
+    fresh = Benches(Subjects(fresh_people()))
+    report(record, fresh, runs, best)
+    if args.dvar:
+        report_stopping(record, fresh, runs)
     summarize(record.results)
     record.save()
     say(table(record.results), "; ".join(record.values["commands"]), args.output)

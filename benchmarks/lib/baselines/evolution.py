@@ -1,6 +1,6 @@
-"""Gradient-free textual inversion (Fei et al., 2023, arXiv 2304.05818): an evolution strategy in a subspace of words.
+"""After gradient-free textual inversion (Fei et al., 2023, arXiv 2304.05818): an evolution strategy in a subspace.
 
-The token is e = e0 + W q, with the vocabulary's leading principal directions as W. CMA-ES (Hansen, 2016, "The CMA
+The token is e = e0 + W q; here W is the vocabulary's leading principal directions. CMA-ES (Hansen, 2016, "The CMA
 Evolution Strategy: A Tutorial", arXiv 1604.00772) searches q on the loss alone. Forward passes only.
 """
 
