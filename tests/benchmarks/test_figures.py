@@ -87,6 +87,10 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"{seconds_to('embedded model', 'backprop-float'):.1f} s / "
             f"{seconds_to(SECOND, 'backprop-float'):.1f} s |"
         ),
+        "directions": (
+            "In 8 % of the space it keeps "
+            f"{results('directions')['11 of 128, principal']['summary']['share']['mean']:.2f} of its gain"
+        ),
         "GPU": (
             f"| {step_seconds('memory_gpu', 'ours int8 resident'):.2f} s, "
             f"{peak('memory_gpu', 'ours int8 resident'):.0f} MB | "
