@@ -25,7 +25,8 @@ struct BundleCheck {
         let folders = Set(manifest.tokens.map(\.folder))
         for path in files.union(graphs).union(data).union(folders).sorted() where !Self.isSafe(path) {
             throw EdgeSdkError(
-                "\(place) names the path '\(shown(path))'; paths are relative, below the folder, with / between names; \(Manifest.again)")
+                "\(place) names the path '\(shown(path))'; paths are relative, below the folder, with / between "
+                    + "names; \(Manifest.again)")
         }
         let ofFolders = Set(files.compactMap { $0.lastIndex(of: "/").map($0.prefix(upTo:)).map(String.init) })
         let packages = graphs.filter { package in files.contains { $0.hasPrefix("\(package)/") } }  // of Core ML
@@ -36,13 +37,15 @@ struct BundleCheck {
         for part in manifest.embedding {
             let end = part.table.offset + part.table.number.bytes * part.vocabSize * part.width
             if end > manifest.files[part.table.file]!.bytes {
-                throw EdgeSdkError("\(place): a table goes beyond the end of \(shown(part.table.file)); \(Manifest.again)")
+                throw EdgeSdkError(
+                    "\(place): a table goes beyond the end of \(shown(part.table.file)); \(Manifest.again)")
             }
         }
         let (held, due) = (manifest.files[principal.file]!.bytes, 4 * principal.count * principal.width)
         if held != due {
             throw EdgeSdkError(
-                "\(place): \(shown(principal.file)) has \(held) bytes and \(principal.count) directions of \(principal.width) numbers take \(due); \(Manifest.again)")
+                "\(place): \(shown(principal.file)) has \(held) bytes and \(principal.count) directions of "
+                    + "\(principal.width) numbers take \(due); \(Manifest.again)")
         }
     }
 

@@ -14,7 +14,8 @@ public struct BundleText: Sendable {
             let tokenizer = try Tokenizer(folder: folder, vocabSize: part.vocabSize, length: tokens.length)
             guard (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (tokens.bos, tokens.eos, tokens.pad) else {
                 throw EdgeSdkError(
-                    "\(folder.path) marks beginning, end and padding with \(tokenizer.bos), \(tokenizer.eos), \(tokenizer.pad), and manifest.json says otherwise; \(Manifest.again)")
+                    "\(folder.path) marks beginning, end and padding with \(tokenizer.bos), \(tokenizer.eos), "
+                        + "\(tokenizer.pad), and manifest.json says otherwise; \(Manifest.again)")
             }
             return tokenizer
         }
@@ -52,7 +53,8 @@ public struct BundleText: Sendable {
         let name = bundle.isPocket ? "pocket" : kind
         guard let found = prompts[name] else {
             throw EdgeSdkError(
-                "\(bundle.folder.path) has no prompts for \(shown(name)); it has \(prompts.keys.sorted().joined(separator: ", "))")
+                "\(bundle.folder.path) has no prompts for \(shown(name)); it has "
+                    + "\(prompts.keys.sorted().joined(separator: ", "))")
         }
         return found.map { $0.text.replacingOccurrences(of: "{}", with: placeholder) }
     }

@@ -110,10 +110,12 @@ public struct Generator: Sendable {
         for word in words {
             guard word.vectors.count % width == 0, !word.vectors.isEmpty else {
                 throw EdgeSdkError(
-                    "the embedding of \(shown(word.token)) has \(word.vectors.count) numbers, and this model takes vectors of \(width); use it with the model it was learned on")
+                    "the embedding of \(shown(word.token)) has \(word.vectors.count) numbers, and this model takes "
+                        + "vectors of \(width); use it with the model it was learned on")
             }
             guard folded.insert(fold(word.token)).inserted else {
-                throw EdgeSdkError("two embeddings have the word \(shown(word.token)), in any letters; give each word once")
+                throw EdgeSdkError(
+                    "two embeddings have the word \(shown(word.token)), in any letters; give each word once")
             }
         }
         let placeholders = words.map { ($0.token, $0.vectors.count / width) }

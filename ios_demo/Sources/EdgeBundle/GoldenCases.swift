@@ -126,7 +126,9 @@ extension GoldenCases {
     /// A case against the graph that it names.
     private static func check(_ one: Json, _ manifest: Manifest) throws {
         guard let name = one["graph"]?.string, let graph = manifest.graphs[name] else {
-            throw EdgeSdkError("graph is \(one["graph"]!.short); the bundle has \(manifest.graphs.keys.sorted().joined(separator: ", "))")
+            throw EdgeSdkError(
+                "graph is \(one["graph"]!.short); the bundle has "
+                    + "\(manifest.graphs.keys.sorted().joined(separator: ", "))")
         }
         let most = max(leastElements, 4 * manifest.resolution * manifest.resolution)
         for (kind, ports) in [("inputs", graph.inputs), ("outputs", graph.outputs)] {

@@ -57,7 +57,8 @@ public struct Tokenizer: Sendable {
         func mark(_ word: String) throws -> Int {
             guard let id = ids[Letters(word.unicodeScalars)] ?? content.vocabulary[word], id < vocabSize else {
                 throw EdgeSdkError(
-                    "the tokenizer in \(folder.path) does not know \(shown(word)); it is not CLIP's, or not this text encoder's")
+                    "the tokenizer in \(folder.path) does not know \(shown(word)); it is not CLIP's, or not this text "
+                        + "encoder's")
             }
             return id
         }
@@ -75,7 +76,8 @@ public struct Tokenizer: Sendable {
         }
         if let beyond = ids.max(), beyond >= vocabSize {
             throw EdgeSdkError(
-                "the tokenizer makes token \(beyond) of '\(shown(String(letters)))', and the text encoder knows \(vocabSize); they are not of one model")
+                "the tokenizer makes token \(beyond) of '\(shown(String(letters)))', and the text encoder knows "
+                    + "\(vocabSize); they are not of one model")
         }
         return ids
     }
@@ -87,7 +89,8 @@ public struct Tokenizer: Sendable {
         let ids = try words(initializer)
         guard ids.count == 1 else {
             throw EdgeSdkError(
-                "initializer_token '\(shown(initializer))' makes \(ids.count) tokens; it must be one word that the model knows as a single token, such as 'person' or 'dog'")
+                "initializer_token '\(shown(initializer))' makes \(ids.count) tokens; it must be one word that the "
+                    + "model knows as a single token, such as 'person' or 'dog'")
         }
         return ids[0]
     }
@@ -102,7 +105,8 @@ public struct Tokenizer: Sendable {
     public func checkPlaceholder(_ placeholder: String) throws {
         if try knows(placeholder) {
             throw EdgeSdkError(
-                "placeholder_token '\(shown(placeholder))' is already a word of the model; choose one that is not, such as '<subject>'")
+                "placeholder_token '\(shown(placeholder))' is already a word of the model; choose one that is not, "
+                    + "such as '<subject>'")
         }
     }
 
@@ -132,7 +136,8 @@ public struct Tokenizer: Sendable {
         let lost = Set(ids.dropFirst(room))
         for (word, _) in placeholders where !lost.isDisjoint(with: idsOf[fold(word)]!) {
             throw EdgeSdkError(
-                "the prompt '\(shown(prompt))' is \(ids.count) tokens long and \(shown(word)) would be cut off; the model takes \(room), use a shorter prompt or fewer vectors")
+                "the prompt '\(shown(prompt))' is \(ids.count) tokens long and \(shown(word)) would be cut off; the "
+                    + "model takes \(room), use a shorter prompt or fewer vectors")
         }
         let row = [bos] + ids.prefix(room) + [eos]
         return row + Array(repeating: pad, count: length - row.count)

@@ -81,7 +81,8 @@ struct TokenizerFolder {
         for (number, value) in listed ?? [] {
             guard let id = Int(number), number.allSatisfy(\.isASCII), (0...Self.mostID).contains(id) else {
                 throw EdgeSdkError(
-                    "\(folder.path)/tokenizer_config.json cannot be used: added_tokens_decoder has the number '\(shown(number))'; \(Self.again)")
+                    "\(folder.path)/tokenizer_config.json cannot be used: added_tokens_decoder has the number "
+                        + "'\(shown(number))'; \(Self.again)")
             }
             byNumber[id] = AddedToken(value)
         }
@@ -158,7 +159,8 @@ struct TokenizerFolder {
         let merges = try lines.filter { !$0.allSatisfy(\.isWhitespace) && !$0.hasPrefix("#version") }.map { line in
             let pair = line.split(whereSeparator: \.isWhitespace)
             guard pair.count == 2 else {
-                throw EdgeSdkError("\(folder.path)/merges.txt has the line '\(shown(String(line)))', not two tokens; \(again)")
+                throw EdgeSdkError(
+                    "\(folder.path)/merges.txt has the line '\(shown(String(line)))', not two tokens; \(again)")
             }
             return "\(pair[0]) \(pair[1])"
         }

@@ -23,7 +23,9 @@ public final class OrtGraph: Graph {
     /// - Throws: `EdgeSdkError`: the bundle has no such graph, is for another runtime, or the runtime refuses the graph.
     public init(_ bundle: ModelBundle, _ name: String, threads: Int = 0) throws {
         guard bundle.manifest.format == .onnx else {
-            throw EdgeSdkError("\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); this runtime takes onnx, make one with edge-sdk export --format onnx")
+            throw EdgeSdkError(
+                "\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); this runtime takes onnx, "
+                    + "make one with edge-sdk export --format onnx")
         }
         let file = try bundle.graph(name).file.path
         self.name = name

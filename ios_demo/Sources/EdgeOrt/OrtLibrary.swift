@@ -25,7 +25,8 @@ public final class OrtLibrary: @unchecked Sendable {
         version = String(cString: base.pointee.GetVersionString()!)
         guard let api = base.pointee.GetApi(UInt32(ORT_API_VERSION)) else {
             throw EdgeSdkError(
-                "ONNX Runtime \(version) is too old: this program needs version \(ORT_API_VERSION) of its C API; install 1.\(ORT_API_VERSION) or newer")
+                "ONNX Runtime \(version) is too old: this program needs version \(ORT_API_VERSION) of its C API; "
+                    + "install 1.\(ORT_API_VERSION) or newer")
         }
         self.api = api
         var made: OpaquePointer?
@@ -41,7 +42,8 @@ public final class OrtLibrary: @unchecked Sendable {
             guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL), let symbol = dlsym(handle, "OrtGetApiBase") else {
                 let why = given == nil ? "EDGE_ORT_LIBRARY is not set" : String(cString: dlerror())
                 throw EdgeSdkError(
-                    "ONNX Runtime cannot be loaded (\(why)); set EDGE_ORT_LIBRARY to the path of libonnxruntime.so, of the Python package for example")
+                    "ONNX Runtime cannot be loaded (\(why)); set EDGE_ORT_LIBRARY to the path of libonnxruntime.so, "
+                        + "of the Python package for example")
             }
             typealias Get = @convention(c) () -> UnsafePointer<OrtApiBase>
             return unsafeBitCast(symbol, to: Get.self)()
@@ -59,6 +61,7 @@ public final class OrtLibrary: @unchecked Sendable {
         guard let status else { return }
         defer { api.pointee.ReleaseStatus(status) }
         let message = String(cString: api.pointee.GetErrorMessage(status)!)
-        throw EdgeSdkError("\(what()): \(message.split(whereSeparator: \.isWhitespace).joined(separator: " ").prefix(300))")
+        throw EdgeSdkError(
+            "\(what()): \(message.split(whereSeparator: \.isWhitespace).joined(separator: " ").prefix(300))")
     }
 }

@@ -28,7 +28,8 @@ struct OrtOptions {
             try library.check(api.SetIntraOpNumThreads(pointer, Int32(count)), what)
             let level = settings["graph_optimization_level"]
             guard let chosen = Self.levels[level?.string ?? (level == nil ? "all" : "")] else {
-                throw EdgeSdkError("graph_optimization_level is none of \(Self.levels.keys.sorted().joined(separator: ", "))")
+                throw EdgeSdkError(
+                    "graph_optimization_level is none of \(Self.levels.keys.sorted().joined(separator: ", "))")
             }
             try library.check(api.SetSessionGraphOptimizationLevel(pointer, chosen), what)
             for (key, value) in try Self.patient.merging(Self.entries(settings["session"]), uniquingKeysWith: { $1 }) {

@@ -35,7 +35,8 @@ struct Arguments {
             let parts = word.dropFirst(2).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let name = parts[0].replacingOccurrences(of: "-", with: "_")
             guard let option = known[name] else {
-                throw EdgeSdkError("unknown option \(quoted("--\(parts[0])"))\(Self.alike(name, options.map(\.name))); see --help")
+                throw EdgeSdkError(
+                    "unknown option \(quoted("--\(parts[0])"))\(Self.alike(name, options.map(\.name))); see --help")
             }
             guard values[name] == nil else { throw EdgeSdkError("--\(name) is given twice; give it once") }
             if parts.count > 1 { rest = [String(parts[1])] + rest }
@@ -72,7 +73,8 @@ struct Arguments {
     func int(_ name: String, _ range: ClosedRange<Int>) throws -> Int? {
         guard let text = text(name) else { return nil }
         guard let value = Int(text), range.contains(value) else {
-            throw EdgeSdkError("\(name) is \(quoted(text)); it must be an integer from \(range.lowerBound) to \(range.upperBound)")
+            throw EdgeSdkError(
+                "\(name) is \(quoted(text)); it must be an integer from \(range.lowerBound) to \(range.upperBound)")
         }
         return value
     }

@@ -40,7 +40,8 @@ enum GenerateCommand: Command {
         let bundle = try ModelBundle(arguments.url("bundle")!)
         for embedding in words ?? [] where embedding.widths != bundle.widths {
             throw EdgeSdkError(
-                "the embedding of \(embedding.token) is \(embedding.widths) wide and this model takes \(bundle.widths); use it with the model it was learned on")
+                "the embedding of \(embedding.token) is \(embedding.widths) wide and this model takes "
+                    + "\(bundle.widths); use it with the model it was learned on")
         }
         let generator = Generator(try BundleText(bundle), loader: OrtLoader(threads: threads))
         let pictures = try generator.pictures(arguments.text("prompt")!, words: (words ?? []).map(\.word), options: options)

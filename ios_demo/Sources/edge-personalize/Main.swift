@@ -20,7 +20,8 @@ enum Main {
             var command: any Command.Type = PersonalizeCommand.self  // also where none is named
             if let first = words.first, !first.hasPrefix("-") {
                 guard let named = commands[first] else {
-                    throw EdgeSdkError("\(quoted(first)) is no command; give one of \(commands.keys.sorted().joined(separator: ", "))")
+                    throw EdgeSdkError(
+                        "\(quoted(first)) is no command; give one of \(commands.keys.sorted().joined(separator: ", "))")
                 }
                 command = named
                 words.removeFirst()

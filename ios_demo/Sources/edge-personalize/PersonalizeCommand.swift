@@ -87,7 +87,8 @@ enum PersonalizeCommand: Command {
         do { last = try await run.value } catch let error as NonFiniteLossError {
             let file = try await folder.save(embedding: personalizer.embedding())
             throw EdgeSdkError(
-                "\(error); the last good token is in \(file.path), start a new run with a smaller learning_rate or zo_mu")
+                "\(error); the last good token is in \(file.path), start a new run with a smaller learning_rate or "
+                    + "zo_mu")
         }
         guard let lossFinal = await personalizer.lossFinal else {
             let taken = last?.step ?? resume?.step ?? 0

@@ -43,7 +43,8 @@ struct PhotoFolder {
         }
         guard !photos.isEmpty else {
             let why = notices.first.map { "; \($0)" } ?? ""
-            throw EdgeSdkError("train_data_dir \(source.path) holds no usable photo (\(skipped) skipped\(why)); give PNG or JPEG")
+            throw EdgeSdkError(
+                "train_data_dir \(source.path) holds no usable photo (\(skipped) skipped\(why)); give PNG or JPEG")
         }
     }
 }

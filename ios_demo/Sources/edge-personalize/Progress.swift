@@ -29,7 +29,8 @@ final class ProgressLines: @unchecked Sendable {
         let left = Int(step.etaSeconds.rounded())
         let eta = "\(left / 60):\(String(format: "%02d", left % 60))"
         write(
-            "\(step.step)/\(step.steps)  step loss \(String(format: "%.4f", loss))  forwards \(step.forwards)  ETA \(eta)\(memory)",
+            "\(step.step)/\(step.steps)  step loss \(String(format: "%.4f", loss))  forwards \(step.forwards)  ETA "
+                + "\(eta)\(memory)",
             isLast: step.step == step.steps)
     }
 

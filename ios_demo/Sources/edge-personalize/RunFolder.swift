@@ -27,7 +27,8 @@ final class RunFolder: Sendable {
         self.folder = folder
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
         if given == "latest", !names.contains(where: { $0 == ".lock" || $0.hasPrefix("checkpoint-") }) {
-            throw EdgeSdkError("\(folder.path) holds no checkpoint-<step> folder to resume from; start a run without resuming")
+            throw EdgeSdkError(
+                "\(folder.path) holds no checkpoint-<step> folder to resume from; start a run without resuming")
         }
         do {
             try FileManager.default.createDirectory(
@@ -35,7 +36,9 @@ final class RunFolder: Sendable {
         } catch { throw EdgeSdkError("output_dir \(folder.path) cannot be made; choose another place") }
         lock = open(folder.appendingPathComponent(".lock").path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard lock >= 0 else {
-            throw EdgeSdkError("output_dir \(folder.path) cannot be written (\(String(cString: strerror(errno)))); choose another place")
+            throw EdgeSdkError(
+                "output_dir \(folder.path) cannot be written (\(String(cString: strerror(errno)))); choose another "
+                    + "place")
         }
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
             close(lock)
@@ -68,7 +71,8 @@ final class RunFolder: Sendable {
         guard let given else {
             if let name = taken.first ?? checkpoints.first?.folder.lastPathComponent {
                 throw EdgeSdkError(
-                    "\(folder.path) already holds \(name); use another --output_dir, or --resume_from_checkpoint latest")
+                    "\(folder.path) already holds \(name); use another --output_dir, or --resume_from_checkpoint "
+                        + "latest")
             }
             return nil
         }
@@ -86,7 +90,8 @@ final class RunFolder: Sendable {
         }
         if let first = problems.first { throw EdgeSdkError("\(first); start a new run in another --output_dir") }
         guard taken.isEmpty else {
-            throw EdgeSdkError("\(folder.path) holds no checkpoint-<step> folder to resume from; start a run without resuming")
+            throw EdgeSdkError(
+                "\(folder.path) holds no checkpoint-<step> folder to resume from; start a run without resuming")
         }
         notify("the run in \(folder.path) has no checkpoint yet; it starts from the beginning")
         return nil

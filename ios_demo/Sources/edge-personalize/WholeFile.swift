@@ -73,7 +73,8 @@ enum WholeFile {
             if [ENOSPC, EDQUOT].contains(failure.code) {
                 throw EdgeSdkError("\(what.path) cannot be written: the disk is full; free some space and resume")
             }
-            throw EdgeSdkError("\(what.path) cannot be written: \(String(cString: strerror(failure.code))); choose another place")
+            throw EdgeSdkError(
+                "\(what.path) cannot be written: \(String(cString: strerror(failure.code))); choose another place")
         } catch let error as EdgeSdkError { throw error } catch {
             throw EdgeSdkError("\(what.path) cannot be written (\(error.localizedDescription)); choose another place")
         }
