@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// A word that was learned, for prompts: its vectors are K D numbers.

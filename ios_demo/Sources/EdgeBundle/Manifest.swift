@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// `manifest.json` of a bundle, checked: the twin of edge_sdk/runtime/onnx/manifest.py. export/README.md describes it.

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// Values of JSON checked against a table of what is accepted: the twin of edge_sdk/system/schema.py.

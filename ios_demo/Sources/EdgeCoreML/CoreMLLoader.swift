@@ -1,6 +1,7 @@
 #if canImport(CoreML)
     import CoreML
     import EdgeBundle
+    import EdgeSystem
     import EdgeZO
     import Foundation
 

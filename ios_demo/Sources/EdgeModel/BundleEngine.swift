@@ -1,6 +1,7 @@
 import EdgeBundle
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 

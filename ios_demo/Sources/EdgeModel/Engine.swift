@@ -1,4 +1,5 @@
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 

@@ -1,5 +1,6 @@
 import COnnxRuntime
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 import Foundation
 

@@ -1,4 +1,5 @@
 import COnnxRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 

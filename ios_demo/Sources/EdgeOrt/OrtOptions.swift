@@ -1,5 +1,6 @@
 import COnnxRuntime
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 
 /// How the manifest says that this runtime is to load a graph. Whoever makes them releases them.

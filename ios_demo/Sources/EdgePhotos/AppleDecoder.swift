@@ -1,5 +1,6 @@
 #if canImport(ImageIO)
     import CoreGraphics
+    import EdgeSystem
     import EdgeZO
     import Foundation
     import ImageIO

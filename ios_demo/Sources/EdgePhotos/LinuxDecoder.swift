@@ -1,5 +1,6 @@
 #if os(Linux)
     import CPhotoCodecs
+    import EdgeSystem
     import EdgeZO
     import Foundation
 

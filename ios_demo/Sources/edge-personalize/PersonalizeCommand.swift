@@ -2,6 +2,7 @@ import EdgeBundle
 import EdgeOrt
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
