@@ -40,7 +40,9 @@ let package = Package(
     products: [
         .library(
             name: "EdgeSDK",
-            targets: ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt", "EdgeCoreML", "EdgeModel"]),
+            targets: [
+                "EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt", "EdgeCoreML", "EdgeModel",
+            ]),
         .executable(name: "edge-personalize", targets: ["edge-personalize"]),
     ],
     targets: onnxruntime + photoCodecs + [
@@ -48,13 +50,14 @@ let package = Package(
         source("EdgeZO", ["EdgeSystem"]),  // the optimizer
         source("EdgeBundle", ["EdgeSystem", "EdgeZO"]),  // a bundle's files, its tokenizer, sampling
         source("EdgePhotos", ["EdgeSystem", "EdgeZO"] + photoCodecsModule),  // from a file to pixels
-        source("EdgeRuntime", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos"]),  // a bundle as an objective; the Personalizer
+        source("EdgeRuntime", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos"]),  // the Personalizer
         source("COnnxRuntime", onnxruntimeBinary),
         source("EdgeOrt", ["EdgeSystem", "EdgeZO", "EdgeBundle", "COnnxRuntime"]),  // graphs on ONNX Runtime
         source("EdgeCoreML", ["EdgeSystem", "EdgeZO", "EdgeBundle"]),  // graphs on Core ML; empty elsewhere
-        source("EdgeModel", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime"]),  // what the app's screens show
+        source("EdgeModel", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime"]),  // the app's state
         .executableTarget(
-            name: "edge-personalize", dependencies: ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt"],
+            name: "edge-personalize",
+            dependencies: ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt"],
             path: "ios_demo/Sources/edge-personalize"),
         .target(name: "TestSupport", dependencies: ["EdgeSystem", "EdgeZO"], path: "ios_demo/Tests/TestSupport"),
         tests("EdgeZO", ["EdgeSystem", "EdgeZO"]),
@@ -62,6 +65,8 @@ let package = Package(
         tests("EdgePhotos", ["EdgePhotos", "EdgeSystem", "EdgeZO"]),
         tests("EdgeRuntime", ["EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"]),
         tests("EdgeOrt", ["EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"]),
-        tests("EdgeModel", ["EdgeModel", "EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"], observation),
+        tests(
+            "EdgeModel", ["EdgeModel", "EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"],
+            observation),
     ]
 )
