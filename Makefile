@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint format venv web wheel clean
+.PHONY: help demo test android ios lint format venv web wheel clean
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
@@ -12,7 +12,16 @@ demo: .venv/base  ## learn a bundled subject on the embedded model, pictures in 
 	@$(BIN)/edge-sdk demo
 
 test: .venv/ready web  ## the whole test suite, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/phones
+
+android: .venv/ready  ## the Kotlin library, its command line and the app: tools, tests, an APK
+	@$(BIN)/python android_demo/tools/build.py test
+	@$(BIN)/python android_demo/tools/apk.py
+	@$(BIN)/python -m pytest tests/phones -k 'kotlin or android'
+
+ios: .venv/ready  ## the Swift package, its command line and the app: tools, tests, a type check of what only Apple runs
+	@ios_demo/tools/test.sh; status=$$?; [ $$status = 3 ] || exit $$status
+	@$(BIN)/python -m pytest tests/phones -k 'swift or ios'
 
 lint: .venv/ready  ## ruff and mypy
 	@$(BIN)/ruff check .

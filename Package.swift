@@ -40,27 +40,33 @@ let package = Package(
     products: [
         .library(
             name: "EdgeSDK",
-            targets: ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt", "EdgeCoreML", "EdgeModel"]),
+            targets: [
+                "EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt", "EdgeCoreML", "EdgeModel",
+            ]),
         .executable(name: "edge-personalize", targets: ["edge-personalize"]),
     ],
     targets: onnxruntime + photoCodecs + [
-        source("EdgeZO"),  // the optimizer
-        source("EdgeBundle", ["EdgeZO"]),  // a bundle's files, its tokenizer, sampling
-        source("EdgePhotos", ["EdgeZO"] + photoCodecsModule),  // from a file to pixels
-        source("EdgeRuntime", ["EdgeZO", "EdgeBundle", "EdgePhotos"]),  // a bundle as an objective; the Personalizer
+        source("EdgeSystem"),  // JSON, safetensors, hashes, errors
+        source("EdgeZO", ["EdgeSystem"]),  // the optimizer
+        source("EdgeBundle", ["EdgeSystem", "EdgeZO"]),  // a bundle's files, its tokenizer, sampling
+        source("EdgePhotos", ["EdgeSystem", "EdgeZO"] + photoCodecsModule),  // from a file to pixels
+        source("EdgeRuntime", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos"]),  // the Personalizer
         source("COnnxRuntime", onnxruntimeBinary),
-        source("EdgeOrt", ["EdgeZO", "EdgeBundle", "COnnxRuntime"]),  // graphs on ONNX Runtime
-        source("EdgeCoreML", ["EdgeZO", "EdgeBundle"]),  // graphs on Core ML; empty elsewhere
-        source("EdgeModel", ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime"]),  // what the app's screens show
+        source("EdgeOrt", ["EdgeSystem", "EdgeZO", "EdgeBundle", "COnnxRuntime"]),  // graphs on ONNX Runtime
+        source("EdgeCoreML", ["EdgeSystem", "EdgeZO", "EdgeBundle"]),  // graphs on Core ML; empty elsewhere
+        source("EdgeModel", ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime"]),  // the app's state
         .executableTarget(
-            name: "edge-personalize", dependencies: ["EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt"],
+            name: "edge-personalize",
+            dependencies: ["EdgeSystem", "EdgeZO", "EdgeBundle", "EdgePhotos", "EdgeRuntime", "EdgeOrt"],
             path: "ios_demo/Sources/edge-personalize"),
-        .target(name: "TestSupport", dependencies: ["EdgeZO"], path: "ios_demo/Tests/TestSupport"),
-        tests("EdgeZO", ["EdgeZO"]),
-        tests("EdgeBundle", ["EdgeBundle", "EdgeZO"]),
-        tests("EdgePhotos", ["EdgePhotos", "EdgeZO"]),
-        tests("EdgeRuntime", ["EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
-        tests("EdgeOrt", ["EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"]),
-        tests("EdgeModel", ["EdgeModel", "EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeZO"], observation),
+        .target(name: "TestSupport", dependencies: ["EdgeSystem", "EdgeZO"], path: "ios_demo/Tests/TestSupport"),
+        tests("EdgeZO", ["EdgeSystem", "EdgeZO"]),
+        tests("EdgeBundle", ["EdgeBundle", "EdgeSystem", "EdgeZO"]),
+        tests("EdgePhotos", ["EdgePhotos", "EdgeSystem", "EdgeZO"]),
+        tests("EdgeRuntime", ["EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"]),
+        tests("EdgeOrt", ["EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"]),
+        tests(
+            "EdgeModel", ["EdgeModel", "EdgeOrt", "EdgeRuntime", "EdgeBundle", "EdgePhotos", "EdgeSystem", "EdgeZO"],
+            observation),
     ]
 )

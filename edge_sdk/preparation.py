@@ -34,6 +34,7 @@ class Prepared:
         vocabulary_std: per dimension of the variable over the vocabulary.
         fingerprints: of everything that must be the same when a run is resumed.
         basis: (R K, K, D) float32, the directions of Gauss-Newton, else None.
+        variance_share: of the vocabulary's variance, what the directions hold; None without directions, or unknown.
         notices: what the user should know before the run starts, a line each.
     """
 
@@ -47,6 +48,7 @@ class Prepared:
     photos: Photos
     fingerprints: dict[str, str]
     basis: np.ndarray | None
+    variance_share: float | None
     notices: list[str]
 
 
@@ -79,6 +81,7 @@ def prepare(
     preset = runtime.preset(config.preset)
     zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps, preset)
     basis = search_directions(zo, text.principal_directions, config.num_vectors)
+    share = None if basis is None else text.variance_share(text.principal_directions(zo.searched))
 
     on_progress("loading the VAE", 0, 0)
     with runtime.vae_stage() as vae:
@@ -102,6 +105,7 @@ def prepare(
         photos=photos,
         fingerprints=fingerprints,
         basis=basis,
+        variance_share=share,
         notices=notices,
     )
 

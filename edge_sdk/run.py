@@ -67,7 +67,11 @@ class Run:
         self._before_the_first_step()
 
     def _before_the_first_step(self) -> None:
-        self.loss_initial = self.personalizer.held_out_loss(self.personalizer.fitted().initial)
+        prepared = self.personalizer.fitted()
+        if prepared.variance_share is not None:
+            share = f"{prepared.variance_share:.0%} of the vocabulary's variance"
+            self.notify(f"the directions that are searched hold {share}")
+        self.loss_initial = self.personalizer.held_out_loss(prepared.initial)
         self.anon.sample()
         if self.validation:
             self.notify(self.forecast.validation_line())

@@ -47,6 +47,7 @@ class RunRecord(TypedDict, total=False):
     peak_cuda_mb: dict[str, float]  # on a GPU only
     loss_initial: float  # of the initial token, on the held-out draws
     loss_final: float  # of the learned one
+    variance_share: float | None  # of the vocabulary, along the directions that were searched
     mu_min: float | None
     mu_forwards: int
     seed: int
@@ -136,6 +137,7 @@ def record_of(
         "peak_anon_mb": round(peak_anon_mb, 1),
         "loss_initial": losses[0],
         "loss_final": losses[1],
+        "variance_share": prepared.variance_share,
         "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
         "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
         "seed": config.seed,

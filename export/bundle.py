@@ -105,7 +105,13 @@ def export(
         manifest["embedding"] = _embedding(reference.text, tables)
         reference.principal.astype("<f4").tofile(new / PRINCIPAL)
         count, width = reference.principal.shape
-        manifest["principal_directions"] = {"file": PRINCIPAL, "count": count, "width": width}
+        share = min(1.0, reference.text.variance_share(reference.principal))
+        manifest["principal_directions"] = {
+            "file": PRINCIPAL,
+            "count": count,
+            "width": width,
+            "variance_share": share,
+        }
         release()
         notify("measuring the smallest mu that the graph resolves")
         floor, presets = measured_presets(reference, writer.function(new, graphs["zo_loss"]))

@@ -68,6 +68,7 @@ def test_every_stage_is_named_with_how_much_of_it_is_done(learn: Callable[..., A
     heard = Listener()
     record = learn(preview=True, max_batch=2, **heard.callbacks)
     assert heard.of("encoding photos") == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert f"the directions that are searched hold {record['variance_share']:.0%} of" in " ".join(heard.lines)
     looks = heard.of("measuring the floor of mu")
     assert sum(done for done, total in looks if done == total) == record["mu_forwards"]
     assert heard.of("measuring the loss on held-out draws") == [(0, 3), (2, 3), (3, 3)] * 2

@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
 
@@ -17,24 +17,32 @@ from benchmarks.pocket.prompts import grid
 from benchmarks.quality.configurations import CONFIGURATIONS, Config
 from benchmarks.quality.learn import VIEWS, Bench, Subjects, learn, seconds_alone
 from benchmarks.quality.measure import OTHERS, chance, losses, pictures
+from benchmarks.quality.people import fresh_people
 from benchmarks.quality.report import curves, plot, summarize, table
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.system.files import write_json
+from edge_sdk.system.memory import keep_heap
 
 PICTURED = 12  # subjects on the sheet of pictures
 
 
 def run_all(args: argparse.Namespace, command: str) -> None:
     """The record grows on disk with each configuration."""
-    classifier, subjects = load_classifier(), Subjects(held_out_people()[: args.subjects])
-    runs = [(subject, seed) for subject in range(args.subjects) for seed in range(args.seeds)]
+    people = everyone(args)
+    classifier, subjects = load_classifier(), Subjects(people)
+    runs = [(subject, seed) for subject in range(len(people)) for seed in range(args.seeds)]
     record: dict[str, Any] = {"commands": [], "results": {}}
     if args.resume and args.output.exists():
         record = json.loads(args.output.read_text())
+    if record["results"] and (record.get("people", "held_out"), record.get("noise", 0.0)) != (args.people, args.noise):
+        raise EdgeSdkError(f"{args.output} is of other people or another noise; choose another --output")
     record |= {
         "model": args.model,
+        "people": args.people,
+        "noise": args.noise,
         "date": date.today().isoformat(),
         "machine": machine(),
-        "subjects": args.subjects,
+        "subjects": len(people),
         "chance": {
             "attributes": chance(subjects.people),
             "picked_of_12": 1 / OTHERS,
@@ -48,10 +56,12 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         if known and not args.seconds_only:
             continue
         config, started = CONFIGURATIONS[name], time.monotonic()
-        bench = Bench.build(args.model, config.weights, config.execution, subjects)
+        bench = replace(Bench.build(args.model, config.weights, config.execution, subjects), variance=args.noise)
         if known:
             known["seconds"] = seconds_alone(config, bench)
             continue
+        if args.no_seconds:
+            keep_heap()
         tokens, forwards = learn(config, bench, runs)
         rows = losses(bench, tokens[-1], runs)
         if not args.no_pictures:
@@ -66,12 +76,12 @@ def run_all(args: argparse.Namespace, command: str) -> None:
             "execution": bench.model.execution,
             "seeds": args.seeds,
             "forwards": config.forwards(bench.std, bench.width),
-            "seconds": seconds_alone(config, bench),
+            "seconds": [] if args.no_seconds else seconds_alone(config, bench),
             "curve": {"forwards": forwards, "loss": np.mean(reached, axis=1).tolist()},
             "config": _settings(config, bench),
             "runs": rows,
         }
-        summarize(record["results"])
+        summarize(record["results"], args.noise)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, record)
         loss = record["results"][name]["summary"]["loss"]
@@ -84,7 +94,24 @@ def run_all(args: argparse.Namespace, command: str) -> None:
         grid(columns, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
+def everyone(args: argparse.Namespace) -> np.ndarray:
+    """The people of a run, (N, 6).
+
+    Raises:
+        EdgeSdkError: there are not as many, or too few to pick one of.
+    """
+    people = fresh_people() if args.people == "fresh" else held_out_people()
+    count = args.subjects or len(people)
+    least = 2 if args.no_pictures else OTHERS
+    if not least <= count <= len(people):
+        raise EdgeSdkError(f"--subjects is {count}; it must be from {least} to {len(people)}")
+    if not 0 <= args.noise < 1e6:
+        raise EdgeSdkError(f"--noise is {args.noise:g}; it must be a variance of 0 or more, below 1e6")
+    return people[:count]
+
+
 def _settings(config: Config, bench: Bench) -> dict[str, Any]:
     if config.zo is not None:
         return config.zo(bench.std, bench.width).to_dict()
-    return asdict(config.backprop) if config.backprop else {}
+    chosen = config.backprop or config.evolution
+    return asdict(chosen) if chosen else {}

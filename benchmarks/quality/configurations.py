@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.lib.baselines.backprop import BackpropConfig
+from benchmarks.lib.baselines.evolution import EvolutionConfig
 from benchmarks.quality import bases
 from edge_sdk.zo import PAPER, ZoConfig, fast
 
@@ -20,7 +21,7 @@ EXECUTIONS = {
 
 @dataclass(frozen=True)
 class Config:
-    """One way to get a token; with neither ``zo`` nor ``backprop`` it is the initializer's.
+    """One way to get a token; with none of ``zo``, ``backprop`` and ``evolution`` it is the initializer's.
 
     Attributes:
         zo: settings, given the vocabulary's standard deviation and the width of a token.
@@ -33,6 +34,7 @@ class Config:
     execution: str = "integer"
     zo: Settings | None = None
     backprop: BackpropConfig | None = None
+    evolution: EvolutionConfig | None = None
     basis: bases.Basis = bases.principal
     coordinates: int = 0
     timesteps: str = ""
@@ -42,10 +44,12 @@ class Config:
         if self.zo is not None:
             zo = self.zo(std, width)
             return zo.max_train_steps * zo.forwards_per_step
+        if self.evolution is not None:
+            return self.evolution.generations * self.evolution.population * self.evolution.draws
         return self.backprop.max_train_steps * self.backprop.train_batch_size if self.backprop else 0
 
 
-def _fast(**changes: Any) -> Settings:
+def fast_with(**changes: Any) -> Settings:
     """`fast` with changes, at its number of forward passes if these change how many a step takes.
 
     It searches 32 directions unless the changes say otherwise, whatever the width.
@@ -95,7 +99,7 @@ def _main() -> dict[str, Config]:
 
 MAIN = _main()
 LONG = {
-    "fast-float 120 steps": Config(zo=_fast(max_train_steps=120)),
+    "fast-float 120 steps": Config(zo=fast_with(max_train_steps=120)),
     "adam-float 4000 forwards": Config(zo=lambda std, width: _adam(std, width, 1333)),
     "paper-float 10000 steps": Config(zo=_paper(10_000)),
     "paper-int8-integer 10000 steps": Config("int8", zo=_paper(10_000)),
@@ -119,27 +123,28 @@ ABLATIONS = {
     "fast-float, directions of the 200 nearest words": Config(zo=fast, basis=bases.nearest(200)),
     "fast-float, random directions": Config(zo=fast, basis=bases.random),
     "fast-float, directions of one length": Config(zo=fast, basis=bases.one_length),
-    **{f"fast-float, {n} directions": Config(zo=_fast(zo_samples=n, zo_directions=n)) for n in (8, 16, 24, 48, 64)},
-    **{f"fast-float, 32 of {n} directions a step": Config(zo=_fast(zo_directions=n)) for n in (48, 64, 128)},
-    "fast-int8-integer, 32 directions, 40 steps": Config("int8", zo=_fast()),
-    "fast-float, 80 steps": Config(zo=_fast(max_train_steps=80)),
+    **{f"fast-float, {n} directions": Config(zo=fast_with(zo_samples=n, zo_directions=n)) for n in (8, 16, 24, 48, 64)},
+    **{f"fast-float, 32 of {n} directions a step": Config(zo=fast_with(zo_directions=n)) for n in (48, 64, 128)},
+    "fast-int8-integer, 32 directions, 40 steps": Config("int8", zo=fast_with()),
+    "fast-float, 80 steps": Config(zo=fast_with(max_train_steps=80)),
     **{f"fast-float, {name} timesteps": Config(zo=fast, timesteps=name) for name in ("stratified", "important")},
-    "fast-float, mean of the last third": Config(zo=_fast(average_from=0.67)),
-    "fast-float, mean of the last third, 80 steps": Config(zo=_fast(average_from=0.67, max_train_steps=80)),
+    "fast-float, mean of the last third": Config(zo=fast_with(average_from=0.67)),
+    "fast-float, mean of the last third, 80 steps": Config(zo=fast_with(average_from=0.67, max_train_steps=80)),
     "fast-float, mean of the last third, 32 of 64 directions a step, 80 steps": Config(
-        zo=_fast(average_from=0.67, max_train_steps=80, zo_directions=64)
+        zo=fast_with(average_from=0.67, max_train_steps=80, zo_directions=64)
     ),
-    **{f"fast-float, memory {m}": Config(zo=_fast(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
-    **{f"fast-float, damping {d}": Config(zo=_fast(damping=d)) for d in (0.03, 0.3, 1.0)},
+    **{f"fast-float, memory {m}": Config(zo=fast_with(memory=m)) for m in (0.0, 0.5, 2.0, 4.0, 100.0)},
+    **{f"fast-float, damping {d}": Config(zo=fast_with(damping=d)) for d in (0.03, 0.3, 1.0)},
     **{f"fast-float, mu {m}": Config(zo=_fast_in_std(zo_mu=m)) for m in (0.1, 0.8)},
     **{f"fast-float, trust {r}": Config(zo=_fast_in_std(trust_radius=r)) for r in (1.0, 2.0, 6.0)},
-    **{f"fast-float, batch {b}": Config(zo=_fast(train_batch_size=b)) for b in (2, 4)},
-    "fast-float, timesteps 500-900": Config(zo=_fast(timestep_range=(500, 900))),
-    "fast-float, timesteps 100-900": Config(zo=_fast(timestep_range=(100, 900))),
+    **{f"fast-float, batch {b}": Config(zo=fast_with(train_batch_size=b)) for b in (2, 4)},
+    "fast-float, timesteps 500-900": Config(zo=fast_with(timestep_range=(500, 900))),
+    "fast-float, timesteps 100-900": Config(zo=fast_with(timestep_range=(100, 900))),
     **{f"paper-float, {name}": Config(zo=_paper(1320, **changes)) for name, changes in PAPER_CHANGES.items()},
 }
 TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
     for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))
 }
-CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING
+EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig())}
+CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION

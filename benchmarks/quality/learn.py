@@ -8,9 +8,12 @@ import numpy as np
 import torch
 
 from benchmarks.lib.baselines.backprop import train as backprop
+from benchmarks.lib.baselines.evolution import EvolutionConfig
+from benchmarks.lib.baselines.evolution import train as evolve
 from benchmarks.lib.lockstep import Lockstep, View
 from benchmarks.pocket.people import SIZE, render
 from benchmarks.quality.configurations import Config
+from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
 from edge_sdk.runtime.pytorch.model import Model, open_model
@@ -34,7 +37,11 @@ class Subjects:
 
 @dataclass(frozen=True)
 class Bench:
-    """A model, and everything that a run on it needs."""
+    """A model, and everything that a run on it needs.
+
+    Attributes:
+        variance: of the noise on the error while a token is learned, see `observed`.
+    """
 
     model: Model
     objective: StableDiffusionObjective
@@ -42,6 +49,12 @@ class Bench:
     norms: tuple[float, float]
     std: float
     principal: np.ndarray  # (R, D) float32
+    variance: float = 0.0
+
+    @property
+    def observed(self) -> StableDiffusionObjective:
+        """What tokens are learned on; they are always measured on the objective without noise."""
+        return NoisyObjective(self.objective, self.variance) if self.variance else self.objective
 
     @property
     def width(self) -> int:
@@ -96,24 +109,28 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
 
 def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray, list[int]]:
     """Tokens of every run at its milestones, (milestones, runs, 1, D), and how many forward passes those took."""
+    observed = bench.observed
     firsts = [subject * VIEWS for subject, _ in runs]
     if config.backprop is not None:
-        views = [View(bench.objective, first, REFERENCES) for first in firsts]
+        views = [View(observed, first, REFERENCES) for first in firsts]
         kept = _steps(config.backprop.max_train_steps)
-        tokens = backprop(bench.objective, views, bench.initial, [seed for _, seed in runs], config.backprop, kept)
+        seeds = [seed for _, seed in runs]
+        tokens = backprop(observed, views, bench.initial, seeds, config.backprop, kept, bench.norms)
         return tokens, [step * config.backprop.train_batch_size for step in kept]
+    if config.evolution is not None:
+        return _evolve(config.evolution, bench, observed, runs)
     if config.zo is None:
         return np.repeat(bench.initial[None], len(runs), axis=0)[None], [0]
     zo = config.zo(bench.std, bench.width)
-    together, kept = Lockstep(bench.objective, len(runs)), _steps(zo.max_train_steps)
+    together, kept = Lockstep(observed, len(runs)), _steps(zo.max_train_steps)
     plan = None
     if config.timesteps:
-        four = [View(bench.objective, subject * VIEWS, REFERENCES) for subject in range(4)]
+        four = [View(observed, subject * VIEWS, REFERENCES) for subject in range(4)]
         plan = PLANS[config.timesteps](four, bench.initial, bench.principal, zo)
 
     def job(first: int, seed: int) -> Callable[[], np.ndarray]:
         def work() -> np.ndarray:
-            view = View(bench.objective, first, REFERENCES, together)
+            view = View(observed, first, REFERENCES, together)
             if plan is not None:
                 view = Replanned(view, plan)  # type: ignore[assignment]
             objective = Coordinates(view, bench.initial, bench.principal[: config.coordinates])
@@ -128,13 +145,26 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
     return np.stack(learned, axis=1), [step * zo.forwards_per_step for step in kept]
 
 
+def _evolve(
+    config: EvolutionConfig, bench: Bench, observed: Objective, runs: Sequence[Run]
+) -> tuple[np.ndarray, list[int]]:
+    together, kept = Lockstep(observed, len(runs)), _steps(config.generations)
+
+    def job(subject: int, seed: int) -> Callable[[], np.ndarray]:
+        view = View(observed, subject * VIEWS, REFERENCES, together)
+        return lambda: evolve(view, bench.initial, bench.principal, bench.std, seed, config, kept)
+
+    learned = together.run_all([job(*each) for each in runs])
+    return np.stack(learned, axis=1), [generation * config.population * config.draws for generation in kept]
+
+
 def _steps(count: int) -> list[int]:
     return sorted({max(1, round(share * count)) for share in MILESTONES})
 
 
 def seconds_alone(config: Config, bench: Bench, repeats: int = 3) -> list[float]:
     """Wall seconds of one whole run by itself, from the pace of some steps; one figure per repeat."""
-    if config.zo is None and config.backprop is None:
+    if config.zo is None and config.backprop is None:  # not of an evolution strategy, whose steps are the model alone
         return []
     view, out = View(bench.objective, 0, REFERENCES), []
     for repeat in range(repeats):

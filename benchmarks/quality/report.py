@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.lib.report import Row, by_subject, interval, markdown, pyplot, save_figure, spread, spread_cell
 
 COLUMNS = {
+    "share_of_loss_learned": "share of the loss, noise included, that the token takes away",
     "share_of_backprop_decrease": "share of backprop's loss decrease",
     "attributes": "attributes right",
     "share_of_backprop_attributes": "share of backprop's",
@@ -16,10 +17,13 @@ COLUMNS = {
 }
 
 
-def summarize(results: dict[str, dict[str, Any]]) -> None:
+def summarize(results: dict[str, dict[str, Any]], noise: float = 0.0) -> None:
     """Add intervals to every configuration, paired by subject where two configurations are compared.
 
     The loss decrease of a configuration is that from the initializer word on the same weights.
+
+    Args:
+        noise: its variance while tokens are learned; the measured losses are without.
     """
     best = results.get("backprop-float")
     starts = {(r["weights"], r["execution"]): r for name, r in results.items() if name.startswith("initializer-")}
@@ -31,6 +35,7 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
         if start is not None:
             decrease = by_subject(start["runs"], "loss") - by_subject(rows, "loss")
             summary["decrease"] = interval(decrease)
+            summary["share_of_loss_learned"] = interval(decrease, by_subject(start["runs"], "loss") + noise)
             if best is not None:
                 full = by_subject(results["initializer-float"]["runs"], "loss") - by_subject(best["runs"], "loss")
                 summary["share_of_backprop_decrease"] = interval(decrease, full)
@@ -64,6 +69,7 @@ def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:
     names = list(results)[::-1]
     figure, panels = plt.subplots(1, len(COLUMNS), figsize=(13, 1.2 + 0.32 * len(names)), sharey=True)
     colors = {"initializer": "#9a9a9a", "backprop": "#222222", "fast": "#d8262c", "paper": "#2b5fd9", "adam": "#d88a2c"}
+    colors["evolution"] = "#2f9e44"
     for panel, (key, title) in zip(panels, COLUMNS.items(), strict=True):
         for y, name in enumerate(names):
             value = results[name]["summary"].get(key)
@@ -87,10 +93,10 @@ def curves(results: dict[str, dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), sharey=True)
     for i, (name, result) in enumerate(shown.items()):
         forwards, loss = (np.array(result["curve"][key]) for key in ("forwards", "loss"))
-        pace = np.median(result["seconds"]) / result["forwards"]
         style = {"color": plt.colormaps["tab20"](i % 20), "marker": "o", "ms": 3, "label": name}
         panels[0].plot(forwards, loss, **style)
-        panels[1].plot(forwards * pace, loss, **style)
+        if result["seconds"]:
+            panels[1].plot(forwards * np.median(result["seconds"]) / result["forwards"], loss, **style)
     for panel, label in zip(
         panels, ("forward passes (of backpropagation: each with a backward pass)", "seconds"), strict=True
     ):
@@ -99,5 +105,5 @@ def curves(results: dict[str, dict[str, Any]], path: Path) -> None:
         panel.grid(color="#eeeeee")
     panels[0].set_ylabel("loss on unseen draws", fontsize=9)
     if shown:
-        panels[1].legend(fontsize=7)
+        panels[0].legend(fontsize=7)
     save_figure(figure, path, 100)

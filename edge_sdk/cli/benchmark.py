@@ -12,6 +12,8 @@ from edge_sdk.errors import EdgeSdkError
 EXAMPLE = "edge-sdk benchmark speed --rounds 1"
 BENCHMARKS = {
     "arm64": "benchmarks.speed.arm64",
+    "device": "benchmarks.device.benchmark",
+    "dreambooth": "benchmarks.dreambooth.benchmark",
     "memory": "benchmarks.memory.benchmark",
     "speed": "benchmarks.speed.benchmark",
     "quality": "benchmarks.quality",

@@ -65,6 +65,10 @@ class TextSide(Protocol):
         """Directions in which words differ most, (R, D) float32 with R the least of ``count`` and all there are."""
         ...
 
+    def variance_share(self, directions: np.ndarray) -> float | None:
+        """Of the vocabulary's variance, the share along the first of these directions; None if it is not known."""
+        ...
+
 
 class PreparedObjective(Objective, Protocol):
     """An objective that a run ends with `close`."""

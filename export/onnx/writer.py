@@ -6,13 +6,15 @@ added by the same operator wherever it takes one.
 """
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edge_sdk.export.graphs import Graph, Tensors
 from edge_sdk.export.onnx import packed
@@ -35,7 +37,7 @@ RUNTIME: dict[str, dict[str, Any]] = {
             "session.intra_op.allow_spinning": "0",  # a thread that waits sleeps
         },
         "enable_cpu_mem_arena": False,
-        "enable_mem_reuse": False,  # a buffer that is used again by a later node is kept until then
+        "enable_mem_reuse": False,  # Python only; see `OnnxOps.model` for how the graphs do without it
     }
 }
 BOUNDS = {"*": {"onnxruntime": 1e-5, "onnxruntime-web": 1e-5}}  # largest relative difference from PyTorch's outputs
@@ -85,6 +87,12 @@ def session(graph: Path) -> onnxruntime.InferenceSession:
     return load(graph, RUNTIME["onnxruntime"])
 
 
+def _described(name: str, shape: Sequence[int | str], dtype: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(
+        name, _TYPES[dtype], [size if isinstance(size, int) else None for size in shape]
+    )
+
+
 class OnnxOps:
     """One graph in the making, see `export.ops.Ops`.
 
@@ -96,18 +104,21 @@ class OnnxOps:
     def __init__(self, weights: Callable[[str], Weights], file: WeightFile) -> None:
         self._weights, self._file = weights, file
         self._nodes: list = []
+        self._unpacking: list = []  # nodes that make floats of a convolution's kernel
+        self._kernels = Counter[tuple[int, ...]]()  # unpacked so far, by their shape
         self._initializers: dict[str, TensorProto] = {}
         self._part = ""
 
     def model(self, name: str, inputs: Tensors, outputs: Tensors) -> bytes:
-        """The finished graph; inputs and outputs are name -> (shape with sizes or symbols, dtype)."""
-        described = [
-            [helper.make_tensor_value_info(key, _TYPES[dtype], list(shape)) for key, (shape, dtype) in values.items()]
-            for values in (inputs, outputs)
-        ]
+        """The finished graph; inputs and outputs are name -> (shape with sizes or symbols, dtype).
+
+        Symbols are left out: where the runtime cannot tell that two shapes are equal, it lets no tensor take over the
+        buffer of another one. A buffer that is used again is kept from its first use to its last.
+        """
+        described = [[_described(key, *each) for key, each in values.items()] for values in (inputs, outputs)]
         # Of two inputs the runtime computes the one that is written later first. Weights are unpacked just before their
         # use, and not long before, if all that is written first.
-        nodes = sorted(self._nodes, key=lambda node: node.op_type != "DequantizeLinear")
+        nodes = [*self._unpacking, *self._nodes]
         graph = helper.make_graph(nodes, name, *described, initializer=list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(
@@ -135,11 +146,15 @@ class OnnxOps:
     def part(self, name: str) -> None:
         self._part = name
 
-    def _stored(self, key: str, make: Callable[[], np.ndarray]) -> Value:
-        """A tensor of the weight file, written when any graph first needs it."""
+    def _stored(self, key: str, make: Callable[[], np.ndarray], shape: Sequence[int] | None = None) -> Value:
+        """A tensor of the weight file, written when any graph first needs it.
+
+        Args:
+            shape: of the same numbers in this graph, where it is another one than in the file.
+        """
         if key not in self._initializers:
             entry = self._file.entry(key, make)
-            tensor = TensorProto(name=key, data_type=_NUMPY[entry.dtype], dims=entry.shape)
+            tensor = TensorProto(name=key, data_type=_NUMPY[entry.dtype], dims=shape or entry.shape)
             if entry.inline is not None:
                 tensor.raw_data = entry.inline
             else:
@@ -193,11 +208,30 @@ class OnnxOps:
         weights, key = self._weights(self._part).layer(layer), f"{self._part}.{layer}"
         if weights.bits == 4:
             return self._taps(x, key, weights, size, stride, pads)
-        w = self._stored(f"{key}.w", lambda: weights.as_picture(weights.matrix))
         if weights.bits == 8:
-            w = self._node("DequantizeLinear", [w, self._given(f"{key}.scale", weights.scale)], axis=0)
+            w = self._unpacked(key, weights)
+        else:
+            w = self._stored(f"{key}.w", lambda: weights.as_picture(weights.matrix))
         inputs = [x, w] if weights.bias is None else [x, w, self._given(f"{key}.bias", weights.bias)]
         return self._node("Conv", inputs, kernel_shape=weights.kernel, strides=[stride] * 2, pads=list(pads))
+
+    def _unpacked(self, key: str, layer: Layer) -> Value:
+        """The kernel (O, I, kh, kw) of a convolution as floats.
+
+        Kernels of one size are unpacked in shapes of their own, so that none takes over another one's buffer: the
+        largest would be kept for the whole of a call, see `model`. Each is (O, d, I kh kw / d) with another divisor d.
+        """
+        rows, row = layer.matrix.shape
+        size = (rows, row // math.prod(layer.kernel), *layer.kernel)
+        divisors = [d for d in range(1, row + 1) if row % d == 0]
+        d = divisors[self._kernels[size] % len(divisors)]
+        self._kernels[size] += 1
+        w = self._stored(f"{key}.w", lambda: layer.as_picture(layer.matrix), (rows, d, row // d))
+        flat, kernel = f"{key}.flat", f"{key}.kernel"
+        scale = self._given(f"{key}.scale", layer.scale)
+        self._unpacking.append(helper.make_node("DequantizeLinear", [w, scale], [flat], axis=0))
+        self._unpacking.append(helper.make_node("Reshape", [flat, self._axes(*size)], [kernel]))
+        return kernel
 
     def _taps(self, x: Value, key: str, layer: Layer, size: tuple[int, int], stride: int, pads: Sequence[int]) -> Value:
         """A convolution as the sum of a product for each tap of its kernel: nothing is unfolded."""

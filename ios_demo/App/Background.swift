@@ -73,12 +73,14 @@ final class Background {
         func askToContinue() {
             guard #available(iOS 26, *), !isContinued, model.screen == .learning else { return }
             let identifier = "\(name).learn.\(UUID().uuidString)"
-            let isRegistered = BGTaskScheduler.shared.register(forTaskWithIdentifier: identifier, using: .main) { [weak self] task in
+            let isRegistered = BGTaskScheduler.shared.register(forTaskWithIdentifier: identifier, using: .main) {
+                [weak self] task in
                 MainActor.assumeIsolated { if let task = task as? BGContinuedProcessingTask { self?.follow(task) } }
             }
             guard isRegistered else { return }
             let request = BGContinuedProcessingTaskRequest(
-                identifier: identifier, title: sentence("learning_title", [model.word]), subtitle: sentence("phase_preparing"))
+                identifier: identifier, title: sentence("learning_title", [model.word]),
+                subtitle: sentence("phase_preparing"))
             request.strategy = .fail  // now or not at all: the run has begun already
             try? BGTaskScheduler.shared.submit(request)
         }

@@ -30,13 +30,18 @@ struct ChoosingView: View {
         Section("bundle_label") {
             if model.bundles.isEmpty { Text("bundle_none") }
             ForEach(model.bundles) { bundle in
-                Button { model.choose(bundle) } label: {
+                Button {
+                    model.choose(bundle)
+                } label: {
                     HStack {
                         VStack(alignment: .leading) {
                             Text(bundle.name)
-                            Text(sentence("bundle_line", [bundle.model, bundle.weights, shown(bundle.megabytes, digits: 1)]))
-                                .font(.caption)
-                                .foregroundStyle(.secondary)
+                            Text(
+                                sentence(
+                                    "bundle_line", [bundle.model, bundle.weights, shown(bundle.megabytes, digits: 1)])
+                            )
+                            .font(.caption)
+                            .foregroundStyle(.secondary)
                         }
                         Spacer()
                         if bundle == model.bundle { Image(systemName: "checkmark") }
@@ -52,12 +57,20 @@ struct ChoosingView: View {
 
     private var photos: some View {
         Section("photos_label") {
-            if model.photos.isEmpty { Text("photos_none") } else { Text(sentence("photos_count", ["\(model.photos.count)"])) }
+            if model.photos.isEmpty {
+                Text("photos_none")
+            } else {
+                Text(sentence("photos_count", ["\(model.photos.count)"]))
+            }
             ScrollView(.horizontal) {
                 HStack {
                     ForEach(Array(model.photos.enumerated()), id: \.element) { index, photo in
-                        Button { model.removePhoto(index) } label: { Thumbnail(file: photo) }
-                            .accessibilityLabel(sentence("photo_remove", ["\(index + 1)", "\(model.photos.count)"]))
+                        Button {
+                            model.removePhoto(index)
+                        } label: {
+                            Thumbnail(file: photo)
+                        }
+                        .accessibilityLabel(sentence("photo_remove", ["\(index + 1)", "\(model.photos.count)"]))
                     }
                 }
             }
@@ -103,7 +116,10 @@ struct WorkLine: View {
     var body: some View {
         HStack {
             ProgressView()
-            Text(sentence(work.resource, [work.kind == .copyingBundle ? shown(Double(work.amount) / 1e6, digits: 1) : "\(work.amount)"]))
+            Text(
+                sentence(
+                    work.resource,
+                    [work.kind == .copyingBundle ? shown(Double(work.amount) / 1e6, digits: 1) : "\(work.amount)"]))
             Spacer()
             if let cancel { Button("cancel", role: .cancel, action: cancel) }
         }

@@ -30,13 +30,16 @@ enum Device {
     static func machine() -> DeviceMeasurement.Machine {
         let cores = ProcessInfo.processInfo.activeProcessorCount
         return DeviceMeasurement.Machine(
-            name: model, system: "\(UIDevice.current.systemName) \(UIDevice.current.systemVersion)", cpu: "\(cores) x arm64",
+            name: model, system: "\(UIDevice.current.systemName) \(UIDevice.current.systemVersion)",
+            cpu: "\(cores) x arm64",
             onnxruntime: nil)
     }
 
     /// Asks iOS for the seconds that it gives an app which leaves the screen; the result gives them back.
     static func takeLastSeconds(_ expired: @escaping @MainActor () -> Void) -> () -> Void {
-        let task = UIApplication.shared.beginBackgroundTask(withName: "the step in hand") { MainActor.assumeIsolated(expired) }
+        let task = UIApplication.shared.beginBackgroundTask(withName: "the step in hand") {
+            MainActor.assumeIsolated(expired)
+        }
         return { UIApplication.shared.endBackgroundTask(task) }
     }
 }
@@ -56,6 +59,9 @@ struct Thumbnail: View {
         }
         .frame(width: 72, height: 72)
         .clipShape(RoundedRectangle(cornerRadius: 8))
-        .task { image = await UIImage(contentsOfFile: file.path)?.byPreparingThumbnail(ofSize: CGSize(width: 216, height: 216)) }
+        .task {
+            image = await UIImage(contentsOfFile: file.path)?.byPreparingThumbnail(
+                ofSize: CGSize(width: 216, height: 216))
+        }
     }
 }

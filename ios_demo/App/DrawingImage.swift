@@ -16,12 +16,16 @@ struct DrawingImage: View {
     }
 
     private var image: CGImage? {
-        guard let provider = CGDataProvider(data: Data(drawing.rgb) as CFData), let space = CGColorSpace(name: CGColorSpace.sRGB) else {
+        guard let provider = CGDataProvider(data: Data(drawing.rgb) as CFData),
+            let space = CGColorSpace(name: CGColorSpace.sRGB)
+        else {
             return nil
         }
         return CGImage(
-            width: drawing.side, height: drawing.side, bitsPerComponent: 8, bitsPerPixel: 24, bytesPerRow: 3 * drawing.side,
-            space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider, decode: nil,
+            width: drawing.side, height: drawing.side, bitsPerComponent: 8, bitsPerPixel: 24,
+            bytesPerRow: 3 * drawing.side,
+            space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider,
+            decode: nil,
             shouldInterpolate: true, intent: .defaultIntent)
     }
 }

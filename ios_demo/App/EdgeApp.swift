@@ -37,6 +37,11 @@ struct RootView: View {
             }
         }
         .task { await background.watch() }
+        .task {  // without a finger: xcrun devicectl device process launch --device NAME BUNDLE-ID --measure
+            guard ProcessInfo.processInfo.arguments.contains("--measure") else { return }
+            model.showMeasuring()
+            model.measure()
+        }
     }
 
     @ViewBuilder private var screen: some View {

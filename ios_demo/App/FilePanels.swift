@@ -50,5 +50,7 @@ private struct TokenDocument: FileDocument {
     init(bytes: Data) { self.bytes = bytes }
     init(configuration: ReadConfiguration) throws { bytes = configuration.file.regularFileContents ?? Data() }
 
-    func fileWrapper(configuration: WriteConfiguration) throws -> FileWrapper { FileWrapper(regularFileWithContents: bytes) }
+    func fileWrapper(configuration: WriteConfiguration) throws -> FileWrapper {
+        FileWrapper(regularFileWithContents: bytes)
+    }
 }

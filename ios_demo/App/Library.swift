@@ -9,7 +9,8 @@ import Foundation
 @MainActor
 enum Library {
     static func model() -> AppModel {
-        var folder = FileManager.default.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0].appendingPathComponent("edge-sdk")
+        var folder = FileManager.default.urls(for: .applicationSupportDirectory, in: .userDomainMask)[0]
+            .appendingPathComponent("edge-sdk")
         try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         var values = URLResourceValues()
         values.isExcludedFromBackup = true  // photos and models stay on this device
@@ -26,10 +27,14 @@ enum Library {
         if #available(iOS 18, *) { formats.insert("coreml") }
         var options = DeviceMeasurement.Options()
         options.threads = Device.threads
-        options.battery = { DispatchQueue.main.sync { MainActor.assumeIsolated { Device.reading().battery.map(Double.init) } } }
+        options.battery = {
+            DispatchQueue.main.sync { MainActor.assumeIsolated { Device.reading().battery.map(Double.init) } }
+        }
         options.command = "the app's screen Measure"
         return BundleEngine(formats: formats, machine: Device.machine(), options: options) { bundle in
-            if #available(iOS 18, *), bundle.manifest.format == .coreml { return try await CoreMLLoader(bundle, cache: cache) }
+            if #available(iOS 18, *), bundle.manifest.format == .coreml {
+                return try await CoreMLLoader(bundle, cache: cache)
+            }
             return OrtLoader(threads: Device.threads)
         }
     }

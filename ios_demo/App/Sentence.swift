@@ -19,5 +19,6 @@ func shown(_ number: Double, digits: Int) -> String {
 func clock(_ seconds: Double) -> String {
     let whole = Int(seconds.rounded(.up))
     let parts = whole >= 3600 ? [whole / 3600, whole / 60 % 60, whole % 60] : [whole / 60, whole % 60]
-    return parts.enumerated().map { $0.offset == 0 ? "\($0.element)" : String(format: "%02d", $0.element) }.joined(separator: ":")
+    return parts.enumerated().map { $0.offset == 0 ? "\($0.element)" : String(format: "%02d", $0.element) }.joined(
+        separator: ":")
 }

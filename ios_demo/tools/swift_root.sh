@@ -2,6 +2,7 @@
 # Prints the folder whose programs are Debian 13's, Swift among them: "/" on Debian 13 itself, else a root in the cache.
 # It is made once (about 3 minutes, 3 GB), in a folder that gets its name only when it is whole; an interrupted making is
 # begun anew. The name is that of the package set, so another set is another root.
+# With EDGE_SDK_FETCH=0 nothing is fetched, as in the tests.
 #     swift_root.sh [FOLDER]        exit status 3 and one line: Swift cannot be had here
 set -u
 # libonnxruntime-dev for its header: the library itself is opened at run time. libpng and libturbojpeg decode photos.
@@ -13,6 +14,7 @@ absent() { echo "swift: $1; skipped" >&2; exit 3; }
 
 if grep -q '^13\b' /etc/debian_version 2>/dev/null; then
     if ! dpkg-query -W $packages >/dev/null 2>&1; then
+        [ "${EDGE_SDK_FETCH:-1}" = 0 ] && absent "not set up; make ios does it"
         [ "$(id -u)" = 0 ] || absent "not root, and of these packages some are missing: $packages"
         mkdir -p "$(dirname "$log")"
         { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1 </dev/null ||
@@ -22,6 +24,7 @@ if grep -q '^13\b' /etc/debian_version 2>/dev/null; then
     exit
 fi
 [ -d "$root" ] && { echo "$root"; exit; }
+[ "${EDGE_SDK_FETCH:-1}" = 0 ] && absent "not set up; make ios does it"
 [ "$(id -u)" = 0 ] || absent "making $root takes root"
 mkdir -p "$(dirname "$root")"
 # Two checkouts may ask at once. What the making starts holds the lock too: if this script is killed, the next one waits.

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.pocket import MODEL as POCKET
 from edge_sdk.runtime.pytorch.model import open_model
-from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions
+from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions, variance_share
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,14 @@ def test_principal_directions_are_those_in_which_words_differ_most(count: int) -
         assert direction[np.abs(direction).argmax()] > 0
     assert (np.diff(np.linalg.norm(found, axis=1)) < 0).all()
     assert np.allclose(found @ found.T, np.diag(np.linalg.norm(found, axis=1) ** 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_the_variance_share_is_that_of_the_leading_eigenvalues(count: int) -> None:
+    table = table_of(3)
+    share = variance_share(np.array_split(table, 7), principal_directions([table], count))
+    eigenvalues = np.linalg.eigvalsh(np.cov(table.T))[::-1]
+    assert share == pytest.approx(eigenvalues[:count].sum() / eigenvalues.sum(), rel=1e-6)
 
 
 def test_there_are_no_more_principal_directions_than_dimensions() -> None:

@@ -41,6 +41,7 @@ def test_what_an_app_needs_is_in_the_manifest(bundle_of: Bundles) -> None:
     assert manifest["schema_version"] == 3 and manifest["format"] == "onnx" and manifest["weights"] == "int8"
     assert manifest["latents"] == [8, 8, 8] and len(manifest["scheduler"]["a"]) == 1000
     assert 0 < manifest["mu_min"] < manifest["vocabulary_std"]
+    assert manifest["principal_directions"].pop("variance_share") == pytest.approx(0.55, abs=0.01)
     assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 32, "width": 128}
     outputs = {"loss": {"shape": ["B"], "dtype": "float32"}, "residual": {"shape": ["B", 8, 8, 8], "dtype": "float32"}}
     assert manifest["graphs"]["zo_loss"]["outputs"] == outputs and next(iter(outputs)) == "loss"
@@ -93,7 +94,12 @@ def test_the_directions_are_the_vocabularys_in_the_optimizers_variable(family: s
     folder = bundle_of(family, "int8")
     count, width = (json.loads((folder / "manifest.json").read_text())["principal_directions"][k] for k in KEYS)
     found = np.fromfile(folder / "principal_directions.f32", "<f4").reshape(count, width)
-    text = open_model(str(folder.parent / family)).load_text()
+    text, bundle = open_model(str(folder.parent / family)).load_text(), Bundle.open(folder)
+    for searched in (5, 32):
+        share = text.variance_share(text.principal_directions(searched))
+        assert bundle.variance_share(searched) == pytest.approx(share, rel=1e-3)
+    del bundle.manifest["principal_directions"]["variance_share"]  # as older bundles have it
+    assert bundle.variance_share(32) is None
     wanted = text.principal_directions(32)
     assert found.shape == wanted.shape == (32, 32 if family == "sd1" else 80)
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())  # tables may be in half precision

@@ -229,6 +229,7 @@ def test_a_bundle_is_whole_and_every_graph_computes_what_pytorch_does(bundle: Pa
     there = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
     assert set(manifest["files"]) == there - {"manifest.json"}
     assert manifest["format"] == "coreml" and manifest["precision"] == "mixed" and len(manifest["graphs"]) == 5
+    assert 0 < manifest["principal_directions"].pop("variance_share") < 1
     assert manifest["principal_directions"] == {"file": "principal_directions.f32", "count": 32, "width": 80}
     assert manifest["files"]["principal_directions.f32"]["bytes"] == 4 * 32 * 80 and manifest["mu_min"] > 0
     assert manifest["graphs"]["zo_loss"]["inputs"]["learned"] == {"shape": [VECTORS, 80], "dtype": "float32"}

@@ -135,7 +135,12 @@ def damaged() -> dict[str, Any]:
         ("an unknown value", "an unknown family", '"family": "stable-diffusion"', '"family": "gan"'),
         ("an unknown value", "an unknown prediction", '"prediction_type": "epsilon"', '"prediction_type": "score"'),
         ("an unknown value", "a table of another kind", '"dtype": "float16"', '"dtype": "int3"'),
-        ("an unknown value", "a function of Core ML", '"file": "unet.onnx"', '"file": "unet.onnx", "function": "unet"'),
+        (
+            "an entry of another format",
+            "a function of Core ML",
+            '"file": "unet.onnx"',
+            '"file": "unet.onnx", "function": "unet"',
+        ),
         ("a missing entry", "no vocabulary_std", '"vocabulary_std":', '"vocabulary_std_":'),
         ("a missing entry", "no presets", '"presets":', '"presets_":'),
         ("a wrong type", "a text for a number", '"resolution": 8,', '"resolution": "8",'),

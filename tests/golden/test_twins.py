@@ -52,11 +52,21 @@ def test_every_entry_has_the_same_languages_and_names_golden_files() -> None:
     assert {"kotlin", "swift", "javascript"} <= set(ROSTER["languages"])
 
 
-def test_no_file_of_a_twins_optimizer_is_unlisted() -> None:
+@pytest.mark.parametrize(
+    ("language", "room"),
+    [
+        ("javascript", "export/web/zo/*.js"),
+        ("kotlin", "android_demo/core/src/main/kotlin/edge/sdk/zo/*.kt"),
+        ("swift", "ios_demo/Sources/EdgeZO/*.swift"),
+    ],
+    ids=lambda value: value.split("/")[0],
+)
+def test_no_file_of_a_twins_optimizer_is_unlisted(language: str, room: str) -> None:
     """The rooms of a twin that hold nothing but twins."""
-    twins = [one["javascript"] for one in ROSTER["twins"]]
+    twins = [one[language] for one in ROSTER["twins"]]
     listed = {twin if isinstance(twin, str) else twin.get("file") for twin in twins}
-    assert {f"export/web/zo/{path.name}" for path in (ROOT / "export" / "web" / "zo").glob("*.js")} <= listed
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob(room)}
+    assert files and files <= listed
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,19 @@ def test_the_token_is_that_of_pytorch(preset: str, family: str, weights: str, pa
     assert own.embedding.metadata["execution"] == "dequantized"
 
 
+@pytest.mark.parametrize("family", ["pocket", "sdxl"])
+def test_a_run_knows_what_its_directions_hold(family: str, pair_of: Pairs, photos: Path) -> None:
+    for personalizer in pair_of(family, "int8"):
+        source = pocket.PHOTOS if family == "pocket" else photos
+        few = {"max_train_steps": 1, "initializer_token": "person"}
+        personalizer.fit(source, zo_samples=8, zo_directions=8, **few)
+        text = personalizer.model.load_text()
+        share = text.variance_share(text.principal_directions(8))
+        assert personalizer.fitted().variance_share == share and 0.1 < share < 0.4
+        personalizer.fit(source, preset="paper", zo_mu=0.01, **few)
+        assert personalizer.fitted().variance_share is None
+
+
 def test_a_short_run_lowers_the_held_out_loss(bundle_of: Bundles) -> None:
     personalizer = Personalizer.from_bundle(bundle_of("pocket", "int8"))
     steps = personalizer.fit(pocket.PHOTOS, max_train_steps=8)
@@ -91,6 +104,7 @@ def test_a_run_leaves_the_files_of_the_contract(learn: Callable[..., Any], bundl
     assert names == {".lock", LEARNED, "run.json", "preview.png", *states}
     assert json.loads((tmp_path / "run/run.json").read_text()) == record
     assert record["model"] == "sd1" and record["weights"] == "int8" and record["execution"] == "dequantized"
+    assert record["variance_share"] == pytest.approx(1)  # its tokens have 32 numbers, and all are searched
     assert record["residency"] == "mapped" and record["device"] == "cpu" and record["steps"] == 8
     assert set(record["versions"]) == {"edge-sdk", "python", "onnxruntime", "tokenizers", "numpy"}
     assert not {"weights", "execution", "residency", "device"} & set(record["config"])

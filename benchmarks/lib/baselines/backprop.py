@@ -19,7 +19,10 @@ from edge_sdk.zo import Objective, draw
 class BackpropConfig:
     max_train_steps: int = 150
     train_batch_size: int = 8  # draws a step
-    learning_rate: float = 1e-2  # falls to a tenth, cosine
+    learning_rate: float = 1e-2  # falls to `end_factor` of it, cosine
+    end_factor: float = 0.1  # 1: constant
+    average_from: float = 1.0  # share of the steps from which the result is the mean token
+    clamp: bool = False  # keep the token's norm in the vocabulary's range, as the forward-only presets do
     timestep_range: tuple[int, int] = (0, 1000)
 
 
@@ -30,6 +33,7 @@ def train(
     seeds: Sequence[int],
     config: BackpropConfig,
     kept: Collection[int] = (),
+    norm_range: tuple[float, float] = (0.0, math.inf),
 ) -> np.ndarray:
     """Train one token per view.
 
@@ -38,6 +42,7 @@ def train(
         views: per run, what draws are made from; `to_global` maps a draw to the objective's images.
         initial: (K, D) float32.
         kept: steps, counted from 1, after which the tokens are kept; by default the last.
+        norm_range: of the vocabulary; only `BackpropConfig.clamp` looks at it.
 
     Returns:
         (kept, runs, K, D) float32.
@@ -45,10 +50,12 @@ def train(
     tokens = torch.from_numpy(np.repeat(initial[None], len(views), axis=0)).requires_grad_()
     optimizer = torch.optim.Adam([tokens], lr=config.learning_rate)
     batch, out = config.train_batch_size, []
+    total, count = torch.zeros_like(tokens), 0
     for step in range(config.max_train_steps):
         for group in optimizer.param_groups:
             share = step / config.max_train_steps
-            group["lr"] = config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
+            fallen = config.end_factor + (1 - config.end_factor) * 0.5 * (1 + math.cos(math.pi * share))
+            group["lr"] = config.learning_rate * fallen
         optimizer.zero_grad()
         for start in range(0, len(views), 8):  # bounds memory; the sum of losses has independent gradients
             rows = range(start, min(start + 8, len(views)))
@@ -60,6 +67,12 @@ def train(
             embeddings = tokens[start : rows.stop].repeat_interleave(batch, dim=0)
             (objective.loss(embeddings, draws).sum() / batch).backward()
         optimizer.step()
-        if step + 1 in (kept or (config.max_train_steps,)):
-            out.append(tokens.detach().numpy().copy())
+        with torch.no_grad():
+            if config.clamp:
+                norms = tokens.norm(dim=-1, keepdim=True)
+                tokens *= norms.clamp(*norm_range) / norms
+            if step + 1 > config.average_from * config.max_train_steps:
+                total, count = total + tokens, count + 1
+            if step + 1 in (kept or (config.max_train_steps,)):
+                out.append((total / count if count else tokens).detach().numpy().copy())
     return np.stack(out)

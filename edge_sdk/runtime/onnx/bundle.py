@@ -151,6 +151,12 @@ class Bundle:
         entry = self.manifest["principal_directions"]
         return np.fromfile(self.paths[entry["file"]], "<f4").reshape(entry["count"], -1)[:count].astype(np.float32)
 
+    def variance_share(self, count: int) -> float | None:
+        """Of the vocabulary's variance, the share along the first ``count`` directions; None in older bundles."""
+        of_all = self.manifest["principal_directions"].get("variance_share")
+        squares = (self.principal_directions(self.manifest["principal_directions"]["count"]) ** 2).sum(axis=1)
+        return None if of_all is None else float(of_all * squares[:count].sum() / squares.sum())
+
     # what is checked
     def _check_paths(self) -> None:
         """Every path is relative and below the folder, and whatever is opened by name is a listed file."""

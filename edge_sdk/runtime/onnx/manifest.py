@@ -45,7 +45,12 @@ _ENTRIES: dict[str, Any] = {
         }
     ),
     "vocabulary_std": _NUMBER,
-    "principal_directions": {"file": str, "count": Whole(0, 1 << 16), "width": Whole(1, 1 << 16)},
+    "principal_directions": {
+        "file": str,
+        "count": Whole(0, 1 << 16),
+        "width": Whole(1, 1 << 16),
+        "variance_share": Maybe(Real(0, 1)),
+    },
     "initializer_token": Either(str, None),
     "initializer_id": Either(Many(_ID), None),
     "initializers": {str: Many(_ID)},

@@ -65,3 +65,7 @@ class BundleText:
     def principal_directions(self, count: int) -> np.ndarray:
         """Of the vocabulary, (R, D) float32, see `Bundle.principal_directions`."""
         return self.bundle.principal_directions(count)
+
+    def variance_share(self, directions: np.ndarray) -> float | None:
+        """Of the vocabulary's variance, see `Bundle.variance_share`."""
+        return self.bundle.variance_share(len(directions))

@@ -72,6 +72,7 @@ class Text(Protocol):
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
     def principal_directions(self, count: int) -> np.ndarray: ...
+    def variance_share(self, directions: np.ndarray) -> float: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
 
@@ -147,6 +148,10 @@ class TextEncoder(ClipTokenizer):
         """Of the table's rows, (R, D) float32, see the function of that name."""
         return principal_directions(self.rows_of_table(), count)
 
+    def variance_share(self, directions: np.ndarray) -> float:
+        """Of the table's rows, see the function of that name."""
+        return variance_share(self.rows_of_table(), directions)
+
     def norm_range(self) -> tuple[float, float]:
         """Norms of the table's rows between the 0.1 % and the 99.9 % quantile, widened by a factor of 2 on either side.
 
@@ -182,3 +187,18 @@ def principal_directions(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
     directions *= np.sign(directions[largest, np.arange(len(directions))])
     lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
     return (directions * lengths).T[::-1][:count].astype(np.float32)
+
+
+def variance_share(rows: Iterable[np.ndarray], directions: np.ndarray) -> float:
+    """Of a vocabulary's variance, the share in the span of some directions.
+
+    Args:
+        rows: the table in pieces (n, D) float64.
+        directions: (R, D), orthogonal.
+    """
+    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    n, total, squares, inside = 0, np.zeros(()), 0.0, 0.0
+    for piece in rows:
+        n, total, squares = n + len(piece), total + piece.sum(axis=0), squares + float((piece**2).sum())
+        inside += float(((piece @ unit.T) ** 2).sum())
+    return (inside - float(((unit @ total) ** 2).sum()) / n) / (squares - float(total @ total) / n)

@@ -4,7 +4,7 @@ Everything else of the family is what Stable Diffusion 1.x and 2.x have, objecti
 encoders' part side by side, the first one's first: token ids (N, T1 + T2) and learned vectors (B, K, D1 + D2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions
+from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions, variance_share
 
 
 class TextEncoderPair:
@@ -116,9 +116,17 @@ class TextEncoderPair:
 
     def principal_directions(self, count: int) -> np.ndarray:
         """Of the optimizer's variable, (R, D1 + D2) float32; a word has a row in both tables, side by side."""
-        pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
+        return principal_directions(self._rows(), count)
+
+    def variance_share(self, directions: np.ndarray) -> float:
+        """Of the optimizer's variable over the vocabulary, see `edge_sdk.runtime.pytorch.text.variance_share`."""
+        return variance_share(self._rows(), directions)
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        """Both tables side by side in the optimizer's variable, in pieces (n, D1 + D2) float64."""
         ratio = float(self.scale[-1])
-        return principal_directions((np.hstack([one, two / ratio]) for one, two in pairs), count)
+        pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)
+        return (np.hstack([one, two / ratio]) for one, two in pairs)
 
     def norm_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Least and largest norms of the parts of the optimizer's variable, see `TextEncoder.norm_range`."""

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -125,7 +126,8 @@ struct BundleCheck {
                         "\(path(relative)) is \(what); a bundle holds files and folders only, copy it again")
                 }
                 let isInside = relative.split(separator: "/").contains { $0.hasSuffix(".mlpackage") }
-                let suffix = name.split(separator: ".", omittingEmptySubsequences: false).dropFirst().last.map(String.init)
+                let suffix = name.split(separator: ".", omittingEmptySubsequences: false).dropFirst().last.map(
+                    String.init)
                 if isInside || opened.contains(place) || Self.data.contains(suffix ?? "") {
                     throw EdgeSdkError(
                         "\(path(relative)) is not listed in manifest.json; remove it, or \(Manifest.again)")

@@ -22,7 +22,8 @@ public struct Ddim: Sendable {
     public let b: [Float]
 
     public init(
-        numTrainTimesteps: Int, predictionType: Prediction = .epsilon, spacing: Spacing = .leading, stepsOffset: Int = 0,
+        numTrainTimesteps: Int, predictionType: Prediction = .epsilon, spacing: Spacing = .leading,
+        stepsOffset: Int = 0,
         clipRange: Float? = nil, setAlphaToOne: Bool = true, a: [Float] = [], b: [Float] = []
     ) {
         self.numTrainTimesteps = numTrainTimesteps
@@ -52,7 +53,9 @@ public struct Ddim: Sendable {
             return (0..<count).map { rounded(Double(total) - Double($0) * stride) - 1 }
         case .linspace:
             let stride = Double(total - 1) / Double(max(steps - 1, 1))
-            return (0..<steps).reversed().map { rounded(steps > 1 && $0 == steps - 1 ? Double(total - 1) : Double($0) * stride) }
+            return (0..<steps).reversed().map {
+                rounded(steps > 1 && $0 == steps - 1 ? Double(total - 1) : Double($0) * stride)
+            }
         }
     }
 

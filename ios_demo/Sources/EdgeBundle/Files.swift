@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -52,8 +53,12 @@ public enum Files {
         guard handle >= 0 else { throw refusal(String(cString: strerror(errno))) }
         defer { close(handle) }
         var info = stat()
-        guard fstat(handle, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { throw refusal("it is not a regular file") }
-        guard info.st_size <= most else { throw refusal("it is larger than \(most >> 20) MB, the most that is read here") }
+        guard fstat(handle, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+            throw refusal("it is not a regular file")
+        }
+        guard info.st_size <= most else {
+            throw refusal("it is larger than \(most >> 20) MB, the most that is read here")
+        }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk, alignment: 64)
         defer { buffer.deallocate() }
         while true {

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// A word that was learned, for prompts: its vectors are K D numbers.
@@ -48,7 +49,8 @@ public struct Generator: Sendable {
     ///     that are finished.
     /// - Throws: `EdgeSdkError`: a word twice or of another width, a prompt that is too long, or see ``GraphLoader``.
     public func pictures(
-        _ prompt: String, words: [LearnedWord] = [], options: Options = Options(), goOn: (Double) -> Bool = { _ in true }
+        _ prompt: String, words: [LearnedWord] = [], options: Options = Options(),
+        goOn: (Double) -> Bool = { _ in true }
     ) throws -> [Picture] {
         let size = manifest.latents.reduce(1, *)
         let steps = min(options.steps, manifest.sampler.mostSteps)
@@ -126,7 +128,8 @@ public struct Generator: Sendable {
         let rows = try using("text_encoder") { encoder in
             try [negative, prompt].map { text in
                 let ids = try self.text.row(text, placeholders: placeholders).map(Int64.init)
-                return try encoder.run(["input_ids": .int64(shape: [1, ids.count], data: ids), "learned": learned], outputs: names)
+                return try encoder.run(
+                    ["input_ids": .int64(shape: [1, ids.count], data: ids), "learned": learned], outputs: names)
             }
         }
         var inputs: [String: Tensor] = [:]

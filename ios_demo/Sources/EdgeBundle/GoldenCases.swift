@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -54,7 +55,8 @@ public struct GoldenCases: Sendable {
                 guard let most = each["bounds"]?[runtime]?.double else {
                     throw EdgeSdkError("golden.json has no bound of \(name) for \(runtime); \(Manifest.again)")
                 }
-                let inputs = Dictionary(uniqueKeysWithValues: each["inputs"]!.entries!.map { ($0.key, Self.value(of: $0.value)) })
+                let inputs = Dictionary(
+                    uniqueKeysWithValues: each["inputs"]!.entries!.map { ($0.key, Self.value(of: $0.value)) })
                 let outputs = each["outputs"]!.entries!
                 let found = try graph.run(inputs, outputs: outputs.map(\.key))
                 for (key, tensor) in outputs { worst = max(worst, Self.difference(found[key], tensor)) }
@@ -97,7 +99,9 @@ public struct GoldenCases: Sendable {
         let values = output["values"]!.items!.map { $0.double! }
         let stride = output["stride"]?.int ?? 1
         let largest = values.reduce(1e-30) { max($0, abs($1)) }
-        return values.enumerated().reduce(0) { max($0, abs(Double(found.data[$1.offset * stride]) - $1.element) / largest) }
+        return values.enumerated().reduce(0) {
+            max($0, abs(Double(found.data[$1.offset * stride]) - $1.element) / largest)
+        }
     }
 }
 
@@ -117,9 +121,14 @@ extension GoldenCases {
         ])
         return .entries([
             ("schema_version", .whole(1...1)),
-            ("cases", .many(.entries([
-                ("graph", .text), ("inputs", .named(input)), ("outputs", .named(output)), ("bounds", .named(.real)),
-            ]), 1...10_000)),
+            (
+                "cases",
+                .many(
+                    .entries([
+                        ("graph", .text), ("inputs", .named(input)), ("outputs", .named(output)),
+                        ("bounds", .named(.real)),
+                    ]), 1...10_000)
+            ),
         ])
     }()
 
@@ -135,7 +144,9 @@ extension GoldenCases {
             let tensors = one[kind]!.entries!
             let names = Set(tensors.map(\.key)).symmetricDifference(ports.map(\.name))
             if kind == "outputs", tensors.isEmpty { throw EdgeSdkError("it has no outputs, so it compares nothing") }
-            if let unknown = names.min() { throw EdgeSdkError("\(kind) and those of the graph differ in \(shown(unknown))") }
+            if let unknown = names.min() {
+                throw EdgeSdkError("\(kind) and those of the graph differ in \(shown(unknown))")
+            }
             for port in ports {
                 let tensor = one[kind]![port.name]!
                 let shape = tensor["shape"]!.items!.compactMap(\.int)
@@ -143,7 +154,9 @@ extension GoldenCases {
                 let size = shape.reduce(1.0) { $0 * Double($1) }
                 let place = "\(kind).\(shown(port.name))"
                 guard fits else { throw EdgeSdkError("\(place).shape is \(shape), which is not the graph's") }
-                guard size <= Double(most) else { throw EdgeSdkError("\(place).shape is \(shape), of more than \(most) values") }
+                guard size <= Double(most) else {
+                    throw EdgeSdkError("\(place).shape is \(shape), of more than \(most) values")
+                }
                 try kind == "inputs" ? checkInput(tensor, Int(size), place) : checkOutput(tensor, Int(size), place)
             }
         }

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// `manifest.json` of a bundle, checked: the twin of edge_sdk/runtime/onnx/manifest.py. export/README.md describes it.
@@ -154,7 +155,9 @@ public struct Manifest: Sendable {
         presets = try Self.presets(json["presets"] ?? .null)
         zeroNegative = json["force_zeros_for_empty_prompt"]?.bool ?? true
         prompts = m.prompts.named.mapValues { kind in
-            kind.list.map { Prompt(text: $0.text.string, before: $0.before.list.map(\.ints), after: $0.after.list.map(\.ints)) }
+            kind.list.map {
+                Prompt(text: $0.text.string, before: $0.before.list.map(\.ints), after: $0.after.list.map(\.ints))
+            }
         }
         tokens = m.tokens.list.map {
             Tokens(bos: $0.bos.int, eos: $0.eos.int, pad: $0.pad.int, length: $0.length.int, folder: $0.folder.string)
@@ -281,7 +284,9 @@ private struct Reader {
     var double: Double { value.double! }
     var ints: [Int] { value.items!.map { $0.int! } }
     var list: [Reader] { value.items!.map(Reader.init) }
-    var named: [String: Reader] { Dictionary(uniqueKeysWithValues: value.entries!.map { ($0.key, Reader(value: $0.value)) }) }
+    var named: [String: Reader] {
+        Dictionary(uniqueKeysWithValues: value.entries!.map { ($0.key, Reader(value: $0.value)) })
+    }
 
     /// Tensors of a graph by name.
     var ports: [Manifest.Port] {

@@ -13,7 +13,8 @@ extension Manifest {
             ("created_by", .text), ("format", .oneOf(Format.allCases.map(\.rawValue))), ("model", .entries(model)),
             ("weights", .oneOf(["int8", "int4", "none"])), ("execution", .text),
             ("prediction_type", .oneOf(Ddim.Prediction.allCases.map(\.rawValue))), ("resolution", .whole(8...4096)),
-            ("latents", .many(.whole(1...4096))), ("embedding", .many(.entries(ofEmbedding))), ("vocabulary_std", .real),
+            ("latents", .many(.whole(1...4096))), ("embedding", .many(.entries(ofEmbedding))),
+            ("vocabulary_std", .real),
             ("principal_directions", .entries(ofDirections)), ("runtime", .named(.anyObject)),
             ("presets", .entries([("fast", .entries(ofPreset)), ("paper", .entries(ofPreset))])),
             ("force_zeros_for_empty_prompt", .maybe(.bool)), ("scheduler", .entries(ofScheduler)),
@@ -25,7 +26,8 @@ extension Manifest {
     private static let id = Kind.whole(0...1 << 24)
 
     private static let ofEmbedding: [(String, Kind)] = [
-        ("width", .whole(1...1 << 16)), ("vocab_size", .whole(1...1 << 24)), ("scale", .real), ("norm_range", .many(.real)),
+        ("width", .whole(1...1 << 16)), ("vocab_size", .whole(1...1 << 24)), ("scale", .real),
+        ("norm_range", .many(.real)),
         ("table", .entries(ofTable)),
     ]
 
@@ -39,7 +41,9 @@ extension Manifest {
     ]
 
     private static let ofPreset: [(String, Kind)] =
-        ZoConfig.options.map { ($0.name, Kind.anything) } + [("schema_version", .whole(1...1000)), ("eval_draws", .whole(1...65_536))]
+        ZoConfig.options.map { ($0.name, Kind.anything) } + [
+            ("schema_version", .whole(1...1000)), ("eval_draws", .whole(1...65_536)),
+        ]
 
     /// What is about words: those to start from, prompts, marks of rows.
     private static let ofWords: [(String, Kind)] = {
@@ -62,7 +66,9 @@ extension Manifest {
 
     private static let ofGraph: [(String, Kind)] = {
         let size = Kind.either([.whole(1...mostElements), .text])
-        let tensor: [(String, Kind)] = [("shape", .many(size, 0...8)), ("dtype", .oneOf(["float32", "int64", "int32"]))]
+        let tensor: [(String, Kind)] = [
+            ("shape", .many(size, 0...8)), ("dtype", .oneOf(["float32", "int64", "int32"])),
+        ]
         return [("file", .text), ("inputs", .named(.entries(tensor))), ("outputs", .named(.entries(tensor)))]
     }()
 

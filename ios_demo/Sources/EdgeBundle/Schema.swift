@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// Values of JSON checked against a table of what is accepted: the twin of edge_sdk/system/schema.py.
@@ -116,7 +117,9 @@ extension Json {
 
 /// A text of a file for a message: one line of at most 60 printable ASCII characters.
 func shown(_ text: String) -> String {
-    let ascii = text.unicodeScalars.prefix(60).map { $0.value >= 32 && $0.value < 127 ? String($0) : $0.escaped(asASCII: true) }
+    let ascii = text.unicodeScalars.prefix(60).map {
+        $0.value >= 32 && $0.value < 127 ? String($0) : $0.escaped(asASCII: true)
+    }
     let whole = ascii.joined()
     return whole.count <= 60 ? whole : "\(whole.prefix(57))..."
 }

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -184,7 +185,9 @@ public struct Tokenizer: Sendable {
         return letters
     }
 
-    private static let endings: [Letters] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].map { Letters($0.unicodeScalars) }
+    private static let endings: [Letters] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].map {
+        Letters($0.unicodeScalars)
+    }
 
     /// A prepared text cut into words: `'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`.
     private static func split(_ text: Letters) -> [ArraySlice<Unicode.Scalar>] {

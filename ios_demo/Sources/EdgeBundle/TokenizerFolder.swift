@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -48,7 +49,9 @@ struct TokenizerFolder {
     ]
     private static let further = ["extra_special_tokens", "additional_special_tokens"]
 
-    private static let flags = ["single_word", "lstrip", "rstrip", "normalized", "special"].map { ($0, Kind.maybe(.bool)) }
+    private static let flags = ["single_word", "lstrip", "rstrip", "normalized", "special"].map {
+        ($0, Kind.maybe(.bool))
+    }
     private static let token = Kind.entries([("content", .text)] + flags)
     private static let word = Kind.either([.text, token])
     private static let ids = Kind.named(.whole(0...mostID))
@@ -58,10 +61,13 @@ struct TokenizerFolder {
     private static let config = Kind.entries(
         specialEntries + [("added_tokens_decoder", .maybe(.either([.named(token), .null])))])
     private static let whole = Kind.entries([
-        ("model", .entries([
-            ("type", .maybe(.oneOf(["BPE", "Unigram"]))), ("vocab", ids),
-            ("merges", .maybe(.many(.either([.text, .many(.text, 2...2)])))),
-        ])),
+        (
+            "model",
+            .entries([
+                ("type", .maybe(.oneOf(["BPE", "Unigram"]))), ("vocab", ids),
+                ("merges", .maybe(.many(.either([.text, .many(.text, 2...2)])))),
+            ])
+        ),
         ("added_tokens", .maybe(.many(.entries([("id", .whole(0...mostID)), ("content", .text)] + flags)))),
     ])
 
@@ -104,7 +110,9 @@ struct TokenizerFolder {
     }
 
     /// The special tokens of files with a name, and those without.
-    private static func special(_ sources: [Json]) -> (named: [(name: String, token: AddedToken?)], unnamed: [AddedToken]) {
+    private static func special(_ sources: [Json]) -> (
+        named: [(name: String, token: AddedToken?)], unnamed: [AddedToken]
+    ) {
         var unnamed: [AddedToken] = []
         for source in sources {
             let lists = further.compactMap { source[$0] }.map { $0.items ?? $0.entries?.map(\.value) ?? [] }

@@ -1,6 +1,7 @@
 #if canImport(CoreML)
     import CoreML
     import EdgeBundle
+    import EdgeSystem
     import EdgeZO
     import Foundation
 
@@ -37,13 +38,16 @@
                     let provider = try MLDictionaryFeatureProvider(dictionary: inputs)
                     let made: any MLFeatureProvider
                     do { made = try model.prediction(from: provider) } catch {
-                        throw EdgeSdkError("Core ML cannot run the graph \(name) (\(oneLine(error))); see the bundle's README")
+                        throw EdgeSdkError(
+                            "Core ML cannot run the graph \(name) (\(oneLine(error))); see the bundle's README")
                     }
                     for output in outputs { found[output, default: []] += try values(made, output) }
                 }
             }
             return try found.reduce(into: [:]) { out, entry in
-                guard let port = described.outputs.first(where: { $0.name == entry.key }) else { throw unknown(entry.key) }
+                guard let port = described.outputs.first(where: { $0.name == entry.key }) else {
+                    throw unknown(entry.key)
+                }
                 var shape = try sizes(of: port, name)
                 shape[0] *= calls
                 out[entry.key] = FloatTensor(shape: shape, data: entry.value)
@@ -56,13 +60,17 @@
         private func count(_ given: [String: Tensor]) throws -> Int {
             var calls = 1
             for port in described.inputs {
-                guard let tensor = given[port.name] else { throw EdgeSdkError("the graph \(name) needs the input \(port.name)") }
+                guard let tensor = given[port.name] else {
+                    throw EdgeSdkError("the graph \(name) needs the input \(port.name)")
+                }
                 let own = try sizes(of: port, name)
                 guard tensor.shape.count == own.count, tensor.shape.dropFirst().elementsEqual(own.dropFirst()),
                     let rows = tensor.shape.first, rows > 0, rows % own[0] == 0
                 else { throw EdgeSdkError("the input \(port.name) of \(name) is \(tensor.shape); it must be \(own)") }
                 if port.name == "learned", rows != own[0] {
-                    throw EdgeSdkError("the graph \(name) takes \(own[0]) learned vectors, not \(rows); give one row a call (maxBatch 1)")
+                    throw EdgeSdkError(
+                        "the graph \(name) takes \(own[0]) learned vectors, not \(rows); give one row a call (maxBatch 1)"
+                    )
                 }
                 if port.name != "learned" { calls = max(calls, rows / own[0]) }
             }
@@ -85,12 +93,16 @@
                 }
                 switch (tensor, port.dtype) {
                 case (.float(let tensor), "float32"):
-                    tensor.data.withUnsafeBytes { bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[(4 * start)..<(4 * (start + count))])) }
+                    tensor.data.withUnsafeBytes {
+                        bytes.copyMemory(
+                            from: UnsafeRawBufferPointer(rebasing: $0[(4 * start)..<(4 * (start + count))]))
+                    }
                 case (.int64(_, let data), _):
                     let target = bytes.bindMemory(to: Int32.self)
                     for i in 0..<count {
                         guard let value = Int32(exactly: data[start + i]) else {
-                            throw EdgeSdkError("\(data[start + i]) in the input \(port.name) of \(name) is no 32-bit number")
+                            throw EdgeSdkError(
+                                "\(data[start + i]) in the input \(port.name) of \(name) is no 32-bit number")
                         }
                         target[i] = value
                     }
@@ -109,7 +121,9 @@
         }
 
         private func unknown(_ output: String) -> EdgeSdkError {
-            EdgeSdkError("the graph \(name) has no output \(output); it has \(described.outputs.map(\.name).joined(separator: ", "))")
+            EdgeSdkError(
+                "the graph \(name) has no output \(output); it has \(described.outputs.map(\.name).joined(separator: ", "))"
+            )
         }
     }
 
@@ -117,7 +131,8 @@
     private func sizes(of port: Manifest.Port, _ graph: String) throws -> [Int] {
         let known = port.shape.compactMap { $0 }
         guard known.count == port.shape.count, !known.isEmpty else {
-            throw EdgeSdkError("\(port.name) of \(graph) has a size without a number; export the bundle again for Core ML")
+            throw EdgeSdkError(
+                "\(port.name) of \(graph) has a size without a number; export the bundle again for Core ML")
         }
         return known
     }

@@ -1,6 +1,7 @@
 #if canImport(CoreML)
     import CoreML
     import EdgeBundle
+    import EdgeSystem
     import EdgeZO
     import Foundation
 
@@ -24,7 +25,8 @@
         /// - Throws: `EdgeSdkError`, one line: the bundle is of another format, or Core ML refuses it.
         public init(_ bundle: ModelBundle, cache: URL, units: Units = .cpuAndGPU) async throws {
             guard bundle.manifest.format == .coreml else {
-                throw EdgeSdkError("\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); Core ML runs coreml")
+                throw EdgeSdkError(
+                    "\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); Core ML runs coreml")
             }
             var compiled: [String: URL] = [:]
             for package in Set(bundle.manifest.graphs.values.map(\.file)).sorted() {
@@ -67,12 +69,15 @@
 
         private static func removeOld(in cache: URL, but used: [String]) {
             let keys: [URLResourceKey] = [.contentModificationDateKey]
-            let there = (try? FileManager.default.contentsOfDirectory(at: cache, includingPropertiesForKeys: keys)) ?? []
+            let there =
+                (try? FileManager.default.contentsOfDirectory(at: cache, includingPropertiesForKeys: keys)) ?? []
             func age(_ url: URL) -> Date {
                 (try? url.resourceValues(forKeys: Set(keys)))?.contentModificationDate ?? .distantPast
             }
             let others = there.filter { !used.contains($0.lastPathComponent) }.sorted { age($0) > age($1) }
-            for url in others.dropFirst(max(0, mostCompiled - used.count)) { try? FileManager.default.removeItem(at: url) }
+            for url in others.dropFirst(max(0, mostCompiled - used.count)) {
+                try? FileManager.default.removeItem(at: url)
+            }
         }
     }
 

@@ -13,7 +13,9 @@ extension AppModel {
     /// Copies a bundle into the app's folder, checks it, and chooses it.
     public func takeBundle(_ source: URL) {
         let shelf = shelf
-        perform(.copyingBundle, otherwise: .sourceUnreadable) { [self] in try await shelf.take(source) { progress($0) } } then: { [self] taken in
+        perform(.copyingBundle, otherwise: .sourceUnreadable) { [self] in
+            try await shelf.take(source) { progress($0) }
+        } then: { [self] taken in
             guard let taken else { return }
             choose(taken, of: shelf.list())
             say(Message(.bundleReady, taken.name))

@@ -72,6 +72,7 @@ extension AppModel {
         if stop.value == .finish { return beginAgain() }  // before the first step
         save()
         setPaused(learning.pause ?? .interrupted)
-        if learning.pause == .interrupted, isVisible { goOn() } else { read(reading) }  // all may be well again meanwhile
+        // All may be well again meanwhile.
+        if learning.pause == .interrupted, isVisible { goOn() } else { read(reading) }
     }
 }

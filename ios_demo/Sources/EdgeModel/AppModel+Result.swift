@@ -33,7 +33,8 @@ extension AppModel {
     private func readOutcome() {
         outcome = Outcome(
             token: store.token, lossBefore: session.lossBefore, lossAfter: session.lossAfter, prompt: session.prompt,
-            before: store.drawing(.before), after: store.drawing(.after), own: store.drawing(.own), isKept: outcome.isKept)
+            before: store.drawing(.before), after: store.drawing(.after), own: store.drawing(.own),
+            isKept: outcome.isKept)
     }
 
     private func draw(_ kinds: [DrawingKind]) {
@@ -47,6 +48,8 @@ extension AppModel {
                 try store.save(await model.draw(prompt, token: kind == .before ? nil : token, session: begun), as: kind)
                 _ = progress(i + 1)
             }
-        } then: { [self] in readOutcome() }
+        } then: { [self] in
+            readOutcome()
+        }
     }
 }

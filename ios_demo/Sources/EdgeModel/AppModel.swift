@@ -95,7 +95,8 @@ public final class AppModel {
 
     /// Whether there is something to go on with when iOS gives the app time in the background.
     public var wantsTime: Bool {
-        screen == .learning && (learning.phase != .paused || learning.pause == .interrupted || learning.pause?.isAutomatic == true)
+        screen == .learning
+            && (learning.phase != .paused || learning.pause == .interrupted || learning.pause?.isAutomatic == true)
     }
 
     /// What the phone tells about itself: learning rests and goes on.
@@ -182,7 +183,9 @@ public final class AppModel {
     /// - Throws: `Problem`: the sentence to show.
     nonisolated func open(_ session: Session) async throws -> any OpenedBundle {
         let name = session.bundle ?? ""
-        guard let info = shelf.list().first(where: { $0.name == name }) else { throw Problem(said: Message(.bundleMissing, name)) }
+        guard let info = shelf.list().first(where: { $0.name == name }) else {
+            throw Problem(said: Message(.bundleMissing, name))
+        }
         guard info.digest == session.digest else { throw Problem(said: Message(.bundleChanged, name)) }
         return try await shelf.examine(shelf.folder(of: name), name)
     }
@@ -201,5 +204,6 @@ public final class AppModel {
 /// A word without its brackets: `<mug>` is `mug`.
 func bare(_ word: String) -> String {
     let trimmed = word.trimmingCharacters(in: .whitespacesAndNewlines)
-    return trimmed.hasPrefix("<") && trimmed.hasSuffix(">") && trimmed.count > 1 ? String(trimmed.dropFirst().dropLast()) : trimmed
+    return trimmed.hasPrefix("<") && trimmed.hasSuffix(">") && trimmed.count > 1
+        ? String(trimmed.dropFirst().dropLast()) : trimmed
 }

@@ -1,6 +1,7 @@
 import EdgeBundle
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -25,7 +26,8 @@ public struct BundleEngine: Engine {
 
     public func open(_ folder: URL) async throws -> any OpenedBundle {
         let bundle = try ModelBundle(folder)
-        return PersonalizerBundle(manifest: bundle.manifest, personalizer: Personalizer(bundle, try await loaders(bundle)))
+        return PersonalizerBundle(
+            manifest: bundle.manifest, personalizer: Personalizer(bundle, try await loaders(bundle)))
     }
 
     public func measure(_ folder: URL, report: @escaping @Sendable (Int, Int) -> Bool) async throws -> [UInt8] {

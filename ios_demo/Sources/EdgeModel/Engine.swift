@@ -1,4 +1,5 @@
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -104,7 +105,8 @@ public struct Drawing: Equatable, Sendable {
 
     /// What ``bytes`` gave; nil for other bytes.
     public init?(_ bytes: [UInt8]) {
-        let lines = bytes.prefix(24).split(separator: UInt8(ascii: "\n"), maxSplits: 3, omittingEmptySubsequences: false)
+        let lines = bytes.prefix(24).split(
+            separator: UInt8(ascii: "\n"), maxSplits: 3, omittingEmptySubsequences: false)
         guard lines.count == 4, let size = String(bytes: lines[1], encoding: .utf8)?.split(separator: " ").first,
             let side = Int(size), (1...16_384).contains(side)
         else { return nil }

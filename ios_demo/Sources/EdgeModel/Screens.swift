@@ -5,7 +5,9 @@ public enum Screen: String, Sendable { case choosing, learning, result, measurin
 
 /// What is being done beside learning. `amount` is in bytes for copying, in steps for measuring; 0 of 0 is not known yet.
 public struct Work: Equatable, Sendable {
-    public enum Kind: String, CaseIterable, Sendable { case copyingBundle, readingPhotos, drawing, measuring }
+    public enum Kind: String, CaseIterable, Sendable {
+        case copyingBundle, readingPhotos, drawing, measuring
+    }
 
     public let kind: Kind
     public var amount = 0

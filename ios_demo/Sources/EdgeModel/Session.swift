@@ -82,8 +82,12 @@ public struct SessionStore: Sendable {
     func save(token: [UInt8]) throws { try WholeFile.write(token, to: self.token) }
 
     /// A drawn picture, nil if there is none.
-    func drawing(_ kind: DrawingKind) -> Drawing? { (try? Data(contentsOf: file(of: kind))).flatMap { Drawing(Array($0)) } }
-    func save(_ drawing: Drawing, as kind: DrawingKind) throws { try WholeFile.write(drawing.bytes, to: file(of: kind)) }
+    func drawing(_ kind: DrawingKind) -> Drawing? {
+        (try? Data(contentsOf: file(of: kind))).flatMap { Drawing(Array($0)) }
+    }
+    func save(_ drawing: Drawing, as kind: DrawingKind) throws {
+        try WholeFile.write(drawing.bytes, to: file(of: kind))
+    }
 
     func save(record: [UInt8]) throws -> URL {
         let file = folder.appendingPathComponent("device.json")
@@ -96,7 +100,8 @@ public struct SessionStore: Sendable {
 
     /// Deletes photos that no session names.
     func keepPhotos(_ names: [String]) {
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: photos.path)) ?? [] where !names.contains(name) {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: photos.path)) ?? []
+        where !names.contains(name) {
             remove(photo(name))
         }
     }

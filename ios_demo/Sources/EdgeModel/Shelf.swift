@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -115,18 +116,22 @@ public struct Shelf: Sendable {
             guard progress(copied) else { return false }
             guard free() >= Self.reserve + Int64(size) else { throw noSpace() }
             do {
-                try FileManager.default.createDirectory(at: into.deletingLastPathComponent(), withIntermediateDirectories: true)
+                try FileManager.default.createDirectory(
+                    at: into.deletingLastPathComponent(), withIntermediateDirectories: true)
                 try FileManager.default.copyItem(at: from, to: into)
             } catch {
                 if free() < Self.reserve { throw noSpace() }
-                throw Problem(said: Message(.sourceUnreadable, source.lastPathComponent, detail: error.localizedDescription))
+                throw Problem(
+                    said: Message(.sourceUnreadable, source.lastPathComponent, detail: error.localizedDescription))
             }
             copied += size
         }
         return progress(copied)
     }
 
-    private func noSpace() -> Problem { Problem(said: Message(.noSpace, "\(max(0, free() - Self.reserve) / 1_000_000)")) }
+    private func noSpace() -> Problem {
+        Problem(said: Message(.noSpace, "\(max(0, free() - Self.reserve) / 1_000_000)"))
+    }
 
     /// The first file of the manifest that is missing or of another size.
     private func cut(_ bundle: URL, _ manifest: Json) -> String? {

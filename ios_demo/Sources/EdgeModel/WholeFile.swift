@@ -23,7 +23,8 @@ enum WholeFile {
             try handle.synchronize()
         } catch {
             try? FileManager.default.removeItem(at: beside)
-            throw WritingError(description: "\(file.lastPathComponent) cannot be written: \(error.localizedDescription)")
+            throw WritingError(
+                description: "\(file.lastPathComponent) cannot be written: \(error.localizedDescription)")
         }
         guard rename(beside.path, file.path) == 0 else {  // takes the place of a file of this name in one step
             try? FileManager.default.removeItem(at: beside)

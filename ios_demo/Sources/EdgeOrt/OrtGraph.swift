@@ -1,5 +1,6 @@
 import COnnxRuntime
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -10,7 +11,9 @@ public struct OrtLoader: GraphLoader {
 
     public init(threads: Int = 0) { self.threads = threads }
 
-    public func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph { try OrtGraph(bundle, name, threads: threads) }
+    public func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph {
+        try OrtGraph(bundle, name, threads: threads)
+    }
 }
 
 /// A graph of a bundle on ONNX Runtime, with the settings that keep weights integer and in their mapped file.
@@ -34,7 +37,8 @@ public final class OrtGraph: Graph {
         defer { options.release() }
         let what = "\(file) cannot be loaded by onnxruntime \(library.version)"
         do {
-            try library.check(library.api.pointee.CreateSession(library.environment, file, options.pointer, &session), what)
+            try library.check(
+                library.api.pointee.CreateSession(library.environment, file, options.pointer, &session), what)
             try library.check(
                 library.api.pointee.CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory), what)
         } catch {
@@ -100,7 +104,8 @@ public final class OrtGraph: Graph {
         try library.check(api.GetTensorShapeElementCount(info, &count), what)
         var data: UnsafeMutableRawPointer?
         try library.check(api.GetTensorMutableData(value, &data), what)
-        let floats = UnsafeBufferPointer(start: data?.assumingMemoryBound(to: Float.self), count: data == nil ? 0 : count)
+        let floats = UnsafeBufferPointer(
+            start: data?.assumingMemoryBound(to: Float.self), count: data == nil ? 0 : count)
         return FloatTensor(shape: shape.map(Int.init), data: Array(floats))
     }
 }
@@ -135,7 +140,8 @@ private func withBuffers<Value>(_ tensors: [Tensor], _ body: ([Buffer]) throws -
 }
 
 /// Calls `body` with texts of C.
-private func withCStrings<Value>(_ texts: [String], _ body: ([UnsafePointer<CChar>?]) throws -> Value) rethrows -> Value {
+private func withCStrings<Value>(_ texts: [String], _ body: ([UnsafePointer<CChar>?]) throws -> Value) rethrows -> Value
+{
     let copies = texts.map { strdup($0) }
     defer { for copy in copies { free(copy) } }
     return try body(copies.map { UnsafePointer($0) })

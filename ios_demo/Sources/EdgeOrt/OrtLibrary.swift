@@ -1,4 +1,5 @@
 import COnnxRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -30,7 +31,8 @@ public final class OrtLibrary: @unchecked Sendable {
         }
         self.api = api
         var made: OpaquePointer?
-        try Self.check(api, api.pointee.CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edge-sdk", &made), "ONNX Runtime cannot start")
+        try Self.check(
+            api, api.pointee.CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edge-sdk", &made), "ONNX Runtime cannot start")
         environment = made!
     }
 
@@ -55,9 +57,13 @@ public final class OrtLibrary: @unchecked Sendable {
     /// Turn a status into an error.
     ///
     /// - Parameter what: failed, for the message.
-    func check(_ status: OpaquePointer?, _ what: @autoclosure () -> String) throws { try Self.check(api, status, what()) }
+    func check(_ status: OpaquePointer?, _ what: @autoclosure () -> String) throws {
+        try Self.check(api, status, what())
+    }
 
-    private static func check(_ api: UnsafePointer<OrtApi>, _ status: OpaquePointer?, _ what: @autoclosure () -> String) throws {
+    private static func check(_ api: UnsafePointer<OrtApi>, _ status: OpaquePointer?, _ what: @autoclosure () -> String)
+        throws
+    {
         guard let status else { return }
         defer { api.pointee.ReleaseStatus(status) }
         let message = String(cString: api.pointee.GetErrorMessage(status)!)

@@ -1,5 +1,6 @@
 import COnnxRuntime
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 
 /// How the manifest says that this runtime is to load a graph. Whoever makes them releases them.
@@ -10,7 +11,8 @@ struct OrtOptions {
     /// Threads that spin for one another take the time of other programs, and the battery's.
     private static let patient = ["session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"]
     private static let levels = [
-        "disable_all": ORT_DISABLE_ALL, "basic": ORT_ENABLE_BASIC, "extended": ORT_ENABLE_EXTENDED, "all": ORT_ENABLE_ALL,
+        "disable_all": ORT_DISABLE_ALL, "basic": ORT_ENABLE_BASIC, "extended": ORT_ENABLE_EXTENDED,
+        "all": ORT_ENABLE_ALL,
     ]
 
     /// - Throws: `EdgeSdkError`: a setting of the manifest is not known or of the wrong type.

@@ -1,5 +1,6 @@
 #if canImport(ImageIO)
     import CoreGraphics
+    import EdgeSystem
     import EdgeZO
     import Foundation
     import ImageIO
@@ -16,7 +17,9 @@
                 let height = properties[kCGImagePropertyPixelHeight] as? Int
             else { throw EdgeSdkError("not a picture that this device reads; save it as JPEG or PNG") }
             let factor = try reduction(width, height)
-            guard let image = factor == 1 ? CGImageSourceCreateImageAtIndex(source, 0, options) : smaller(source, max(width, height) / factor)
+            guard
+                let image = factor == 1
+                    ? CGImageSourceCreateImageAtIndex(source, 0, options) : smaller(source, max(width, height) / factor)
             else { throw EdgeSdkError("damaged") }
             let stored = properties[kCGImagePropertyOrientation] as? Int
             return try drawn(image).turned(stored.flatMap(Orientation.init) ?? .upright)
@@ -24,10 +27,12 @@
 
         static func png(_ photo: Photo) throws -> [UInt8] {
             let data = NSMutableData()
-            guard let space = CGColorSpace(name: CGColorSpace.sRGB), let provider = CGDataProvider(data: Data(photo.rgb) as CFData),
+            guard let space = CGColorSpace(name: CGColorSpace.sRGB),
+                let provider = CGDataProvider(data: Data(photo.rgb) as CFData),
                 let image = CGImage(
                     width: photo.width, height: photo.height, bitsPerComponent: 8, bitsPerPixel: 24,
-                    bytesPerRow: 3 * photo.width, space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
+                    bytesPerRow: 3 * photo.width, space: space,
+                    bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
                     provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent),
                 let file = CGImageDestinationCreateWithData(data, "public.png" as CFString, 1, nil)
             else { throw EdgeSdkError("the picture is too large for this device's memory") }
@@ -52,7 +57,8 @@
             let isDrawn = rgbx.withUnsafeMutableBytes { buffer in
                 guard let space = CGColorSpace(name: CGColorSpace.sRGB),
                     let context = CGContext(
-                        data: buffer.baseAddress, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width,
+                        data: buffer.baseAddress, width: width, height: height, bitsPerComponent: 8,
+                        bytesPerRow: 4 * width,
                         space: space, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
                 else { return false }
                 context.interpolationQuality = .none

@@ -1,5 +1,6 @@
 #if os(Linux)
     import CPhotoCodecs
+    import EdgeSystem
     import EdgeZO
     import Foundation
 
@@ -44,7 +45,9 @@
             var count = photo.rgb.count + photo.height
             count += count / 1000 + 1024
             var bytes = [UInt8](repeating: 0, count: count)
-            guard png_image_write_to_memory(&image, &bytes, &count, 0, photo.rgb, 0, nil) != 0 else { throw damaged(image) }
+            guard png_image_write_to_memory(&image, &bytes, &count, 0, photo.rgb, 0, nil) != 0 else {
+                throw damaged(image)
+            }
             return Array(bytes.prefix(count))
         }
 

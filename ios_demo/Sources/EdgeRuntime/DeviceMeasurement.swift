@@ -1,5 +1,6 @@
 import EdgeBundle
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -73,7 +74,8 @@ public struct DeviceMeasurement: Sendable {
         end("load")
 
         peak.begin()
-        let session = try Session(.init(photos: photos, placeholder: "<measured>", initializer: word, options: fit), prepared, bundle)
+        let session = try Session(
+            .init(photos: photos, placeholder: "<measured>", initializer: word, options: fit), prepared, bundle)
         var seconds: [Double] = [], cpuSeconds: [Double] = []
         func step() throws -> Bool {
             let (wall, cpu) = (Self.clock(), ProcessMemory.cpuSeconds())
@@ -94,10 +96,15 @@ public struct DeviceMeasurement: Sendable {
 
         let state = session.run.state
         let weights = bundle.manifest.files.values.filter { $0.role == "weights" }.reduce(0) { $0 + $1.bytes }
-        let pair = { (start: Double?, end: Double?) in Json.object([("start", .optional(start)), ("end", .optional(end))]) }
+        let pair = { (start: Double?, end: Double?) in
+            Json.object([("start", .optional(start)), ("end", .optional(end))])
+        }
         let run = Json.object([
             ("phases", .object(phases)),
-            ("loaded", .object([("resident", .optional(loaded.resident)), ("anonymous", .optional(loaded.anonymous))])),
+            (
+                "loaded",
+                .object([("resident", .optional(loaded.resident)), ("anonymous", .optional(loaded.anonymous))])
+            ),
             ("load_seconds", .number(loadSeconds)),
             ("seconds", .list(seconds.map { .number($0) })),
             ("cpu_seconds", .list(cpuSeconds.map { .number($0) })),
@@ -120,10 +127,13 @@ public struct DeviceMeasurement: Sendable {
         return .object([
             ("schema_version", .number(Self.schemaVersion)), ("command", .list([.text(options.command)])),
             ("date", .text(Self.today())),
-            ("machine", .object([
-                ("name", .text(machine.name)), ("system", .text(machine.system)), ("cpu", .text(machine.cpu)),
-                ("client", .text(Self.client)), ("onnxruntime", machine.onnxruntime.map(Json.text) ?? .null),
-            ])),
+            (
+                "machine",
+                .object([
+                    ("name", .text(machine.name)), ("system", .text(machine.system)), ("cpu", .text(machine.cpu)),
+                    ("client", .text(Self.client)), ("onnxruntime", machine.onnxruntime.map(Json.text) ?? .null),
+                ])
+            ),
             ("device", .text("cpu")), ("model", .text(bundle.manifest.model.name)),
             ("checkpoints", .list([.text(bundle.folder.standardizedFileURL.lastPathComponent)])), ("limit_mb", .null),
             ("results", .object([(name, .object([("case", kind), ("runs", .list([run]))]))])),

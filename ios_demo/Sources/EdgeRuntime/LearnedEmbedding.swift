@@ -1,4 +1,5 @@
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 import Foundation
 

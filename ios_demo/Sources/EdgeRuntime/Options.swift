@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// The settings of a run: the twin of `PersonalizeConfig` in `edge_sdk/config.py`, without what a bundle decides.

@@ -1,5 +1,6 @@
 import EdgeBundle
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 

@@ -45,7 +45,8 @@ public struct ProcessMemory: Equatable, Sendable {
     func larger(_ other: ProcessMemory) -> ProcessMemory {
         func most(_ a: Double?, _ b: Double?) -> Double? { [a, b].compactMap { $0 }.max() }
         return ProcessMemory(
-            resident: most(resident, other.resident), anonymous: most(anonymous, other.anonymous), file: most(file, other.file))
+            resident: most(resident, other.resident), anonymous: most(anonymous, other.anonymous),
+            file: most(file, other.file))
     }
 
     /// Seconds of processors that this process has used.
@@ -73,7 +74,9 @@ public struct ProcessMemory: Equatable, Sendable {
             var found: [String: Double] = [:]
             for line in text.split(separator: "\n") {
                 let parts = line.split(whereSeparator: { $0 == ":" || $0.isWhitespace })
-                if parts.count == 3, parts[2] == "kB", let kB = Double(parts[1]) { found[String(parts[0])] = kB * 1024 / 1e6 }
+                if parts.count == 3, parts[2] == "kB", let kB = Double(parts[1]) {
+                    found[String(parts[0])] = kB * 1024 / 1e6
+                }
             }
             return found
         }

@@ -1,3 +1,5 @@
+import EdgeSystem
+
 /// The bytes of a checkpoint: one small safetensors file that continues a run bit for bit. The twin of
 /// `edge_sdk/zo/checkpoint.py`.
 ///

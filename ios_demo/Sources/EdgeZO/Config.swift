@@ -1,3 +1,5 @@
+import EdgeSystem
+
 /// Settings of the optimizer and the two presets: the twin of `edge_sdk/zo/config.py`. `ZoConfig.options` says what each is.
 ///
 /// A value may be set to anything; `check()` refuses what is out of range, and every run begins with it.

@@ -1,3 +1,4 @@
+import EdgeSystem
 import Foundation
 
 /// Gauss-Newton from forward passes alone: the twin of `edge_sdk/zo/gauss_newton.py`, which explains it.

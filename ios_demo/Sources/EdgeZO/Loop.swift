@@ -1,3 +1,4 @@
+import EdgeSystem
 import Foundation
 
 /// The whole method on one screen: perturb, measure, estimate, denoise, step. The twin of `edge_sdk/zo/loop.py`.

@@ -1,3 +1,5 @@
+import EdgeSystem
+
 /// A perturbation that model and execution can resolve: the twin of the rules of `edge_sdk/mu_floor.py`. The floor itself
 /// is measured at the export and stands in the manifest, `mu_min`.
 public enum MuFloor {

@@ -1,3 +1,5 @@
+import EdgeSystem
+
 /// Settings that describe themselves: the command line's help and every check of a range read this table. The twin of
 /// `edge_sdk/zo/options.py`.
 extension ZoConfig {

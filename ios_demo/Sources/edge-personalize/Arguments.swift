@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -82,7 +83,9 @@ struct Arguments {
     /// - Throws: `EdgeSdkError`: it is no finite number.
     func number(_ name: String) throws -> Float? {
         guard let text = text(name) else { return nil }
-        guard let value = Float(text), value.isFinite else { throw EdgeSdkError("\(name) is \(quoted(text)); it must be a number") }
+        guard let value = Float(text), value.isFinite else {
+            throw EdgeSdkError("\(name) is \(quoted(text)); it must be a number")
+        }
         return value
     }
 
@@ -106,7 +109,9 @@ struct Arguments {
 
     /// "; did you mean --x?" with the name that takes the fewest changes, if these are few.
     private static func alike(_ given: String, _ names: [String]) -> String {
-        let closest = names.map { (name: $0, changes: changes(Array(given), Array($0))) }.min { $0.changes < $1.changes }
+        let closest = names.map { (name: $0, changes: changes(Array(given), Array($0))) }.min {
+            $0.changes < $1.changes
+        }
         guard let closest, closest.changes <= max(2, given.count / 3) else { return "" }
         return "; did you mean --\(closest.name)?"
     }

@@ -2,6 +2,7 @@ import EdgeBundle
 import EdgeOrt
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -12,8 +13,12 @@ enum GenerateCommand: Command {
     static let options = [
         Option(name: "bundle", value: "DIR", help: "a folder written by edge-sdk export", isRequired: true),
         Option(name: "prompt", value: "TEXT", help: "what to draw", isRequired: true),
-        Option(name: "output", value: "FILE", help: "PNG file, with a number before its suffix if there are several", isRequired: true),
-        Option(name: "embedding", value: "FILE", help: "a learned_embeds.safetensors whose word the prompt has (default: none)"),
+        Option(
+            name: "output", value: "FILE", help: "PNG file, with a number before its suffix if there are several",
+            isRequired: true),
+        Option(
+            name: "embedding", value: "FILE",
+            help: "a learned_embeds.safetensors whose word the prompt has (default: none)"),
         Option(name: "negative_prompt", value: "TEXT", help: "what to keep away from"),
         Option(name: "num_images", value: "INT", help: "pictures (default 1)"),
         Option(name: "num_inference_steps", value: "INT", help: "steps of a picture (default 25)"),
@@ -44,11 +49,13 @@ enum GenerateCommand: Command {
                     + "\(bundle.widths); use it with the model it was learned on")
         }
         let generator = Generator(try BundleText(bundle), loader: OrtLoader(threads: threads))
-        let pictures = try generator.pictures(arguments.text("prompt")!, words: (words ?? []).map(\.word), options: options)
+        let pictures = try generator.pictures(
+            arguments.text("prompt")!, words: (words ?? []).map(\.word), options: options)
         for (i, picture) in pictures.enumerated() {
             let photo = Photo(width: picture.side, height: picture.side, rgb: picture.rgb)
             let numbered = "\(output.deletingPathExtension().lastPathComponent)-\(i).\(output.pathExtension)"
-            let file = pictures.count == 1 ? output : output.deletingLastPathComponent().appendingPathComponent(numbered)
+            let file =
+                pictures.count == 1 ? output : output.deletingLastPathComponent().appendingPathComponent(numbered)
             try WholeFile.write(PhotoFile.png(photo), to: file)
             if !arguments.has("quiet") { print("wrote \(file.path)") }
         }

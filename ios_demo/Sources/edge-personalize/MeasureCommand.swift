@@ -2,13 +2,15 @@ import EdgeBundle
 import EdgeOrt
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
 /// Memory and time of a bundle on this machine, as a device record.
 enum MeasureCommand: Command {
     static let usage = "edge-personalize measure --bundle DIR --output RESULT.json [options]"
-    static let about = "Measure one step and one whole run of a bundle, and write the record for edge-sdk benchmark device."
+    static let about =
+        "Measure one step and one whole run of a bundle, and write the record for edge-sdk benchmark device."
     static let options = [
         Option(name: "bundle", value: "DIR", help: "a folder written by edge-sdk export", isRequired: true),
         Option(name: "output", value: "FILE", help: "the record, a new .json file", isRequired: true),
@@ -17,7 +19,9 @@ enum MeasureCommand: Command {
         Option(name: "threads", value: "INT", help: "threads of the runtime; 0 lets it choose (default 0)"),
         Option(name: "max_batch", value: "INT", help: "rows per call of the denoiser"),
         Option(name: "eval_draws", value: "INT", help: "draws for the loss before and after (default: the bundle's)"),
-        Option(name: "train_data_dir", value: "DIR", help: "folder with photos (default: five pictures made from the seed)"),
+        Option(
+            name: "train_data_dir", value: "DIR", help: "folder with photos (default: five pictures made from the seed)"
+        ),
         Option(name: "seed", value: "INT", help: "seed of every random number (default 0)"),
         Option(name: "quiet", kind: .flag, help: "print nothing but errors"),
     ]
@@ -27,7 +31,9 @@ enum MeasureCommand: Command {
         if let preset = try arguments.choice("preset", FitOptions.Preset.allCases.map(\.rawValue)) {
             options.fit.preset = FitOptions.Preset(rawValue: preset)!
         }
-        if let steps = try arguments.int("max_train_steps", 1...1_000_000_000) { options.fit.maxTrainSteps = .count(steps) }
+        if let steps = try arguments.int("max_train_steps", 1...1_000_000_000) {
+            options.fit.maxTrainSteps = .count(steps)
+        }
         options.fit.maxBatch = try arguments.int("max_batch", 1...4096)
         options.fit.evalDraws = try arguments.int("eval_draws", 1...65_536)
         options.fit.seed = try arguments.seed()
@@ -43,7 +49,8 @@ enum MeasureCommand: Command {
         let stop = StopSignal()
         let stopped = Flag()
         stop.onSignal { stopped.set() }
-        let measurement = DeviceMeasurement(bundle, OrtLoader(threads: threads), machine: try machine(), options: options)
+        let measurement = DeviceMeasurement(
+            bundle, OrtLoader(threads: threads), machine: try machine(), options: options)
         let isQuiet = arguments.has("quiet")
         let record: Json
         do {
@@ -64,7 +71,9 @@ enum MeasureCommand: Command {
         func line(_ path: String, _ key: String, _ separator: Character) -> String? {
             guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return nil }
             let found = text.split(separator: "\n").first { $0.hasPrefix(key) }
-            return found?.split(separator: separator, maxSplits: 1).last.map { $0.trimmingCharacters(in: CharacterSet(charactersIn: " \"")) }
+            return found?.split(separator: separator, maxSplits: 1).last.map {
+                $0.trimmingCharacters(in: CharacterSet(charactersIn: " \""))
+            }
         }
         #if arch(arm64)
             let kind = "arm64"

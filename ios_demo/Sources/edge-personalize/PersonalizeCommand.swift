@@ -2,6 +2,7 @@ import EdgeBundle
 import EdgeOrt
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -19,23 +20,44 @@ enum PersonalizeCommand: Command {
             Option(name: "bundle", value: "DIR", help: "a folder written by edge-sdk export", isRequired: true),
             Option(name: "train_data_dir", value: "DIR", help: "folder with the photos (PNG, JPEG)", isRequired: true),
             Option(name: "output_dir", value: "DIR", help: "folder of the run, new or to be resumed", isRequired: true),
-            Option(name: "placeholder_token", value: "WORD", help: "word that will stand for the subject in prompts (default <subject>)"),
-            Option(name: "initializer_token", value: "WORD", help: "one known word to start from, such as dog (default: person for the embedded model, else required)"),
-            Option(name: "learnable_property", value: "KIND", help: "object or style: chooses the training prompts (default object)"),
+            Option(
+                name: "placeholder_token", value: "WORD",
+                help: "word that will stand for the subject in prompts (default <subject>)"),
+            Option(
+                name: "initializer_token", value: "WORD",
+                help:
+                    "one known word to start from, such as dog (default: person for the embedded model, else required)"),
+            Option(
+                name: "learnable_property", value: "KIND",
+                help: "object or style: chooses the training prompts (default object)"),
             Option(name: "num_vectors", value: "INT", help: "vectors that the word stands for (default 1)"),
-            Option(name: "preset", value: "NAME", help: "fast or paper: settings of the method to start from (default fast)"),
-            Option(name: "max_train_steps", value: "INT|auto", help: "updates of the token (default: the preset's); auto: until the loss on held-out draws is flat"),
-            Option(name: "max_batch", value: "INT", help: "rows per call of the denoiser; changes results by rounding only"),
-            Option(name: "eval_draws", value: "INT", help: "draws for the loss before and after, which training never uses (default: the bundle's)"),
-            Option(name: "checkpointing_steps", value: "INT", help: "steps between checkpoints (default: about 150 forward passes)"),
+            Option(
+                name: "preset", value: "NAME",
+                help: "fast or paper: settings of the method to start from (default fast)"),
+            Option(
+                name: "max_train_steps", value: "INT|auto",
+                help: "updates of the token (default: the preset's); auto: until the loss on held-out draws is flat"),
+            Option(
+                name: "max_batch", value: "INT", help: "rows per call of the denoiser; changes results by rounding only"
+            ),
+            Option(
+                name: "eval_draws", value: "INT",
+                help: "draws for the loss before and after, which training never uses (default: the bundle's)"),
+            Option(
+                name: "checkpointing_steps", value: "INT",
+                help: "steps between checkpoints (default: about 150 forward passes)"),
             Option(name: "seed", value: "INT", help: "seed of every random number (default 0)"),
-            Option(name: "resume_from_checkpoint", value: "latest|PATH", help: "resume an interrupted run, with the same command otherwise"),
+            Option(
+                name: "resume_from_checkpoint", value: "latest|PATH",
+                help: "resume an interrupted run, with the same command otherwise"),
             Option(name: "no_center_crop", kind: .flag, help: "squeeze photos to a square instead of cropping them"),
             Option(name: "threads", value: "INT", help: "threads of the runtime; 0 lets it choose (default 0)"),
             Option(name: "quiet", kind: .flag, help: "print nothing but errors"),
-        ] + method.map { one in
+        ]
+        + method.map { one in
             let isPair = one.name == "timestep_range"
-            return Option(name: one.name, kind: isPair ? .words(2) : .text, value: isPair ? "LO HI" : "VALUE", help: one.help)
+            return Option(
+                name: one.name, kind: isPair ? .words(2) : .text, value: isPair ? "LO HI" : "VALUE", help: one.help)
         }
 
     /// The method's settings that a command line may change.
@@ -93,7 +115,10 @@ enum PersonalizeCommand: Command {
         guard let lossFinal = await personalizer.lossFinal else {
             let taken = last?.step ?? resume?.step ?? 0
             let isSaved = folder.checkpoints.first?.step == taken
-            let how = isSaved ? "go on with the same command and --resume_from_checkpoint latest" : "start again with the same command"
+            let how =
+                isSaved
+                ? "go on with the same command and --resume_from_checkpoint latest"
+                : "start again with the same command"
             Terminal.write("edge-personalize: stopped after step \(taken)\(isSaved ? ", saved" : ""); \(how)")
             throw Cancelled()
         }

@@ -1,4 +1,5 @@
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -33,7 +34,9 @@ struct PhotoFolder {
         }
         for place in places {
             do {
-                guard photos.count < Self.mostPhotos else { throw EdgeSdkError("there are more than \(Self.mostPhotos) photos") }
+                guard photos.count < Self.mostPhotos else {
+                    throw EdgeSdkError("there are more than \(Self.mostPhotos) photos")
+                }
                 photos.append(try PhotoFile.decode(place, resolution: resolution))
             } catch {
                 let isLeftover = Self.leftovers.contains(place.lastPathComponent.lowercased())

@@ -85,7 +85,8 @@ final class StopSignal: @unchecked Sendable {
         var current = sigaction()
         sigaction(number, nil, &current)
         #if canImport(Darwin)
-            return current.__sigaction_u.__sa_handler == nil ? false : unsafeBitCast(current.__sigaction_u.__sa_handler, to: Int.self) == 1
+            return current.__sigaction_u.__sa_handler == nil
+                ? false : unsafeBitCast(current.__sigaction_u.__sa_handler, to: Int.self) == 1
         #else
             return unsafeBitCast(current.__sigaction_handler.sa_handler, to: Int.self) == 1
         #endif

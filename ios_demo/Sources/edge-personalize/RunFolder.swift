@@ -1,4 +1,5 @@
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -55,10 +56,14 @@ final class RunFolder: Sendable {
     var checkpoints: [(step: Int, folder: URL)] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
         let found = names.compactMap { name -> (step: Int, folder: URL)? in
-            guard name.hasPrefix("checkpoint-"), name.allSatisfy(\.isASCII), let step = Int(name.dropFirst(11)) else { return nil }
+            guard name.hasPrefix("checkpoint-"), name.allSatisfy(\.isASCII), let step = Int(name.dropFirst(11)) else {
+                return nil
+            }
             return (step, folder.appendingPathComponent(name))
         }
-        let whole = found.filter { FileManager.default.fileExists(atPath: $0.folder.appendingPathComponent(Self.stateFile).path) }
+        let whole = found.filter {
+            FileManager.default.fileExists(atPath: $0.folder.appendingPathComponent(Self.stateFile).path)
+        }
         return whole.sorted { $0.step > $1.step }
     }
 
@@ -67,7 +72,9 @@ final class RunFolder: Sendable {
     /// - Parameter given: "latest", the path of a checkpoint's folder, or nil.
     /// - Throws: `EdgeSdkError`: the folder holds another run, or nothing to go on from.
     func resume(_ given: String?, _ notify: (String) -> Void) throws -> (bytes: [UInt8], step: Int)? {
-        let taken = Self.results.filter { FileManager.default.fileExists(atPath: folder.appendingPathComponent($0).path) }
+        let taken = Self.results.filter {
+            FileManager.default.fileExists(atPath: folder.appendingPathComponent($0).path)
+        }
         guard let given else {
             if let name = taken.first ?? checkpoints.first?.folder.lastPathComponent {
                 throw EdgeSdkError(
@@ -98,7 +105,8 @@ final class RunFolder: Sendable {
     }
 
     private func read(_ file: URL) throws -> (bytes: [UInt8], step: Int) {
-        guard let size = try? file.resourceValues(forKeys: [.fileSizeKey, .isRegularFileKey]), size.isRegularFile == true,
+        guard let size = try? file.resourceValues(forKeys: [.fileSizeKey, .isRegularFileKey]),
+            size.isRegularFile == true,
             size.fileSize ?? 0 <= Self.mostBytes, let data = try? Data(contentsOf: file)
         else { throw EdgeSdkError("\(file.path) cannot be read; give the folder of a checkpoint") }
         let bytes = [UInt8](data)
@@ -117,7 +125,8 @@ final class RunFolder: Sendable {
             try WholeFile.flushed(bytes, staging.appendingPathComponent(Self.stateFile))
             try WholeFile.sync(staging)
             if FileManager.default.fileExists(atPath: target.path) {  // of the same step, or damaged
-                try WholeFile.rename(staging.appendingPathComponent(Self.stateFile), target.appendingPathComponent(Self.stateFile))
+                try WholeFile.rename(
+                    staging.appendingPathComponent(Self.stateFile), target.appendingPathComponent(Self.stateFile))
                 try FileManager.default.removeItem(at: staging)
             } else {
                 try WholeFile.rename(staging, target)

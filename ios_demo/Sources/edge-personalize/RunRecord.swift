@@ -1,5 +1,6 @@
 import EdgeBundle
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 
@@ -35,7 +36,12 @@ struct RunRecord {
             ("mu_forwards", .number(0)), ("seed", .number(options.seed)), ("resumed", .number(resumed)),
             ("photos_used", .number(photos.photos.count)), ("photos_skipped", .number(photos.skipped)),
             ("config", config), ("zo", state.config.json),
-            ("versions", .object([("edge-sdk", .text(Self.edgeSdk)), ("swift", .text(swiftVersion)), ("onnxruntime", .text(version))])),
+            (
+                "versions",
+                .object([
+                    ("edge-sdk", .text(Self.edgeSdk)), ("swift", .text(swiftVersion)), ("onnxruntime", .text(version)),
+                ])
+            ),
         ])
     }
 
@@ -43,7 +49,8 @@ struct RunRecord {
     var summary: String {
         func fixed(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
         let peak = memory.resident.map { ", peak memory \(fixed($0, 0)) MB" } ?? ""
-        return "loss \(fixed(lossInitial, 4)) -> \(fixed(lossFinal, 4)) on draws it never trained on, \(state.step) steps, "
+        return
+            "loss \(fixed(lossInitial, 4)) -> \(fixed(lossFinal, 4)) on draws it never trained on, \(state.step) steps, "
             + "\(state.forwards) forward passes, \(fixed(state.seconds, 0)) s\(peak) (\(bundle.manifest.weights), \(bundle.manifest.execution))"
     }
 
@@ -53,7 +60,8 @@ struct RunRecord {
             ("schema_version", .number(Self.schemaVersion)),
             ("placeholder_token", .text(arguments.text("placeholder_token") ?? "<subject>")),
             ("initializer_token", text("initializer_token")), ("learnable_property", .text(options.learnableProperty)),
-            ("num_vectors", .number(options.numVectors)), ("resolution", .null), ("center_crop", .bool(options.centerCrop)),
+            ("num_vectors", .number(options.numVectors)), ("resolution", .null),
+            ("center_crop", .bool(options.centerCrop)),
             ("use_captions", .bool(false)), ("preset", .text(options.preset.rawValue)),
             ("max_batch", options.maxBatch.map { .number($0) } ?? .null),
             ("eval_draws", .number(options.evalDraws ?? bundle.manifest.presets[options.preset.rawValue]!.evalDraws)),

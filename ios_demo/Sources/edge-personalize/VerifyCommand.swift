@@ -19,12 +19,16 @@ enum VerifyCommand: Command {
         let isQuiet = arguments.has("quiet")
         if !bundle.leftovers.isEmpty, !isQuiet {
             let more = bundle.leftovers.count > 10 ? " and \(bundle.leftovers.count - 10) more" : ""
-            Terminal.write("note: not part of the bundle and not opened: \(bundle.leftovers.prefix(10).joined(separator: ", "))\(more)")
+            Terminal.write(
+                "note: not part of the bundle and not opened: \(bundle.leftovers.prefix(10).joined(separator: ", "))\(more)"
+            )
         }
         let outcomes = try GoldenCases(bundle).run(OrtLoader(threads: threads), runtime: "onnxruntime")
         for one in outcomes where !(isQuiet && one.isGood) {
             let (worst, bound) = (String(format: "%.1e", one.worst), String(format: "%g", one.bound))
-            print("\(one.graph): \(one.isGood ? "ok" : "FAILED"), worst relative difference \(worst) in \(one.cases) case(s), bound \(bound)")
+            print(
+                "\(one.graph): \(one.isGood ? "ok" : "FAILED"), worst relative difference \(worst) in \(one.cases) case(s), bound \(bound)"
+            )
         }
         return outcomes.allSatisfy(\.isGood) ? Main.done : Main.failedCheck
     }

@@ -49,7 +49,9 @@ public final class BGTaskScheduler: @unchecked Sendable {
     public static let shared = BGTaskScheduler()
     // func register(forTaskWithIdentifier identifier: String, using queue: dispatch_queue_t?, launchHandler: @escaping (BGTask) -> Void) -> Bool
     @discardableResult
-    public func register(forTaskWithIdentifier identifier: String, using queue: DispatchQueue?, launchHandler: @escaping (BGTask) -> Void) -> Bool {
+    public func register(
+        forTaskWithIdentifier identifier: String, using queue: DispatchQueue?, launchHandler: @escaping (BGTask) -> Void
+    ) -> Bool {
         false
     }
     // func submit(_ taskRequest: BGTaskRequest) throws

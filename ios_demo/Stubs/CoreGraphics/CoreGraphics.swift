@@ -4,6 +4,7 @@
 // class CFData, CFString, CFDictionary: which `as` bridges to Data, String, Dictionary on Apple's systems only: here they are
 // Swift types to which `as` is allowed.
 public typealias CFData = Data
+public typealias CFMutableData = NSMutableData
 public typealias CFString = String
 public typealias CFDictionary = [AnyHashable: Any]
 
@@ -20,7 +21,9 @@ public struct CGBitmapInfo: OptionSet, Sendable {
 }
 
 // enum CGImageAlphaInfo : UInt32
-public enum CGImageAlphaInfo: UInt32, Sendable { case none, premultipliedLast, premultipliedFirst, last, first, noneSkipLast, noneSkipFirst }
+public enum CGImageAlphaInfo: UInt32, Sendable {
+    case none, premultipliedLast, premultipliedFirst, last, first, noneSkipLast, noneSkipFirst
+}
 // enum CGColorRenderingIntent : Int32
 public enum CGColorRenderingIntent: Int32, Sendable { case defaultIntent }
 // enum CGInterpolationQuality : Int32
@@ -49,7 +52,8 @@ public final class CGContext {
     // init?(data: UnsafeMutableRawPointer?, width: Int, height: Int, bitsPerComponent: Int, bytesPerRow: Int, space: CGColorSpace,
     //   bitmapInfo: UInt32)
     public init?(
-        data: UnsafeMutableRawPointer?, width: Int, height: Int, bitsPerComponent: Int, bytesPerRow: Int, space: CGColorSpace,
+        data: UnsafeMutableRawPointer?, width: Int, height: Int, bitsPerComponent: Int, bytesPerRow: Int,
+        space: CGColorSpace,
         bitmapInfo: UInt32
     ) { nil }
     // var interpolationQuality: CGInterpolationQuality { get set }

@@ -45,7 +45,9 @@ public final class MLFeatureValue {
 }
 
 // enum MLMultiArrayDataType : Int, @unchecked Sendable
-public enum MLMultiArrayDataType: Int, @unchecked Sendable { case double, float64, float32, float16, float, int32, int8 }
+public enum MLMultiArrayDataType: Int, @unchecked Sendable {
+    case double, float64, float32, float16, float, int32, int8
+}
 
 // class MLMultiArray
 public final class MLMultiArray {
@@ -56,7 +58,9 @@ public final class MLMultiArray {
     // var dataType: MLMultiArrayDataType { get }
     public var dataType: MLMultiArrayDataType { fatalError() }
     // func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R) rethrows -> R     iOS 15.4
-    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R) rethrows -> R { fatalError() }
+    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer, [Int]) throws -> R) rethrows -> R {
+        fatalError()
+    }
 }
 
 // protocol MLShapedArrayScalar

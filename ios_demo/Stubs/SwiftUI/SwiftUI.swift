@@ -36,7 +36,9 @@ extension Optional: View where Wrapped: View { public var body: Never { return f
     init()
 }
 extension App { public static func main() {} }
-@resultBuilder public struct SceneBuilder { public static func buildBlock<Content: Scene>(_ content: Content) -> Content { content } }
+@resultBuilder public struct SceneBuilder {
+    public static func buildBlock<Content: Scene>(_ content: Content) -> Content { content }
+}
 // struct WindowGroup     nonisolated init(@ViewBuilder content: () -> Content)
 public struct WindowGroup<Content: View>: Scene { nonisolated public init(@ViewBuilder content: () -> Content) {} }
 // enum ScenePhase     case background, inactive, active
@@ -44,7 +46,10 @@ public enum ScenePhase: Comparable, Sendable { case background, inactive, active
 
 // @propertyWrapper struct State     init(initialValue: Value)
 @propertyWrapper public struct State<Value> {
-    public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set {}
+    }
     public var projectedValue: Binding<Value> { fatalError() }
     public init(wrappedValue: Value) {}
     public init(initialValue: Value) {}
@@ -52,7 +57,10 @@ public enum ScenePhase: Comparable, Sendable { case background, inactive, active
 extension State where Value: ExpressibleByNilLiteral { public init() {} }
 // @propertyWrapper @dynamicMemberLookup struct Binding
 @propertyWrapper public struct Binding<Value> {
-    public var wrappedValue: Value { get { fatalError() } nonmutating set {} }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set {}
+    }
     public var projectedValue: Binding<Value> { self }
     // init(projectedValue: Binding<Value>)
     public init(projectedValue: Binding<Value>) {}
@@ -62,7 +70,9 @@ extension State where Value: ExpressibleByNilLiteral { public init() {} }
 @dynamicMemberLookup @propertyWrapper public struct Bindable<Value: Observable> {
     public var wrappedValue: Value
     public var projectedValue: Bindable<Value> { self }
-    public subscript<Subject>(dynamicMember keyPath: ReferenceWritableKeyPath<Value, Subject>) -> Binding<Subject> { fatalError() }
+    public subscript<Subject>(dynamicMember keyPath: ReferenceWritableKeyPath<Value, Subject>) -> Binding<Subject> {
+        fatalError()
+    }
     public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 }
 // @propertyWrapper struct Environment     init(_ keyPath: KeyPath<EnvironmentValues, Value>)
@@ -96,7 +106,9 @@ public struct RoundedRectangle: Shape { public init(cornerRadius: CGFloat) {} }
 public protocol Shape: Sendable {}
 
 public struct Label<Title: View, Icon: View>: View { public var body: Never { return fatalError() } }
-extension Label where Title == Text, Icon == Image { nonisolated public init(_ titleKey: LocalizedStringKey, systemImage name: String) {} }
+extension Label where Title == Text, Icon == Image {
+    nonisolated public init(_ titleKey: LocalizedStringKey, systemImage name: String) {}
+}
 
 // struct ButtonRole     static let destructive, cancel
 public struct ButtonRole: Sendable {
@@ -121,7 +133,9 @@ public struct Spacer: View {
     public init() {}
     public var body: Never { return fatalError() }
 }
-public struct HorizontalAlignment: Sendable { public static let leading = HorizontalAlignment(), center = HorizontalAlignment() }
+public struct HorizontalAlignment: Sendable {
+    public static let leading = HorizontalAlignment(), center = HorizontalAlignment()
+}
 public struct VerticalAlignment: Sendable { public static let top = VerticalAlignment(), center = VerticalAlignment() }
 public struct HStack<Content: View>: View {
     public init(alignment: VerticalAlignment = .center, @ViewBuilder content: () -> Content) {}
@@ -151,11 +165,14 @@ public struct ScrollView<Content: View>: View {
 // Section: init(content:), init(_ titleKey: LocalizedStringKey, content:), init(content:, header:)
 public struct Section<Parent: View, Content: View>: View { public var body: Never { return fatalError() } }
 extension Section where Parent == EmptyView { public init(@ViewBuilder content: () -> Content) {} }
-extension Section where Parent == Text { public init(_ titleKey: LocalizedStringKey, @ViewBuilder content: () -> Content) {} }
+extension Section where Parent == Text {
+    public init(_ titleKey: LocalizedStringKey, @ViewBuilder content: () -> Content) {}
+}
 extension Section { public init(@ViewBuilder content: () -> Content, @ViewBuilder header: () -> Parent) {} }
 // ForEach: init(_ data: Data, content:) where Element : Identifiable; init(_ data: Data, id: KeyPath<Data.Element, ID>, content:)
 public struct ForEach<Data: RandomAccessCollection, ID: Hashable, Content: View>: View {
-    public init(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Content) {}
+    public init(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Content)
+    {}
     public var body: Never { return fatalError() }
 }
 extension ForEach where Data.Element: Identifiable, ID == Data.Element.ID {
@@ -207,7 +224,9 @@ public struct AccessibilityTraits: SetAlgebraStub {
 }
 public protocol SetAlgebraStub: ExpressibleByArrayLiteral, Sendable { init() }
 extension SetAlgebraStub { public init(arrayLiteral elements: Self...) { self.init() } }
-public struct AccessibilityChildBehavior: Sendable { public static let ignore = Self(), contain = Self(), combine = Self() }
+public struct AccessibilityChildBehavior: Sendable {
+    public static let ignore = Self(), contain = Self(), combine = Self()
+}
 public struct HierarchicalShapeStyle: ShapeStyle { public static let secondary = Self() }
 public struct Material: ShapeStyle { public static let regularMaterial = Self() }
 public protocol ShapeStyle: Sendable {}
@@ -220,9 +239,13 @@ public enum VerticalEdge: Sendable { case top, bottom }
 
 extension View {
     // func onChange<V>(of value: V, initial: Bool = false, _ action: @escaping (V, V) -> Void) -> some View where V : Equatable
-    public func onChange<V: Equatable>(of value: V, initial: Bool = false, _ action: @escaping @MainActor (V, V) -> Void) -> some View { self }
+    public func onChange<V: Equatable>(
+        of value: V, initial: Bool = false, _ action: @escaping @MainActor (V, V) -> Void
+    ) -> some View { self }
     // func task(priority: TaskPriority = .userInitiated, @_inheritActorContext _ action: @escaping @Sendable () async -> Void) -> some View
-    public func task(priority: TaskPriority = .userInitiated, @_inheritActorContext _ action: @escaping @Sendable () async -> Void) -> some View {
+    public func task(
+        priority: TaskPriority = .userInitiated, @_inheritActorContext _ action: @escaping @Sendable () async -> Void
+    ) -> some View {
         self
     }
     public func onAppear(perform action: (@MainActor () -> Void)? = nil) -> some View { self }
@@ -239,7 +262,8 @@ extension View {
     ) -> some View { self }
     // func fileImporter(isPresented: Binding<Bool>, allowedContentTypes: [UTType], onCompletion: @escaping (Result<URL, any Error>) -> Void)
     public func fileImporter(
-        isPresented: Binding<Bool>, allowedContentTypes: [UTType], onCompletion: @escaping @MainActor (Result<URL, any Error>) -> Void
+        isPresented: Binding<Bool>, allowedContentTypes: [UTType],
+        onCompletion: @escaping @MainActor (Result<URL, any Error>) -> Void
     ) -> some View { self }
     // func fileExporter<D>(isPresented: Binding<Bool>, document: D?, contentType: UTType, defaultFilename: String? = nil,
     //   onCompletion: @escaping (Result<URL, any Error>) -> Void) -> some View where D : FileDocument
@@ -250,7 +274,9 @@ extension View {
     public func swipeActions(@ViewBuilder content: () -> some View) -> some View { self }
     public func disabled(_ disabled: Bool) -> some View { self }
     public func padding() -> some View { self }
-    public func frame(width: CGFloat? = nil, height: CGFloat? = nil, alignment: Alignment = .center) -> some View { self }
+    public func frame(width: CGFloat? = nil, height: CGFloat? = nil, alignment: Alignment = .center) -> some View {
+        self
+    }
     public func frame(maxWidth: CGFloat?, alignment: Alignment = .center) -> some View { self }
     public func background(_ style: some ShapeStyle) -> some View { self }
     public func foregroundStyle(_ style: some ShapeStyle) -> some View { self }

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import Foundation
 import TestSupport
@@ -10,9 +11,11 @@ final class BundleTests: XCTestCase {
     private static let words = [
         "an unsafe path": "names the path", "an unlisted file": "list", "a wrong size": " bytes and ",
         "a wrong hash": "its sha256 differs", "an unknown schema version": "has schema version",
-        "an unknown value": "not one of|for the format coreml only", "a missing entry": "is missing", "a wrong type": "not a",
+        "an unknown value": "not one of|for the format coreml only", "a missing entry": "is missing",
+        "a wrong type": "not a",
         "an absurd number": ":", "a key given twice": "is given twice", "not JSON": "cannot be read as JSON",
         "a missing file": "is missing", "a link": "is a link to a folder",
+        "an entry of another format": "for the format coreml only",
     ]
 
     private func refusal(_ folder: URL) -> String? {
@@ -72,11 +75,16 @@ final class BundleTests: XCTestCase {
 
     func testAFileMayBeALinkAndLeftoversAreNamed() throws {
         let copy = try copyOfBundle(self)
-        let (file, elsewhere) = (copy.appendingPathComponent("weights.bin"), copy.deletingLastPathComponent().appendingPathComponent("blob"))
+        let (file, elsewhere) = (
+            copy.appendingPathComponent("weights.bin"), copy.deletingLastPathComponent().appendingPathComponent("blob")
+        )
         try FileManager.default.moveItem(at: file, to: elsewhere)
         try FileManager.default.createSymbolicLink(at: file, withDestinationURL: elsewhere)
-        try FileManager.default.createDirectory(at: copy.appendingPathComponent(".git"), withIntermediateDirectories: true)
-        for name in [".DS_Store", "README.md", ".git/weights.bin"] { try Data([1]).write(to: copy.appendingPathComponent(name)) }
+        try FileManager.default.createDirectory(
+            at: copy.appendingPathComponent(".git"), withIntermediateDirectories: true)
+        for name in [".DS_Store", "README.md", ".git/weights.bin"] {
+            try Data([1]).write(to: copy.appendingPathComponent(name))
+        }
         XCTAssertEqual(try ModelBundle(copy).leftovers, [".DS_Store", ".git", "README.md"])
     }
 
@@ -84,7 +92,8 @@ final class BundleTests: XCTestCase {
         for name in ["other.bin", "sub/other.onnx", "tokenizer/added_tokens.json"] {
             let copy = try copyOfBundle(self)
             let file = copy.appendingPathComponent(name)
-            try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try FileManager.default.createDirectory(
+                at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
             try Data([1]).write(to: file)
             XCTAssertTrue(refusal(copy)?.contains("is not listed") ?? false, name)
         }

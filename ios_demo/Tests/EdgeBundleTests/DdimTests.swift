@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import TestSupport
 import XCTest
@@ -22,11 +23,13 @@ final class DdimTests: XCTestCase {
         for one in golden.at("timesteps").array {
             let ddim = Ddim(
                 numTrainTimesteps: one.at("num_train_timesteps").integer,
-                spacing: .init(rawValue: one.at("timestep_spacing").string!)!, stepsOffset: one.at("steps_offset").integer)
+                spacing: .init(rawValue: one.at("timestep_spacing").string!)!,
+                stepsOffset: one.at("steps_offset").integer)
             XCTAssertEqual(ddim.timesteps(one.at("steps").integer), one.at("timesteps").integers)
         }
         for one in golden.at("most_steps").array {
-            let ddim = Ddim(numTrainTimesteps: one.at("num_train_timesteps").integer, stepsOffset: one.at("steps_offset").integer)
+            let ddim = Ddim(
+                numTrainTimesteps: one.at("num_train_timesteps").integer, stepsOffset: one.at("steps_offset").integer)
             XCTAssertEqual(ddim.mostSteps, one.at("most").integer)
         }
     }
@@ -36,7 +39,8 @@ final class DdimTests: XCTestCase {
         for one in golden.at("steps").array {
             let steps = one.at("steps").integer
             let before = sampler(one, golden, steps: steps).step(
-                one.at("predicted").floats, timestep: one.at("timestep").integer, steps: steps, latents: one.at("latents").floats)
+                one.at("predicted").floats, timestep: one.at("timestep").integer, steps: steps,
+                latents: one.at("latents").floats)
             XCTAssertLessThanOrEqual(worst(before, one.at("before").floats), 1e-5)
         }
         let guidance = golden.at("guidance")

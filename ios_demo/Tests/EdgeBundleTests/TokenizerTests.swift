@@ -1,4 +1,5 @@
 import EdgeBundle
+import EdgeSystem
 import EdgeZO
 import Foundation
 import TestSupport
@@ -11,7 +12,8 @@ final class TokenizerTests: XCTestCase {
             let folder = Golden.folder.appendingPathComponent(one.at("folder").string!).standardizedFileURL
             made[name] = try Tokenizer(
                 folder: folder, vocabSize: one.at("vocab_size").integer, length: one.at("length").integer)
-            XCTAssertEqual([made[name]!.bos, made[name]!.eos, made[name]!.pad], ["bos", "eos", "pad"].map { one.at($0).integer })
+            XCTAssertEqual(
+                [made[name]!.bos, made[name]!.eos, made[name]!.pad], ["bos", "eos", "pad"].map { one.at($0).integer })
         }
         return made
     }
@@ -55,12 +57,14 @@ final class TokenizerTests: XCTestCase {
             for text in one.at("texts").array {
                 let ids = text.at("ids").integers
                 if ids.allSatisfy({ $0 < 640 }) {
-                    XCTAssertEqual(try tokenizer.words(text.at("text").string!), ids, "\(name): \(text.at("text").string!)")
+                    XCTAssertEqual(
+                        try tokenizer.words(text.at("text").string!), ids, "\(name): \(text.at("text").string!)")
                 }
             }
             for word in one.at("placeholders").array {
                 let placeholder = word.at("placeholder").string!
-                XCTAssertEqual((try? tokenizer.checkPlaceholder(placeholder)) != nil, word.at("free").boolean, placeholder)
+                XCTAssertEqual(
+                    (try? tokenizer.checkPlaceholder(placeholder)) != nil, word.at("free").boolean, placeholder)
             }
         }
     }
@@ -81,7 +85,8 @@ final class TokenizerTests: XCTestCase {
     }
 
     func testWordsInAPromptAreFoundInAnyLetters() {
-        XCTAssertEqual(words(in: "a <MUG> and caf\u{65}\u{301}", of: ["<mug>", "caf\u{e9}", "<style>"]), ["<mug>", "caf\u{e9}"])
+        XCTAssertEqual(
+            words(in: "a <MUG> and caf\u{65}\u{301}", of: ["<mug>", "caf\u{e9}", "<style>"]), ["<mug>", "caf\u{e9}"])
         XCTAssertEqual(words(in: "sksdog", of: ["sks", "sksdog"]), ["sksdog"])
     }
 }

@@ -1,4 +1,5 @@
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 import XCTest
@@ -44,7 +45,9 @@ private final class FakeBundle: OpenedBundle, @unchecked Sendable {
     func token() -> [UInt8] { Array("\(taught) of \(done)".utf8) }
 
     func learn(_ task: LearningTask, report: (StepProgress, HeldOut) -> Bool) throws {
-        if engine.refusesWord.value { throw EdgeSdkError("\(task.word) is already a word of the model; choose another one") }
+        if engine.refusesWord.value {
+            throw EdgeSdkError("\(task.word) is already a word of the model; choose another one")
+        }
         if let resume = task.resume {
             let state = String(decoding: resume, as: UTF8.self).split(separator: " ").compactMap { Int($0) }
             guard state.count == 2 else { throw EdgeSdkError("the state is damaged; begin again") }
@@ -130,7 +133,9 @@ final class Bench {
     }
 
     /// What lies in a folder, hidden files too.
-    func names(_ folder: URL) -> [String] { ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted() }
+    func names(_ folder: URL) -> [String] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).sorted()
+    }
 }
 
 /// Waits until something holds.

@@ -89,7 +89,9 @@ final class LearningTests: XCTestCase, @unchecked Sendable {
     }
 
     func testLearningRestsWhileThePhoneIsHotAndGoesOnByItself() async throws {
-        for (bad, pause) in [(hot, Pause.hot), (Reading(thermal: .critical), .hot), (Reading(isLowPower: true), .lowPower)] {
+        for (bad, pause) in [
+            (hot, Pause.hot), (Reading(thermal: .critical), .hot), (Reading(isLowPower: true), .lowPower),
+        ] {
             let bench = Bench()
             let model = try await bench.ready()
             bench.engine.allowed.value = 1

@@ -8,11 +8,23 @@ final class ScreensTests: XCTestCase, @unchecked Sendable {
     func testABundleThatCannotBeUsedIsASentenceAndLeavesNothing() async throws {
         typealias Edit = (String) -> String
         let edits: [(Key, [String], Edit)] = [
-            (.bundleOtherVersion, ["tiny"], { $0.replacingOccurrences(of: "\"schema_version\": 3", with: "\"schema_version\": 4") }),
+            (
+                .bundleOtherVersion, ["tiny"],
+                { $0.replacingOccurrences(of: "\"schema_version\": 3", with: "\"schema_version\": 4") }
+            ),
             (.bundleOtherRuntime, ["tiny"], { $0.replacingOccurrences(of: "\"onnx\"", with: "\"coreml\"") }),
-            (.bundleCut, ["tiny", "weights.bin"], { $0.replacingOccurrences(of: "\"bytes\": 3", with: "\"bytes\": 4") }),
-            (.bundleCut, ["tiny", "gone.bin"], { $0.replacingOccurrences(of: "\"weights.bin\"", with: "\"gone.bin\"") }),
-            (.bundleRefused, ["tiny"], { $0.replacingOccurrences(of: "\"resolution\"", with: "\"refuse\": 1, \"resolution\"") }),
+            (
+                .bundleCut, ["tiny", "weights.bin"],
+                { $0.replacingOccurrences(of: "\"bytes\": 3", with: "\"bytes\": 4") }
+            ),
+            (
+                .bundleCut, ["tiny", "gone.bin"],
+                { $0.replacingOccurrences(of: "\"weights.bin\"", with: "\"gone.bin\"") }
+            ),
+            (
+                .bundleRefused, ["tiny"],
+                { $0.replacingOccurrences(of: "\"resolution\"", with: "\"refuse\": 1, \"resolution\"") }
+            ),
             (.bundleRefused, ["tiny"], { String($0.dropLast(3)) }),
         ]
         for (key, arguments, edit) in edits {
@@ -183,7 +195,9 @@ final class ScreensTests: XCTestCase, @unchecked Sendable {
     func testDrawingsSurviveTheirFile() async {
         let drawing = Drawing(side: 2, rgb: Array(0..<12))
         XCTAssertEqual(Drawing(drawing.bytes), drawing)
-        for bytes in [[], Array("P6\n2 2\n255\n".utf8), drawing.bytes.dropLast(), Array("P6\n-1 -1\n255\n".utf8)] as [[UInt8]] {
+        for bytes in [[], Array("P6\n2 2\n255\n".utf8), drawing.bytes.dropLast(), Array("P6\n-1 -1\n255\n".utf8)]
+            as [[UInt8]]
+        {
             XCTAssertNil(Drawing(bytes))
         }
     }

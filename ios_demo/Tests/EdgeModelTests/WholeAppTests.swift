@@ -47,7 +47,8 @@ final class WholeAppTests: XCTestCase, @unchecked Sendable {
         model.takeBundle(Golden.folder.appendingPathComponent("bundle"))
         await model.settle()
         XCTAssertEqual(model.message?.key, .bundleReady)
-        model.addPhotos(try ["photo_wide.png", "photo_turned.png"].map { Data(try Golden.bytes($0)) } + [Data("no".utf8)])
+        model.addPhotos(
+            try ["photo_wide.png", "photo_turned.png"].map { Data(try Golden.bytes($0)) } + [Data("no".utf8)])
         await model.settle()
         XCTAssertEqual(model.message, Message(.photosUnreadable, "1", "3"))
         model.setWord("<zebra-mug>")

@@ -10,7 +10,8 @@ import XCTest
 final class EmbeddedRunTests: XCTestCase {
     /// `export/README.md` has the two losses: those of Python.
     func testFortyStepsLowerTheHeldOutLossAsPythonsDo() async throws {
-        try XCTSkipIf(ProcessInfo.processInfo.environment["EDGE_ORT_LIBRARY"] == nil, "EDGE_ORT_LIBRARY names no library")
+        try XCTSkipIf(
+            ProcessInfo.processInfo.environment["EDGE_ORT_LIBRARY"] == nil, "EDGE_ORT_LIBRARY names no library")
         let pocket = Golden.folder.appendingPathComponent("../../edge_sdk/pocket").standardizedFileURL
         let bundle = try ModelBundle(pocket.appendingPathComponent("bundle"))
         let files = try FileManager.default.contentsOfDirectory(
@@ -23,7 +24,9 @@ final class EmbeddedRunTests: XCTestCase {
         options.checkpointingSteps = 20
         options.checkpoint = { saved.add($0) }
         var steps: [Step] = []
-        for try await step in personalizer.fit(photos, placeholder: "<subject>", options: options) { steps.append(step) }
+        for try await step in personalizer.fit(photos, placeholder: "<subject>", options: options) {
+            steps.append(step)
+        }
         XCTAssertEqual(steps.count, 40)
         XCTAssertEqual(steps.last?.forwards, 1320)
         let (initial, final) = (await personalizer.lossInitial, await personalizer.lossFinal)

@@ -2,6 +2,7 @@ import EdgeBundle
 import EdgeOrt
 import EdgePhotos
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 import TestSupport
@@ -47,13 +48,17 @@ final class OrtTests: XCTestCase {
             let copy = try copyOfBundle(self)
             try replace(copy.appendingPathComponent("manifest.json"), old, new)
             let bundle = try ModelBundle(copy)
-            assertRefusal(new.contains("coreml") ? "a bundle for coreml" : "settings for onnxruntime") { try OrtGraph(bundle, "unet") }
+            assertRefusal(new.contains("coreml") ? "a bundle for coreml" : "settings for onnxruntime") {
+                try OrtGraph(bundle, "unet")
+            }
         }
     }
 
     func testAClosedGraphRefusesAndWrongInputsAreOneLine() throws {
         let bundle = try golden(), graph = try OrtGraph(bundle, "vae_decoder", threads: 1)
-        assertRefusal("cannot be run") { try graph.run(["latents": .float(shape: [1], data: [0])], outputs: ["pixels"]) }
+        assertRefusal("cannot be run") {
+            try graph.run(["latents": .float(shape: [1], data: [0])], outputs: ["pixels"])
+        }
         assertRefusal("cannot be run") { try graph.run([:], outputs: ["pixels"]) }
         assertRefusal("cannot be run") { try graph.run([:], outputs: ["no such output"]) }
         graph.close()
@@ -93,14 +98,18 @@ final class OrtTests: XCTestCase {
             }
             assertNear(try await value(personalizer.lossInitial), run.at("held_out_loss_before").number)
             assertNear(try await value(personalizer.lossFinal), run.at("held_out_loss_after").number)
-            let (vectors, initial, due) = (try await personalizer.embedding().vectors, run.at("initial").floats, run.at("vectors").floats)
+            let (vectors, initial, due) = (
+                try await personalizer.embedding().vectors, run.at("initial").floats, run.at("vectors").floats
+            )
             XCTAssertLessThanOrEqual(worst(vectors, due), 0.01 * worst(due, initial))
         }
     }
 
     private func value(_ loss: Double?) throws -> Double { try XCTUnwrap(loss) }
 
-    private func assertNear(_ loss: Double, _ due: Double) { XCTAssertLessThanOrEqual(abs(loss - due), 1e-3 * abs(due)) }
+    private func assertNear(_ loss: Double, _ due: Double) {
+        XCTAssertLessThanOrEqual(abs(loss - due), 1e-3 * abs(due))
+    }
 
     func testLatentsAndPicturesEqualPythons() throws {
         let golden = try Golden.json("bundle_runs.json"), bundle = try self.golden(), loader = OrtLoader(threads: 1)
@@ -127,7 +136,9 @@ final class OrtTests: XCTestCase {
         XCTAssertEqual(pictures.count, options.images)
         for (picture, hex) in zip(pictures, due.at("rgb").texts) {
             let digits = Array(hex.utf8)
-            let rgb = stride(from: 0, to: digits.count, by: 2).map { Int(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)! }
+            let rgb = stride(from: 0, to: digits.count, by: 2).map {
+                Int(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)!
+            }
             XCTAssertEqual(picture.rgb.count, rgb.count)
             XCTAssertLessThanOrEqual(zip(picture.rgb, rgb).map { abs(Int($0) - $1) }.max()!, 2)
         }

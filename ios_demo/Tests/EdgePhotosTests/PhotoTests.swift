@@ -1,4 +1,5 @@
 import EdgePhotos
+import EdgeSystem
 import EdgeZO
 import Foundation
 import TestSupport
@@ -7,7 +8,9 @@ import XCTest
 final class PhotoTests: XCTestCase {
     private func bytes(_ hex: Json) -> [UInt8] {
         let digits = Array(hex.string!.utf8)
-        return stride(from: 0, to: digits.count, by: 2).map { UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)! }
+        return stride(from: 0, to: digits.count, by: 2).map {
+            UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)!
+        }
     }
 
     private func photo(_ one: Json) -> Photo {
@@ -21,7 +24,8 @@ final class PhotoTests: XCTestCase {
                 XCTAssertEqual(photo(one).square(resized.at("side").integer).rgb, bytes(resized.at("rgb")))
             }
             for squeezed in one.at("squeezed").array {
-                XCTAssertEqual(photo(one).square(squeezed.at("side").integer, crop: false).rgb, bytes(squeezed.at("rgb")))
+                XCTAssertEqual(
+                    photo(one).square(squeezed.at("side").integer, crop: false).rgb, bytes(squeezed.at("rgb")))
             }
         }
     }

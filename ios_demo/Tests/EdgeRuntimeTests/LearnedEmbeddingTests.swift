@@ -1,4 +1,5 @@
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import TestSupport
 import XCTest

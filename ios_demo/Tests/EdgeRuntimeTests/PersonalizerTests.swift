@@ -1,5 +1,6 @@
 import EdgeBundle
 import EdgeRuntime
+import EdgeSystem
 import EdgeZO
 import Foundation
 import XCTest

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 import TestSupport
 import XCTest

@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// The formulas of `trajectory.json`, so that no network is needed.

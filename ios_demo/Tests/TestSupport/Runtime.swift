@@ -10,7 +10,9 @@ public enum SomeBundle {
 
     /// Folders of `EDGE_BUNDLES`, with ":" between.
     public static var given: [URL] {
-        (ProcessInfo.processInfo.environment["EDGE_BUNDLES"] ?? "").split(separator: ":").map { URL(fileURLWithPath: String($0)) }
+        (ProcessInfo.processInfo.environment["EDGE_BUNDLES"] ?? "").split(separator: ":").map {
+            URL(fileURLWithPath: String($0))
+        }
     }
 }
 

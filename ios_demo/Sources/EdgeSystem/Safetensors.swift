@@ -155,9 +155,10 @@ extension Safetensors.Tensor {
         }
     }
 
-    /// The numbers of a tensor of that kind only.
-    var doubles: [Double]? { number == .f64 ? parts(UInt64.self).map { Double(bitPattern: $0) } : nil }
-    var integers: [Int]? { number == .i64 ? parts(Int64.self).map { Int($0) } : nil }
+    /// The numbers of a tensor of float64; nil for any other.
+    public var doubles: [Double]? { number == .f64 ? parts(UInt64.self).map { Double(bitPattern: $0) } : nil }
+    /// The numbers of a tensor of int64; nil for any other.
+    public var integers: [Int]? { number == .i64 ? parts(Int64.self).map { Int($0) } : nil }
 
     private func parts<Word: FixedWidthInteger>(_ word: Word.Type) -> [Word] {
         bytes.withUnsafeBytes { raw in

@@ -72,7 +72,9 @@ struct PortableSha256 {
     }
 
     /// Of a word, the highest first.
-    private static func bytes(_ word: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: word.bigEndian) { [UInt8]($0) } }
+    private static func bytes(_ word: some FixedWidthInteger) -> [UInt8] {
+        withUnsafeBytes(of: word.bigEndian) { [UInt8]($0) }
+    }
 
     private mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { update($0) } }
 

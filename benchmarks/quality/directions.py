@@ -1,0 +1,191 @@
+"""Which directions should Gauss-Newton search where they are a small part of the space?
+
+    python -m benchmarks.quality.directions                    # 20 people, one seed: hours on a busy core
+    python -m benchmarks.quality.directions --subjects 6 --cases 11
+
+On the embedded model, int8 weights, 1,320 forward passes a run: 11 (8 %), 22 (17 %) and 44 (34 %) of its 128
+directions, and 64 or 128 of 768 where its words are rotated beside numbers that the first layer ignores
+(`benchmarks.quality.tables`). The people are `benchmarks.quality.people.fresh_people`: nothing was chosen on them.
+Stopping loses one configuration; the same command goes on.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lib.models import chosen
+from benchmarks.lib.report import by_subject, interval, markdown, pyplot, save_figure, say
+from benchmarks.quality import bases, tables
+from benchmarks.quality.configurations import BUDGET, Config, fast_with
+from benchmarks.quality.learn import Bench, Subjects
+from benchmarks.quality.people import COUNT, fresh_people
+from benchmarks.quality.runs import Record, measured
+from edge_sdk.errors import EdgeSdkError
+
+BASES: dict[str, bases.Basis] = {
+    "principal": bases.principal,
+    "principal, of words that are no names": bases.other_words,
+    "readable": bases.readable,
+    "expressive": bases.expressive,
+    "random": bases.random,
+}
+TABLES: dict[str, tables.Filling] = {"white": tables.white, "shuffled": tables.shuffled}
+START, CEILING, PRODUCT = "initializer", "backpropagation", "32 of 128, principal"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One choice of directions.
+
+    Attributes:
+        searched, a_step: directions in all, and in one step.
+        table: one of `TABLES`, or the model's own.
+    """
+
+    basis: str
+    searched: int
+    a_step: int
+    table: str = ""
+    forwards: int = BUDGET
+
+    @property
+    def config(self) -> Config:
+        steps = self.forwards // (self.a_step + 1)
+        zo = fast_with(zo_samples=self.a_step, zo_directions=self.searched, max_train_steps=steps)
+        return Config("int8", zo=zo, basis=BASES[self.basis])
+
+
+def cases() -> dict[str, Case]:
+    out = {PRODUCT: Case("principal", 32, 32)}
+    for searched, a_step in ((11, 11), (22, 22), (22, 11), (44, 11)):
+        words = f"{searched} of 128" + (f", {a_step} a step" if a_step < searched else "")
+        out |= {f"{words}, {basis}": Case(basis, searched, a_step) for basis in BASES}
+    for table in TABLES:
+        for searched in (64, 128):
+            for basis in ("principal", "readable", "expressive", "random"):
+                out[f"{searched} of 768, 32 a step, {table}, {basis}"] = Case(basis, searched, 32, table)
+    return out
+
+
+def run_all(record: Record, picked: dict[str, Case], args: argparse.Namespace) -> None:
+    subjects = Subjects(fresh_people())
+    runs = [(subject, seed) for seed in range(args.seeds) for subject in range(args.subjects)]
+    integers: dict[str, Bench] = {}
+
+    def bench(table: str) -> Bench:
+        if "" not in integers:
+            integers[""] = Bench.build("pocket", "int8", "integer", subjects)
+        if table not in integers:
+            integers[table] = tables.widened(integers[""], TABLES[table])
+        return integers[table]
+
+    def ends(name: str, config: Config, made: Callable[[], Bench]) -> None:
+        if missing := record.missing(name, runs):
+            record.add(name, measured(config, made(), missing))
+
+    ends(START, Config("int8"), lambda: bench(""))
+    for name, case in picked.items():
+        if missing := record.missing(name, runs):
+            of = bench(case.table)
+            basis = BASES[case.basis](of, case.searched)
+            about = {
+                "searched": case.searched,
+                "a_step": case.a_step,
+                "width": of.width,
+                "forwards": case.config.forwards(of.std, of.width),
+                "variance_share": bases.variance_share(of, basis),
+            }
+            record.add(name, measured(case.config, of, missing), **about)
+            print(f"{name}: {np.mean([row['loss'] for row in record.results[name]['runs']]):.4f}", flush=True)
+    if args.ceiling:
+        from benchmarks.lib.baselines.backprop import BackpropConfig
+
+        ends(CEILING, Config(backprop=BackpropConfig()), lambda: Bench.build("pocket", "none", "integer", subjects))
+
+
+def summarize(results: dict[str, dict[str, Any]]) -> None:
+    """Add to each result its share of the loss decrease of the product's own setting, over the people of both.
+
+    Beside it is the difference from the share of as many principal directions, paired by person.
+    """
+    for name, result in results.items():
+        others = [START, PRODUCT]
+        principal = f"{name.rpartition(', ')[0].removesuffix(', principal')}, principal"
+        if principal in results and principal != name:
+            others.append(principal)
+        people = {row["subject"] for row in result["runs"]}
+        for other in others:
+            people &= {row["subject"] for row in results[other]["runs"]}
+
+        def of(name_or_result: dict[str, Any], people: set[int] = people) -> np.ndarray:
+            return by_subject([row for row in name_or_result["runs"] if row["subject"] in people], "loss")
+
+        start = of(results[START])
+        result["summary"] = {
+            "people": len(people),
+            "loss": interval(of(result)),
+            "share": interval(start - of(result), start - of(results[PRODUCT])),
+        }
+        if principal in others[2:]:
+            gain = interval(of(results[principal]) - of(result), start - of(results[PRODUCT]))
+            result["summary"]["beside_principal"] = gain
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    head = ["directions", "share of the words' variance", "people", "share of the decrease of 32 of 128"]
+    head.append("more than as many principal ones")
+    rows = []
+    for name, result in results.items():
+        share, variance = result["summary"]["share"], result.get("variance_share")
+        cell = f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+        gain = result["summary"].get("beside_principal")
+        more = f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
+        rows.append([name, "" if variance is None else f"{variance:.2f}", str(result["summary"]["people"]), cell, more])
+    return markdown(head, rows)
+
+
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    shown = {name: r["summary"]["share"] for name, r in results.items() if "variance_share" in r}
+    figure, axis = pyplot().subplots(figsize=(9, 1 + 0.3 * len(shown)))
+    colors = dict(zip(BASES, ("#d8262c", "#d88a2c", "#2b5fd9", "#2f9e44", "#9a9a9a"), strict=True))
+    for y, (name, share) in enumerate(reversed(shown.items())):
+        color = colors[max((basis for basis in BASES if name.endswith(basis)), key=len)]
+        axis.plot([share["low"], share["high"]], [y, y], color=color, lw=2)
+        axis.plot(share["mean"], y, "o", color=color)
+    axis.set_yticks(range(len(shown)), list(shown)[::-1], fontsize=8)
+    axis.set_xlabel(
+        "share of the loss decrease of 32 of 128 principal directions, 95 % interval over people", fontsize=8
+    )
+    axis.grid(axis="x", color="#eeeeee")
+    save_figure(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.directions", description=__doc__)
+    parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar=f"{{2..{COUNT}}}", default=COUNT)
+    parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
+    parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
+    parser.add_argument("--ceiling", action="store_true", help="backpropagation on float weights too")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/directions.json"))
+    args = parser.parse_args()
+    try:
+        picked = {PRODUCT: cases()[PRODUCT]} | chosen(cases(), args.cases)
+    except EdgeSdkError as error:
+        parser.error(str(error))
+    command = shlex.join(["python", "-m", "benchmarks.quality.directions", *sys.argv[1:]])
+    record = Record(args.output, command, tuned_on="nobody: the settings are those of fast, chosen on twelve others")
+    run_all(record, picked, args)
+    summarize(record.results)
+    record.save()
+    say(table(record.results), "; ".join(record.values["commands"]), args.output)
+    plot(record.results, args.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

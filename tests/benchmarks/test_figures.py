@@ -1,0 +1,159 @@
+"""Every figure of a README's measured claims is computed again from its results file, and must be what stands there.
+
+A claim is a template whose fields are computed; what comes out must be in the README, spaces and line breaks alike.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+NUMBER = re.compile(r"\d[\d,.]*\d|\d")
+
+
+@cache
+def results(name: str) -> dict[str, Any]:
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    return record.get("results") or record["models"]
+
+
+def peak(name: str, case: str) -> float:
+    """MB of the whole process."""
+    return results(name)[case]["summary"]["peak_mb"]["median"]
+
+
+def step_peak(name: str, case: str, kind: str = "resident") -> float:
+    """MB of a training step; what loading took does not count."""
+    return results(name)[case]["summary"]["peaks_mb"]["step"][kind]["median"]
+
+
+def wall(case: str, part: str = "median") -> float:
+    return results("speed")[case]["summary"]["wall_seconds"][part]
+
+
+def step_seconds(name: str, case: str) -> float:
+    return results(name)[case]["summary"]["step_seconds"]["median"]
+
+
+def share(part: str) -> float:
+    return results("quality")["fast-int8-integer"]["summary"]["share_of_backprop_decrease"][part]
+
+
+def seconds_to(model: str, method: str, share_of_decrease: str = "0.95") -> float:
+    return results("time_to_loss")[model][method][share_of_decrease]["seconds"]
+
+
+def pace(case: str) -> float:
+    return results("pace")[case][0]["seconds"]
+
+
+SECOND = "second model, tokens of 768 numbers"
+CLAIMS: dict[str, dict[str, str]] = {
+    "README.md": {
+        "why": (
+            f"a training step takes {step_peak('memory', 'ours int8 streamed'):.0f} MB of memory with weights streamed "
+            f"from the file, or {step_peak('memory', 'ours int8 resident'):.0f} MB with all of them loaded. Textual "
+            f"inversion by backpropagation takes {step_peak('memory', 'backprop float32'):.0f} MB."
+        ),
+        "two hours": (
+            f"(80 steps of {pace('step, resident, 2 rows a call'):.0f} to "
+            f"{pace('step, streamed, 2 rows a call'):.0f} s,"
+        ),
+        "memory": (
+            f"| {peak('memory', 'ours int8 resident'):.0f} MB loaded, {peak('memory', 'ours int8 streamed'):.0f} MB "
+            f"streamed (int8) | {step_peak('memory', 'backprop float32'):.0f} MB float32, "
+            f"{step_peak('memory', 'backprop bfloat16 checkpointing'):.0f} MB bfloat16 with checkpointing |"
+        ),
+        "bundles": (
+            f"| {step_peak('memory_bundle', 'bundle int8', 'anonymous'):.0f} MB int8, "
+            f"{step_peak('memory_bundle', 'bundle int4', 'anonymous'):.0f} MB int4 in Python; "
+            f"{step_peak('memory_bundle', 'bundle int8, buffers reused', 'anonymous'):.0f} and "
+            f"{step_peak('memory_bundle', 'bundle int4, buffers reused', 'anonymous'):.0f} MB elsewhere |"
+        ),
+        "speed": (
+            f"| {wall('ours int8'):.2f} s (int8 `integer`) | {wall('diffusers float32'):.2f} s diffusers float32, "
+            f"{wall('quanto int8 as it comes'):.2f} s quanto int8 |"
+        ),
+        "quality": f"| {share('mean'):.3f} [{share('low'):.3f}, {share('high'):.3f}] | 1 |",
+        "time": (
+            f"| time to 0.95 of it: embedded model / second model | "
+            f"{seconds_to('embedded model', 'fast-int8-integer'):.1f} s / "
+            f"{seconds_to(SECOND, 'fast-int8-integer'):.1f} s | "
+            f"{seconds_to('embedded model', 'backprop-float'):.1f} s / "
+            f"{seconds_to(SECOND, 'backprop-float'):.1f} s |"
+        ),
+        "directions": (
+            "In 8 % of the space it keeps "
+            f"{results('directions')['11 of 128, principal']['summary']['share']['mean']:.2f} of its gain"
+        ),
+        "GPU": (
+            f"| {step_seconds('memory_gpu', 'ours int8 resident'):.2f} s, "
+            f"{peak('memory_gpu', 'ours int8 resident'):.0f} MB | "
+            f"{step_seconds('memory_gpu', 'backprop float32'):.2f} s, {peak('memory_gpu', 'backprop float32'):.0f} MB |"
+        ),
+    },
+    "benchmarks/memory/README.md": {
+        f"{weights} {method}": f"{peak('memory', f'ours {weights} resident'):.0f} / "
+        f"{peak('memory', f'ours {weights} streamed'):.0f}"
+        for weights in ("int8", "int4")
+        for method in ("loaded and streamed",)
+    }
+    | {
+        "float32": f"{step_peak('memory', 'backprop float32'):.0f} "
+        f"({step_peak('memory', 'backprop float32 checkpointing'):.0f}, loading "
+        f"{peak('memory', 'backprop float32 checkpointing'):.0f})",
+        "bfloat16": f"{step_peak('memory', 'backprop bfloat16 checkpointing'):.0f}, loading "
+        f"{peak('memory', 'backprop bfloat16 checkpointing'):.0f} |",
+        "LoRA": f"| {peak('memory', 'LoRA rank 2 float32'):.0f} |",
+        "fine-tuning": f"| {peak('memory', 'DreamBooth Adam float32'):.0f} |",
+        "quanto": f"| {step_peak('memory', 'quanto int8 as it comes'):.0f}, loading "
+        f"{peak('memory', 'quanto int8 as it comes'):.0f} |",
+        "times": f"takes {peak('memory', 'backprop float32') / peak('memory', 'ours int8 resident'):.1f} times the "
+        f"memory of our loaded run and {peak('memory', 'backprop float32') / peak('memory', 'ours int8 streamed'):.0f} "
+        "times that of our streamed run",
+    },
+    "benchmarks/speed/README.md": {
+        case: f"| {wall(case):.2f} ({wall(case, 'low'):.2f}-{wall(case, 'high'):.2f}) |"
+        for case in (
+            "diffusers float32",
+            "quanto int8 as it comes",
+            "ours int8",
+            "ours int8, 8-bit activations",
+            "ours int8 streamed",
+            "ours int4",
+            "ours int8 fused",
+        )
+    },
+}
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@cache
+def page(name: str) -> str:
+    return flat((ROOT / name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"), [(name, claim) for name, claims in CLAIMS.items() for claim in claims], ids=str
+)
+def test_a_claim_is_what_its_file_says(name: str, claim: str) -> None:
+    assert flat(CLAIMS[name][claim]) in page(name)
+
+
+def test_no_figure_of_the_measured_table_is_without_a_file() -> None:
+    """Of each row of the first README's table, all numbers after the row's name are in a claim."""
+    table = (ROOT / "README.md").read_text().partition("\n## Measured\n")[2].partition("\n\nThe gain")[0]
+    claimed = " ".join(CLAIMS["README.md"].values())
+    rows = [line for line in table.splitlines() if line.startswith("| ") and NUMBER.search(line)]
+    assert len(rows) >= 6
+    for row in rows:
+        cells = row.split("|")[2:]
+        assert {number for cell in cells for number in NUMBER.findall(cell)} <= set(NUMBER.findall(claimed)), row

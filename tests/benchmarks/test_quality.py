@@ -1,0 +1,103 @@
+"""What the quality benchmark's comparisons are computed with."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import quality
+from benchmarks.lib.baselines.evolution import CmaEs
+from benchmarks.pocket.people import HELD_OUT_PAIRS, held_out_people
+from benchmarks.quality import stopping
+from benchmarks.quality.equal_care import reached
+from benchmarks.quality.learn import Bench, Subjects
+from benchmarks.quality.noise import NoisyObjective
+from benchmarks.quality.people import fresh_people
+from benchmarks.quality.tables import shuffled, white, widened
+from edge_sdk.errors import EdgeSdkError
+from edge_sdk.zo import draw
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench.build("pocket", "none", "integer", Subjects(fresh_people()[:1]))
+
+
+def test_nobody_is_among_those_that_settings_were_chosen_on() -> None:
+    people = np.concatenate([held_out_people(), fresh_people()])
+    differences = (people[:, None] != people[None]).sum(axis=2)
+    assert len(fresh_people()) == 20 and differences[~np.eye(len(people), dtype=bool)].min() >= 3
+    assert all((int(hair), int(color)) in HELD_OUT_PAIRS for hair, color in people[:, :2])
+
+
+@pytest.mark.parametrize("filling", [white, shuffled])
+def test_a_wide_table_computes_what_the_narrow_one_does(bench: Bench, filling: object) -> None:
+    wide = widened(bench, filling)  # type: ignore[arg-type]
+    assert wide.initial.shape == (1, 768) and wide.principal.shape == (128, 768)
+    drawn = draw(bench.objective, 0, 0, 2, (0, 1000))
+    narrow = bench.objective.residuals(np.repeat(bench.initial[None], 2, axis=0), drawn)
+    np.testing.assert_allclose(
+        wide.objective.residuals(np.repeat(wide.initial[None], 2, axis=0), drawn), narrow, atol=1e-4
+    )
+    outside = np.random.default_rng(0).standard_normal((1, 768)).astype(np.float32)
+    outside -= outside @ wide.objective.text.reading.numpy() @ wide.objective.text.reading.numpy().T
+    moved = wide.objective.residuals(np.repeat((wide.initial + outside)[None], 2, axis=0), drawn)
+    np.testing.assert_allclose(moved, narrow, atol=1e-4)
+
+
+def test_noise_is_the_same_for_all_rows_of_a_draw_and_has_its_variance(bench: Bench) -> None:
+    noisy = NoisyObjective(bench.objective, 4.0)
+    drawn = draw(bench.objective, 0, 0, 2, (0, 1000))
+    rows = np.repeat(bench.initial[None], 4, axis=0)
+    draws = [drawn[0], drawn[0], drawn[1], drawn[1]]
+    added = noisy.residuals(rows, draws) - bench.objective.residuals(rows, draws)
+    assert np.allclose(added[0], added[1], atol=1e-5) and np.abs(added[0] - added[2]).max() > 1
+    assert added.var() == pytest.approx(4.0, rel=0.2)
+    tensor = torch.from_numpy(rows).requires_grad_()
+    losses = noisy.loss(tensor, draws)
+    np.testing.assert_allclose(losses.detach().numpy(), np.square(noisy.residuals(rows, draws)).mean(axis=1), rtol=1e-4)
+
+
+def test_the_evolution_strategy_finds_the_middle_of_a_bowl() -> None:
+    middle, scales = np.linspace(-1, 1, 8), np.geomspace(1, 30, 8)
+    strategy = CmaEs(8, 0.5, 10, seed=0)
+    for _ in range(250):
+        strategy.tell((((strategy.ask() - middle) * scales) ** 2).sum(axis=1))
+    assert np.abs(strategy.mean - middle).max() < 1e-3
+
+
+def test_a_run_stops_where_its_loss_has_settled() -> None:
+    falling = np.concatenate([np.linspace(1, 0.1, 12), np.full(30, 0.1)])
+    end = stopping.stop(falling)
+    assert 12 <= end < 12 + stopping.WINDOW
+    assert stopping.stop(np.linspace(1, 0, 20)) == 19
+
+
+@pytest.mark.parametrize(
+    ("target", "forwards"), [(0.7, 50), (0.3, 160), (0.1, np.inf)], ids=["first", "later", "never"]
+)
+def test_a_loss_is_reached_between_two_points_and_stays_reached(target: float, forwards: float) -> None:
+    curves = np.array([[1.1, 0.3, 0.6, 0.2], [0.9, 0.5, 0.8, 0.2]])  # means 1, 0.4, 0.7, 0.2
+    assert reached(curves, np.array([0.0, 100, 120, 200]), target) == pytest.approx(forwards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--people", "fresh", "--subjects", "21"], "--subjects is 21; it must be from 12 to 20"),
+        (["--subjects", "6"], "--subjects is 6; it must be from 12 to 24"),
+        (["--noise", "-1"], "--noise is -1; it must be a variance"),
+        (["--noise", "nan"], "--noise is nan; it must be a variance"),
+        (["--resume", "--noise", "1"], "is of other people or another noise"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_measured_is_refused_at_once(options: list[str], message: str, tmp_path: Path) -> None:
+    parser, output = argparse.ArgumentParser(), tmp_path / "quality.json"
+    output.write_text(json.dumps({"commands": [], "results": {"fast-float": {}}}))
+    quality.add_arguments(parser)
+    with pytest.raises(EdgeSdkError, match=message):
+        quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
