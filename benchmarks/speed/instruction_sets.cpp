@@ -6,7 +6,9 @@
 #include <cstdlib>
 
 extern "C" {
-int edge_attention(int64_t, const float*, const float*, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+int64_t edge_keys_room(int64_t, int64_t, int64_t, int64_t);
+int edge_keys(int64_t, const float*, const float*, int64_t, int64_t, int64_t, int64_t, char*);
+int edge_attention(int64_t, const float*, char*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
 int edge_linear(int64_t, const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
 int edge_conv(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
                const EdgeWeights*, float, float*, int64_t);
@@ -40,7 +42,9 @@ int main(int count, char**) {
       const auto q = read<float>(s[1] * s[2] * s[4] * s[5]), k = read<float>(s[1] * s[3] * s[4] * s[5]);
       const auto v = read<float>(k.size());
       std::vector<float> y(q.size());
-      edge_attention(THREADS, q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
+      std::vector<char> room(edge_keys_room(s[1], s[3], s[4], s[5]));
+      edge_keys(THREADS, k.data(), v.data(), s[1], s[3], s[4], s[5], room.data());
+      edge_attention(THREADS, q.data(), room.data(), s[1], s[2], s[3], s[4], s[5], y.data());
       std::fwrite(y.data(), sizeof(float), y.size(), stdout);
       continue;
     }

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,11 @@ SOURCES = tuple(sorted((Path(__file__).parent / "cpp").glob("*.cpp")))
 HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
-LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, ("edge_linear", "edge_conv", "edge_winograd", "edge_attention"))
+SYMBOLS = ("edge_linear", "edge_conv", "edge_winograd", "edge_keys_room", "edge_keys", "edge_attention")
+LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
+KEY_WORK = 64  # multiplications that take as long as to quantize a key's number and a value's
 
 
 @functools.cache
@@ -92,13 +95,34 @@ def winograd_tile(
     return 4 if levels <= LARGE_TILE_LEVELS else 2
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out: torch.Tensor) -> None:
-    """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d), k and v (B, T, heads * d) float32.
+class Keys(NamedTuple):
+    """Keys and values as `attention` takes them: 16-bit integers and their scales."""
 
-    All are contiguous. Queries and keys are rounded to 16 bits: the relative error of what comes out is about 1e-4.
+    room: torch.Tensor
+    keys: int
+    heads: int
+
+
+def quantized_keys(k: torch.Tensor, v: torch.Tensor, heads: int) -> Keys:
+    """k and v (B, T, heads * d) float32, contiguous."""
+    batch, count, width = k.shape
+    loaded = library()
+    assert loaded is not None
+    loaded.edge_keys_room.restype = ctypes.c_int64
+    size = loaded.edge_keys_room(*map(ctypes.c_int64, (batch, count, heads, width // heads)))
+    prepared = Keys(torch.empty(size, dtype=torch.uint8), count, heads)
+    _call("edge_keys", KEY_WORK * k.numel(), k, v, batch, count, heads, width // heads, prepared.room)
+    return prepared
+
+
+def attention(q: torch.Tensor, keys: Keys, out: torch.Tensor) -> None:
+    """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d) float32, contiguous.
+
+    All that is multiplied is rounded to 16 bits or nearly so: the relative error of what comes out is about 1e-4.
     """
-    products = 2 * q.numel() * k.shape[1]
-    _call("edge_attention", products, q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
+    batch, count, width = q.shape
+    products = 2 * q.numel() * keys.keys
+    _call("edge_attention", products, q, keys.room, batch, count, keys.keys, keys.heads, width // keys.heads, out)
 
 
 def _call(name: str, products: int, *arguments: object) -> None:
@@ -136,6 +160,7 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
         return False
     tokens = torch.linspace(-9, 9, 3 * 70 * 12).sin().view(3, 1, 70, 12)
-    looked = torch.empty(1, 70, 12)
-    loaded.edge_attention(*(_as_c(v) for v in (2, *tokens, 1, 70, 70, 1, 12, looked)))
+    looked, room = torch.empty(1, 70, 12), torch.empty(loaded.edge_keys_room(*map(ctypes.c_int64, (1, 70, 1, 12))))
+    loaded.edge_keys(*(_as_c(v) for v in (2, *tokens[1:], 1, 70, 1, 12, room)))
+    loaded.edge_attention(*(_as_c(v) for v in (2, tokens[0], room, 1, 70, 70, 1, 12, looked)))
     return torch.allclose(looked, F.scaled_dot_product_attention(*tokens), rtol=0, atol=1e-3)

@@ -11,7 +11,7 @@ from torch import nn
 
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
-from edge_sdk.quantization.attention import attention
+from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import runs_in_integers
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
@@ -67,14 +67,13 @@ class Attention(nn.Module):
 
         Keys and values are there for all of T, the rest for some rows of x at a time.
         """
-        k, v = self._keys_and_values(norm(x) if context is None else context)
-        return _with_branch(x, lambda part: self.to_out[0](self._mixed(self.to_q(norm(part)), k, v)), QUERY_ROWS)
+        keys = self._keys(norm(x) if context is None else context)
+        return _with_branch(
+            x, lambda part: self.to_out[0](attention(self.to_q(norm(part)), keys, self.heads)), QUERY_ROWS
+        )
 
-    def _keys_and_values(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.to_k(context), self.to_v(context)
-
-    def _mixed(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return attention(q, k, v, self.heads, rounded=runs_in_integers(self.to_q))
+    def _keys(self, context: torch.Tensor) -> Keys:
+        return prepared(self.to_k(context), self.to_v(context), self.heads, runs_in_integers(self.to_q))
 
 
 class GatedLinear(nn.Module):

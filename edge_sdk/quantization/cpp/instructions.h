@@ -44,6 +44,10 @@ inline void empty(Sums s, double* out) {
 inline void store(Sums s, float scale, float* out) {
   _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_set1_ps(scale)));
 }
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(out), _mm512_loadu_ps(before));
+  _mm512_storeu_ps(out, _mm512_add_ps(old, _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_loadu_ps(now))));
+}
 #elif defined(__AVX2__)
 constexpr int WIDTH = 8, PAIR = 2, MR = 6, NV = 2;
 using Row = __m256i;
@@ -61,6 +65,10 @@ inline void empty(Sums s, double* out) {
 }
 inline void store(Sums s, float scale, float* out) {
   _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_set1_ps(scale)));
+}
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  const __m256 old = _mm256_mul_ps(_mm256_loadu_ps(out), _mm256_loadu_ps(before));
+  _mm256_storeu_ps(out, _mm256_add_ps(old, _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_loadu_ps(now))));
 }
 #elif defined(__aarch64__)
 constexpr int WIDTH = 8, PAIR = 1, MR = 6, NV = 2;
@@ -84,6 +92,12 @@ inline void empty(Sums s, double* out) {
 inline void store(Sums s, float scale, float* out) {
   for (int half = 0; half < 2; ++half) vst1q_f32(out + 4 * half, vmulq_n_f32(vcvtq_f32_s32(s.val[half]), scale));
 }
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  for (int at = 0; at < 8; at += 4) {
+    const float32x4_t old = vmulq_f32(vld1q_f32(out + at), vld1q_f32(before + at));
+    vst1q_f32(out + at, vaddq_f32(old, vmulq_f32(vcvtq_f32_s32(s.val[at / 4]), vld1q_f32(now + at))));
+  }
+}
 #else
 constexpr int WIDTH = 1, PAIR = 1, MR = 4, NV = 4;
 using Row = int32_t;
@@ -95,6 +109,9 @@ inline Row spread(const int16_t* a) { return *a; }
 inline Sums add(Sums s, Row a, Row w) { return s + a * w; }
 inline void empty(Sums s, double* out) { *out += s; }
 inline void store(Sums s, float scale, float* out) { *out = float(s) * scale; }
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  *out = *out * *before + float(s) * *now;
+}
 #endif
 
 // Computes a value here, not when the compiler likes. Only 16 registers need that: twelve sums, two weights, a row and a
