@@ -1,6 +1,6 @@
 // Runs the integer kernels on the cases of standard input and writes their outputs; see `instruction_sets.py`.
 // With an argument, only says how many products a step this build makes.
-#include "integer.h"
+#include "rows.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +9,7 @@ extern "C" {
 int64_t edge_keys_room(int64_t, int64_t, int64_t, int64_t);
 int edge_keys(int64_t, const float*, const float*, int64_t, int64_t, int64_t, int64_t, char*);
 int edge_attention(int64_t, const float*, char*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
-int edge_linear(int64_t, const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
+int edge_linear(int64_t, const float*, int64_t, const EdgeRows*, const EdgeWeights*, float, int64_t, float*, int64_t);
 int edge_conv(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
                const EdgeWeights*, float, float*, int64_t);
 int edge_winograd(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
@@ -56,11 +56,12 @@ int main(int count, char**) {
     const auto q = read<int8_t>(rows * kernel[0] * kernel[1] * c);
     const auto scale = read<float>(rows), bias = read<float>(rows);
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
+    const EdgeRows plain{};
     const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
     if (s[0] == 2 || s[0] == 4)
       edge_winograd(THREADS, x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
     else if (s[0] == 1)
-      edge_linear(THREADS, x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
+      edge_linear(THREADS, x.data(), batch * h * w, &plain, &weights, s[1], false, y.data(), pitch);
     else
       edge_conv(THREADS, x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
     std::fwrite(y.data(), sizeof(float), y.size(), stdout);

@@ -22,11 +22,11 @@ def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False
     return k, v
 
 
-def attention(q: torch.Tensor, keys: Keys, heads: int) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d)) v in every head: q (B, S, heads * d) -> (B, S, heads * d)."""
+def attention(q: torch.Tensor, keys: Keys, heads: int, room: torch.Tensor | None = None) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d)) v in every head: q (B, S, heads * d) -> (B, S, heads * d), in ``room`` if it fits."""
     if isinstance(keys, native.Keys):
         rows = q.float().contiguous()
-        out = torch.empty_like(rows)
+        out = torch.empty_like(rows) if room is None else room
         native.attention(rows, keys, out)
         return out.to(q.dtype)
     q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (q, *keys))

@@ -129,14 +129,41 @@ class IntLinear(_IntLayer):
         """The same shape with empty buffers, to be filled from a file."""
         return cls(layer.in_features, layer.out_features, layer.bias is not None, weights, execution)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        norm: nn.LayerNorm | None = None,
+        gated: bool = False,
+        out: torch.Tensor | None = None,
+        added: bool = False,
+    ) -> torch.Tensor:
+        """The output for x, or for what is made of its rows first: in compiled products without a tensor of its own.
+
+        Args:
+            norm: takes x first.
+            gated: x (..., 2 K) is K numbers and K gates, and the numbers times the GELU of the gates are multiplied.
+            out: (..., N) float32, contiguous, to write to.
+            added: to what is in ``out``.
+        """
+        if self.execution == "integer" and backend(x.device) is native:
+            flat = x.flatten(0, -2).float().contiguous()
+            y = flat.new_empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
+            native.linear(flat, self.matrix, self.activation_bits, y, norm, gated, added)
+            return out if out is not None else y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        x = x if norm is None else norm(x)
+        if gated:
+            value, gate = x.chunk(2, dim=-1)
+            x = F.gelu(gate).mul_(value)
         flat = x.reshape(-1, self.in_features).float()
         y = self._integer(flat.contiguous()) if self.execution == "integer" else self._fused(flat)
-        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        y = y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        if out is None:
+            return y
+        return out.add_(y) if added else out.copy_(y)
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
-        backend(x.device).linear(x, self.matrix, self.activation_bits, y)
+        kernels.linear(x, self.matrix, self.activation_bits, y)
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:

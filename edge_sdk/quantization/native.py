@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from edge_sdk.quantization.build import Sources, open_library
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
@@ -31,6 +32,7 @@ SYMBOLS = ("edge_linear", "edge_conv", "edge_winograd", "edge_keys_room", "edge_
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
+LARGE_TILE_PIXELS = 144  # the same for tiles of 4 x 4
 KEY_WORK = 64  # multiplications that take as long as to quantize a key's number and a value's
 
 
@@ -57,9 +59,38 @@ class _Weights(ctypes.Structure):
     )
 
 
-def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
-    """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix."""
-    _call("edge_linear", x.shape[0] * prod(matrix.shape), x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
+class _Rows(ctypes.Structure):
+    """``EdgeRows`` of ``rows.h``."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("epsilon", ctypes.c_float),
+        ("is_gated", ctypes.c_int64),
+    )
+
+
+def linear(
+    x: torch.Tensor,
+    matrix: Matrix,
+    bits: int,
+    out: torch.Tensor,
+    norm: nn.LayerNorm | None = None,
+    gated: bool = False,
+    added: bool = False,
+) -> None:
+    """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix.
+
+    Args:
+        norm: takes the rows of x first; it has a weight and a bias.
+        gated: x is (M, 2 K), K numbers and K gates; their gated product is multiplied.
+        added: to what is in ``out``.
+    """
+    rows = _Rows(None, None, 0.0, gated)
+    if norm is not None:
+        rows = _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
+    products = x.shape[0] * prod(matrix.shape)
+    _call("edge_linear", products, x, x.shape[0], rows, matrix, LEVELS[bits], added, out, out.stride(0))
 
 
 def conv2d(
@@ -90,9 +121,10 @@ def winograd_tile(
 
     Transforming the weights costs as much for a small image as for a large one, and more for larger tiles.
     """
-    if not suits_winograd(kernel, stride, channels) or pixels < WINOGRAD_PIXELS:
+    large = levels <= LARGE_TILE_LEVELS
+    if not suits_winograd(kernel, stride, channels) or pixels < (LARGE_TILE_PIXELS if large else WINOGRAD_PIXELS):
         return None
-    return 4 if levels <= LARGE_TILE_LEVELS else 2
+    return 4 if large else 2
 
 
 class Keys(NamedTuple):
@@ -137,6 +169,8 @@ def _as_c(value: object) -> object:
         groups = 1 if value.zero is None else value.zero.shape[1]
         pointers = (None if tensor is None else tensor.data_ptr() for tensor in value.tensors())
         return ctypes.byref(_Weights(*pointers, *value.shape, groups))
+    if isinstance(value, _Rows):
+        return ctypes.byref(value)
     if isinstance(value, tuple):
         return (ctypes.c_int64 * len(value))(*value)
     if isinstance(value, float):
@@ -149,7 +183,7 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
-    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, matrix, LEVELS[16], out, 6)))
+    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, _Rows(), matrix, LEVELS[16], False, out, 6)))
     if not torch.equal(out, (x.long() @ q.long().t()).float()):
         return False
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()

@@ -67,10 +67,30 @@ class Attention(nn.Module):
 
         Keys and values are there for all of T, the rest for some rows of x at a time.
         """
+        if runs_in_integers(self.to_q) and not torch.is_grad_enabled():
+            return self._in_place(norm, x.contiguous(), context)
         keys = self._keys(norm(x) if context is None else context)
         return _with_branch(
             x, lambda part: self.to_out[0](attention(self.to_q(norm(part)), keys, self.heads)), QUERY_ROWS
         )
+
+    def _in_place(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        """The same in x itself; queries and what they see have one room for all rows."""
+        if len(x) > 1 and x.shape[1] > QUERY_ROWS:
+            for i in range(len(x)):
+                self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
+            return x
+        if context is None:
+            keys = prepared(self.to_k(x, norm), self.to_v(x, norm), self.heads, rounded=True)
+        else:
+            keys = self._keys(context)
+        rows = min(x.shape[1], QUERY_ROWS)
+        queries, seen = x.new_empty((len(x), rows, x.shape[2])), x.new_empty((len(x), rows, x.shape[2]))
+        for part in x.split(rows, dim=1):
+            count = part.shape[1]
+            q = self.to_q(part, norm, out=queries[:, :count])
+            self.to_out[0](attention(q, keys, self.heads, seen[:, :count]), out=part, added=True)
+        return x
 
     def _keys(self, context: torch.Tensor) -> Keys:
         return prepared(self.to_k(context), self.to_v(context), self.heads, runs_in_integers(self.to_q))
@@ -94,6 +114,12 @@ class FeedForward(nn.Module):
     def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C) plus what becomes of norm(x); x may be changed."""
         rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
+        if runs_in_integers(self.net[2]) and not torch.is_grad_enabled():
+            x = x.contiguous()
+            flat, hidden = x.flatten(0, 1), x.new_empty((min(rows, len(x) * x.shape[1]), 8 * x.shape[2]))
+            for part in flat.split(rows):
+                self.net[2](self.net[0].proj(part, norm, out=hidden[: len(part)]), gated=True, out=part, added=True)
+            return x
         return _with_branch(x, lambda part: self.net[2](self.net[0](norm(part))), rows)
 
 

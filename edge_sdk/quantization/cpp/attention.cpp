@@ -6,6 +6,7 @@
 // and KEYS keys, the largest one with which no sum leaves 32 bits: a flat softmax has many small roundings, which cancel.
 // A panel is NR queries, one a lane; scores, largest scores and sums stay in their lane. One thread computes a query, in
 // one order: the bits do not depend on the thread count.
+#include "floats.h"
 #include "integer.h"
 
 namespace {
@@ -17,67 +18,11 @@ constexpr float VALUE = 16383;          // largest quantized value
 constexpr float WEIGHT = 32767;         // largest quantized weight
 constexpr float WEIGHTS = 131024;       // most that a query's weights sum up to: 2^31 / VALUE, half a unit a key less
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
 constexpr int NF = NR / LANES;  // vectors of a panel
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
 
 struct Panel {
   Floats lanes[NF];
 };
-
-inline Floats all(float x) { return x - Floats{}; }
-
-inline Floats fma(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__) && defined(__FMA__)
-  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__aarch64__)
-  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-#else
-  return a * b + c;
-#endif
-}
-
-// The larger one, b where one of them is not a number.
-inline Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-  return a > b ? a : b;
-#endif
-}
-
-// 2^t for t <= 0 with a relative error of 3e-6, and 2^-100 below -100, where smaller ones would be slow. NaN stays NaN.
-// A vector at a time each step, so that their chains of additions and multiplications run beside each other.
-template <int N>
-inline void power_of_two(Floats* t) {
-  constexpr float ROUND = 0x1.8p23f + 127;  // adding it leaves a whole number, biased as an exponent, in the low bits
-  constexpr float TERMS[] = {5.5917838e-2f, 2.4024745e-1f, 6.9312182e-1f, 1};
-  Floats y[N], rounded[N];
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) {
-    t[i] = larger(all(-100), t[i]);
-    rounded[i] = t[i] + ROUND;
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) t[i] -= rounded[i] - ROUND, y[i] = all(9.5700802e-3f);
-#pragma GCC unroll 8
-  for (const float term : TERMS)
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) y[i] = fma(y[i], t[i], all(term));
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) t[i] = y[i] * (Floats)((Bits)rounded[i] << 23);
-}
 
 // Writes x / scale as integers and returns the scale, NaN if a number is not finite.
 float quantize(const float* x, int64_t count, int16_t* out) {
