@@ -28,11 +28,13 @@ SOURCES = tuple(sorted((Path(__file__).parent / "cpp").glob("*.cpp")))
 HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
-SYMBOLS = ("edge_linear", "edge_conv", "edge_winograd", "edge_keys_room", "edge_keys", "edge_attention")
+PRODUCTS = ("edge_linear", "edge_conv", "edge_winograd")
+SYMBOLS = (*PRODUCTS, "edge_group_norm", "edge_keys_room", "edge_keys", "edge_attention")
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
 LARGE_TILE_PIXELS = 144  # the same for tiles of 4 x 4
+NORM_WORK = 16  # multiplications that take as long as to read a number's share of a mean and a variance
 KEY_WORK = 64  # multiplications that take as long as to quantize a key's number and a value's
 
 
@@ -93,6 +95,57 @@ def linear(
     _call("edge_linear", products, x, x.shape[0], rows, matrix, LEVELS[bits], added, out, out.stride(0))
 
 
+class _Images(ctypes.Structure):
+    """``EdgeImages`` of ``images.h``."""
+
+    _fields_ = (
+        ("parts", ctypes.c_void_p * 2),
+        ("channels", ctypes.c_int64 * 2),
+        ("scales", ctypes.c_void_p),
+        ("shifts", ctypes.c_void_p),
+        ("peaks", ctypes.c_void_p),
+        ("is_activated", ctypes.c_int64),
+    )
+
+
+class Normalized(NamedTuple):
+    """A group normalization of images as `conv2d` takes it: scales, shifts (B, C) and peaks (B,) float32."""
+
+    scales: torch.Tensor
+    shifts: torch.Tensor
+    peaks: torch.Tensor
+    activated: bool
+
+
+def _images(x: torch.Tensor, skip: torch.Tensor | None, by: Normalized | None, activated: bool) -> _Images:
+    parts = (ctypes.c_void_p * 2)(x.data_ptr(), None if skip is None else skip.data_ptr())
+    channels = (ctypes.c_int64 * 2)(x.shape[3], 0 if skip is None else skip.shape[3])
+    tensors = (None, None, None) if by is None else (by.scales.data_ptr(), by.shifts.data_ptr(), by.peaks.data_ptr())
+    return _Images(parts, channels, *tensors, activated)
+
+
+def group_norm(
+    norm: nn.GroupNorm,
+    activated: bool,
+    x: torch.Tensor,
+    skip: torch.Tensor | None = None,
+    offsets: torch.Tensor | None = None,
+) -> Normalized:
+    """What a normalization does to x and skip as in `conv2d`.
+
+    Args:
+        activated: SiLU follows.
+        offsets: (B, C) float32, contiguous, added first.
+    """
+    batch, height, width, _ = x.shape
+    scales, shifts = (x.new_empty((batch, norm.num_channels)) for _ in range(2))
+    by = Normalized(scales, shifts, x.new_empty(batch), activated)
+    images, work = _images(x, skip, None, activated), NORM_WORK * batch * height * width * norm.num_channels
+    sizes = (batch, height * width, norm.num_groups)
+    _call("edge_group_norm", work, images, *sizes, norm.weight, norm.bias, norm.eps, offsets, scales, shifts, by.peaks)
+    return by
+
+
 def conv2d(
     x: torch.Tensor,
     matrix: Matrix,
@@ -101,17 +154,31 @@ def conv2d(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
+    skip: torch.Tensor | None = None,
+    by: Normalized | None = None,
+    added: bool = False,
 ) -> None:
     """Convolution of x (B, H, W, C) float32, contiguous, with (N, kh * kw * C) weights into ``out`` (B, Ho, Wo, N).
 
     ``out`` may be some channels of a wider tensor.
+
+    Args:
+        skip: the same, channels that follow those of x.
+        by: normalizes all of them first.
+        added: to what is in ``out``; not where Winograd's transform is used.
     """
-    levels = conv_levels(bits, kernel, stride, x.shape[3])
-    products = prod(out.shape[:3]) * prod(matrix.shape)
-    if size := winograd_tile(kernel, stride, x.shape[3], out.shape[1] * out.shape[2], levels):
-        _call("edge_winograd", products, x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
+    batch, height, width, channels = x.shape
+    channels += 0 if skip is None else skip.shape[3]
+    levels = conv_levels(bits, kernel, stride, channels)
+    products = out.numel() * matrix.shape[1]
+    images = _images(x, skip, by, by is not None and by.activated)
+    if tile := winograd_tile(kernel, stride, channels, out.shape[1] * out.shape[2], levels):
+        assert not added
+        settings: tuple[object, ...] = (padding, tile, matrix, levels)
     else:
-        _call("edge_conv", products, x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
+        settings = (kernel, stride, padding, matrix, levels, added)
+    name = "edge_winograd" if tile else "edge_conv"
+    _call(name, products, images, batch, height, width, *settings, out, out.stride(2))
 
 
 def winograd_tile(
@@ -169,8 +236,10 @@ def _as_c(value: object) -> object:
         groups = 1 if value.zero is None else value.zero.shape[1]
         pointers = (None if tensor is None else tensor.data_ptr() for tensor in value.tensors())
         return ctypes.byref(_Weights(*pointers, *value.shape, groups))
-    if isinstance(value, _Rows):
+    if isinstance(value, _Rows | _Images):
         return ctypes.byref(value)
+    if value is None:
+        return ctypes.c_void_p(None)
     if isinstance(value, tuple):
         return (ctypes.c_int64 * len(value))(*value)
     if isinstance(value, float):
@@ -189,7 +258,8 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()
     image[0, 1, 2, 3] = WINOGRAD_LEVELS
     matrix, y = Matrix(kernels, torch.ones(6)), torch.empty(1, 4, 5, 6)
-    loaded.edge_winograd(*(_as_c(v) for v in (2, image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
+    images = _images(image, None, None, False)
+    loaded.edge_winograd(*(_as_c(v) for v in (2, images, 1, 4, 5, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
     weight = kernels.view(6, 3, 3, 6).permute(0, 3, 1, 2).float()  # every sum is below 2^24
     if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
         return False

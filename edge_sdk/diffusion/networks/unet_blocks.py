@@ -12,7 +12,7 @@ from torch import nn
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
 from edge_sdk.quantization.attention import Keys, attention, prepared
-from edge_sdk.quantization.layers import runs_in_integers
+from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
@@ -31,6 +31,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
         """The channels of a skip connection follow those of x; where they are many, they are joined by rows only."""
+        if isinstance(self.conv1, IntConv2d) and self.conv1.compiles(x) and not torch.is_grad_enabled():
+            return self._compiled(x, time, skip)
         if skip is not None and x[0].numel() + skip[0].numel() <= WHOLE_ELEMENTS:
             x, skip = torch.cat([x, skip], dim=1), None
         parts = (x,) if skip is None else (x, skip)
@@ -42,6 +44,12 @@ class ResnetBlock(nn.Module):
         hidden = self.norm2(hidden)  # what is used up is not kept in a name
         hidden = self.conv2(F.silu(hidden, inplace=True))
         return hidden.add_(x) if self.conv_shortcut is None else add_pointwise(hidden, self.conv_shortcut, *parts)
+
+    def _compiled(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
+        hidden = self.conv1(x, skip, norm=self.norm1, activated=True)
+        offsets = self.time_emb_proj(F.silu(time)).contiguous()
+        hidden = self.conv2(hidden, norm=self.norm2, activated=True, offsets=offsets)
+        return hidden.add_(x) if self.conv_shortcut is None else self.conv_shortcut(x, skip, out=hidden)
 
 
 def _with_branch(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], rows: int) -> torch.Tensor:
@@ -154,9 +162,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
         size = x.shape[2:]
-        hidden = self.norm(x)
-        if not self.linear:
-            hidden = self.proj_in(hidden)
+        if isinstance(self.proj_in, IntConv2d) and not torch.is_grad_enabled():
+            hidden = self.proj_in(x, norm=self.norm)
+        else:
+            hidden = self.norm(x)
+            hidden = hidden if self.linear else self.proj_in(hidden)
         hidden = hidden.flatten(2).transpose(1, 2)  # (B, S, C)
         if self.linear:
             hidden = self.proj_in(hidden)

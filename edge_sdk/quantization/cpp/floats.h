@@ -1,6 +1,7 @@
 // Vectors of float32 on every processor, and functions of them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -64,6 +65,23 @@ inline void power_of_two(Floats* t) {
     for (int i = 0; i < N; ++i) y[i] = fma(y[i], t[i], all(term));
 #pragma GCC unroll 8
   for (int i = 0; i < N; ++i) t[i] = y[i] * (Floats)((Bits)rounded[i] << 23);
+}
+
+// As many lanes as there are, the others zero.
+inline Floats load_some(const float* x, int64_t count) {
+  Floats value = {};
+  if (count >= LANES)
+    std::memcpy(&value, x, sizeof(value));  // of a size that the compiler knows
+  else
+    std::memcpy(&value, x, sizeof(float) * count);
+  return value;
+}
+
+inline void store_some(float* to, Floats value, int64_t count) {
+  if (count >= LANES)
+    std::memcpy(to, &value, sizeof(value));
+  else
+    std::memcpy(to, &value, sizeof(float) * count);
 }
 
 // x gelu(gate) / gate = x / 2 (1 + erf(gate / sqrt 2)) times the gate; erf by Abramowitz and Stegun 7.1.26, within 3e-6.

@@ -182,40 +182,6 @@ void quantize(const float* x, int64_t count, float scale, A* out) {
 // scaled in float32, others in double; a rule of the layer, so that all ways and all processors give the same bits.
 bool is_short(int64_t columns, float levels) { return columns <= (levels > BYTE_LEVELS ? 512 : 65'536); }
 
-// The steps between two levels of `images` images of h lines.
-std::vector<float> steps_of(const float* x, int64_t images, int64_t h, int64_t line, float levels) {
-  std::vector<float> peaks(images * h), steps(images);
-  parallel_for(images * h, lines_of(line), [&](int64_t i) { peaks[i] = largest(x + i * line, line); });
-  for (int64_t b = 0; b < images; ++b) steps[b] = largest(peaks.data() + b * h, h) / levels;
-  return steps;
-}
-
-// Lines of images (h, width, c) as they are quantized: `count` of each from line `first` on, which may be outside, into
-// (count, wide, c) with zeros around: `side` pixels on the left, the rest on the right.
-struct Lines {
-  int64_t h, width, c, first, count, side, wide;
-
-  int64_t size() const { return count * wide * c; }
-};
-
-template <typename A>
-void quantize_lines(const float* images, const std::vector<float>& steps, const Lines& lines, A* out) {
-  constexpr A NOTHING = Products<A>::SHIFT;
-  const auto [h, width, c, first, count, side, wide] = lines;
-  parallel_for(int64_t(steps.size()) * count, lines_of(wide * c), [&, h = h, width = width, c = c, first = first,
-                                                                   count = count, side = side, wide = wide](int64_t i) {
-    const int64_t image = i / count, y = first + i % count;
-    A *line = out + i * wide * c, *inner = line + side * c, *end = inner + width * c;
-    if (y < 0 || y >= h) {
-      std::fill_n(line, wide * c, NOTHING);
-    } else {
-      std::fill(line, inner, NOTHING);
-      quantize(images + (image * h + y) * width * c, width * c, steps[image], inner);
-      std::fill(end, line + wide * c, NOTHING);
-    }
-  });
-}
-
 // How many tasks keep all threads busy to the end.
 int64_t wanted_tasks() { return thread_count > 1 ? 4 * thread_count : 1; }
 

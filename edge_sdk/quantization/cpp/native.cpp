@@ -6,7 +6,7 @@
 // Weights are arranged in panels of a few output channels just before they are used. Every lane sums for one output.
 // Where a sum could overflow, the lane is emptied into a double before, which holds all these sums exactly. They are
 // multiplied by the scales once, at the end, as they leave the registers if they are short.
-#include "integer.h"
+#include "images.h"
 #include "rows.h"
 
 namespace {
@@ -163,9 +163,10 @@ void linear(const float* x, int64_t m, const EdgeRows& how, const EdgeWeights& w
 }
 
 template <typename A>
-void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* kernel,
-              const int64_t* stride, const int64_t* padding, const EdgeWeights& w, float levels, float* y,
-              int64_t pitch) {
+void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, const int64_t* kernel,
+              const int64_t* stride, const int64_t* padding, const EdgeWeights& w, float levels, bool is_added,
+              float* y, int64_t pitch) {
+  const int64_t c = x.c();
   const int64_t kh = kernel[0], kw = kernel[1], wp = width + 2 * padding[1];
   const int64_t ho = (h + 2 * padding[0] - kh) / stride[0] + 1, wo = (wp - kw) / stride[1] + 1;
   const int64_t lines_most = BAND_BYTES / (int64_t(sizeof(A)) * wp * c);
@@ -178,11 +179,11 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
   std::vector<float> scales;
   for (int64_t b = 0; b < batch; b += all) {
     const int64_t images = std::min(all, batch - b);
-    const auto steps = steps_of(x + b * h * width * c, images, h, width * c, levels);
+    const auto steps = steps_of(x, b, images, h, width, levels);
     for (int64_t top = 0; top < ho; top += most) {
       const int64_t count = std::min(most, ho - top);
       const Lines lines{h, width, c, top * stride[0] - padding[0], (count - 1) * stride[0] + kh, padding[1], wp};
-      quantize_lines(x + b * h * width * c, steps, lines, a);
+      quantize_lines(x, b, steps, lines, a);
       places.clear(), scales.clear();
       for (int64_t image = 0; image < images; ++image)
         for (int64_t line = 0; line < count; ++line)
@@ -192,7 +193,7 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
           }
       const int64_t rows = images * count * wo;
       const bool few = is_short(w.columns, levels);
-      const Band<A> band{a, a + all * size, rows, kh, wp * c, places.data(), scales.data(), few, false};
+      const Band<A> band{a, a + all * size, rows, kh, wp * c, places.data(), scales.data(), few, is_added};
       multiply_all(band, w, y + (b * ho + top) * wo * pitch, pitch);
     }
   }
@@ -213,12 +214,12 @@ int edge_linear(int64_t threads, const float* x, int64_t m, const EdgeRows* how,
 }
 
 // x (batch, h, w, c) float -> y (batch, ho, wo, rows) float, pixel i of y at y + i * pitch; columns are (kh, kw, c).
-int edge_conv(int64_t threads, const float* x, int64_t batch, int64_t h, int64_t width, int64_t c,
-              const int64_t* kernel, const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels,
+int edge_conv(int64_t threads, const EdgeImages* x, int64_t batch, int64_t h, int64_t width, const int64_t* kernel,
+              const int64_t* stride, const int64_t* padding, const EdgeWeights* w, float levels, int64_t is_added,
               float* y, int64_t pitch) {
   return with_threads(threads, [&] {
     const auto convolve_so = levels > BYTE_LEVELS ? convolve<int16_t> : convolve<Byte>;
-    convolve_so(x, batch, h, width, c, kernel, stride, padding, *w, levels, y, pitch);
+    convolve_so(*x, batch, h, width, kernel, stride, padding, *w, levels, is_added, y, pitch);
   });
 }
 

@@ -13,17 +13,6 @@ struct EdgeRows {
 
 namespace {
 
-// As many lanes as there are, the others zero.
-inline Floats load_some(const float* x, int64_t count) {
-  Floats value = {};
-  std::memcpy(&value, x, sizeof(float) * std::min<int64_t>(count, LANES));
-  return value;
-}
-
-inline void store_some(float* to, Floats value, int64_t count) {
-  std::memcpy(to, &value, sizeof(float) * std::min<int64_t>(count, LANES));
-}
-
 inline float sum_of(Floats value) {
   float sum = 0;
   for (int i = 0; i < LANES; ++i) sum += value[i];

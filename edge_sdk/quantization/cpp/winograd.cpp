@@ -6,20 +6,21 @@
 // 24 or what else makes them small whole numbers, and the outputs' transform makes up for it, so all sums are exact.
 // Inputs are transformed a band of tiles at a time. Weights are transformed a panel of outputs and a block of channels at
 // a time, by the thread that uses them. Sums are emptied into doubles that stay in the nearest cache, a few tiles at once.
-#include "integer.h"
+#include "images.h"
+#include "winograd.h"
 
 namespace {
 
 #if defined(__AVX512BW__)
-constexpr int LANES = 32;  // of a Vector
+constexpr int WORDS = 32;  // of a Vector
 #else
-constexpr int LANES = 16;
+constexpr int WORDS = 16;
 #endif
-constexpr int WIDE = LANES / 4;  // doubles in as many bytes
-typedef int16_t Vector __attribute__((vector_size(2 * LANES)));
-typedef int8_t Bytes __attribute__((vector_size(LANES)));
+constexpr int WIDE = WORDS / 4;  // doubles in as many bytes
+typedef int16_t Vector __attribute__((vector_size(2 * WORDS)));
+typedef int8_t Bytes __attribute__((vector_size(WORDS)));
 typedef double Doubles __attribute__((vector_size(8 * WIDE)));
-typedef float Floats __attribute__((vector_size(4 * WIDE)));
+typedef float Narrow __attribute__((vector_size(4 * WIDE)));
 
 template <typename V, typename T>
 V read(const T* from) {
@@ -33,73 +34,6 @@ void write(T* to, V value) {
   std::memcpy(to, &value, sizeof(V));
 }
 
-// The transforms along one axis; two of them make the one of a tile. Outputs are multiplied by DIVISOR. INPUT and WEIGHT
-// are how many times larger each transformed number is at most.
-template <int SIZE>
-struct Transform;
-
-template <>
-struct Transform<2> {
-  static constexpr int DIVISOR = 2;
-  static constexpr int64_t INPUT[] = {2, 2, 2, 2}, WEIGHT[] = {1, 3, 3, 1};
-
-  template <typename T>
-  static void input(const T* d, T* v, int s) {
-    v[0] = d[0] - d[2 * s];
-    v[s] = d[s] + d[2 * s];
-    v[2 * s] = d[2 * s] - d[s];
-    v[3 * s] = d[s] - d[3 * s];
-  }
-  template <typename T>
-  static void weight(const T* g, T* u, int t) {
-    u[0] = g[0];
-    u[t] = g[0] + g[1] + g[2];
-    u[2 * t] = g[0] - g[1] + g[2];
-    u[3 * t] = g[2];
-  }
-  template <typename T>
-  static void output(const T* m, T* y, int s) {
-    y[0] = 2 * m[0] + m[s] + m[2 * s];
-    y[1] = m[s] - m[2 * s] - 2 * m[3 * s];
-  }
-};
-
-template <>
-struct Transform<4> {
-  static constexpr int DIVISOR = 24;
-  static constexpr int64_t INPUT[] = {10, 10, 10, 6, 6, 10}, WEIGHT[] = {1, 3, 3, 7, 7, 1};
-
-  template <typename T>
-  static void input(const T* d, T* v, int s) {
-    const T a = d[4 * s] - 4 * d[2 * s], b = d[3 * s] - 4 * d[s], c = d[4 * s] - d[2 * s], e = 2 * (d[3 * s] - d[s]);
-    const T first = 4 * d[0] - 5 * d[2 * s] + d[4 * s], last = 4 * d[s] - 5 * d[3 * s] + d[5 * s];
-    v[0] = first;
-    v[s] = a + b;
-    v[2 * s] = a - b;
-    v[3 * s] = c + e;
-    v[4 * s] = c - e;
-    v[5 * s] = last;
-  }
-  template <typename T>
-  static void weight(const T* g, T* u, int t) {
-    const T a = g[0] + g[2], b = g[0] + 4 * g[2], c = 2 * g[1];
-    u[0] = g[0];
-    u[t] = a + g[1];
-    u[2 * t] = a - g[1];
-    u[3 * t] = b + c;
-    u[4 * t] = b - c;
-    u[5 * t] = g[2];
-  }
-  template <typename T>
-  static void output(const T* m, T* y, int s) {
-    const T a = m[s] + m[2 * s], b = m[s] - m[2 * s], c = m[3 * s] + m[4 * s], e = m[3 * s] - m[4 * s];
-    y[0] = 6 * m[0] - 4 * a + c;
-    y[1] = 2 * e - 4 * b;
-    y[2] = 4 * (c - a);
-    y[3] = 8 * e - 4 * b + 24 * m[5 * s];
-  }
-};
-
 constexpr int64_t BLOCK = 320;                  // channels whose transformed weights are there at once
 constexpr int64_t TRANSFORMED_BYTES = 3 << 20;  // of transformed inputs at once
 constexpr int64_t GROUP_TILES = 4 * MR;         // multiplied by a point's weights while these are in the nearest cache
@@ -112,11 +46,11 @@ struct Tiles {
   int16_t* v;
   int64_t count, channels, points;
 
-  int64_t width(int64_t channel) const { return std::min(BLOCK, rounded(channels - channel, LANES)); }
+  int64_t width(int64_t channel) const { return std::min(BLOCK, rounded(channels - channel, WORDS)); }
   int64_t plane(int64_t channel) const { return count * width(channel) + APART; }
   int16_t* at(int64_t channel) const { return v + channel / BLOCK * points * (count * BLOCK + APART); }
   static int64_t bytes(int64_t count, int64_t channels, int64_t points) {
-    return 2 * points * (count * rounded(channels, LANES) + ceil_div(channels, BLOCK) * APART);
+    return 2 * points * (count * rounded(channels, WORDS) + ceil_div(channels, BLOCK) * APART);
   }
 };
 
@@ -127,7 +61,7 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
   for (int64_t block = 0; block < to.channels; block += BLOCK) {
     const int64_t width = to.width(block), plane = to.plane(block);
     int16_t* out = to.at(block) + tile * width;
-    for (int64_t c = 0; c < width; c += LANES) {
+    for (int64_t c = 0; c < width; c += WORDS) {
       Vector d[P * P], rows[P * P];
 #pragma GCC unroll 8
       for (int i = 0; i < P; ++i) {
@@ -150,7 +84,7 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
 template <int SIZE>
 void transform_weight(const int8_t* g, int64_t apart, int64_t count, int16_t* u, int64_t plane) {
   constexpr int P = SIZE + 2;
-  for (int64_t k = 0; k < count; k += LANES) {
+  for (int64_t k = 0; k < count; k += WORDS) {
     Vector taps[3], columns[3 * P], row[P];
 #pragma GCC unroll 8
     for (int j = 0; j < 3; ++j) {
@@ -224,8 +158,8 @@ void write_tile(const double* m, int64_t plane, const Scales& by, int64_t tile, 
   for (int j = 0; j < NR; j += WIDE) {
     Doubles columns[P * SIZE], point[P], out[SIZE];
     const Doubles scale = read<Doubles>(by.scales + j), bias = read<Doubles>(by.biases + j);
-    const Floats factor = read<Floats>(by.short_scales + j) * to.steps[image];
-    const Floats short_bias = read<Floats>(by.short_biases + j);
+    const Narrow factor = read<Narrow>(by.short_scales + j) * to.steps[image];
+    const Narrow short_bias = read<Narrow>(by.short_biases + j);
 #pragma GCC unroll 8
     for (int i = 0; i < P; ++i) {
 #pragma GCC unroll 8
@@ -238,8 +172,8 @@ void write_tile(const double* m, int64_t plane, const Scales& by, int64_t tile, 
 #pragma GCC unroll 8
       for (int i = 0; i < SIZE; ++i) {
         const Doubles sum = out[i] * PART;
-        write(y[i][k] + j, by.is_short ? __builtin_convertvector(sum, Floats) * factor + short_bias
-                                       : __builtin_convertvector(sum * step * scale + bias, Floats));
+        write(y[i][k] + j, by.is_short ? __builtin_convertvector(sum, Narrow) * factor + short_bias
+                                       : __builtin_convertvector(sum * step * scale + bias, Narrow));
       }
     }
   }
@@ -283,8 +217,8 @@ void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, 
   const int64_t width = std::min<int64_t>(NR, w.rows - n), apart = ceil_div(tiles.channels, PAIR) * NR * PAIR;
   const int64_t held = tiles.channels <= BLOCK ? std::min(GROUP_TILES, t1 - t0) : t1 - t0;  // tiles with sums
   const int64_t u_plane = BLOCK * NR + APART, m_plane = held * NR + APART;
-  const int64_t panel_bytes = rounded(9 * apart + LANES, 64);
-  int8_t* panel = room_for<int8_t>(panel_bytes + 2 * (P * P * u_plane + LANES));
+  const int64_t panel_bytes = rounded(9 * apart + WORDS, 64);
+  int8_t* panel = room_for<int8_t>(panel_bytes + 2 * (P * P * u_plane + WORDS));
   int16_t* u = reinterpret_cast<int16_t*>(panel + panel_bytes);
   double* m = room_for<double>(P * P * m_plane);
   const Scales scales(w, n, width, levels);
@@ -303,8 +237,9 @@ void multiply(const Tiles& tiles, int64_t t0, int64_t t1, const EdgeWeights& w, 
 }
 
 template <int SIZE>
-void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c, const int64_t* padding,
+void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, const int64_t* padding,
               const EdgeWeights& w, float levels, float* y, int64_t pitch) {
+  const int64_t c = x.c();
   constexpr int POINTS = (SIZE + 2) * (SIZE + 2);
   const int64_t ho = h + 2 * padding[0] - 2, wo = width + 2 * padding[1] - 2;
   const int64_t across = ceil_div(wo, SIZE), down = ceil_div(ho, SIZE), wide = across * SIZE + 2;
@@ -313,15 +248,15 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
   const int64_t size = (most * SIZE + 2) * wide * c;
   const int64_t all = most < down ? 1 : std::clamp<int64_t>(TRANSFORMED_BYTES / Tiles::bytes(most * across, c, POINTS), 1, batch);
   const int64_t room = Tiles::bytes(all * most * across, c, POINTS) / 2;
-  int16_t* v = room_for<int16_t>(room + all * size + LANES);
+  int16_t* v = room_for<int16_t>(room + all * size + WORDS);
   int16_t* a = v + room;
   for (int64_t b = 0; b < batch; b += all) {
     const int64_t images = std::min(all, batch - b);
-    const auto steps = steps_of(x + b * h * width * c, images, h, width * c, levels);
+    const auto steps = steps_of(x, b, images, h, width, levels);
     for (int64_t top = 0; top < down; top += most) {
       const int64_t count = std::min(most, down - top), each = count * across;
       const Lines lines{h, width, c, top * SIZE - padding[0], count * SIZE + 2, padding[1], wide};
-      quantize_lines(x + b * h * width * c, steps, lines, a);
+      quantize_lines(x, b, steps, lines, a);
       const Tiles tiles{v, images * each, c, POINTS};
       parallel_for(tiles.count, lines_of(POINTS * c), [&](int64_t t) {
         const int64_t tile = t % each, corner = tile / across * SIZE * wide + tile % across * SIZE;
@@ -343,10 +278,10 @@ void convolve(const float* x, int64_t batch, int64_t h, int64_t width, int64_t c
 extern "C" {
 
 // As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
-int edge_winograd(int64_t threads, const float* x, int64_t batch, int64_t h, int64_t width, int64_t c,
-                  const int64_t* padding, int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
+int edge_winograd(int64_t threads, const EdgeImages* x, int64_t batch, int64_t h, int64_t width, const int64_t* padding,
+                  int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
   return with_threads(threads, [&] {
-    (size == 4 ? convolve<4> : convolve<2>)(x, batch, h, width, c, padding, *w, levels, y, pitch);
+    (size == 4 ? convolve<4> : convolve<2>)(*x, batch, h, width, padding, *w, levels, y, pitch);
   });
 }
 
