@@ -1,16 +1,19 @@
 // Runs the integer kernels on the cases of standard input and writes their outputs; see `instruction_sets.py`.
 // With an argument, only says how many products a step this build makes.
-#include "integer.h"
+#include "images.h"
+#include "rows.h"
 
 #include <cstdio>
 #include <cstdlib>
 
 extern "C" {
-int edge_attention(int64_t, const float*, const float*, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
-int edge_linear(int64_t, const float*, int64_t, const EdgeWeights*, float, float*, int64_t);
-int edge_conv(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
-               const EdgeWeights*, float, float*, int64_t);
-int edge_winograd(int64_t, const float*, int64_t, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
+int64_t edge_keys_room(int64_t, int64_t, int64_t, int64_t);
+int edge_keys(int64_t, const float*, const float*, int64_t, int64_t, int64_t, int64_t, char*);
+int edge_attention(int64_t, const float*, char*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+int edge_linear(int64_t, const float*, int64_t, const EdgeRows*, const EdgeWeights*, float, int64_t, float*, int64_t);
+int edge_conv(int64_t, const EdgeImages*, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
+               const EdgeWeights*, float, int64_t, float*, int64_t);
+int edge_winograd(int64_t, const EdgeImages*, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
                    float, float*, int64_t);
 }
 
@@ -40,7 +43,9 @@ int main(int count, char**) {
       const auto q = read<float>(s[1] * s[2] * s[4] * s[5]), k = read<float>(s[1] * s[3] * s[4] * s[5]);
       const auto v = read<float>(k.size());
       std::vector<float> y(q.size());
-      edge_attention(THREADS, q.data(), k.data(), v.data(), s[1], s[2], s[3], s[4], s[5], y.data());
+      std::vector<char> room(edge_keys_room(s[1], s[3], s[4], s[5]));
+      edge_keys(THREADS, k.data(), v.data(), s[1], s[3], s[4], s[5], room.data());
+      edge_attention(THREADS, q.data(), room.data(), s[1], s[2], s[3], s[4], s[5], y.data());
       std::fwrite(y.data(), sizeof(float), y.size(), stdout);
       continue;
     }
@@ -52,13 +57,15 @@ int main(int count, char**) {
     const auto q = read<int8_t>(rows * kernel[0] * kernel[1] * c);
     const auto scale = read<float>(rows), bias = read<float>(rows);
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
+    const EdgeRows plain{};
+    const EdgeImages images{{x.data(), nullptr}, {c, 0}, nullptr, nullptr, nullptr, 0};
     const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
     if (s[0] == 2 || s[0] == 4)
-      edge_winograd(THREADS, x.data(), batch, h, w, c, padding, s[0], &weights, s[1], y.data(), pitch);
+      edge_winograd(THREADS, &images, batch, h, w, padding, s[0], &weights, s[1], y.data(), pitch);
     else if (s[0] == 1)
-      edge_linear(THREADS, x.data(), batch * h * w, &weights, s[1], y.data(), pitch);
+      edge_linear(THREADS, x.data(), batch * h * w, &plain, &weights, s[1], false, y.data(), pitch);
     else
-      edge_conv(THREADS, x.data(), batch, h, w, c, kernel, stride, padding, &weights, s[1], y.data(), pitch);
+      edge_conv(THREADS, &images, batch, h, w, kernel, stride, padding, &weights, s[1], false, y.data(), pitch);
     std::fwrite(y.data(), sizeof(float), y.size(), stdout);
   }
 }

@@ -6,20 +6,28 @@ import torch.nn.functional as F
 from edge_sdk.quantization import layers, native
 
 MIN_KEYS = 128  # with fewer, PyTorch's is as fast
+Keys = native.Keys | tuple[torch.Tensor, torch.Tensor]
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d)) v in every head: q (B, S, heads * d), k and v (B, T, heads * d) -> (B, S, heads * d).
+def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False) -> Keys:
+    """Keys and values (B, T, heads * d) for `attention`.
 
     Args:
-        rounded: q and k may be rounded to 16 bits, as `integer` layers round activations; they never are where a
-            gradient is due.
+        rounded: all that attention multiplies may be rounded to 16 bits, as `integer` layers round activations; it
+            never is where a gradient is due.
     """
-    due = torch.is_grad_enabled() and any(part.requires_grad for part in (q, k, v))
-    if rounded and not due and k.shape[1] >= MIN_KEYS and layers.backend(q.device) is native:
+    due = torch.is_grad_enabled() and (k.requires_grad or v.requires_grad)
+    if rounded and not due and k.shape[1] >= MIN_KEYS and layers.backend(k.device) is native:
+        return native.quantized_keys(k.float().contiguous(), v.float().contiguous(), heads)
+    return k, v
+
+
+def attention(q: torch.Tensor, keys: Keys, heads: int, room: torch.Tensor | None = None) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d)) v in every head: q (B, S, heads * d) -> (B, S, heads * d), in ``room`` if it fits."""
+    if isinstance(keys, native.Keys):
         rows = q.float().contiguous()
-        out = torch.empty_like(rows)
-        native.attention(rows, k.float().contiguous(), v.float().contiguous(), heads, out)
+        out = torch.empty_like(rows) if room is None else room
+        native.attention(rows, keys, out)
         return out.to(q.dtype)
-    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (q, k, v))
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (q, *keys))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

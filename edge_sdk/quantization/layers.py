@@ -129,14 +129,41 @@ class IntLinear(_IntLayer):
         """The same shape with empty buffers, to be filled from a file."""
         return cls(layer.in_features, layer.out_features, layer.bias is not None, weights, execution)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        norm: nn.LayerNorm | None = None,
+        gated: bool = False,
+        out: torch.Tensor | None = None,
+        added: bool = False,
+    ) -> torch.Tensor:
+        """The output for x, or for what is made of its rows first: compiled products do that without a tensor.
+
+        Args:
+            norm: takes x first.
+            gated: x (..., 2 K) is K numbers and K gates, and the numbers times the GELU of the gates are multiplied.
+            out: (..., N) float32, contiguous, to write to.
+            added: to what is in ``out``.
+        """
+        if self.execution == "integer" and backend(x.device) is native:
+            flat = x.flatten(0, -2).float().contiguous()
+            y = flat.new_empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
+            native.linear(flat, self.matrix, self.activation_bits, y, norm, gated, added)
+            return out if out is not None else y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        x = x if norm is None else norm(x)
+        if gated:
+            value, gate = x.chunk(2, dim=-1)
+            x = F.gelu(gate).mul_(value)
         flat = x.reshape(-1, self.in_features).float()
         y = self._integer(flat.contiguous()) if self.execution == "integer" else self._fused(flat)
-        return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        y = y.view(*x.shape[:-1], self.out_features).to(x.dtype)
+        if out is None:
+            return y
+        return out.add_(y) if added else out.copy_(y)
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
-        backend(x.device).linear(x, self.matrix, self.activation_bits, y)
+        kernels.linear(x, self.matrix, self.activation_bits, y)
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
@@ -182,9 +209,55 @@ class IntConv2d(_IntLayer):
         """The same shape with empty buffers, to be filled from a file."""
         return cls(layer, weights, execution)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        skip: torch.Tensor | None = None,
+        norm: nn.GroupNorm | None = None,
+        activated: bool = False,
+        offsets: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The output for x (B, C, H, W), or for what is made of it first: compiled products do that without a tensor.
+
+        Args:
+            skip: channels that follow those of x.
+            norm: takes both first.
+            activated: SiLU follows it.
+            offsets: (B, C) float32, added to every pixel before it.
+            out: (B, N, Ho, Wo) float32, channels last, to add the output to.
+        """
+        if self.compiles(x):
+            return self._compiled(x, skip, norm, activated, offsets, out)
+        x = x if skip is None else torch.cat([x, skip], dim=1)
+        x = x if offsets is None else x + offsets[:, :, None, None]
+        x = x if norm is None else norm(x)
+        x = F.silu(x, inplace=norm is not None) if activated else x
         run = self._integer if self.execution == "integer" else self._fused
-        return run(x.float()).to(x.dtype)
+        y = run(x.float()).to(x.dtype)
+        return y if out is None else out.add_(y)
+
+    def compiles(self, x: torch.Tensor) -> bool:
+        """Whether all of that is one compiled product."""
+        return self.execution == "integer" and self.groups == 1 and backend(x.device) is native
+
+    def _compiled(
+        self,
+        x: torch.Tensor,
+        skip: torch.Tensor | None,
+        norm: nn.GroupNorm | None,
+        activated: bool,
+        offsets: torch.Tensor | None,
+        out: torch.Tensor | None,
+    ) -> torch.Tensor:
+        (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
+        ho, wo = (x.shape[2] + 2 * ph - kh) // sh + 1, (x.shape[3] + 2 * pw - kw) // sw + 1
+        first, second = (None if part is None else part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip))
+        assert first is not None
+        by = None if norm is None else native.group_norm(norm, activated, first, second, offsets)
+        y = first.new_empty((len(x), ho, wo, self.out_channels)) if out is None else out.permute(0, 2, 3, 1)
+        native.conv2d(first, self.matrix, self.activation_bits, y, *window, second, by, added=out is not None)
+        return y.permute(0, 3, 1, 2).to(x.dtype) if out is None else out
 
     def _groups(self, channels: int) -> list[slice]:
         size = channels // self.groups

@@ -14,9 +14,11 @@ import subprocess
 import sys
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from edge_sdk.quantization.build import Sources, open_library
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
@@ -26,9 +28,14 @@ SOURCES = tuple(sorted((Path(__file__).parent / "cpp").glob("*.cpp")))
 HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
-LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, ("edge_linear", "edge_conv", "edge_winograd", "edge_attention"))
+PRODUCTS = ("edge_linear", "edge_conv", "edge_winograd")
+SYMBOLS = (*PRODUCTS, "edge_group_norm", "edge_keys_room", "edge_keys", "edge_attention")
+LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
+LARGE_TILE_PIXELS = 144  # the same for tiles of 4 x 4
+NORM_WORK = 16  # multiplications that take as long as to read a number's share of a mean and a variance
+KEY_WORK = 64  # multiplications that take as long as to quantize a key's number and a value's
 
 
 @functools.cache
@@ -54,9 +61,89 @@ class _Weights(ctypes.Structure):
     )
 
 
-def linear(x: torch.Tensor, matrix: Matrix, bits: int, out: torch.Tensor) -> None:
-    """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix."""
-    _call("edge_linear", x.shape[0] * prod(matrix.shape), x, x.shape[0], matrix, LEVELS[bits], out, out.stride(0))
+class _Rows(ctypes.Structure):
+    """``EdgeRows`` of ``rows.h``."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("epsilon", ctypes.c_float),
+        ("is_gated", ctypes.c_int64),
+    )
+
+
+def linear(
+    x: torch.Tensor,
+    matrix: Matrix,
+    bits: int,
+    out: torch.Tensor,
+    norm: nn.LayerNorm | None = None,
+    gated: bool = False,
+    added: bool = False,
+) -> None:
+    """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix.
+
+    Args:
+        norm: takes the rows of x first; it has a weight and a bias.
+        gated: x is (M, 2 K), K numbers and K gates; their gated product is multiplied.
+        added: to what is in ``out``.
+    """
+    rows = _Rows(None, None, 0.0, gated)
+    if norm is not None:
+        rows = _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
+    products = x.shape[0] * prod(matrix.shape)
+    _call("edge_linear", products, x, x.shape[0], rows, matrix, LEVELS[bits], added, out, out.stride(0))
+
+
+class _Images(ctypes.Structure):
+    """``EdgeImages`` of ``images.h``."""
+
+    _fields_ = (
+        ("parts", ctypes.c_void_p * 2),
+        ("channels", ctypes.c_int64 * 2),
+        ("scales", ctypes.c_void_p),
+        ("shifts", ctypes.c_void_p),
+        ("peaks", ctypes.c_void_p),
+        ("is_activated", ctypes.c_int64),
+    )
+
+
+class Normalized(NamedTuple):
+    """A group normalization of images as `conv2d` takes it: scales, shifts (B, C) and peaks (B,) float32."""
+
+    scales: torch.Tensor
+    shifts: torch.Tensor
+    peaks: torch.Tensor
+    activated: bool
+
+
+def _images(x: torch.Tensor, skip: torch.Tensor | None, by: Normalized | None, activated: bool) -> _Images:
+    parts = (ctypes.c_void_p * 2)(x.data_ptr(), None if skip is None else skip.data_ptr())
+    channels = (ctypes.c_int64 * 2)(x.shape[3], 0 if skip is None else skip.shape[3])
+    tensors = (None, None, None) if by is None else (by.scales.data_ptr(), by.shifts.data_ptr(), by.peaks.data_ptr())
+    return _Images(parts, channels, *tensors, activated)
+
+
+def group_norm(
+    norm: nn.GroupNorm,
+    activated: bool,
+    x: torch.Tensor,
+    skip: torch.Tensor | None = None,
+    offsets: torch.Tensor | None = None,
+) -> Normalized:
+    """What a normalization does to x and skip as in `conv2d`.
+
+    Args:
+        activated: SiLU follows.
+        offsets: (B, C) float32, contiguous, added first.
+    """
+    batch, height, width, _ = x.shape
+    scales, shifts = (x.new_empty((batch, norm.num_channels)) for _ in range(2))
+    by = Normalized(scales, shifts, x.new_empty(batch), activated)
+    images, work = _images(x, skip, None, activated), NORM_WORK * batch * height * width * norm.num_channels
+    sizes = (batch, height * width, norm.num_groups)
+    _call("edge_group_norm", work, images, *sizes, norm.weight, norm.bias, norm.eps, offsets, scales, shifts, by.peaks)
+    return by
 
 
 def conv2d(
@@ -67,17 +154,31 @@ def conv2d(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
+    skip: torch.Tensor | None = None,
+    by: Normalized | None = None,
+    added: bool = False,
 ) -> None:
     """Convolution of x (B, H, W, C) float32, contiguous, with (N, kh * kw * C) weights into ``out`` (B, Ho, Wo, N).
 
     ``out`` may be some channels of a wider tensor.
+
+    Args:
+        skip: the same, channels that follow those of x.
+        by: normalizes all of them first.
+        added: to what is in ``out``; not where Winograd's transform is used.
     """
-    levels = conv_levels(bits, kernel, stride, x.shape[3])
-    products = prod(out.shape[:3]) * prod(matrix.shape)
-    if size := winograd_tile(kernel, stride, x.shape[3], out.shape[1] * out.shape[2], levels):
-        _call("edge_winograd", products, x, *x.shape, padding, size, matrix, levels, out, out.stride(2))
+    batch, height, width, channels = x.shape
+    channels += 0 if skip is None else skip.shape[3]
+    levels = conv_levels(bits, kernel, stride, channels)
+    products = out.numel() * matrix.shape[1]
+    images = _images(x, skip, by, by is not None and by.activated)
+    if tile := winograd_tile(kernel, stride, channels, out.shape[1] * out.shape[2], levels):
+        assert not added
+        settings: tuple[object, ...] = (padding, tile, matrix, levels)
     else:
-        _call("edge_conv", products, x, *x.shape, kernel, stride, padding, matrix, levels, out, out.stride(2))
+        settings = (kernel, stride, padding, matrix, levels, added)
+    name = "edge_winograd" if tile else "edge_conv"
+    _call(name, products, images, batch, height, width, *settings, out, out.stride(2))
 
 
 def winograd_tile(
@@ -87,18 +188,40 @@ def winograd_tile(
 
     Transforming the weights costs as much for a small image as for a large one, and more for larger tiles.
     """
-    if not suits_winograd(kernel, stride, channels) or pixels < WINOGRAD_PIXELS:
+    large = levels <= LARGE_TILE_LEVELS
+    if not suits_winograd(kernel, stride, channels) or pixels < (LARGE_TILE_PIXELS if large else WINOGRAD_PIXELS):
         return None
-    return 4 if levels <= LARGE_TILE_LEVELS else 2
+    return 4 if large else 2
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, out: torch.Tensor) -> None:
-    """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d), k and v (B, T, heads * d) float32.
+class Keys(NamedTuple):
+    """Keys and values as `attention` takes them: 16-bit integers and their scales."""
 
-    All are contiguous. Queries and keys are rounded to 16 bits: the relative error of what comes out is about 1e-4.
+    room: torch.Tensor
+    keys: int
+    heads: int
+
+
+def quantized_keys(k: torch.Tensor, v: torch.Tensor, heads: int) -> Keys:
+    """k and v (B, T, heads * d) float32, contiguous."""
+    batch, count, width = k.shape
+    loaded = library()
+    assert loaded is not None
+    loaded.edge_keys_room.restype = ctypes.c_int64
+    size = loaded.edge_keys_room(*map(ctypes.c_int64, (batch, count, heads, width // heads)))
+    prepared = Keys(torch.empty(size, dtype=torch.uint8), count, heads)
+    _call("edge_keys", KEY_WORK * k.numel(), k, v, batch, count, heads, width // heads, prepared.room)
+    return prepared
+
+
+def attention(q: torch.Tensor, keys: Keys, out: torch.Tensor) -> None:
+    """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d) float32, contiguous.
+
+    All that is multiplied is rounded to 16 bits or nearly so: the relative error of what comes out is about 1e-4.
     """
-    products = 2 * q.numel() * k.shape[1]
-    _call("edge_attention", products, q, k, v, len(q), q.shape[1], k.shape[1], heads, q.shape[2] // heads, out)
+    batch, count, width = q.shape
+    products = 2 * q.numel() * keys.keys
+    _call("edge_attention", products, q, keys.room, batch, count, keys.keys, keys.heads, width // keys.heads, out)
 
 
 def _call(name: str, products: int, *arguments: object) -> None:
@@ -113,6 +236,10 @@ def _as_c(value: object) -> object:
         groups = 1 if value.zero is None else value.zero.shape[1]
         pointers = (None if tensor is None else tensor.data_ptr() for tensor in value.tensors())
         return ctypes.byref(_Weights(*pointers, *value.shape, groups))
+    if isinstance(value, _Rows | _Images):
+        return ctypes.byref(value)
+    if value is None:
+        return ctypes.c_void_p(None)
     if isinstance(value, tuple):
         return (ctypes.c_int64 * len(value))(*value)
     if isinstance(value, float):
@@ -125,17 +252,19 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
-    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, matrix, LEVELS[16], out, 6)))
+    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, _Rows(), matrix, LEVELS[16], False, out, 6)))
     if not torch.equal(out, (x.long() @ q.long().t()).float()):
         return False
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()
     image[0, 1, 2, 3] = WINOGRAD_LEVELS
     matrix, y = Matrix(kernels, torch.ones(6)), torch.empty(1, 4, 5, 6)
-    loaded.edge_winograd(*(_as_c(v) for v in (2, image, *image.shape, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
+    images = _images(image, None, None, False)
+    loaded.edge_winograd(*(_as_c(v) for v in (2, images, 1, 4, 5, (1, 1), 2, matrix, WINOGRAD_LEVELS, y, 6)))
     weight = kernels.view(6, 3, 3, 6).permute(0, 3, 1, 2).float()  # every sum is below 2^24
     if not torch.equal(y, F.conv2d(image.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)):
         return False
     tokens = torch.linspace(-9, 9, 3 * 70 * 12).sin().view(3, 1, 70, 12)
-    looked = torch.empty(1, 70, 12)
-    loaded.edge_attention(*(_as_c(v) for v in (2, *tokens, 1, 70, 70, 1, 12, looked)))
+    looked, room = torch.empty(1, 70, 12), torch.empty(loaded.edge_keys_room(*map(ctypes.c_int64, (1, 70, 1, 12))))
+    loaded.edge_keys(*(_as_c(v) for v in (2, *tokens[1:], 1, 70, 1, 12, room)))
+    loaded.edge_attention(*(_as_c(v) for v in (2, tokens[0], room, 1, 70, 70, 1, 12, looked)))
     return torch.allclose(looked, F.scaled_dot_product_attention(*tokens), rtol=0, atol=1e-3)

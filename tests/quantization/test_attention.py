@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.speed.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
 from edge_sdk.diffusion.networks.unet_blocks import Attention
 from edge_sdk.quantization import native, quantize_module
-from edge_sdk.quantization.attention import MIN_KEYS, attention
+from edge_sdk.quantization.attention import MIN_KEYS, attention, prepared
 
 compiled = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
@@ -36,7 +36,7 @@ def exact(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torc
 def looked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
     """The compiled attention."""
     out = torch.full_like(q, 7.0)
-    native.attention(q, k, v, heads, out)
+    native.attention(q, native.quantized_keys(k, v, heads), out)
     return out
 
 
@@ -59,7 +59,7 @@ SHAPES = [
 @pytest.mark.parametrize(("batch", "queries", "keys", "heads", "d"), SHAPES, ids=str)
 def test_it_is_near_the_exact_one(batch: int, queries: int, keys: int, heads: int, d: int) -> None:
     parts = tokens(batch, queries, keys, heads * d)
-    assert error(looked(*parts, heads), exact(*parts, heads)) < max(1e-4, 2e-5 * d**0.5)
+    assert error(looked(*parts, heads), exact(*parts, heads)) < max(2e-4, 3e-5 * d**0.5)
 
 
 @compiled
@@ -69,7 +69,7 @@ def test_large_logits_do_not_overflow() -> None:
     k[0, 150] = q[0, 3] = 100.0  # a row of equal numbers, and one key that all of that query's weight falls on
     found = looked(q, k, v, 2)
     assert torch.isfinite(found).all()
-    torch.testing.assert_close(found[0, 3], v[0, 150], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[0, 3], v[0, 150], rtol=0, atol=2e-4)  # half a step of the values
     k[0, 150] = -100.0
     assert error(looked(q, k, v, 2), exact(q, k, v, 2)) < 2e-4
 
@@ -90,9 +90,9 @@ def test_one_key_gives_its_value_and_equal_keys_their_mean() -> None:
     q, k, v = tokens(2, 6, 1, 24)
     torch.testing.assert_close(looked(q, k, v, 3), v.expand(2, 6, 24), rtol=1e-6, atol=0)
     same, v = k.expand(2, 100, 24).contiguous(), tokens(2, 1, 100, 24)[2]
-    torch.testing.assert_close(looked(q, same, v, 3), v.mean(1, keepdim=True).expand(2, 6, 24), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(looked(q, same, v, 3), v.mean(1, keepdim=True).expand(2, 6, 24), rtol=0, atol=3e-5)
     zero = torch.zeros_like(q)
-    torch.testing.assert_close(looked(zero, same, v, 3), v.mean(1, keepdim=True).expand(2, 6, 24), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(looked(zero, same, v, 3), v.mean(1, keepdim=True).expand(2, 6, 24), rtol=0, atol=3e-5)
 
 
 @compiled
@@ -195,7 +195,7 @@ def test_without_rounding_it_is_pytorchs_and_has_gradients() -> None:
     split = [part.unflatten(2, (2, 8)).transpose(1, 2) for part in (q, k, v)]
     expected = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
     for rounded in (False, True):  # where a gradient is due, nothing is rounded
-        found = attention(q, k, v, 2, rounded)
+        found = attention(q, prepared(k, v, 2, rounded), 2)
         assert torch.equal(found, expected)
         found.sum().backward()
     assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in (q, k, v))

@@ -18,6 +18,12 @@ pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no
 BACKENDS = pytest.mark.parametrize("backend", [native, kernels], ids=["compiled", "PyTorch"])
 
 
+@pytest.fixture(autouse=True)
+def large_tiles_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 4 x 4 on images of every size here, so that small tensors are tests of them."""
+    monkeypatch.setattr(native, "LARGE_TILE_PIXELS", 64)
+
+
 def integers(*shape: int, seed: int = 0) -> torch.Tensor:
     """Floats that 16-bit activations hold exactly: integers up to 32,500, one of which is the largest."""
     x = torch.randint(-32_500, 32_501, shape, generator=torch.Generator().manual_seed(seed)).float()
@@ -191,7 +197,7 @@ def test_an_image_does_not_depend_on_its_batch(bits: int, size: tuple[int, int])
         assert torch.equal(alone[0], out)
 
 
-def test_winograds_transform_is_for_what_it_makes_faster() -> None:
+def test_winograds_transform_is_for_what_it_makes_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native.winograd_tile((3, 3), (1, 1), 64, 64, 8_191.0) == 2
     for kernel, stride, channels, pixels in (
         ((3, 3), (2, 2), 64, 64),
@@ -200,6 +206,9 @@ def test_winograds_transform_is_for_what_it_makes_faster() -> None:
         ((3, 3), (1, 1), 64, 63),
     ):
         assert native.winograd_tile(kernel, stride, channels, pixels, 8_191.0) is None
+    monkeypatch.undo()  # of what these tests set
+    assert native.winograd_tile((3, 3), (1, 1), 64, 12 * 12, 127.0) == 4
+    assert native.winograd_tile((3, 3), (1, 1), 64, 12 * 12 - 1, 127.0) is None
     levels = [kernels.conv_levels(16, (3, 3), stride, c) for stride, c in (((1, 1), 64), ((2, 2), 64), ((1, 1), 63))]
     assert levels == [8_191, 32_500, 32_500] and kernels.conv_levels(8, (3, 3), (1, 1), 64) == 127
 

@@ -52,10 +52,10 @@ def run_vae(coder: Any) -> None:
 
 
 RUNS = {
-    "unet": (run_unet, 500),
+    "unet": (run_unet, 300),
     "text_encoder": (run_text_encoder, 50),
     "text_encoder_2": (run_projecting_encoder, 50),
-    "vae": (run_vae, 300),
+    "vae": (run_vae, 150),
 }
 
 

@@ -13,6 +13,7 @@ from edge_sdk.diffusion.networks.timesteps import TimeEmbedding, sinusoids
 from edge_sdk.diffusion.networks.unet_blocks import Block, Resampler, spread
 from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.layers import IntConv2d
 from edge_sdk.quantization.threads import by_size
 
 
@@ -96,6 +97,8 @@ class UNet(nn.Module):
             if hasattr(block, "upsamplers"):
                 x = F.interpolate(x, size=skips[-1].shape[2:], mode="nearest")
                 x = block.upsamplers[0].conv(x)
+        if isinstance(self.conv_out, IntConv2d) and not torch.is_grad_enabled():
+            return self.conv_out(x, norm=self.conv_norm_out, activated=True)
         return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
     def _time(self, timestep: torch.Tensor, added: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:

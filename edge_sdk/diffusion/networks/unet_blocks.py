@@ -11,8 +11,8 @@ from torch import nn
 
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
-from edge_sdk.quantization.attention import attention
-from edge_sdk.quantization.layers import runs_in_integers
+from edge_sdk.quantization.attention import Keys, attention, prepared
+from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
@@ -31,6 +31,8 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
         """The channels of a skip connection follow those of x; where they are many, they are joined by rows only."""
+        if isinstance(self.conv1, IntConv2d) and self.conv1.compiles(x) and not torch.is_grad_enabled():
+            return self._compiled(x, time, skip)
         if skip is not None and x[0].numel() + skip[0].numel() <= WHOLE_ELEMENTS:
             x, skip = torch.cat([x, skip], dim=1), None
         parts = (x,) if skip is None else (x, skip)
@@ -42,6 +44,12 @@ class ResnetBlock(nn.Module):
         hidden = self.norm2(hidden)  # what is used up is not kept in a name
         hidden = self.conv2(F.silu(hidden, inplace=True))
         return hidden.add_(x) if self.conv_shortcut is None else add_pointwise(hidden, self.conv_shortcut, *parts)
+
+    def _compiled(self, x: torch.Tensor, time: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
+        hidden = self.conv1(x, skip, norm=self.norm1, activated=True)
+        offsets = self.time_emb_proj(F.silu(time)).contiguous()
+        hidden = self.conv2(hidden, norm=self.norm2, activated=True, offsets=offsets)
+        return hidden.add_(x) if self.conv_shortcut is None else self.conv_shortcut(x, skip, out=hidden)
 
 
 def _with_branch(x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], rows: int) -> torch.Tensor:
@@ -67,14 +75,33 @@ class Attention(nn.Module):
 
         Keys and values are there for all of T, the rest for some rows of x at a time.
         """
-        k, v = self._keys_and_values(norm(x) if context is None else context)
-        return _with_branch(x, lambda part: self.to_out[0](self._mixed(self.to_q(norm(part)), k, v)), QUERY_ROWS)
+        if runs_in_integers(self.to_q) and not torch.is_grad_enabled():
+            return self._in_place(norm, x.contiguous(), context)
+        keys = self._keys(norm(x) if context is None else context)
+        return _with_branch(
+            x, lambda part: self.to_out[0](attention(self.to_q(norm(part)), keys, self.heads)), QUERY_ROWS
+        )
 
-    def _keys_and_values(self, context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.to_k(context), self.to_v(context)
+    def _in_place(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        """The same in x itself; queries and what they see have one room for all rows."""
+        if len(x) > 1 and x.shape[1] > QUERY_ROWS:
+            for i in range(len(x)):
+                self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
+            return x
+        if context is None:
+            keys = prepared(self.to_k(x, norm), self.to_v(x, norm), self.heads, rounded=True)
+        else:
+            keys = self._keys(context)
+        rows = min(x.shape[1], QUERY_ROWS)
+        queries, seen = x.new_empty((len(x), rows, x.shape[2])), x.new_empty((len(x), rows, x.shape[2]))
+        for part in x.split(rows, dim=1):
+            count = part.shape[1]
+            q = self.to_q(part, norm, out=queries[:, :count])
+            self.to_out[0](attention(q, keys, self.heads, seen[:, :count]), out=part, added=True)
+        return x
 
-    def _mixed(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return attention(q, k, v, self.heads, rounded=runs_in_integers(self.to_q))
+    def _keys(self, context: torch.Tensor) -> Keys:
+        return prepared(self.to_k(context), self.to_v(context), self.heads, runs_in_integers(self.to_q))
 
 
 class GatedLinear(nn.Module):
@@ -95,6 +122,12 @@ class FeedForward(nn.Module):
     def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C) plus what becomes of norm(x); x may be changed."""
         rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
+        if runs_in_integers(self.net[2]) and not torch.is_grad_enabled():
+            x = x.contiguous()
+            flat, hidden = x.flatten(0, 1), x.new_empty((min(rows, len(x) * x.shape[1]), 8 * x.shape[2]))
+            for part in flat.split(rows):
+                self.net[2](self.net[0].proj(part, norm, out=hidden[: len(part)]), gated=True, out=part, added=True)
+            return x
         return _with_branch(x, lambda part: self.net[2](self.net[0](norm(part))), rows)
 
 
@@ -129,9 +162,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
         size = x.shape[2:]
-        hidden = self.norm(x)
-        if not self.linear:
-            hidden = self.proj_in(hidden)
+        if isinstance(self.proj_in, IntConv2d) and not torch.is_grad_enabled():
+            hidden = self.proj_in(x, norm=self.norm)
+        else:
+            hidden = self.norm(x)
+            hidden = hidden if self.linear else self.proj_in(hidden)
         hidden = hidden.flatten(2).transpose(1, 2)  # (B, S, C)
         if self.linear:
             hidden = self.proj_in(hidden)

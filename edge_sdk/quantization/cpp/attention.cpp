@@ -1,9 +1,12 @@
 // Softmax attention that never holds the scores of all queries with all keys ("flash attention", Dao et al. 2022):
-// scores are summed in integers, weights and values in float32.
+// scores are summed in integers, and so are weights times values, a few keys at a time.
 //
 // Queries and keys are quantized to 16 bits, a scale a row, such that a row's Euclidean norm is at most NORM: by Cauchy
-// and Schwarz no sum of their products leaves 32 bits then. A panel is NR queries, one a lane; scores, largest scores
-// and sums stay in their lane. One thread computes a query, in one order: the bits do not depend on the thread count.
+// and Schwarz no sum of their products leaves 32 bits then. Values have a scale a channel. Weights have a scale a query
+// and KEYS keys, the largest one with which no sum leaves 32 bits: a flat softmax has many small roundings, which cancel.
+// A panel is NR queries, one a lane; scores, largest scores and sums stay in their lane. One thread computes a query, in
+// one order: the bits do not depend on the thread count.
+#include "floats.h"
 #include "integer.h"
 
 namespace {
@@ -11,70 +14,15 @@ namespace {
 constexpr float NORM = 46300;           // below the root of 2^31, also when up to 6,000 numbers have been rounded
 constexpr int64_t KEYS = 48;            // scored before their values are mixed
 constexpr int64_t PANELS = 8;           // of a task: keys and values read once into the nearest cache serve them all
-constexpr int64_t KEY_BYTES = 2 << 20;  // of quantized keys at once
-constexpr int CHANNELS = 5;             // of the output summed in registers; head sizes are multiples of 40 or 64
+constexpr float VALUE = 16383;          // largest quantized value
+constexpr float WEIGHT = 32767;         // largest quantized weight
+constexpr float WEIGHTS = 131024;       // most that a query's weights sum up to: 2^31 / VALUE, half a unit a key less
 
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
 constexpr int NF = NR / LANES;  // vectors of a panel
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
 
 struct Panel {
   Floats lanes[NF];
 };
-
-inline Floats all(float x) { return x - Floats{}; }
-
-inline Floats fma(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__) && defined(__FMA__)
-  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__aarch64__)
-  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-#else
-  return a * b + c;
-#endif
-}
-
-// The larger one, b where one of them is not a number.
-inline Floats larger(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-  return a > b ? a : b;
-#endif
-}
-
-// 2^t for t <= 0 with a relative error of 2e-7, and 2^-100 below -100, where smaller ones would be slow. NaN stays NaN.
-// A vector at a time each step, so that their chains of additions and multiplications run beside each other.
-template <int N>
-inline void power_of_two(Floats* t) {
-  constexpr float ROUND = 0x1.8p23f + 127;  // adding it leaves a whole number, biased as an exponent, in the low bits
-  constexpr float TERMS[] = {9.6705140e-3f, 5.5507991e-2f, 2.4022281e-1f, 6.9314699e-1f, 1};
-  Floats y[N], rounded[N];
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) {
-    t[i] = larger(all(-100), t[i]);
-    rounded[i] = t[i] + ROUND;
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) t[i] -= rounded[i] - ROUND, y[i] = all(1.3264815e-3f);
-#pragma GCC unroll 8
-  for (const float term : TERMS)
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) y[i] = fma(y[i], t[i], all(term));
-#pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) t[i] = y[i] * (Floats)((Bits)rounded[i] << 23);
-}
 
 // Writes x / scale as integers and returns the scale, NaN if a number is not finite.
 float quantize(const float* x, int64_t count, int16_t* out) {
@@ -87,6 +35,28 @@ float quantize(const float* x, int64_t count, int16_t* out) {
   return scale + squares * 0;
 }
 
+// Writes d channels of `count` rows, `pitch` apart, as integers, (d, KEYS), zeros after the last row.
+void quantize_values(const float* x, int64_t pitch, int64_t count, int64_t d, const float* scales, int16_t* out) {
+  int16_t* rows = room_for<int16_t>(d * KEYS);
+  for (int64_t key = 0; key < count; ++key)
+#pragma omp simd
+    for (int64_t c = 0; c < d; ++c) rows[key * d + c] = int16_t(std::nearbyint(x[key * pitch + c] / scales[c]));
+  std::fill(rows + count * d, rows + KEYS * d, int16_t(0));
+  for (int64_t c = 0; c < d; ++c, out += KEYS)
+    for (int64_t key = 0; key < KEYS; ++key) out[key] = rows[key * d + c];
+}
+
+// The scales of d channels of `count` rows, `pitch` apart; NaN where a number is not finite.
+void scale_values(const float* x, int64_t pitch, int64_t count, int64_t d, float* scales) {
+  thread_local std::vector<float> finite;
+  finite.assign(d, 0);
+  std::fill_n(scales, d, 1e-18f);
+  for (int64_t key = 0; key < count; ++key, x += pitch)
+#pragma omp simd
+    for (int64_t c = 0; c < d; ++c) scales[c] = std::max(scales[c], std::fabs(x[c])), finite[c] += x[c] * 0;
+  for (int64_t c = 0; c < d; ++c) scales[c] = scales[c] / VALUE + finite[c];
+}
+
 // A panel of queries on its way through the keys.
 struct State {
   Panel scale, top, sum;        // of scores; largest score so far; sum of the weights relative to it
@@ -94,10 +64,10 @@ struct State {
   std::vector<Panel> mixed;      // (d): sum of the values so weighted
 };
 
-// Keys and values of one head, rows `pitch` apart in v and `length` in the quantized k.
+// Quantized keys, (keys, length), and values, (keys / KEYS, d, KEYS), of one head, with the scales of each.
 struct Head {
-  const int16_t* k;
-  const float *scales, *v;
+  int16_t *k, *v;
+  float *key_scales, *value_scales;
   int64_t length, pitch, d;
 };
 
@@ -115,73 +85,100 @@ void begin(State& state, const float* q, int64_t first, int64_t last, const Head
   }
 }
 
-// Makes weights of scores, relative to the largest so far; returns what weights until now are to be multiplied by.
-Panel weigh(Panel* scores, int64_t count, State& state) {
-  Panel most = scores[0], keep, total;
+// What sums until now and those of the keys at hand are to be multiplied by.
+struct Shares {
+  Panel before, now;
+};
+
+// Two weights after one another as the bits of a lane, or one.
+inline void write_weights(Bits first, Bits second, int16_t* out) {
+  if constexpr (PAIR == 2) {
+    const Bits both = (first & 0xffff) | second << 16;
+    std::memcpy(out, &both, sizeof(both));
+  } else {
+    for (int lane = 0; lane < LANES; ++lane) out[lane] = int16_t(first[lane]), out[NR + lane] = int16_t(second[lane]);
+  }
+}
+
+// Makes weights of scores, (count / PAIR, NR, PAIR) whole numbers, relative to the largest of these scores. `count` is
+// even; scores that there are not are -infinity.
+Shares weigh(Panel* scores, int64_t count, int16_t* weights, State& state) {
+  constexpr float ROUND = 0x1.8p23f;  // adding it leaves a whole number in the low bits
+  Panel most = scores[0], scale;
+  Shares shares;
   for (int64_t k = 1; k < count; ++k)
 #pragma GCC unroll 8
     for (int j = 0; j < NF; ++j) most.lanes[j] = larger(scores[k].lanes[j], most.lanes[j]);
-  for (int j = 0; j < NF; ++j) {
-    most.lanes[j] = larger(most.lanes[j] * state.scale.lanes[j], state.top.lanes[j]);
-    keep.lanes[j] = state.top.lanes[j] - most.lanes[j];
-  }
-  power_of_two<NF>(keep.lanes);
-  for (int j = 0; j < NF; ++j) total.lanes[j] = state.sum.lanes[j] * keep.lanes[j];
+  Panel total = {};
+  for (int j = 0; j < NF; ++j) most.lanes[j] *= state.scale.lanes[j];
   for (int64_t k = 0; k < count; ++k) {
     Panel weights = scores[k];
 #pragma GCC unroll 8
-    for (int j = 0; j < NF; ++j) weights.lanes[j] = fma(weights.lanes[j], state.scale.lanes[j], -most.lanes[j]);
+    for (int j = 0; j < NF; ++j)  // rounded as the largest one was, so that no weight is above 1
+      weights.lanes[j] = weights.lanes[j] * state.scale.lanes[j] - most.lanes[j];
     power_of_two<NF>(weights.lanes);
 #pragma GCC unroll 8
     for (int j = 0; j < NF; ++j) total.lanes[j] += weights.lanes[j];
     scores[k] = weights;
   }
-  state.top = most, state.sum = total;
-  return keep;
+  for (int j = 0; j < NF; ++j) {
+    const Floats top = larger(most.lanes[j], state.top.lanes[j]);
+    scale.lanes[j] = -larger(all(-WEIGHT), -(WEIGHTS / total.lanes[j]));  // NaN stays NaN
+    shares.before.lanes[j] = state.top.lanes[j] - top, shares.now.lanes[j] = most.lanes[j] - top;
+    state.top.lanes[j] = top;
+  }
+  Bits sums[NF] = {};
+  for (int64_t k = 0; k < count; k += 2, weights += 2 * NR)
+#pragma GCC unroll 8
+    for (int j = 0; j < NF; ++j) {
+      const Bits first = (Bits)fma(scores[k].lanes[j], scale.lanes[j], all(ROUND));
+      const Bits second = (Bits)fma(scores[k + 1].lanes[j], scale.lanes[j], all(ROUND));
+      sums[j] += (first & 0xffff) + (second & 0xffff);
+      write_weights(first, second, weights + j * LANES * PAIR);
+    }
+  power_of_two<NF>(shares.before.lanes), power_of_two<NF>(shares.now.lanes);
+  for (int j = 0; j < NF; ++j) {
+    shares.now.lanes[j] /= scale.lanes[j];
+    const Floats sum = __builtin_convertvector(sums[j], Floats);
+    state.sum.lanes[j] = state.sum.lanes[j] * shares.before.lanes[j] + sum * shares.now.lanes[j];
+  }
+  return shares;
 }
 
-// mixed[r] = keep * mixed[r] + sum over keys of weights[key] * v[key * pitch + r], for R channels r.
-template <int R>
-__attribute__((noinline)) void mix(const float* v, int64_t pitch, const Panel* weights, int64_t keys, const Panel& keep,
-                                   Panel* mixed) {
-  Floats sums[R][NF];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NF; ++j) sums[r][j] = mixed[r].lanes[j] * keep.lanes[j];
-  for (int64_t key = 0; key < keys; ++key, v += pitch)
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Floats value = all(v[r]);
-#pragma GCC unroll 8
-      for (int j = 0; j < NF; ++j) sums[r][j] = fma(value, weights[key].lanes[j], sums[r][j]);
-    }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NF; ++j) mixed[r].lanes[j] = sums[r][j];
+// Adds ROWS channels, or less, of the values so weighted to their sums.
+template <int ROWS = MR>
+void mix(const int16_t* v, int64_t channels, const int16_t* weights, int64_t steps, const Shares& shares, Panel* mixed) {
+  if constexpr (ROWS > 1)
+    if (channels < ROWS) return mix<ROWS - 1>(v, channels, weights, steps, shares, mixed);
+  const int16_t* rows[ROWS];
+  for (int i = 0; i < ROWS; ++i) rows[i] = v + i * KEYS;
+  const auto *before = reinterpret_cast<const float*>(&shares.before), *now = reinterpret_cast<const float*>(&shares.now);
+  accumulate<ROWS>(rows, weights, steps, [&](int i, int j, Sums sums) {
+    add_share(sums, before + j * WIDTH, now + j * WIDTH, reinterpret_cast<float*>(mixed + i) + j * WIDTH);
+  });
 }
 
 // Takes the panel through keys first to first + count.
 void advance(State& state, const Head& head, int64_t first, int64_t count) {
-  Panel scores[KEYS + MR] = {};
+  Panel scores[KEYS + MR];
+  int16_t weights[KEYS * NR];
   for (int64_t key = 0; key < count; key += MR) {
     const int16_t* rows[MR];
     float scales[MR];
     for (int i = 0; i < MR; ++i) {
       const int64_t at = first + std::min(key + i, count - 1);
-      rows[i] = head.k + at * head.length, scales[i] = head.scales[at];
+      rows[i] = head.k + at * head.length, scales[i] = head.key_scales[at];
     }
     accumulate<MR>(rows, state.queries.data(), head.length / PAIR, [&](int i, int j, Sums sums) {
       store(sums, scales[i], reinterpret_cast<float*>(scores + key + i) + j * WIDTH);
     });
   }
-  const Panel keep = weigh(scores, count, state);
-  const float* v = head.v + first * head.pitch;
-  int64_t c = 0;
-  for (; c + CHANNELS <= head.d; c += CHANNELS)
-    mix<CHANNELS>(v + c, head.pitch, scores, count, keep, &state.mixed[c]);
-  for (; c < head.d; ++c) mix<1>(v + c, head.pitch, scores, count, keep, &state.mixed[c]);
+  if (count % 2)
+    for (int j = 0; j < NF; ++j) scores[count].lanes[j] = all(-INFINITY);
+  const Shares shares = weigh(scores, count + count % 2, weights, state);
+  const int16_t* v = head.v + first * head.d;
+  for (int64_t c = 0; c < head.d; c += MR)
+    mix(v + c * KEYS, head.d - c, weights, ceil_div(count, PAIR), shares, &state.mixed[c]);
 }
 
 void end(State& state, float* y, int64_t first, int64_t last, const Head& head) {
@@ -189,52 +186,97 @@ void end(State& state, float* y, int64_t first, int64_t last, const Head& head) 
   for (int j = 0; j < NF; ++j) state.sum.lanes[j] = 1 / state.sum.lanes[j];
   for (int64_t c = 0; c < head.d; ++c) {
     Panel& mixed = state.mixed[c];
-    for (int j = 0; j < NF; ++j) mixed.lanes[j] *= state.sum.lanes[j];
+    for (int j = 0; j < NF; ++j) mixed.lanes[j] *= state.sum.lanes[j] * head.value_scales[c];
     const float* from = reinterpret_cast<const float*>(&mixed);
     float* to = y + first * head.pitch + c;
     for (int64_t i = 0; i < rows; ++i) to[i * head.pitch] = from[i];
   }
 }
 
-void attend(const float* q, const float* k, const float* v, int64_t batch, int64_t queries, int64_t keys, int64_t heads,
-            int64_t d, float* y) {
-  const int64_t length = ceil_div(d, PAIR) * PAIR, pitch = heads * d, pairs = batch * heads;
-  const int64_t rows = PANELS * NR, tasks = ceil_div(queries, rows);
-  const int64_t most = std::clamp<int64_t>(KEY_BYTES / (2 * keys * length), 1, pairs);
-  const float scale = 1.44269504f / std::sqrt(float(d));  // e^x = 2^(x log2(e))
-  std::vector<int16_t> integers(most * keys * length);
-  std::vector<float> scales(most * keys);
-  for (int64_t first = 0; first < pairs; first += most) {
-    const int64_t some = std::min(most, pairs - first);
-    const auto start = [&](int64_t pair, int64_t rows) {  // of a head in a tensor with so many rows a sample
-      return (first + pair) / heads * rows * pitch + (first + pair) % heads * d;
-    };
-    parallel_for(some * keys, lines_of(d), [&](int64_t at) {
-      const int64_t pair = at / keys, key = at % keys;
-      scales[at] = quantize(k + start(pair, keys) + key * pitch, d, integers.data() + at * length);
-    });
-    parallel_for(some * tasks, 1, [&](int64_t task) {
-      thread_local State states[PANELS];
-      const int64_t pair = task / tasks, i = task % tasks;
-      const Head head{integers.data() + pair * keys * length, scales.data() + pair * keys, v + start(pair, keys),
-                      length, pitch, d};
-      const int64_t at = start(pair, queries), top = i * rows, panels = std::min(PANELS, ceil_div(queries - top, NR));
-      for (int64_t p = 0; p < panels; ++p) begin(states[p], q + at, top + p * NR, queries - 1, head, scale);
-      for (int64_t key = 0; key < keys; key += KEYS)
-        for (int64_t p = 0; p < panels; ++p) advance(states[p], head, key, std::min(KEYS, keys - key));
-      for (int64_t p = 0; p < panels; ++p) end(states[p], y + at, top + p * NR, queries - 1, head);
-    });
+// Keys and values as integers, and where all of them lie in a room that the caller has.
+struct Room {
+  int64_t pairs, keys, length, d;  // pairs of a sample and a head
+
+  int64_t pieces() const { return ceil_div(keys, KEYS); }
+  int64_t key_scales() const { return 0; }
+  int64_t value_scales() const { return key_scales() + 4 * pairs * keys; }
+  int64_t k() const { return value_scales() + 4 * pairs * d; }
+  int64_t v() const { return k() + 2 * pairs * keys * length; }
+  int64_t bytes() const { return v() + 2 * pairs * pieces() * KEYS * d; }
+  Head head(char* room, int64_t pair, int64_t pitch) const {
+    return {reinterpret_cast<int16_t*>(room + k()) + pair * keys * length,
+            reinterpret_cast<int16_t*>(room + v()) + pair * pieces() * KEYS * d,
+            reinterpret_cast<float*>(room + key_scales()) + pair * keys,
+            reinterpret_cast<float*>(room + value_scales()) + pair * d,
+            length,
+            pitch,
+            d};
   }
+};
+
+Room room_of(int64_t batch, int64_t keys, int64_t heads, int64_t d) {
+  return {batch * heads, keys, ceil_div(d, PAIR) * PAIR, d};
+}
+
+void prepare(const float* k, const float* v, int64_t batch, int64_t keys, int64_t heads, int64_t d, char* out) {
+  const Room room = room_of(batch, keys, heads, d);
+  const int64_t pitch = heads * d, pieces = room.pieces();
+  // Heads in turn, as they lie in memory.
+  parallel_for(room.pairs * keys, lines_of(d), [&](int64_t at) {
+    const int64_t sample = at / (heads * keys), key = at / heads % keys, pair = sample * heads + at % heads;
+    const Head head = room.head(out, pair, pitch);
+    int16_t* to = head.k + key * room.length;
+    head.key_scales[key] = quantize(k + at * d, d, to);
+    std::fill(to + d, to + room.length, int16_t(0));
+  });
+  parallel_for(batch, lines_of(keys * pitch), [&](int64_t sample) {
+    scale_values(v + sample * keys * pitch, pitch, keys, pitch, room.head(out, sample * heads, pitch).value_scales);
+  });
+  parallel_for(room.pairs * pieces, lines_of(KEYS * d), [&](int64_t at) {
+    const int64_t sample = at / (heads * pieces), key = at / heads % pieces * KEYS, pair = sample * heads + at % heads;
+    const Head head = room.head(out, pair, pitch);
+    quantize_values(v + (sample * keys + key) * pitch + at % heads * d, pitch, std::min(KEYS, keys - key), d,
+                    head.value_scales, head.v + key * d);
+  });
+}
+
+void attend(const float* q, char* prepared, int64_t batch, int64_t queries, int64_t keys, int64_t heads, int64_t d,
+            float* y) {
+  const Room room = room_of(batch, keys, heads, d);
+  const int64_t pitch = heads * d, rows = PANELS * NR, tasks = ceil_div(queries, rows);
+  const float scale = 1.44269504f / std::sqrt(float(d));  // e^x = 2^(x log2(e))
+  parallel_for(room.pairs * tasks, 1, [&](int64_t task) {
+    thread_local State states[PANELS];
+    const int64_t pair = task / tasks, i = task % tasks;
+    const Head head = room.head(prepared, pair, pitch);
+    const int64_t at = pair / heads * queries * pitch + pair % heads * d, top = i * rows;
+    const int64_t panels = std::min(PANELS, ceil_div(queries - top, NR));
+    for (int64_t p = 0; p < panels; ++p) begin(states[p], q + at, top + p * NR, queries - 1, head, scale);
+    for (int64_t key = 0; key < keys; key += KEYS)
+      for (int64_t p = 0; p < panels; ++p) advance(states[p], head, key, std::min(KEYS, keys - key));
+    for (int64_t p = 0; p < panels; ++p) end(states[p], y + at, top + p * NR, queries - 1, head);
+  });
 }
 
 }  // namespace
 
 extern "C" {
 
-// y = softmax(q k^T / sqrt(d)) v in every head: q, y (batch, queries, heads * d), k, v (batch, keys, heads * d) float.
-int edge_attention(int64_t threads, const float* q, const float* k, const float* v, int64_t batch, int64_t queries,
-                   int64_t keys, int64_t heads, int64_t d, float* y) {
-  return with_threads(threads, [&] { attend(q, k, v, batch, queries, keys, heads, d, y); });
+// How many bytes `edge_keys` writes.
+int64_t edge_keys_room(int64_t batch, int64_t keys, int64_t heads, int64_t d) {
+  return room_of(batch, keys, heads, d).bytes();
+}
+
+// Keys and values, k, v (batch, keys, heads * d) float, as integers into `room`.
+int edge_keys(int64_t threads, const float* k, const float* v, int64_t batch, int64_t keys, int64_t heads, int64_t d,
+              char* room) {
+  return with_threads(threads, [&] { prepare(k, v, batch, keys, heads, d, room); });
+}
+
+// y = softmax(q k^T / sqrt(d)) v in every head: q, y (batch, queries, heads * d) float, k and v as `edge_keys` has them.
+int edge_attention(int64_t threads, const float* q, char* room, int64_t batch, int64_t queries, int64_t keys,
+                   int64_t heads, int64_t d, float* y) {
+  return with_threads(threads, [&] { attend(q, room, batch, queries, keys, heads, d, y); });
 }
 
 }  // extern "C"

@@ -35,6 +35,10 @@ inline Sums add(Sums s, Row a, Row w) { return _mm512_dpwssd_epi32(s, a, w); }
 #else
 inline Sums add(Sums s, Row a, Row w) { return _mm512_add_epi32(s, _mm512_madd_epi16(a, w)); }
 #endif
+inline void widen(Sums s, double* out) {
+  _mm512_storeu_pd(out, _mm512_cvtepi32_pd(_mm512_castsi512_si256(s)));
+  _mm512_storeu_pd(out + 8, _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(s, 1)));
+}
 inline void empty(Sums s, double* out) {
   const __m512d low = _mm512_cvtepi32_pd(_mm512_castsi512_si256(s));
   const __m512d high = _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(s, 1));
@@ -43,6 +47,16 @@ inline void empty(Sums s, double* out) {
 }
 inline void store(Sums s, float scale, float* out) {
   _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_set1_ps(scale)));
+}
+inline Sums subtract(Sums s, const int32_t* by) { return _mm512_sub_epi32(s, _mm512_loadu_si512(by)); }
+// out = s * (scale * scales) + biases, each step rounded.
+inline void finish_row(Sums s, float scale, const float* scales, const float* biases, float* out) {
+  const __m512 factor = _mm512_mul_ps(_mm512_set1_ps(scale), _mm512_loadu_ps(scales));
+  _mm512_storeu_ps(out, _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(s), factor), _mm512_loadu_ps(biases)));
+}
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(out), _mm512_loadu_ps(before));
+  _mm512_storeu_ps(out, _mm512_add_ps(old, _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_loadu_ps(now))));
 }
 #elif defined(__AVX2__)
 constexpr int WIDTH = 8, PAIR = 2, MR = 6, NV = 2;
@@ -53,6 +67,10 @@ inline Row load(const int16_t* w) { return _mm256_loadu_si256((const __m256i*)w)
 inline Row load(const int8_t* w) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)w)); }
 inline Row spread(const int16_t* a) { return _mm256_set1_epi32(bits_of(a)); }
 inline Sums add(Sums s, Row a, Row w) { return _mm256_add_epi32(s, _mm256_madd_epi16(a, w)); }
+inline void widen(Sums s, double* out) {
+  _mm256_storeu_pd(out, _mm256_cvtepi32_pd(_mm256_castsi256_si128(s)));
+  _mm256_storeu_pd(out + 4, _mm256_cvtepi32_pd(_mm256_extracti128_si256(s, 1)));
+}
 inline void empty(Sums s, double* out) {
   const __m256d low = _mm256_cvtepi32_pd(_mm256_castsi256_si128(s));
   const __m256d high = _mm256_cvtepi32_pd(_mm256_extracti128_si256(s, 1));
@@ -61,6 +79,17 @@ inline void empty(Sums s, double* out) {
 }
 inline void store(Sums s, float scale, float* out) {
   _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_set1_ps(scale)));
+}
+inline Sums subtract(Sums s, const int32_t* by) {
+  return _mm256_sub_epi32(s, _mm256_loadu_si256((const __m256i*)by));
+}
+inline void finish_row(Sums s, float scale, const float* scales, const float* biases, float* out) {
+  const __m256 factor = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_loadu_ps(scales));
+  _mm256_storeu_ps(out, _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(s), factor), _mm256_loadu_ps(biases)));
+}
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  const __m256 old = _mm256_mul_ps(_mm256_loadu_ps(out), _mm256_loadu_ps(before));
+  _mm256_storeu_ps(out, _mm256_add_ps(old, _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_loadu_ps(now))));
 }
 #elif defined(__aarch64__)
 constexpr int WIDTH = 8, PAIR = 1, MR = 6, NV = 2;
@@ -73,6 +102,12 @@ inline Row spread(const int16_t* a) { return vld1q_dup_s16(a); }
 inline Sums add(Sums s, Row a, Row w) {
   return {vmlal_s16(s.val[0], vget_low_s16(a), vget_low_s16(w)), vmlal_high_s16(s.val[1], a, w)};
 }
+inline void widen(Sums s, double* out) {
+  for (int half = 0; half < 2; ++half, out += 4) {
+    vst1q_f64(out, vcvtq_f64_s64(vmovl_s32(vget_low_s32(s.val[half]))));
+    vst1q_f64(out + 2, vcvtq_f64_s64(vmovl_high_s32(s.val[half])));
+  }
+}
 inline void empty(Sums s, double* out) {
   for (int half = 0; half < 2; ++half, out += 4) {
     const float64x2_t low = vcvtq_f64_s64(vmovl_s32(vget_low_s32(s.val[half])));
@@ -84,6 +119,21 @@ inline void empty(Sums s, double* out) {
 inline void store(Sums s, float scale, float* out) {
   for (int half = 0; half < 2; ++half) vst1q_f32(out + 4 * half, vmulq_n_f32(vcvtq_f32_s32(s.val[half]), scale));
 }
+inline Sums subtract(Sums s, const int32_t* by) {
+  return {vsubq_s32(s.val[0], vld1q_s32(by)), vsubq_s32(s.val[1], vld1q_s32(by + 4))};
+}
+inline void finish_row(Sums s, float scale, const float* scales, const float* biases, float* out) {
+  for (int at = 0; at < 8; at += 4) {
+    const float32x4_t factor = vmulq_n_f32(vld1q_f32(scales + at), scale);
+    vst1q_f32(out + at, vaddq_f32(vmulq_f32(vcvtq_f32_s32(s.val[at / 4]), factor), vld1q_f32(biases + at)));
+  }
+}
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  for (int at = 0; at < 8; at += 4) {
+    const float32x4_t old = vmulq_f32(vld1q_f32(out + at), vld1q_f32(before + at));
+    vst1q_f32(out + at, vaddq_f32(old, vmulq_f32(vcvtq_f32_s32(s.val[at / 4]), vld1q_f32(now + at))));
+  }
+}
 #else
 constexpr int WIDTH = 1, PAIR = 1, MR = 4, NV = 4;
 using Row = int32_t;
@@ -93,8 +143,16 @@ inline Row load(const int16_t* w) { return *w; }
 inline Row load(const int8_t* w) { return *w; }
 inline Row spread(const int16_t* a) { return *a; }
 inline Sums add(Sums s, Row a, Row w) { return s + a * w; }
+inline void widen(Sums s, double* out) { *out = s; }
 inline void empty(Sums s, double* out) { *out += s; }
 inline void store(Sums s, float scale, float* out) { *out = float(s) * scale; }
+inline Sums subtract(Sums s, const int32_t* by) { return s - *by; }
+inline void finish_row(Sums s, float scale, const float* scales, const float* biases, float* out) {
+  *out = float(s) * (scale * *scales) + *biases;
+}
+inline void add_share(Sums s, const float* before, const float* now, float* out) {
+  *out = *out * *before + float(s) * *now;
+}
 #endif
 
 // Computes a value here, not when the compiler likes. Only 16 registers need that: twelve sums, two weights, a row and a

@@ -72,10 +72,11 @@ constexpr int64_t GROUP = 512;  // columns that `pack` arranges together
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// `steps` steps of ROWS rows times a panel (steps, NR, STEP); finish(i, j, sums) takes row i, vector j.
-// A function of its own: only then does the compiler keep every sum in a register.
+// Pieces of `steps` steps, `stride` apart in ROWS rows, times a panel (pieces, steps, NR, STEP); finish(i, j, sums) takes
+// row i, vector j. A function of its own: only then does the compiler keep every sum in a register.
 template <int ROWS, typename A, typename W, typename Finish>
-__attribute__((noinline)) void accumulate(const A* const* a, const W* w, int64_t steps, const Finish& finish) {
+__attribute__((noinline)) void accumulate(const A* const* a, const W* w, int64_t steps, const Finish& finish,
+                                          int64_t pieces = 1, int64_t stride = 0) {
   using P = Products<A>;
   Sums s[ROWS][NV];
   const A* rows[ROWS];
@@ -85,17 +86,21 @@ __attribute__((noinline)) void accumulate(const A* const* a, const W* w, int64_t
   for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) s[i][j] = zero();
-  for (int64_t k = 0; k < steps * P::STEP; k += P::STEP, w += NR * P::STEP) {
-    decltype(P::load_weights(w)) weights[NV];
+  for (; pieces > 0; --pieces) {
+    for (int64_t k = 0; k < steps * P::STEP; k += P::STEP, w += NR * P::STEP) {
+      decltype(P::load_weights(w)) weights[NV];
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) weights[j] = P::load_weights(w + j * WIDTH * P::STEP);
+      for (int j = 0; j < NV; ++j) weights[j] = P::load_weights(w + j * WIDTH * P::STEP);
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; ++i) {
-      auto row = P::spread_row(rows[i] + k);
-      settle(row);
+      for (int i = 0; i < ROWS; ++i) {
+        auto row = P::spread_row(rows[i] + k);
+        settle(row);
 #pragma GCC unroll 8
-      for (int j = 0; j < NV; ++j) settle(s[i][j] = P::add_products(s[i][j], row, weights[j]));
+        for (int j = 0; j < NV; ++j) settle(s[i][j] = P::add_products(s[i][j], row, weights[j]));
+      }
     }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; ++i) rows[i] += stride;
   }
 #pragma GCC unroll 8
   for (int i = 0; i < ROWS; ++i)
@@ -160,6 +165,7 @@ float largest(const float* x, int64_t count) {
   return most + finite;
 }
 
+constexpr float BYTE_LEVELS = 127;  // the most that a byte holds on both sides of zero
 constexpr int64_t PIECE = 1 << 15;  // numbers that one thread quantizes sooner than two
 
 // How many lines a thread quantizes together at least.
@@ -167,50 +173,14 @@ int64_t lines_of(int64_t line) { return ceil_div(PIECE, line); }
 
 template <typename A>
 void quantize(const float* x, int64_t count, float scale, A* out) {
+  const float inverse = 1 / scale;
 #pragma omp simd
-  for (int64_t k = 0; k < count; ++k) out[k] = A(int32_t(std::nearbyint(x[k] / scale)) + Products<A>::SHIFT);
+  for (int64_t k = 0; k < count; ++k) out[k] = A(int32_t(std::nearbyint(x[k] * inverse)) + Products<A>::SHIFT);
 }
 
-// The steps between two levels of `images` images of h lines.
-std::vector<float> steps_of(const float* x, int64_t images, int64_t h, int64_t line, float levels) {
-  std::vector<float> peaks(images * h), steps(images);
-  parallel_for(images * h, lines_of(line), [&](int64_t i) { peaks[i] = largest(x + i * line, line); });
-  for (int64_t b = 0; b < images; ++b) steps[b] = largest(peaks.data() + b * h, h) / levels;
-  return steps;
-}
-
-// Lines of images (h, width, c) as they are quantized: `count` of each from line `first` on, which may be outside, into
-// (count, wide, c) with zeros around: `side` pixels on the left, the rest on the right.
-struct Lines {
-  int64_t h, width, c, first, count, side, wide;
-
-  int64_t size() const { return count * wide * c; }
-};
-
-template <typename A>
-void quantize_lines(const float* images, const std::vector<float>& steps, const Lines& lines, A* out) {
-  constexpr A NOTHING = Products<A>::SHIFT;
-  const auto [h, width, c, first, count, side, wide] = lines;
-  parallel_for(int64_t(steps.size()) * count, lines_of(wide * c), [&, h = h, width = width, c = c, first = first,
-                                                                   count = count, side = side, wide = wide](int64_t i) {
-    const int64_t image = i / count, y = first + i % count;
-    A *line = out + i * wide * c, *inner = line + side * c, *end = inner + width * c;
-    if (y < 0 || y >= h) {
-      std::fill_n(line, wide * c, NOTHING);
-    } else {
-      std::fill(line, inner, NOTHING);
-      quantize(images + (image * h + y) * width * c, width * c, steps[image], inner);
-      std::fill(end, line + wide * c, NOTHING);
-    }
-  });
-}
-
-constexpr int64_t TOGETHER_BYTES = 1 << 19;  // of small images that are in a band together
-
-// How many whole images share a band, so that weights are arranged once for them all.
-int64_t images_together(bool whole, int64_t bytes, int64_t batch) {
-  return whole ? std::clamp<int64_t>(TOGETHER_BYTES / bytes, 1, batch) : 1;
-}
+// Whether sums of so many products of activations of so many levels are whole numbers of 32 bits throughout. These are
+// scaled in float32, others in double; a rule of the layer, so that all ways and all processors give the same bits.
+bool is_short(int64_t columns, float levels) { return columns <= (levels > BYTE_LEVELS ? 512 : 65'536); }
 
 // How many tasks keep all threads busy to the end.
 int64_t wanted_tasks() { return thread_count > 1 ? 4 * thread_count : 1; }
