@@ -35,9 +35,10 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
         record = read_record(path)
         about = {key: record[key] for key in ("command", "date", "machine", "model")}
         for name, result in record["results"].items():
-            if name in results:
-                raise EdgeSdkError(f"{path} has another row {name!r:.100}; give each row once")
-            results[name] = result | about | {"summary": summarize(result["runs"], result["case"])}
+            row = f"{name}, {record['model']}"
+            if row in results:
+                raise EdgeSdkError(f"{path} has another row {row!r:.160}; give each row once")
+            results[row] = result | about | {"summary": summarize(result["runs"], result["case"])}
     beside = _rows_beside(args.beside, args.cases) if args.cases else {}
     merged = {"command": [command], "date": date.today().isoformat(), "results": results}
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What device records say: medians, how pace and temperature changed, a table and a chart."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ def summarize(runs: list[dict[str, Any]], case: dict[str, Any]) -> dict[str, Any
     first, last = ([run["seconds"][i] for run in runs] for i in (0, -1))
     return {
         "peak_mb": spread([max(peaks["resident"] for peaks in run["phases"].values()) for run in runs]),
-        "peak_anonymous_mb": _known([_most(run["phases"], "anonymous") for run in runs]),
+        "anonymous_mb": {
+            name: _known([_most(run["phases"], phases) for run in runs])
+            for name, phases in {"load": ("import", "load"), "learning": ("step", "run")}.items()
+        },
         "peak_pss_mb": _known([run["peak_pss_mb"] for run in runs]),
         "native_heap_mb": _known([run["native_heap_mb"] for run in runs]),
         "step_seconds": {
@@ -29,14 +33,16 @@ def summarize(runs: list[dict[str, Any]], case: dict[str, Any]) -> dict[str, Any
             "last": spread(last),
         },
         "forward_seconds": spread([float(np.median(run["seconds"])) / per_step for run in runs]),
+        "forward_cpu_seconds": spread([float(np.median(run["cpu_seconds"])) / per_step for run in runs]),
         "load_seconds": spread([run["load_seconds"] for run in runs]),
         "loss_initial": spread([run["loss_initial"] for run in runs]),
         "loss_final": spread([run["loss_final"] for run in runs]),
     }
 
 
-def _most(phases: dict[str, dict[str, Any]], key: str) -> float | None:
-    return max((peaks[key] for peaks in phases.values() if peaks[key] is not None), default=None)
+def _most(phases: dict[str, dict[str, Any]], names: Sequence[str]) -> float | None:
+    """Anonymous memory of the larger of two phases."""
+    return max((phases[name]["anonymous"] for name in names if phases[name]["anonymous"] is not None), default=None)
 
 
 def _known(values: list[float | None]) -> dict[str, float] | None:
@@ -46,14 +52,9 @@ def _known(values: list[float | None]) -> dict[str, float] | None:
 
 def table(results: dict[str, Any], beside: dict[str, Any]) -> str:
     """Markdown: one row a device record, then rows of the memory benchmark."""
-    head = ["row", "model", "peak resident, MB", "peak anonymous", "PSS", "native heap", "steps"]
-    head += [
-        "s a step: first, median, last",
-        "s a forward pass",
-        "battery temperature, C",
-        "battery, %",
-        "held-out loss",
-    ]
+    head = ["row, model", "peak resident, MB", "anonymous: loading", "learning", "PSS", "native heap", "steps"]
+    head += ["s a step: first, median, last", "s a forward pass", "processor s"]
+    head += ["battery temperature, C", "battery, %", "held-out loss"]
     rows = [_device_row(name, result) for name, result in results.items()]
     rows += [_row_beside(name, result) for name, result in beside.items()]
     return markdown(head, rows)
@@ -65,14 +66,15 @@ def _device_row(name: str, result: dict[str, Any]) -> list[str]:
     pace = (summary["step_seconds"][key]["median"] for key in ("first", "median", "last"))
     return [
         name,
-        result["model"],
         _cell(summary["peak_mb"], 0),
-        _cell(summary["peak_anonymous_mb"], 0),
+        _cell(summary["anonymous_mb"]["load"], 0),
+        _cell(summary["anonymous_mb"]["learning"], 0),
         _cell(summary["peak_pss_mb"], 0),
         _cell(summary["native_heap_mb"], 0),
         steps,
         ", ".join(f"{seconds:.2f}" for seconds in pace),
         _cell(summary["forward_seconds"], 3),
+        _cell(summary["forward_cpu_seconds"], 3),
         _ends(run["temperature_c"]),
         _ends(run["battery"]),
         f"{summary['loss_initial']['median']:.4f} -> {summary['loss_final']['median']:.4f}",
@@ -81,10 +83,15 @@ def _device_row(name: str, result: dict[str, Any]) -> list[str]:
 
 def _row_beside(name: str, result: dict[str, Any]) -> list[str]:
     summary = result["summary"]
-    peaks, seconds = summary["peaks_mb"]["step"], summary["step_seconds"]["median"]
-    cells = [f"{name}, Python", result["model"], f"{summary['peak_mb']['median']:.0f}"]
-    cells += [f"{peaks['anonymous']['median']:.0f}", "", "", "", f"{seconds:.2f} ({FORWARDS_BESIDE} forward passes)"]
-    return [*cells, f"{seconds / FORWARDS_BESIDE:.3f}", "", "", ""]
+    peaks = [summary["peaks_mb"][phase]["anonymous"]["median"] for phase in ("load", "step")]
+    seconds, cpu_seconds = (summary[key]["median"] for key in ("step_seconds", "step_cpu_seconds"))
+    cells = [
+        f"{name}, Python, {result['model']}",
+        f"{summary['peak_mb']['median']:.0f}",
+        *(f"{mb:.0f}" for mb in peaks),
+    ]
+    cells += ["", "", "", f"{seconds:.2f} ({FORWARDS_BESIDE} forward passes)"]
+    return [*cells, f"{seconds / FORWARDS_BESIDE:.3f}", f"{cpu_seconds / FORWARDS_BESIDE:.3f}", "", "", ""]
 
 
 def _cell(value: dict[str, float] | None, digits: int) -> str:
@@ -122,10 +129,10 @@ def plot(results: dict[str, Any], beside: dict[str, Any], path: Path) -> None:
         axis.set_title(model, fontsize=9, loc="left")
         axis.margins(x=0.25, y=0.05)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("peak memory of the process while it learns, MB; darker: anonymous", fontsize=9)
+    figure.supxlabel("peak memory of the process, MB; darker: anonymous while it learns", fontsize=9)
     save_figure(figure, path, 120)
 
 
 def _bar(summary: dict[str, Any]) -> tuple[float, float | None]:
-    anonymous = summary["peak_anonymous_mb"]
+    anonymous = summary["anonymous_mb"]["learning"]
     return summary["peak_mb"]["median"], anonymous["median"] if anonymous else None

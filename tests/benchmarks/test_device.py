@@ -68,7 +68,8 @@ def test_the_pace_is_that_of_the_first_the_median_and_the_last_step() -> None:
         "last": 5.0,
     }
     assert summary["forward_seconds"]["low"] == 1.0 / 33
-    assert (summary["peak_mb"]["median"], summary["peak_anonymous_mb"]["median"]) == (310.0, 140.0)
+    anonymous = {name: value["median"] for name, value in summary["anonymous_mb"].items()}
+    assert summary["peak_mb"]["median"] == 310.0 and anonymous == {"load": 120.0, "learning": 140.0}
 
 
 def test_what_a_device_does_not_tell_stays_unknown() -> None:
@@ -77,6 +78,7 @@ def test_what_a_device_does_not_tell_stays_unknown() -> None:
     summary = summarize(result["runs"], result["case"])
     assert summary["native_heap_mb"] is None
     text = table({"row": result | {"summary": summary, "model": "pocket"}}, {})
+    assert len({line.count("|") for line in text.splitlines()}) == 1  # as many cells as the head
     assert text.count("not told") == 3 and "80 -> 78" in text and "3 of 40" in text
 
 
@@ -85,8 +87,8 @@ def test_records_become_a_table_and_a_chart_beside_other_rows(tmp_path: Path) ->
     output = tmp_path / "device.json"
     assert main(["benchmark", "device", str(first), str(second), "--output", str(output)]) == 0
     merged = json.loads(output.read_text())["results"]
-    assert set(merged) == {"int8 kotlin, Pixel", "int4 kotlin, Pixel"}
-    assert merged["int8 kotlin, Pixel"]["machine"]["name"] == "Pixel"
+    assert set(merged) == {"int8 kotlin, Pixel, pocket", "int4 kotlin, Pixel, pocket"}
+    assert merged["int8 kotlin, Pixel, pocket"]["machine"]["name"] == "Pixel"
     text = output.with_suffix(".md").read_text()
     assert all(f"| {name}" in text for name in (*merged, *benchmark.CASES))
     assert output.with_suffix(".png").read_bytes()[1:4] == b"PNG"
