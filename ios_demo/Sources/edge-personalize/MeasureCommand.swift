@@ -16,6 +16,7 @@ enum MeasureCommand: Command {
         Option(name: "output", value: "FILE", help: "the record, a new .json file", isRequired: true),
         Option(name: "max_train_steps", value: "INT", help: "steps of the run (default: the preset's)"),
         Option(name: "preset", value: "NAME", help: "fast or paper (default fast)"),
+        Option(name: "zo_samples", value: "INT", help: "directions a step measures (default: the preset's)"),
         Option(name: "threads", value: "INT", help: "threads of the runtime; 0 lets it choose (default 0)"),
         Option(name: "max_batch", value: "INT", help: "rows per call of the denoiser"),
         Option(name: "eval_draws", value: "INT", help: "draws for the loss before and after (default: the bundle's)"),
@@ -34,6 +35,7 @@ enum MeasureCommand: Command {
         if let steps = try arguments.int("max_train_steps", 1...1_000_000_000) {
             options.fit.maxTrainSteps = .count(steps)
         }
+        if let samples = try arguments.int("zo_samples", 1...4096) { options.fit.settings["zo_samples"] = .number(samples) }
         options.fit.maxBatch = try arguments.int("max_batch", 1...4096)
         options.fit.evalDraws = try arguments.int("eval_draws", 1...65_536)
         options.fit.seed = try arguments.seed()
