@@ -95,7 +95,10 @@ class Watched:
             "PATH": str(programs),
         }
         if native.library() is not None:  # or each home compiles its own
-            shutil.copytree(cache_folder(), self.home / ".cache" / "edge-sdk")
+            cache = self.home / ".cache" / "edge-sdk"
+            cache.mkdir(parents=True)
+            for compiled in cache_folder().glob("*.so"):  # and nothing else that may lie there
+                shutil.copy(compiled, cache)
 
     def run(self, *arguments: object) -> None:
         """Run Python; raises AssertionError if it fails."""

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 kind=debug
 [ "${1:-}" = -c ] && { kind=$2; shift 2; }
 root=$("$here/swift_root.sh") || exit $?
-scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk/swift-build-$(sha256sum <<<"$(dirname "$(dirname "$here")")" | cut -c1-8)"
+scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk-tools/swift-build-$(sha256sum <<<"$(dirname "$(dirname "$here")")" | cut -c1-8)"
 program="$scratch/$kind/$1"
 shift
 [ -x "$program" ] || { echo "$program is not built yet; run $here/swift.sh swift build -c $kind" >&2; exit 2; }

@@ -8,7 +8,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd -P)
 package=$(dirname "$(dirname "$here")")
 root=$("$here/swift_root.sh") || exit $?
-scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk/swift-build-$(sha256sum <<<"$package" | cut -c1-8)"
+scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk-tools/swift-build-$(sha256sum <<<"$package" | cut -c1-8)"
 mkdir -p "$scratch/home"
 case "${1:-} ${2:-}" in
 "swift build" | "swift test" | "swift run" | "swift package")

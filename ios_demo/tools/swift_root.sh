@@ -8,7 +8,7 @@ set -u
 # libonnxruntime-dev for its header: the library itself is opened at run time. libpng and libturbojpeg decode photos.
 packages="swiftlang libc6-dev libstdc++-14-dev libpng-dev libturbojpeg0-dev libonnxruntime-dev"
 name="swift-trixie-$(sha256sum <<<"$packages" | cut -c1-8)"
-root=$(realpath -m "${1:-${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk/$name}")
+root=$(realpath -m "${1:-${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk-tools/$name}")
 log="$root.log" making="$root.making"
 absent() { echo "swift: $1; skipped" >&2; exit 3; }
 

@@ -5,7 +5,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd -P)
 package=$(dirname "$(dirname "$here")")
-scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk/swift-build-$(sha256sum <<<"$package" | cut -c1-8)"
+scratch="${XDG_CACHE_HOME:-$HOME/.cache}/edge-sdk-tools/swift-build-$(sha256sum <<<"$package" | cut -c1-8)"
 for module in EdgeOrt EdgeModel; do
     "$here/swift.sh" swift build --target $module >"$scratch.log" || { status=$?; tail -n 20 "$scratch.log" >&2; exit $status; }
 done

@@ -71,7 +71,7 @@ def test_a_pinned_package_is_unpacked_once_and_only_what_is_wanted(
     for _ in range(2):
         folder = toolchain.npm_folder(package)
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["a.jar"]
-    assert folder == tmp_path / "cache/edge-sdk/thing-1.2.3"
+    assert folder == tmp_path / "cache/edge-sdk-tools/thing-1.2.3"
     assert [words[:3] for words in commands] == [("npm", "pack", "thing@1.2.3")]
     assert not list(tmp_path.glob("a.jar"))
 
@@ -84,7 +84,7 @@ def test_another_archive_than_the_pinned_one_is_not_used(
     with_npm(toolchain, monkeypatch, tmp_path / "source.tgz")
     with pytest.raises(toolchain.MissingTool, match=r"thing 1\.2\.3 has the sha512 .* is pinned"):
         toolchain.npm_folder(toolchain.NpmPackage("thing", "1.2.3", integrity, ".*"))
-    assert list((tmp_path / "cache/edge-sdk").iterdir()) == []
+    assert list((tmp_path / "cache/edge-sdk-tools").iterdir()) == []
 
 
 def test_a_missing_npm_is_one_line(toolchain: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,9 @@ enum MeasureCommand: Command {
         if let steps = try arguments.int("max_train_steps", 1...1_000_000_000) {
             options.fit.maxTrainSteps = .count(steps)
         }
-        if let samples = try arguments.int("zo_samples", 1...4096) { options.fit.settings["zo_samples"] = .number(samples) }
+        if let samples = try arguments.int("zo_samples", 1...4096) {
+            options.fit.settings["zo_samples"] = .number(samples)
+        }
         options.fit.maxBatch = try arguments.int("max_batch", 1...4096)
         options.fit.evalDraws = try arguments.int("eval_draws", 1...65_536)
         options.fit.seed = try arguments.seed()
