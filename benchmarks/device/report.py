@@ -108,7 +108,10 @@ def _ends(value: dict[str, float | None]) -> str:
 
 def plot(results: dict[str, Any], beside: dict[str, Any], path: Path) -> None:
     """A panel a model, a bar a row: resident memory at its peak, and darker its anonymous part."""
-    rows = [(result["model"], name, _bar(result["summary"]), OURS) for name, result in results.items()]
+    rows = [
+        (result["model"], name.removesuffix(f", {result['model']}"), _bar(result["summary"]), OURS)
+        for name, result in results.items()
+    ]
     for name, result in beside.items():
         peaks = result["summary"]["peaks_mb"]["step"]
         measured = (result["summary"]["peak_mb"]["median"], peaks["anonymous"]["median"])
@@ -127,7 +130,7 @@ def plot(results: dict[str, Any], beside: dict[str, Any], path: Path) -> None:
             axis.text(resident, y, f" {said}", va="center", fontsize=8)
         axis.set_yticks(range(len(shown)), [row[1] for row in shown], fontsize=8)
         axis.set_title(model, fontsize=9, loc="left")
-        axis.margins(x=0.25, y=0.05)
+        axis.margins(x=0.35, y=0.05)
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("peak memory of the process, MB; darker: anonymous while it learns", fontsize=9)
     save_figure(figure, path, 120)

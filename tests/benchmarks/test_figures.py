@@ -48,6 +48,12 @@ def seconds_to(model: str, method: str, share_of_decrease: str = "0.95") -> floa
     return results("time_to_loss")[model][method][share_of_decrease]["seconds"]
 
 
+def device(row: str) -> float:
+    """Anonymous MB of a step at the size of Stable Diffusion 1.5."""
+    (found,) = (result for name, result in results("device").items() if name.startswith(row) and "sd15" in name)
+    return found["summary"]["anonymous_mb"]["learning"]["median"]
+
+
 def pace(case: str) -> float:
     return results("pace")[case][0]["seconds"]
 
@@ -70,10 +76,10 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"{step_peak('memory', 'backprop bfloat16 checkpointing'):.0f} MB bfloat16 with checkpointing |"
         ),
         "bundles": (
-            f"| {step_peak('memory_bundle', 'bundle int8', 'anonymous'):.0f} MB int8, "
-            f"{step_peak('memory_bundle', 'bundle int4', 'anonymous'):.0f} MB int4 in Python; "
-            f"{step_peak('memory_bundle', 'bundle int8, buffers reused', 'anonymous'):.0f} and "
-            f"{step_peak('memory_bundle', 'bundle int4, buffers reused', 'anonymous'):.0f} MB elsewhere |"
+            f"| Kotlin {device('int8 kotlin'):.0f} MB int8, {device('int4 kotlin'):.0f} MB int4; "
+            f"Swift {device('int8 swift'):.0f} and {device('int4 swift'):.0f} MB; "
+            f"Python {step_peak('memory_bundle', 'bundle int8', 'anonymous'):.0f} and "
+            f"{step_peak('memory_bundle', 'bundle int4', 'anonymous'):.0f} MB |"
         ),
         "speed": (
             f"| {wall('ours int8'):.2f} s (int8 `integer`) | {wall('diffusers float32'):.2f} s diffusers float32, "
@@ -116,6 +122,9 @@ CLAIMS: dict[str, dict[str, str]] = {
         "times": f"takes {peak('memory', 'backprop float32') / peak('memory', 'ours int8 resident'):.1f} times the "
         f"memory of our loaded run and {peak('memory', 'backprop float32') / peak('memory', 'ours int8 streamed'):.0f} "
         "times that of our streamed run",
+    },
+    "benchmarks/device/README.md": {
+        client: f"| {device(f'int8 {client}'):.0f} | {device(f'int4 {client}'):.0f} |" for client in ("kotlin", "swift")
     },
     "benchmarks/speed/README.md": {
         case: f"| {wall(case):.2f} ({wall(case, 'low'):.2f}-{wall(case, 'high'):.2f}) |"
