@@ -35,7 +35,7 @@ command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y 
     >"$log" 2>&1 </dev/null || absent "debootstrap cannot be installed, see $log"
 
 # debootstrap mounts /proc: here in namespaces of its own, whose mounts and processes end with it, whatever happens.
-unshare --mount --pid --fork --kill-child bash -euc '
+timeout 1500 unshare --mount --pid --fork --kill-child bash -euc '
     rm -rf --one-file-system "$0"
     debootstrap --variant=minbase trixie "$0"
     mountpoint -q "$0/proc" || mount -t proc proc "$0/proc" # without it programs do not find their libraries
