@@ -75,7 +75,12 @@ def _backprop(task: Task, folder: Path) -> dict[str, Any]:
     personalizer = Personalizer.from_pretrained(task.model, "none", device=task.device)  # type: ignore[arg-type]
     options: Any = {"initializer_token": task.initializer, "seed": task.seed, "placeholder_token": TOKEN}
     prepared = personalizer.prepare(task.photos, PersonalizeConfig.from_options(**options))
-    config = BackpropConfig(task.steps or BACKPROP_STEPS, 1, BACKPROP_RATE, (0, personalizer.model.num_train_timesteps))
+    config = BackpropConfig(
+        max_train_steps=task.steps or BACKPROP_STEPS,
+        train_batch_size=1,
+        learning_rate=BACKPROP_RATE,
+        timestep_range=(0, personalizer.model.num_train_timesteps),
+    )
     objective: Any = prepared.objective
     view = View(objective, 0, objective.num_images)
     (((vectors),),) = train(objective, [view], prepared.initial / prepared.scale, [task.seed], config)
