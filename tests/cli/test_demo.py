@@ -6,13 +6,11 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from edge_sdk import pocket
 from tests.cli.test_main import call, refused, start
+from tests.stock_diffusers import subject_and_person
 
 LEARNED = "learned_embeds.safetensors"
 
@@ -40,26 +38,8 @@ def test_it_leaves_sheets_of_five_pictures_a_row(name: str, rows: int, folder: P
 
 
 def test_stock_diffusers_draws_the_subject_from_the_learned_file(folder: Path) -> None:
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(pocket.MODEL)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_textual_inversion(folder / LEARNED, use_safetensors=True)
-    photos = np.stack([np.asarray(Image.open(path), float) for path in sorted(pocket.PHOTOS.glob("*.png"))])
-
-    def distance(word: str) -> float:
-        drawn = pipeline(
-            [f"a picture of {word}"] * 4,
-            num_inference_steps=12,
-            guidance_scale=4.0,
-            output_type="np",
-            generator=torch.Generator().manual_seed(0),
-            height=photos.shape[1],
-            width=photos.shape[2],
-        )
-        return float(((255 * drawn.images[:, None] - photos[None]) ** 2).mean())
-
-    assert distance("<subject>") < 0.7 * distance("person")
+    subject, person = subject_and_person(folder / LEARNED)
+    assert subject < 0.7 * person
 
 
 def test_a_folder_that_holds_a_run_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ from PIL import Image
 from edge_sdk import Personalizer, pocket
 from edge_sdk.embedding import load_embedding
 from edge_sdk.system.checkpoints import load_state
+from tests.phones.listed import list_again
+from tests.stock_diffusers import subject_and_person
 
 TOOLS = Path(__file__).parents[2] / "android_demo" / "tools"
 PROGRAM = TOOLS / "edge-personalize-jvm"
@@ -99,27 +101,8 @@ def test_python_takes_the_checkpoint_as_its_own(run: SimpleNamespace) -> None:
 
 
 def test_stock_diffusers_draws_the_subject_from_the_learned_file(run: SimpleNamespace) -> None:
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(pocket.MODEL)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_textual_inversion(run.folder / LEARNED, use_safetensors=True)
-    photos = np.stack([np.asarray(Image.open(path), float) for path in sorted(pocket.PHOTOS.glob("*.png"))])
-
-    def distance(word: str) -> float:
-        drawn = pipeline(
-            [f"a picture of {word}"] * 4,
-            num_inference_steps=12,
-            guidance_scale=4.0,
-            output_type="np",
-            generator=torch.Generator().manual_seed(0),
-            height=photos.shape[1],
-            width=photos.shape[2],
-        )
-        return float(((255 * drawn.images[:, None] - photos[None]) ** 2).mean())
-
-    assert distance("<subject>") < 0.7 * distance("person")
+    subject, person = subject_and_person(run.folder / LEARNED)
+    assert subject < 0.7 * person
 
 
 def test_pictures_are_pythons(run: SimpleNamespace, tmp_path: Path) -> None:
@@ -147,19 +130,9 @@ def test_golden_vectors_beyond_a_bound_are_status_1(bundle_of: Callable[[str, st
     golden = folder / "golden.json"
     text = golden.read_text().replace('"onnxruntime": 1e-05', '"onnxruntime": 1e-12')
     golden.write_text(text)
-    _list_again(folder, "golden.json")
+    list_again(folder, "golden.json")
     result = call("verify", "--bundle", folder)
     assert result.returncode == 1 and "FAILED" in result.stdout and result.stderr == ""
-
-
-def _list_again(folder: Path, name: str) -> None:
-    """Enters a file that was changed into the manifest."""
-    import hashlib
-
-    manifest = json.loads((folder / "manifest.json").read_text())
-    data = (folder / name).read_bytes()
-    manifest["files"][name] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_sdxl_learns_as_in_python(bundle_of: Callable[[str, str], Path], photos: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from edge_sdk.embedding import load_embedding
 from edge_sdk.images import load_photos
 from edge_sdk.system.checkpoints import load_state
 from tests.phones.listed import list_again
+from tests.stock_diffusers import subject_and_person
 
 TOOLS = Path(__file__).parents[2] / "ios_demo" / "tools"
 BUNDLE = pocket.MODEL.parent / "bundle"
@@ -123,27 +124,8 @@ def test_python_takes_the_checkpoint_as_its_own(run: SimpleNamespace) -> None:
 
 
 def test_stock_diffusers_draws_the_subject_from_the_learned_file(run: SimpleNamespace) -> None:
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(pocket.MODEL)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_textual_inversion(run.folder / LEARNED, use_safetensors=True)
-    photos = np.stack([np.asarray(Image.open(path), float) for path in sorted(pocket.PHOTOS.glob("*.png"))])
-
-    def distance(word: str) -> float:
-        drawn = pipeline(
-            [f"a picture of {word}"] * 4,
-            num_inference_steps=12,
-            guidance_scale=4.0,
-            output_type="np",
-            generator=torch.Generator().manual_seed(0),
-            height=photos.shape[1],
-            width=photos.shape[2],
-        )
-        return float(((255 * drawn.images[:, None] - photos[None]) ** 2).mean())
-
-    assert distance("<subject>") < 0.7 * distance("person")
+    subject, person = subject_and_person(run.folder / LEARNED)
+    assert subject < 0.7 * person
 
 
 def test_pictures_are_pythons(run: SimpleNamespace, tmp_path: Path) -> None:
