@@ -41,11 +41,14 @@ venv: .venv/ready  ## only the set-up
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-# torch comes first and by its exact version: then nothing later pulls another build of it.
+# torch comes first and by its exact version: then nothing later pulls another build of it. Triton, whose interpreter runs
+# a GPU's kernels in a test, lies apart: PyTorch would import it too, which takes memory.
 .venv/ready: .venv/base
 	@echo "setting up .venv (a few minutes, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) -c constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,coreml,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton triton==3.9.0 || \
+	    echo "there is no Triton for this machine: the test of a GPU's kernels is left out"
 	@touch $@
 
 web: .venv/ready  ## what the web page and its tests need, where there is npm; without it they are skipped

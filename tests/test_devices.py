@@ -245,7 +245,7 @@ def test_cuda_computes_what_the_processor_does(
         unet = there.load("unet")
         with WeightWatch(unet) as watch:
             found = unet(latents.cuda(), torch.tensor(500).cuda(), hidden.cuda())
-    assert found.is_cuda and watch.violations == [] and watch.tensors_seen > 500
+    assert found.is_cuda and watch.violations == [] and watch.tensors_seen > 100
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
 
 

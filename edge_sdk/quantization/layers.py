@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.quantization import kernels, native, quanto
+from edge_sdk.quantization import gpu, kernels, native, quanto
 
 FILL_ELEMENTS = 1 << 20  # float weights quantized together
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
@@ -100,8 +100,10 @@ class _IntLayer(nn.Module):
 
 
 def backend(device: torch.device) -> ModuleType:
-    """The compiled integer products on a processor that has them, else PyTorch's."""
-    return native if device.type == "cpu" and native.library() else kernels
+    """The compiled integer products where a processor or a GPU has them, else PyTorch's."""
+    if device.type == "cpu" and native.library():
+        return native
+    return gpu if gpu.is_available(device) else kernels
 
 
 class IntLinear(_IntLayer):
@@ -163,7 +165,7 @@ class IntLinear(_IntLayer):
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
         y = x.new_empty((len(x), self.out_features))
-        kernels.linear(x, self.matrix, self.activation_bits, y)
+        backend(x.device).linear(x, self.matrix, self.activation_bits, y)
         return y
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:

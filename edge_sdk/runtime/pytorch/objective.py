@@ -12,6 +12,7 @@ from edge_sdk.diffusion.networks.vae import Vae
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.quantization.threads import by_size
+from edge_sdk.runtime.pytorch.cuda_graph import GraphedDenoiser
 from edge_sdk.runtime.pytorch.text import Text
 from edge_sdk.system.memory import release
 from edge_sdk.zo import Draw
@@ -68,6 +69,7 @@ class StableDiffusionObjective:
         self.prediction_type = schedule.prediction_type
         self.text: Any = text
         self.unet: Any = unet
+        self._denoiser: Any = GraphedDenoiser(unet) if latents.mean.is_cuda else unet
         self.latents, self.ids = latents, torch.from_numpy(ids)
         self.time_ids = None if time_ids is None else torch.from_numpy(time_ids)
         self.coefficients = torch.stack([*schedule.coefficients(), schedule.times()])  # (3, T)
@@ -114,10 +116,10 @@ class StableDiffusionObjective:
         time_ids = None if self.time_ids is None else self.time_ids[image][rows]  # (B, 6)
         condition = self.text.condition(ids[rows], embeddings * torch.as_tensor(self.text.scale), time_ids)
         shared = None if len(own) == len(draws) else rows.to(device)
-        model_output = self.unet(noised(x0, noise, a, b), time, *condition, rows=shared)
+        model_output = self._denoiser(noised(x0, noise, a, b), time, *condition, rows=shared)
         return model_output.float() - target(self.prediction_type, x0, noise, a, b)[rows]
 
     def close(self) -> None:
         """Let go of text encoders and denoiser; the objective cannot be used afterwards."""
-        self.text = self.unet = None
+        self.text = self.unet = self._denoiser = None
         release()
