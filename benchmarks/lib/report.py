@@ -20,6 +20,8 @@ PACKAGES = (
     "optimum-quanto",
     "peft",
     "torchao",
+    "openvino",
+    "nncf",
     "numpy",
     "onnxruntime",
     "coremltools",

@@ -7,33 +7,30 @@ with their float form on the inputs that they have in the model.
 """
 
 import argparse
+import json
 import os
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from benchmarks.lib.baselines.stock import denoiser
 from benchmarks.lib.models import (
     add_model_arguments,
     chosen,
     default_heap,
     integer_checkpoints,
-    residencies,
     timed,
 )
 from benchmarks.lib.report import bars, machine, markdown, say, spread, spread_cell
 from benchmarks.speed import layers as speed_layers
-from edge_sdk.quantization.layers import integer_layers
-from edge_sdk.runtime.pytorch.model import open_model
+from benchmarks.speed.floor import direct_seconds, floor_seconds, peaks
+from benchmarks.speed.forward import FAST, FLOAT, OURS, PEER_BF16, QUANTO, WORDS, cases, noise, predict, tensors
+from benchmarks.speed.products import PIXELS, denoiser_counts
+from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import bound_heap, peak_rss_mb, release
 
-FLOAT, QUANTO, OURS = "diffusers float32", "quanto int8 as it comes", "ours int8"
-FAST = "ours int8, 8-bit activations"
 # What is wanted of us: this case, at most so many times the time of that one.
 WANTED = [
     (OURS, FLOAT, 0.7),
@@ -41,41 +38,9 @@ WANTED = [
     (FAST, FLOAT, 0.5),
     ("ours int4", FLOAT, 1.0),
     ("ours int8 streamed", OURS, 1.3),
+    (OURS, PEER_BF16, 1.0),
 ]
-WORDS = 77  # of a prompt
 DIGITS = {"cpu": 2, "cuda": 4}  # of seconds
-
-
-def cases(folder: Path, checkpoints: dict[str, Path], device: str) -> dict[str, Callable[[], nn.Module]]:
-    """Name -> what loads the denoiser."""
-
-    def ours(weights: str, execution: str = "integer", residency: str = "resident", bits: int = 16) -> Any:
-        def load() -> nn.Module:
-            unet = open_model(str(checkpoints[weights]), weights, execution, residency, device).load("unet")
-            for layer in integer_layers(unet).values():
-                layer.activation_bits = bits
-            return unet
-
-        return load
-
-    out: dict[str, Callable[[], nn.Module]] = {
-        FLOAT: lambda: denoiser(str(folder)).to(device),
-        QUANTO: lambda: denoiser(str(folder), quantizer="quanto int8").to(device),
-    }
-    if "int8" in checkpoints:
-        out |= {
-            OURS: ours("int8"),
-            FAST: ours("int8", bits=8),
-            "ours int8 fused": ours("int8", "fused"),
-            **{f"{OURS} {place}": ours("int8", residency=place) for place in residencies(device)[1:]},
-        }
-    return out | ({"ours int4": ours("int4")} if "int4" in checkpoints else {})
-
-
-def predict(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """A forward pass; diffusers wraps what it predicts."""
-    out = module(*inputs)
-    return out if name.startswith("ours") else out.sample
 
 
 def set_heap(name: str) -> None:
@@ -113,7 +78,7 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
             set_heap(name)
 
             def work(name: str = name) -> None:
-                outputs[name] = predict(name, models[name], inputs)
+                outputs[name] = predict(models[name], inputs)
 
             seconds = timed(work, args.device)
             if number:
@@ -125,7 +90,11 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
         result["summary"] = {f"{key}_seconds": spread([run[key] for run in result["runs"]]) for key in ("wall", "cpu")}
         if FLOAT in outputs:
             result["summary"]["relative_error"] = speed_layers.relative_error(outputs[name], outputs[FLOAT])
+        set_heap(name)
+        result["summary"] |= noise(models[name], inputs)
     record["ratios"] = ratios(record["results"])
+    if args.device == "cpu":
+        record["floor"] = floor(args.model)
     record["peak_mb"] = peak_rss_mb()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, record)
@@ -145,34 +114,37 @@ def run_benchmark(args: argparse.Namespace, command: str) -> None:
     )
 
 
-def tensors(folder: Path, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents, timestep and text states of one row."""
-    import json
-
-    config = json.loads((folder / "unet" / "config.json").read_text())
-    generator = torch.Generator().manual_seed(0)
-    side, width = config["sample_size"], config["cross_attention_dim"]
-    latents = torch.randn(1, 4, side, side, generator=generator)
-    text = torch.randn(1, WORDS, width, generator=generator)
-    return latents.to(device), torch.tensor([500], device=device), text.to(device)
-
-
 def ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The ratios that are wanted, of wall times of the same round."""
+    """The ratios that are wanted, of seconds of the same round; of wall times they are judged."""
 
-    def wall(name: str) -> list[float]:
-        return [run["wall"] for run in results[name]["runs"]]
+    def measured(case: str, other: str, clock: str) -> dict[str, float]:
+        seconds = ([run[clock] for run in results[name]["runs"]] for name in (case, other))
+        return spread([a / b for a, b in zip(*seconds, strict=True)])
 
     return [
         {
             "case": case,
             "over": other,
             "wanted": wanted,
-            "measured": spread([a / b for a, b in zip(wall(case), wall(other), strict=True)]),
+            "measured": measured(case, other, "wall"),
+            "processor": measured(case, other, "cpu"),
         }
         for case, other, wanted in WANTED
         if case in results and other in results
     ]
+
+
+def floor(model: Path) -> dict[str, Any]:
+    """The peak of one core and the processor seconds that a forward pass has to take at it, by bits of activations."""
+    config = UNetConfig.from_dict(json.loads((model / "unet" / "config.json").read_text()))
+    peak = peaks()
+    counts = {bits: denoiser_counts(config, config.sample_size * PIXELS, WORDS, bits) for bits in peak}
+    return {
+        "products_a_second": peak,
+        "products": counts[16].total(),
+        "seconds": {bits: floor_seconds(counts[bits], peak, bits) for bits in peak},
+        "direct_seconds": {bits: direct_seconds(counts[bits], peak, bits) for bits in peak},
+    }
 
 
 def table(record: dict[str, Any]) -> str:
@@ -180,14 +152,36 @@ def table(record: dict[str, Any]) -> str:
     rows, digits = [], DIGITS[record["device"]]
     for name, result in record["results"].items():
         summary = result["summary"]
-        error = f"{100 * summary['relative_error']:.2g} %" if "relative_error" in summary else ""
-        rows.append([name, *(spread_cell(summary[f"{key}_seconds"], digits) for key in ("wall", "cpu")), error])
-    parts = [markdown(["forward pass", "seconds", "processor seconds", "relative error"], rows)]
+        shares = [f"{100 * summary[key]:.2g} %" if key in summary else "" for key in ("relative_error", "noise")]
+        rows.append([name, *(spread_cell(summary[f"{key}_seconds"], digits) for key in ("wall", "cpu")), *shares])
+    parts = [markdown(["forward pass", "seconds", "processor seconds", "relative error", "noise"], rows)]
+    if "floor" in record:
+        parts.append(floor_table(record["floor"]))
     if record["ratios"]:
         rows = [
-            [f"{r['case']} / {r['over']}", spread_cell(r["measured"], 2), f"{r['wanted']:g}"] for r in record["ratios"]
+            [
+                f"{r['case']} / {r['over']}",
+                *(spread_cell(r[key], 2) for key in ("measured", "processor")),
+                f"{r['wanted']:g}",
+            ]
+            for r in record["ratios"]
         ]
-        parts.append(markdown(["ratio of seconds", "measured", "wanted at most"], rows))
+        parts.append(markdown(["ratio of seconds", "measured", "of processor seconds", "wanted at most"], rows))
     if record.get("layers"):
         parts.append(speed_layers.table(record["layers"]))
     return "\n\n".join(parts)
+
+
+def floor_table(floor: dict[str, Any]) -> str:
+    """Markdown: what a forward pass has to take at the peak of one core."""
+    rows = [
+        [
+            f"{bits} bits",
+            f"{floor['products_a_second'][bits] / 1e9:.0f}",
+            f"{floor['seconds'][bits]:.2f}",
+            f"{floor['direct_seconds'][bits]:.2f}",
+        ]
+        for bits in floor["products_a_second"]
+    ]
+    head = ["activations", "10^9 products a second", "floor of our algorithm, s", "floor of direct products, s"]
+    return markdown(head, rows)

@@ -1,6 +1,7 @@
 """Multiplications of a graph of ours: the networks of `edge_sdk.export`, built of shapes instead of nodes."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,21 +13,33 @@ from edge_sdk.diffusion.networks.unet import UNet
 from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.export import network
 from edge_sdk.quantization import shapes_only
+from edge_sdk.quantization.kernels import conv_levels
+from edge_sdk.quantization.native import winograd_tile
 
 Shape = tuple[int, ...]
 PIXELS = 8  # side of a picture, in latents
 
 
 class Products:
-    """The operations of `edge_sdk.export.ops` on shapes of one row; ``count`` is what they multiply.
+    """The operations of `edge_sdk.export.ops` on shapes of one row.
 
     Args:
         module: whose parameters are the weights' shapes.
+        bits: of activations, 16 or 8.
+
+    Attributes:
+        counts: what they multiply, by how the kernels do it: "linear", "attention", or convolutions "winograd 2" and
+            "winograd 4", by the side of the tiles.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, bits: int = 16) -> None:
+        self._bits = bits
         self._weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-        self.count = 0
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        return self.counts.total()
 
     def part(self, name: str) -> None:
         """All weights are of one part here."""
@@ -34,7 +47,7 @@ class Products:
     # with weights
     def linear(self, x: Shape, layer: str) -> Shape:
         rows, columns = self._weights[f"{layer}.weight"][:2]
-        self.count += math.prod(x[:-1]) * rows * columns
+        self.counts["linear"] += math.prod(x[:-1]) * rows * columns
         return (*x[:-1], rows)
 
     def conv(
@@ -43,7 +56,10 @@ class Products:
         shape = self._weights[f"{layer}.weight"]
         height = (size[0] + pads[0] + pads[2] - shape[2]) // stride + 1
         width = (size[1] + pads[1] + pads[3] - shape[3]) // stride + 1
-        self.count += height * width * math.prod(shape)
+        kernel, strides = (shape[2], shape[3]), (stride, stride)
+        levels = conv_levels(self._bits, kernel, strides, shape[1])
+        tile = winograd_tile(kernel, strides, shape[1], height * width, levels)
+        self.counts["linear" if tile is None else f"winograd {tile}"] += height * width * math.prod(shape)
         return (x[0], shape[0], height, width)
 
     def layer_norm(self, x: Shape, layer: str, eps: float) -> Shape:
@@ -101,7 +117,7 @@ class Products:
         return (*x[:2], *to)
 
     def attention(self, q: Shape, k: Shape, v: Shape, heads: int, causal: bool = False) -> Shape:
-        self.count += 2 * math.prod(q) * k[1]  # queries by keys, weights by values
+        self.counts["attention"] += 2 * math.prod(q) * k[1]  # queries by keys, weights by values
         return q
 
     def first_of(self, ids: Shape, wanted: int, x: Shape) -> Shape:
@@ -110,12 +126,17 @@ class Products:
 
 def denoiser_products(config: UNetConfig, side: int, words: int = 77) -> int:
     """Multiply-accumulates of one row of a denoiser without ``added`` conditioning, for pictures of ``side`` pixels."""
+    return denoiser_counts(config, side, words).total()
+
+
+def denoiser_counts(config: UNetConfig, side: int, words: int = 77, bits: int = 16) -> Counter[str]:
+    """The same as `Products.counts`."""
     with shapes_only():
-        ops = Products(UNet(config))
+        ops = Products(UNet(config), bits)
     size = (side // PIXELS, side // PIXELS)
     time, context = (1, config.block_out_channels[0]), (1, words, _width(config))
     network.unet(ops, config, (1, config.in_channels, *size), size, time, context)
-    return ops.count
+    return ops.counts
 
 
 def text_products(config: ClipConfig) -> int:

@@ -41,12 +41,15 @@ def random_inputs() -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((1, 4, 64, 64)).astype(np.float32), rng.standard_normal((1, 77, 768)).astype(np.float32)
 
 
-def noise_of(run: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+def noise_of(run: Callable[[np.ndarray], np.ndarray], text: np.ndarray) -> dict[str, float]:
     """First and second difference along a random direction, as shares of the output.
 
     The second one vanishes with the change for an exact network; what stays is the noise of rounding activations.
+
+    Args:
+        run: text states (1, words, width) -> prediction, float64.
+        text: the states in the middle.
     """
-    text = random_inputs()[1]
     step = np.zeros_like(text)
     step[:, 4] = LENGTH * np.random.default_rng(7).standard_normal(text.shape[2])
     middle, above, below = run(text), run(text + step), run(text - step)
@@ -72,7 +75,7 @@ def main() -> None:
     print("{}", flush=True)
     for line in sys.stdin:
         if line.strip() == "noise":
-            print(json.dumps(noise_of(run)), flush=True)
+            print(json.dumps(noise_of(run, random_inputs()[1])), flush=True)
             continue
         begun = time.process_time()
         run()

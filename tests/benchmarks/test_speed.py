@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks.lib.models import timed
-from benchmarks.speed.benchmark import FLOAT, OURS, ratios
+from benchmarks.speed.benchmark import ratios
+from benchmarks.speed.forward import FLOAT, OURS
 from benchmarks.speed.layers import measure, most_used
 from edge_sdk.diffusion.networks.unet import UNet
 from edge_sdk.diffusion.networks.unet_config import UNetConfig
@@ -46,12 +47,13 @@ def test_an_integer_layer_is_measured_against_the_float_one_of_its_name() -> Non
 
 def test_ratios_are_of_the_same_round() -> None:
     results = {
-        FLOAT: {"runs": [{"wall": 2.0}, {"wall": 10.0}, {"wall": 4.0}]},
-        OURS: {"runs": [{"wall": 1.0}, {"wall": 9.0}, {"wall": 2.0}]},
+        FLOAT: {"runs": [{"wall": 2.0, "cpu": 4.0}, {"wall": 10.0, "cpu": 4.0}, {"wall": 4.0, "cpu": 4.0}]},
+        OURS: {"runs": [{"wall": 1.0, "cpu": 1.0}, {"wall": 9.0, "cpu": 1.0}, {"wall": 2.0, "cpu": 1.0}]},
     }
     (ratio,) = ratios(results)
     assert (ratio["case"], ratio["over"], ratio["wanted"]) == (OURS, FLOAT, 0.7)
     assert ratio["measured"] == {"median": 0.5, "low": 0.5, "high": 0.9, "n": 3}
+    assert ratio["processor"] == {"median": 0.25, "low": 0.25, "high": 0.25, "n": 3}
 
 
 def test_processor_time_is_not_wall_time() -> None:
