@@ -8,12 +8,11 @@ import numpy as np
 
 from edge_sdk import mu_floor
 from edge_sdk.personalizer import Personalizer
-from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview, preview_rows
+from edge_sdk.preview import PREVIEW_STEPS, VALIDATION_INFERENCE_STEPS, Validation, draw_preview, preview_rows
 from edge_sdk.progress import CountingObjective, OnProgress, Pace
 from edge_sdk.run_log import ForwardsOf, RunRecord
 from edge_sdk.system.memory import cuda_peak, peak_rss_mb
 from edge_sdk.zo import State, held_out_draws
-from edge_sdk.zo.calibrate import LENGTHS
 
 PACE = "measuring a forward pass"  # the name of a stage
 MEASURED_CALLS = 2  # the first one warms up
@@ -26,6 +25,7 @@ class Forecast:
     Attributes:
         preview: whether preview.png is drawn at the end.
         pace: of forward passes; may be measured later. vae_s: seconds of a picture through the VAE, likewise.
+        mu_forwards: for the floor of mu.
     """
 
     personalizer: Personalizer
@@ -33,18 +33,13 @@ class Forecast:
     validation: Validation | None
     pace: Pace
     vae_s: float = 0.0
+    mu_forwards: int = 0
     preview_step_s: float | None = None  # a denoising step of a row of the preview, where it is measured
     validation_step_s: float | None = None  # of the validation prompt
 
     def seconds(self, forwards: float) -> float:
         """Of so many forward passes; NaN before the pace is measured."""
         return forwards * self.pace.seconds_per_row
-
-    @property
-    def mu_forwards(self) -> tuple[int, int]:
-        """Least and most for the floor of mu, which is looked for again where the first look leaves a doubt."""
-        looks = [2 * count * LENGTHS for count in mu_floor.DIRECTIONS]
-        return looks[0], sum(looks)
 
     @property
     def eval_draws(self) -> int:
@@ -88,20 +83,20 @@ class Forecast:
             return 0.0
         steps = self.seconds(self.validation.forwards)
         if self.validation_step_s is not None:
-            steps = PREVIEW_STEPS * self.validation_step_s
+            steps = VALIDATION_INFERENCE_STEPS * self.validation_step_s
         return steps + self.vae_s
 
     @property
     def forwards(self) -> int:
         """Of the whole run, at most."""
-        learning = self.mu_forwards[1] + 2 * self.eval_draws + self.steps * self.step_forwards
+        learning = self.mu_forwards + 2 * self.eval_draws + self.steps * self.step_forwards
         validation = self.validation_pictures * self.validation.forwards if self.validation else 0
         return learning + self.preview_forwards + validation
 
     @property
     def run_s(self) -> float:
         """Of everything after the denoiser is loaded, at most."""
-        learning = self.mu_forwards[1] + 2 * self.eval_draws + self.steps * self.step_forwards
+        learning = self.mu_forwards + 2 * self.eval_draws + self.steps * self.step_forwards
         return self.seconds(learning) + self.preview_s + self.validation_pictures * self.validation_s
 
     def validation_line(self) -> str:
@@ -124,7 +119,8 @@ def foretell(personalizer: Personalizer, preview: bool, validation: Validation |
         command, at most), ``peak_rss_mb``, on a GPU ``peak_cuda_mb``.
     """
     prepared = personalizer.fitted()
-    forecast = Forecast(personalizer, preview, validation, measure_pace(personalizer))
+    forwards = 0 if personalizer.known_floor() else mu_floor.FORWARDS
+    forecast = Forecast(personalizer, preview, validation, measure_pace(personalizer), mu_forwards=forwards)
     start = prepared.initial / prepared.scale
     personalizer.resume(State.start(prepared.zo, personalizer.config.seed, start, basis=prepared.basis))
     before = time.monotonic() - started
@@ -138,7 +134,7 @@ def foretell(personalizer: Personalizer, preview: bool, validation: Validation |
         forecast.preview_step_s = watch.step_s(MEASURED_CALLS)
         forecast.vae_s = 2 * watch.last_s / forecast.preview_pictures
     parts: ForwardsOf = {
-        "floor of mu": list(forecast.mu_forwards),
+        "floor of mu": forecast.mu_forwards,
         "held-out losses": 2 * forecast.eval_draws,
         "steps": forecast.steps * forecast.step_forwards,
         "preview": forecast.preview_forwards,

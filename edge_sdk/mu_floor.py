@@ -1,23 +1,48 @@
-"""A perturbation that model and execution can resolve: the floor of mu, measured once before a run.
+"""A perturbation that model and execution can resolve: the floor of mu, measured once a model and remembered.
+
+It is measured on noise in place of photos, at a random word and with the model's own prompts. So it tells nothing of a
+user's photos, words or captions, and the user's cache folder may keep it. A bundle has it in its manifest.
 
 A mu below the floor that the user gave is refused; a preset's own is raised to the floor, and the user is told. The
 raised value is part of the run's settings, and with the floor of its state, so a resumed run measures nothing.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from edge_sdk._version import __version__
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.progress import CountingObjective, OnProgress, Pace, silent
-from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below, random_directions
+from edge_sdk.system import user_cache
+from edge_sdk.zo import MuFloor, Objective, ZoConfig, calibrate_mu, fast, lengths_below, normals, random_directions
+from edge_sdk.zo.calibrate import LENGTHS
+from edge_sdk.zo.noise import FLOOR
 
 MEASURING = "measuring the floor of mu"  # the name of the stage
-DIRECTIONS = (2, 16)  # a first look, and a second one where the first leaves a doubt: 12 forwards, or 108
-CLEAR = 8.0  # a first floor that is so many times below mu leaves none
+DIRECTIONS = 4  # each on a draw of its own
+FORWARDS = 2 * DIRECTIONS * LENGTHS
+SEED = 0  # of all that is measured with
+_VALUE = re.compile(r"inf|\d+(\.\d+)?(e-?\d+)?")  # of the file that remembers
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The floor of mu of a model.
+
+    Attributes:
+        source: "manifest" of a bundle, "remembered" from an earlier run, or "measured".
+        forwards: single-row evaluations that it took now.
+    """
+
+    mu_min: float
+    source: str
+    forwards: int = 0
 
 
 def measure(
@@ -25,36 +50,80 @@ def measure(
     embedding: np.ndarray,
     zo: ZoConfig,
     vocabulary_std: float,
-    seed: int,
     max_batch: int,
     basis: np.ndarray | None = None,
-    counts: Sequence[int] = DIRECTIONS,
+    seed: int = SEED,
+    count: int = DIRECTIONS,
     on_progress: OnProgress = silent,
     pace: Pace | None = None,
 ) -> MuFloor:
     """The floor at an embedding (K, D); lengths go up to 0.4 of the vocabulary's standard deviation.
 
     Args:
-        basis: (R, K, D), the directions of Gauss-Newton; by default they are random.
-        counts: of directions, a look each; a clear look is the last one.
-        on_progress: is called after every call of the objective, with the forward passes of the look at hand.
+        basis: (R, K, D), the directions of Gauss-Newton, of which some from first to last are taken; by default they
+            are random.
+        count: of directions.
+        on_progress: is called after every call of the objective, with the forward passes.
         pace: counts the time of every call.
     """
-    forwards, lengths = 0, lengths_below(fast(vocabulary_std, embedding.shape[1]).zo_mu)
-    for count in counts:
-        directions = random_directions(seed, count, embedding.shape) if basis is None else basis[:count]
-        rows = partial(_report, on_progress, 2 * len(directions) * len(lengths))
-        rows(0)
-        watched = CountingObjective(objective, pace or Pace(), rows)
-        floor = calibrate_mu(watched, embedding, zo, lengths, seed, directions, max_batch)
-        forwards += floor.forwards
-        if floor.mu_min * CLEAR <= zo.zo_mu:
-            break
-    return replace(floor, forwards=forwards)
+    lengths = lengths_below(fast(vocabulary_std, embedding.shape[1]).zo_mu)
+    directions = random_directions(seed, count, embedding.shape) if basis is None else spread(basis, count)
+    total = 2 * len(directions) * len(lengths)
+    on_progress(MEASURING, 0, total)
+    watched = CountingObjective(objective, pace or Pace(), lambda done: on_progress(MEASURING, done, total))
+    return calibrate_mu(watched, embedding, zo, lengths, seed, directions, max_batch)
 
 
-def _report(on_progress: OnProgress, total: int, done: int) -> None:
-    on_progress(MEASURING, done, total)
+def spread(basis: np.ndarray, count: int) -> np.ndarray:
+    """Some directions of a basis (R, K, D), from the first to the last: they fall in length."""
+    return basis[np.linspace(0, len(basis) - 1, min(count, len(basis))).round().astype(int)]
+
+
+def stand_in_latents(shape: tuple[int, int, int]) -> np.ndarray:
+    """Latents in place of a photo's, (1, C, h, w) float32: standard normal, as a VAE's scaled ones are in the mean."""
+    return normals(SEED, FLOOR.stream, FLOOR.at(0), (1, *shape))
+
+
+def stand_in_word(width: int, vocabulary_std: float) -> np.ndarray:
+    """A token (1, D) float32 of the vocabulary's size, as the optimizer's variable."""
+    return normals(SEED, FLOOR.stream, FLOOR.at(1), (1, width)) * np.float32(vocabulary_std)
+
+
+def path() -> Path:
+    """``edge-sdk/mu-floors.json`` in the user's cache folder."""
+    return user_cache.place_of("mu-floors.json")
+
+
+def key_of(
+    identity: dict[str, str], arithmetic: str, ids: np.ndarray, latents_shape: tuple[int, ...], zo: ZoConfig
+) -> str:
+    """A hash of all that a floor belongs to; none of it is of the user's photos.
+
+    Args:
+        identity: of the model and how it runs, see `edge_sdk.runtime.base.Runtime.fingerprints`.
+        arithmetic: how the machine rounds, see `edge_sdk.runtime.base.PreparedObjective.arithmetic`.
+        ids: (1, T) int64, the model's own prompt that it is measured with.
+        zo: for its directions, its timesteps and its kind of difference. The floor does not depend on mu.
+    """
+    method = [zo.optimizer, zo.searched, zo.zo_difference, zo.timestep_range, DIRECTIONS]
+    text = json.dumps([__version__, identity, arithmetic, ids.tolist(), latents_shape, method], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def recall(key: str) -> float | None:
+    """The floor that was remembered for a key, if there is one."""
+    value = user_cache.recall(path(), _is_floor).get(key)
+    return None if value is None else float(value)
+
+
+def remember(key: str, mu_min: float) -> None:
+    """Keep a floor for later runs, unless it is NaN, where there is a private place to keep it."""
+    if not math.isnan(mu_min):
+        user_cache.remember(path(), key, repr(mu_min), _is_floor)
+
+
+def _is_floor(text: str) -> bool:
+    return _VALUE.fullmatch(text) is not None
 
 
 def raised(zo: ZoConfig, mu_min: float, vocabulary_std: float) -> ZoConfig:

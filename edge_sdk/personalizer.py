@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_sdk import mu_floor
 from edge_sdk.config import PersonalizeConfig
+from edge_sdk.diffusion.conditioning import add_time_ids
 from edge_sdk.embedding import LearnedEmbedding, save_embedding
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.generation import GenerateOptions, check_generate_options, generate_on
@@ -32,7 +33,7 @@ from edge_sdk.runtime.pytorch import memory_budget
 from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.system.files import disk_errors, make_folder
 from edge_sdk.system.paths import expanded
-from edge_sdk.zo import MuFloor, State, evaluate, held_out_draws, run
+from edge_sdk.zo import State, evaluate, held_out_draws, run
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +58,8 @@ class Personalizer:
         self.config = PersonalizeConfig()
         self.prepared: Prepared | None = None
         self.state: State | None = None
-        self.mu_floor: MuFloor | None = None  # what the last `fit` measured
+        self.mu_floor: mu_floor.Floor | None = None  # of the last `fit`; None after `resume`
+        self.held_out_forwards = 0  # of all losses on held-out draws so far
         self.pace = Pace()  # of forward passes that measure
         self.on_progress: OnProgress = silent
         self.notify: Callable[[str], None] = LOGGER.warning  # is told, line by line, what the user should know
@@ -126,8 +128,8 @@ class Personalizer:
             photos: a folder, or a list of paths, PIL pictures or arrays; see `edge_sdk.photos.read_photos`.
             config: all settings; or give ``options``, any of `PersonalizeConfig` and `ZoConfig` by name.
 
-        The floor of mu is measured first. A ``zo_mu`` below it is refused; a preset's own is raised to it, which
-        `Prepared.notices` says.
+        The floor of mu is found first, see `calibrate_mu`. A ``zo_mu`` below it is refused; a preset's own is raised
+        to it, which `Prepared.notices` says. A bundle's presets are as its floor demands already.
 
         Raises:
             EdgeSdkError: at once, before the first step, for anything wrong with photos, model or settings.
@@ -137,7 +139,8 @@ class Personalizer:
         how, preset, mu_min = f"{self.model.weights} {self.model.execution}", prepared.zo, self.mu_floor.mu_min
         if "zo_mu" in self.config.zo_options:
             mu_floor.refuse_below(preset, mu_min, how)
-        prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
+        elif self.mu_floor.source != "manifest":
+            prepared.zo = mu_floor.raised(preset, mu_min, prepared.vocabulary_std)
         prepared.notices += mu_floor.notices(preset, prepared.zo, mu_min, how)
         if prepared.zo.timestep_range != (0, self.model.num_train_timesteps):
             low, high = prepared.zo.timestep_range
@@ -187,21 +190,43 @@ class Personalizer:
         self.model = replace(model, residency=choice.residency)
         return replace(config, residency=choice.residency, max_batch=choice.max_batch), choice
 
-    def calibrate_mu(self, vectors: np.ndarray | None = None) -> MuFloor:
-        """Measure the floor of mu at vectors (K, D), by default the initializer's; takes 12 or 108 forward passes."""
-        prepared, config = self.fitted(), self.config
-        chosen = prepared.initial if vectors is None else vectors
-        return mu_floor.measure(
-            prepared.objective,
-            chosen / prepared.scale,
+    def calibrate_mu(self) -> mu_floor.Floor:
+        """The floor of mu of the model that was prepared, see `edge_sdk.mu_floor`.
+
+        It is a bundle's own, or remembered from an earlier run on this model, executed in this way, on this machine.
+        Else 24 forward passes measure it, on noise in place of the photos.
+        """
+        if known := self.known_floor():
+            return known
+        prepared = self.fitted()
+        shape, width = prepared.objective.latents_shape, prepared.initial.shape[1]
+        basis = None if prepared.basis is None else prepared.basis[:: len(prepared.initial), :1]  # of one vector
+        side = prepared.photos.pixels.shape[3]
+        latents, time_ids = mu_floor.stand_in_latents(shape), add_time_ids([(side, side)], (side, side))
+        floor = mu_floor.measure(
+            prepared.objective.on_latents(latents, prepared.own_ids, time_ids),
+            mu_floor.stand_in_word(width, prepared.vocabulary_std),
             prepared.zo,
             prepared.vocabulary_std,
-            config.seed,
-            config.rows(prepared.objective.latents_shape),
-            prepared.basis,
+            self.config.rows(shape),
+            basis,
             on_progress=self.on_progress,
             pace=self.pace,
         )
+        mu_floor.remember(self._floor_key(), floor.mu_min)
+        return mu_floor.Floor(floor.mu_min, "measured", floor.forwards)
+
+    def known_floor(self) -> mu_floor.Floor | None:
+        """The floor of mu where nothing has to be measured for it."""
+        if (of_bundle := self.model.mu_min) is not None:
+            return mu_floor.Floor(of_bundle, "manifest")
+        remembered = mu_floor.recall(self._floor_key())
+        return None if remembered is None else mu_floor.Floor(remembered, "remembered")
+
+    def _floor_key(self) -> str:
+        prepared = self.fitted()
+        identity, how = self.model.fingerprints(), prepared.objective.arithmetic()
+        return mu_floor.key_of(identity, how, prepared.own_ids, prepared.objective.latents_shape, prepared.zo)
 
     def resume(self, state: State) -> Learning:
         """Go on from a state, with the photos and settings of the last `fit`."""
@@ -220,6 +245,7 @@ class Personalizer:
         chosen = self.embedding.vectors if vectors is None else vectors
         rows = config.rows(prepared.objective.latents_shape)
         total = len(draws)
+        self.held_out_forwards += total
         self.on_progress(HELD_OUT, 0, total)
         objective = CountingObjective(
             prepared.objective, self.pace, lambda done: self.on_progress(HELD_OUT, done, total)

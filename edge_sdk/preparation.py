@@ -35,6 +35,7 @@ class Prepared:
         fingerprints: of everything that must be the same when a run is resumed.
         basis: (R K, K, D) float32, the directions of Gauss-Newton, else None.
         variance_share: of the vocabulary's variance, what the directions hold; None without directions, or unknown.
+        own_ids: (1, T) int64, the model's own prompt for one vector, whatever the user's prompts or captions are.
         notices: what the user should know before the run starts, a line each.
     """
 
@@ -49,6 +50,7 @@ class Prepared:
     fingerprints: dict[str, str]
     basis: np.ndarray | None
     variance_share: float | None
+    own_ids: np.ndarray
     notices: list[str]
 
 
@@ -76,6 +78,8 @@ def prepare(
     word = initializer(runtime, config)
     initial = text.initial_embedding(word, config.num_vectors)
     ids = prompt_ids(runtime, text, photos, config)
+    own = runtime.training_prompts(config.learnable_property, config.placeholder_token)[:1]
+    own_ids = text.tokenize(own, {config.placeholder_token: 1})
     notices = text_notices(text, photos, config, validation_prompt)
     vocabulary_std = text.vocabulary_std()
     preset = runtime.preset(config.preset)
@@ -106,6 +110,7 @@ def prepare(
         fingerprints=fingerprints,
         basis=basis,
         variance_share=share,
+        own_ids=own_ids,
         notices=notices,
     )
 

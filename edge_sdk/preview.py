@@ -17,9 +17,10 @@ from edge_sdk.runtime.base import Runtime
 from edge_sdk.system.files import make_folder
 
 PREVIEW_PICTURES = 5
-PREVIEW_STEPS = 25
+PREVIEW_STEPS = 10  # more change its pictures little, see benchmarks/speed/README.md
 PREVIEW_GUIDANCE = 4.0
 VALIDATION_STEPS = 10  # between two pictures, where the user does not say
+VALIDATION_INFERENCE_STEPS = 25  # of a picture
 PREVIEW, VALIDATION = "drawing preview.png", "drawing the validation prompt"  # names of stages
 
 
@@ -85,10 +86,10 @@ class Validation:
     @property
     def forwards(self) -> int:
         """Forward passes of one picture."""
-        return 2 * PREVIEW_STEPS
+        return 2 * VALIDATION_INFERENCE_STEPS
 
     def draw(
-        self, personalizer: Personalizer, steps: int = PREVIEW_STEPS, on_progress: OnProgress = silent
+        self, personalizer: Personalizer, steps: int = VALIDATION_INFERENCE_STEPS, on_progress: OnProgress = silent
     ) -> np.ndarray:
         """One picture, (H, W, 3) uint8, always from the same noise. The VAE is loaded for it and let go."""
         prepared = personalizer.fitted()

@@ -13,9 +13,9 @@ from edge_sdk.forecast import Forecast, within
 from edge_sdk.images import Photos, save_png
 from edge_sdk.personalizer import HELD_OUT, Personalizer
 from edge_sdk.preparation import ENCODING, Prepared
-from edge_sdk.preview import PREVIEW_STEPS, Validation, draw_preview
+from edge_sdk.preview import PREVIEW, VALIDATION, VALIDATION_INFERENCE_STEPS, Validation, draw_preview, preview_rows
 from edge_sdk.progress import OnProgress
-from edge_sdk.run_log import RunLog, RunRecord, record_of
+from edge_sdk.run_log import ForwardsOf, RunLog, RunRecord, record_of, total
 from edge_sdk.system.files import write_json
 from edge_sdk.system.memory import AnonPeak
 from edge_sdk.time_budget import TimeBudget, TimeUpError
@@ -46,6 +46,7 @@ class Run:
     loss_initial: float = math.nan
     loss_final: float = math.nan
     anon: AnonPeak = field(default_factory=AnonPeak)
+    drawn: dict[str, int] = field(default_factory=lambda: {PREVIEW: 0, VALIDATION: 0})  # forward passes, by stage
     _warned: bool = False  # that the time budget cannot be kept
     _encoding_began: float = math.nan
 
@@ -149,19 +150,24 @@ class Run:
         except TimeUpError:
             self.notify(f"step {step}: the time budget leaves no time for a picture of the validation prompt")
             return
-        self.forecast.validation_step_s = (time.monotonic() - began - self.forecast.vae_s) / PREVIEW_STEPS
+        self.forecast.validation_step_s = (time.monotonic() - began - self.forecast.vae_s) / VALIDATION_INFERENCE_STEPS
         self.validation.save(self.folder, step, picture)
         self.log.picture(picture, step)
 
     def record(self, command: str) -> RunRecord:
         """Write ``run.json``; returns what it holds."""
         losses = self.loss_initial, self.loss_final
-        record = record_of(self.personalizer, command, losses, self.resumed, self.anon.mb, self.of_a_bundle)
+        record = record_of(
+            self.personalizer, command, losses, self.resumed, self.anon.mb, self.of_a_bundle, self._forwards_of()
+        )
         write_json(self.folder / "run.json", record)
         return record
 
-    def draw_preview(self) -> None:
-        """Write ``preview.png`` unless it is left out or there is no time for it; the objective is closed."""
+    def draw_preview(self, record: RunRecord) -> None:
+        """Write ``preview.png`` unless it is left out or there is no time for it; the objective is closed.
+
+        Its forward passes are added to the record and to ``run.json``.
+        """
         if not self.preview:
             return
         if self.budget.left < self.forecast.preview_s:
@@ -172,11 +178,33 @@ class Run:
             save_png(draw_preview(self.personalizer, on_progress=self._ending()), self.folder / "preview.png")
         except TimeUpError:
             self._leave_out_preview("the time budget is spent")
+        record["forwards_of"] = self._forwards_of()
+        record["forwards"] = total(record["forwards_of"])
+        write_json(self.folder / "run.json", record)
+
+    def _forwards_of(self) -> ForwardsOf:
+        floor = self.personalizer.mu_floor
+        return {
+            "floor of mu": floor.forwards if floor else 0,
+            "held-out losses": self.personalizer.held_out_forwards,
+            "steps": self.personalizer.started().forwards,
+            "preview": self.drawn[PREVIEW],
+            "validation": self.drawn[VALIDATION],
+        }
 
     def _ending(self, reserve: float = 0.0) -> OnProgress:
-        """Passes progress on; raises TimeUpError as soon as no more than a reserve of seconds is left."""
+        """Passes progress on, and counts forward passes; raises TimeUpError as soon as no more than a reserve is left.
+
+        Args:
+            reserve: in seconds.
+        """
+        rows = preview_rows(self.personalizer.model)
+        pictures = {PREVIEW: 2 * rows, VALIDATION: 1}  # that are decoded after all denoising steps
+        a_step = {PREVIEW: 2 * rows, VALIDATION: 2}  # forward passes: with and without the prompt
 
         def on_progress(stage: str, done: int, total: int) -> None:
+            if 0 < done <= total - pictures[stage]:
+                self.drawn[stage] += a_step[stage]
             self.on_progress(stage, done, total)
             if done < total:
                 self.budget.check(reserve)

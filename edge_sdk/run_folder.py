@@ -138,7 +138,7 @@ def run_personalization(
             run.resume(_resume(folder, resume_from_checkpoint, personalizer, notify))
         run.train()
         record = run.record(command)
-        run.draw_preview()
+        run.draw_preview(record)
     return record
 
 
@@ -166,11 +166,8 @@ def _resume(folder: Path, where: str, personalizer: Personalizer, notify: Notify
             state = load_state(expanded(where) / "state.safetensors", prepared.fingerprints)
     except CheckpointError as error:
         raise EdgeSdkError(str(error)) from error
-    used = (
-        prepared.zo
-        if "zo_mu" in config.zo_options
-        else mu_floor.raised(prepared.zo, state.mu_min, prepared.vocabulary_std)
-    )
+    is_chosen = "zo_mu" in config.zo_options or personalizer.model.mu_min is not None  # see `Personalizer.fit`
+    used = prepared.zo if is_chosen else mu_floor.raised(prepared.zo, state.mu_min, prepared.vocabulary_std)
     if state.config != used or state.seed != config.seed:
         raise EdgeSdkError(f"the checkpoint in {folder} was made with other settings; resume with the same command")
     prepared.zo = used

@@ -5,7 +5,7 @@ import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from edge_sdk.zo import Step
 SCHEMA_VERSION = 1  # of run.json
 
 
-# Forward passes that are foretold, of each part; for the floor of mu the least and the most.
+# Forward passes of each part, where a row of a call is one; foretold, or of this process, but for the steps of all.
 ForwardsOf = TypedDict(
     "ForwardsOf",
-    {"floor of mu": list[int], "held-out losses": int, "steps": int, "preview": int, "validation": int},
+    {"floor of mu": int, "held-out losses": int, "steps": int, "preview": int, "validation": int},
 )
 
 
@@ -47,9 +47,11 @@ class RunRecord(TypedDict, total=False):
     peak_cuda_mb: dict[str, float]  # on a GPU only
     loss_initial: float  # of the initial token, on the held-out draws
     loss_final: float  # of the learned one
+    loss_draws: int  # that each of the two is the mean over
     variance_share: float | None  # of the vocabulary, along the directions that were searched
     mu_min: float | None
     mu_forwards: int
+    mu_source: str  # of mu_min: see `edge_sdk.mu_floor.Floor`, or "checkpoint" of a resumed run
     seed: int
     resumed: int  # steps of earlier processes
     photos_used: int
@@ -57,7 +59,7 @@ class RunRecord(TypedDict, total=False):
     config: dict[str, object]
     zo: dict[str, object]
     versions: dict[str, str]
-    forwards: int  # foretold, at most
+    forwards: int  # all of them; foretold of a dry run, at most
     forwards_of: ForwardsOf
     seconds_per_forward: float  # foretold
 
@@ -111,6 +113,7 @@ def record_of(
     resumed: int,
     peak_anon_mb: float,
     of_a_bundle: bool,
+    forwards_of: ForwardsOf,
 ) -> RunRecord:
     """The record of a run.
 
@@ -119,6 +122,7 @@ def record_of(
         of_a_bundle: weights, execution, residency and device are no settings of the run.
     """
     prepared, state, config = personalizer.fitted(), personalizer.started(), personalizer.config
+    floor = personalizer.mu_floor
     runtime, without = personalizer.model, OF_A_MODEL if of_a_bundle else ()
     record: RunRecord = {
         "schema_version": SCHEMA_VERSION,
@@ -137,9 +141,13 @@ def record_of(
         "peak_anon_mb": round(peak_anon_mb, 1),
         "loss_initial": losses[0],
         "loss_final": losses[1],
+        "loss_draws": config.eval_draws,
         "variance_share": prepared.variance_share,
         "mu_min": state.mu_min if math.isfinite(state.mu_min) else None,
-        "mu_forwards": personalizer.mu_floor.forwards if personalizer.mu_floor else 0,
+        "mu_forwards": floor.forwards if floor else 0,
+        "mu_source": floor.source if floor else "checkpoint",
+        "forwards": total(forwards_of),
+        "forwards_of": forwards_of,
         "seed": config.seed,
         "resumed": resumed,
         "photos_used": len(prepared.photos.pixels),
@@ -151,6 +159,11 @@ def record_of(
     if runtime.device == "cuda":
         record["peak_cuda_mb"] = cuda_peak()
     return record
+
+
+def total(forwards_of: ForwardsOf) -> int:
+    """Forward passes of all parts."""
+    return sum(cast(dict[str, int], forwards_of).values())
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:

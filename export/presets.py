@@ -9,7 +9,7 @@ from edge_sdk.export.golden import GraphObjective, Reference, Run
 from edge_sdk.runtime.pytorch.text import TextEncoder
 from edge_sdk.zo import PAPER, ZoConfig, directions, fast
 
-FIRST_LOOK = mu_floor.DIRECTIONS[:1]  # directions for the floor of the preset paper, which few clients run
+OF_PAPER = 2  # directions for the floor of the preset paper, which few clients run
 # Words that photos are often of; a bundle lists those that its vocabulary has as one token.
 INITIALIZERS = (
     "person man woman boy girl child baby face dog puppy cat kitten horse rabbit bird fish toy doll bear robot mug cup "
@@ -28,8 +28,8 @@ def measured_presets(reference: Reference, loss: Run) -> tuple[float, dict[str, 
     preset = fast(reference.std, reference.text.width)
     basis = directions(reference.principal, 1, reference.vectors)
     std, seed = reference.std, reference.seed
-    floor = mu_floor.measure(objective, token, preset, std, seed, 1, basis).mu_min
-    of_paper = mu_floor.measure(objective, token, PAPER, std, seed, 1, counts=FIRST_LOOK).mu_min
+    floor = mu_floor.measure(objective, token, preset, std, 1, basis, seed).mu_min
+    of_paper = mu_floor.measure(objective, token, PAPER, std, 1, seed=seed, count=OF_PAPER).mu_min
     settings = {"fast": (preset, floor), "paper": (PAPER, of_paper)}
     return floor, {name: described(mu_floor.raised(zo, least, std)) for name, (zo, least) in settings.items()}
 

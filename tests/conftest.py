@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` runs two processes;
 
 import functools
 import gc
+import itertools
 import shutil
 import signal
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from edge_sdk import quantize
+from edge_sdk import mu_floor, quantize
 from edge_sdk.export.bundle import export
 from tests import tiny_models
 from tests.export import bundles
@@ -38,6 +39,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="PyTorch finds no GPU here"))
+
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def floors(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test begins without a remembered floor of mu, and leaves none in the user's cache folder."""
+    place = tmp_path_factory.getbasetemp() / f"floors-{next(_NUMBERS)}" / "edge-sdk" / "mu-floors.json"
+    monkeypatch.setattr(mu_floor, "path", lambda: place)
+    return place
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from edge_sdk.diffusion import folder as model_files
 from edge_sdk.diffusion.folder import INTEGER_MARK, copy_data, data_start, fingerprint, read_header, weights_fingerprint
 from edge_sdk.embedding import load_embedding
 from edge_sdk.export.bundle import export
-from edge_sdk.system import digest_cache
+from edge_sdk.system import digest_cache, user_cache
 
 PLACE = digest_cache.path
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
@@ -257,11 +257,11 @@ def test_a_place_that_cannot_be_used_is_no_error(
 
 
 def test_the_memory_keeps_the_newest(cache: Path) -> None:
-    for number in range(digest_cache.MOST + 3):
+    for number in range(user_cache.MOST + 3):
         digest_cache.remember(f"{number:064x}", "a" * 64)
     assert digest_cache.recall(f"{2:064x}") is None and digest_cache.recall(f"{3:064x}") == "a" * 64
-    assert len(json.loads(cache.read_text())) == digest_cache.MOST
-    assert cache.stat().st_size < digest_cache.MOST_BYTES
+    assert len(json.loads(cache.read_text())) == user_cache.MOST
+    assert cache.stat().st_size < user_cache.MOST_BYTES
 
 
 @pytest.fixture

@@ -1,25 +1,36 @@
 """A perturbation below what model and execution resolve: refused if it was asked for, raised if it is the preset's."""
 
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_sdk import EdgeSdkError, Personalizer, mu_floor, pocket
+from edge_sdk.config import PersonalizeConfig
 from edge_sdk.errors import Cancelled
-from edge_sdk.quantization import integer_layers, kernels
+from edge_sdk.option_types import Execution, Weights
+from edge_sdk.photos import PhotoSource
+from edge_sdk.quantization import integer_layers, kernels, native
 from edge_sdk.run_folder import run_personalization
 from edge_sdk.zo import ZoConfig
+from tests import tiny_models
+from tests.test_fingerprint import UNET, negate_one_weight
 
 QUICK: dict[str, Any] = {"max_train_steps": 4, "eval_draws": 2, "preview": False}
 
 
-def floor_of(personalizer: Personalizer, bits: int) -> float:
+def floor_of(personalizer: Personalizer, bits: int) -> mu_floor.Floor:
     objective = personalizer.fitted().objective
     for module in (objective.unet, objective.text.model):
         for layer in integer_layers(module).values():
             layer.activation_bits = bits
-    return personalizer.calibrate_mu().mu_min
+    return personalizer.calibrate_mu()
 
 
 @pytest.fixture
@@ -32,17 +43,15 @@ def test_eight_bit_activations_have_a_far_higher_floor_than_sixteen_and_fused_th
     integer, fused = Personalizer.from_pretrained("pocket"), Personalizer.from_pretrained("pocket", execution="fused")
     for personalizer in (integer, fused):
         personalizer.fit(pocket.PHOTOS, max_train_steps=1)
-    eight, sixteen, floats = floor_of(integer, 8), floor_of(integer, 16), floor_of(fused, 16)
+    eight, sixteen, floats = (floor_of(*way).mu_min for way in ((integer, 8), (integer, 16), (fused, 16)))
     assert eight > 20 * sixteen and sixteen > 2 * floats
     assert 1e-3 < eight < 5e-2 and sixteen < 1e-3
 
 
-def test_a_clear_floor_costs_12_forwards_and_the_record_says_it(tmp_path: Path) -> None:
-    record = run_personalization(pocket.PHOTOS, tmp_path / "run", **QUICK)
-    assert record["mu_forwards"] == 12 and 0 < record["mu_min"] < record["zo"]["zo_mu"] / mu_floor.CLEAR
-    fast = Personalizer.from_pretrained("pocket")
-    fast.fit(pocket.PHOTOS)
-    assert 0.1 * fast.fitted().zo.max_train_steps * fast.fitted().zo.forwards_per_step > 108
+def test_the_floor_costs_24_forwards_once_and_the_record_says_it(tmp_path: Path) -> None:
+    records = [run_personalization(pocket.PHOTOS, tmp_path / name, **QUICK) for name in ("first", "again")]
+    assert [(record["mu_forwards"], record["mu_source"]) for record in records] == [(24, "measured"), (0, "remembered")]
+    assert 0 < records[0]["mu_min"] == records[1]["mu_min"] < records[0]["zo"]["zo_mu"] / 8
 
 
 def test_a_mu_below_the_floor_is_refused_in_one_line(coarse: None, tmp_path: Path) -> None:
@@ -54,7 +63,7 @@ def test_a_mu_below_the_floor_is_refused_in_one_line(coarse: None, tmp_path: Pat
     assert [path.name for path in (tmp_path / "run").iterdir()] in ([], [".lock"])
     least = float(str(said.value).rpartition("give at least ")[2].split(",")[0])
     record = run_personalization(pocket.PHOTOS, tmp_path / "run", zo_mu=least, **QUICK)
-    assert record["zo"]["zo_mu"] == least == record["mu_min"] and record["mu_forwards"] == 108
+    assert record["zo"]["zo_mu"] == least == record["mu_min"] and record["mu_forwards"] == 0  # remembered
 
 
 def test_the_same_mu_is_accepted_where_activations_are_fine_enough(tmp_path: Path) -> None:
@@ -102,3 +111,132 @@ def test_where_no_length_is_enough_the_refusal_says_what_else_to_do() -> None:
     with pytest.raises(EdgeSdkError, match="over all lengths that were tried; leave it out, or use --execution fused"):
         mu_floor.refuse_below(ZoConfig(), float("inf"), "int8 integer")
     mu_floor.refuse_below(ZoConfig(), float("nan"), "int8 integer")
+
+
+# remembered
+
+
+def prepared(photos: PhotoSource = pocket.PHOTOS, execution: Execution = "integer", **options: Any) -> Personalizer:
+    """The embedded model, as it is before the floor is known."""
+    personalizer = Personalizer.from_pretrained("pocket", execution=execution)
+    personalizer.prepare(photos, PersonalizeConfig.from_options(**options))
+    return personalizer
+
+
+def narrow(personalizer: Personalizer) -> None:
+    objective = personalizer.fitted().objective
+    next(iter(integer_layers(objective.unet).values())).activation_bits = 8
+
+
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+
+
+OTHERS: dict[str, Callable[[pytest.MonkeyPatch], Personalizer]] = {
+    "execution": lambda _: prepared(execution="fused"),
+    "weights": lambda _: with_weights("int4"),
+    "timesteps": lambda _: prepared(timestep_range=(100, 900)),
+    "directions": lambda _: prepared(preset="paper"),
+    "levels of activations": lambda patch: (patch.setitem(kernels.LEVELS, 16, 60.0), prepared())[1],
+    "kernels": lambda patch: (without_library(patch), prepared())[1],
+    "version": lambda patch: (patch.setattr(mu_floor, "__version__", "0"), prepared())[1],
+}
+
+
+def with_weights(weights: Weights) -> Personalizer:
+    personalizer = Personalizer.from_pretrained("pocket", weights=weights)
+    personalizer.prepare(pocket.PHOTOS, PersonalizeConfig())
+    return personalizer
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_floor_is_remembered_for_nothing_else(
+    other: Callable[[pytest.MonkeyPatch], Personalizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared().calibrate_mu()
+    changed = other(monkeypatch)
+    assert changed.known_floor() is None
+    assert changed.calibrate_mu().source == "measured" and changed.calibrate_mu().source == "remembered"
+
+
+def test_one_layer_with_other_activations_is_another_model() -> None:
+    personalizer = prepared()
+    first = personalizer.calibrate_mu()
+    narrow(personalizer)
+    assert personalizer.known_floor() is None
+    assert personalizer.calibrate_mu().source == "measured"
+    assert prepared().calibrate_mu() == mu_floor.Floor(first.mu_min, "remembered")
+
+
+@pytest.mark.parametrize("size", [0, 7], ids=["one weight", "another model"])
+def test_a_floor_of_other_weights_is_not_taken(size: int, sd1_folder: Path, photos: Path, tmp_path: Path) -> None:
+    models = [sd1_folder, tmp_path / "other"]
+    if size:
+        tiny_models.build(models[1], seed=size)
+    else:
+        shutil.copytree(sd1_folder, models[1])
+        negate_one_weight(models[1] / UNET, "conv_in.weight")
+    for model in models:
+        personalizer = Personalizer.from_pretrained(model)
+        personalizer.prepare(photos, PersonalizeConfig(initializer_token="dog"))
+        assert personalizer.calibrate_mu().source == "measured"
+
+
+def test_neither_photos_nor_words_nor_the_seed_change_a_floor_or_are_kept(
+    floors: Path, photos: Path, tmp_path: Path
+) -> None:
+    own = prepared(photos, initializer_token="woman", placeholder_token="<me>", seed=5, num_vectors=2, zo_mu=0.02)
+    captioned = tmp_path / "photos"
+    shutil.copytree(photos, captioned)
+    for photo in captioned.glob("*.png"):
+        photo.with_suffix(".txt").write_text("a picture of {} in prison")
+    measured = [each.calibrate_mu() for each in (prepared(), own, prepared(captioned, use_captions=True))]
+    assert [floor.source for floor in measured] == ["measured", "remembered", "remembered"]
+    floors.unlink()
+    assert own.calibrate_mu() == measured[0]  # not the key alone: the number is the same
+    (entry,) = json.loads(floors.read_text()).items()
+    assert entry == (entry[0], repr(measured[0].mu_min)) and len(entry[0]) == 64
+    assert floors.stat().st_mode & 0o777 == 0o600 and floors.parent.stat().st_mode & 0o777 == 0o700
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_text(""),
+    "text": lambda path: path.write_text("no json"),
+    "a list": lambda path: path.write_text("[]"),
+    "a number": lambda path: path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), 1e-9))),
+    "no number": lambda path: path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), "nan"))),
+    "below zero": lambda path: path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), "-1"))),
+    "another entry": lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {"x": "1"})),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
+    "huge": lambda path: path.write_text(path.read_text() + " " * (1 << 20)),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),
+    "a link": lambda path: path.symlink_to(path.rename(path.with_name("x"))),
+    "others may write it": lambda path: path.chmod(0o622),
+    "others may write its folder": lambda path: path.parent.chmod(0o777),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_memory_is_measured_again(damage: Callable[[Path], object], floors: Path) -> None:
+    personalizer = prepared()
+    first = personalizer.calibrate_mu()
+    damage(floors)
+    assert personalizer.calibrate_mu() == first
+
+
+@pytest.mark.parametrize("value", [0.0, 2.3e-06, 0.00052, 1.5, 12.0, 1e-300, math.inf], ids=str)
+def test_every_floor_is_remembered_as_it_is(value: float) -> None:
+    mu_floor.remember("0" * 64, value)
+    assert mu_floor.recall("0" * 64) == value and mu_floor.recall("1" * 64) is None
+
+
+def test_a_floor_that_is_no_number_is_not_remembered(floors: Path) -> None:
+    mu_floor.remember("0" * 64, math.nan)
+    assert not floors.exists()
+
+
+def test_directions_are_taken_from_the_first_to_the_last() -> None:
+    basis = np.arange(32, dtype=np.float32)[:, None, None]
+    assert mu_floor.spread(basis, 4).reshape(-1).tolist() == [0, 10, 21, 31]
+    assert len(mu_floor.spread(basis[:3], 4)) == 3

@@ -189,7 +189,7 @@ def test_photographs_on_the_embedded_model_are_told_what_to_expect(tmp_path: Pat
 def test_the_bundled_photos_and_other_models_give_no_notice(tiny: Personalizer, photos: Path) -> None:
     personalizer = Personalizer.from_pretrained("pocket")
     personalizer.fit(pocket.PHOTOS, max_train_steps=1)
-    tiny.fit(photos, **QUICK, seed=2)  # its floor of mu is 0.004 to 0.008 by seed, and its mu is 0.0079
+    tiny.fit(photos, **QUICK, zo_mu=0.02)  # the floor of mu of these random weights is above the preset's
     assert personalizer.fitted().notices == tiny.fitted().notices == []
 
 

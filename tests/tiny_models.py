@@ -145,8 +145,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 32, kind: type = C
     return kind(config)
 
 
-def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
-    """Save a whole pipeline: "sd2" predicts v and projects linearly, those like "sdxl" have two text encoders."""
+def build(folder: Path, family: str = "sd1", seed: int = 0, width: int = WIDTHS_XL[0]) -> Path:
+    """Save a whole pipeline: "sd2" predicts v and projects linearly, those like "sdxl" have two text encoders.
+
+    Args:
+        width: of tokens, where there is one text encoder.
+    """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(folder / "tokenizer")
     table = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -162,9 +166,9 @@ def build(folder: Path, family: str = "sd1", seed: int = 0) -> Path:
     )
     shared = {
         "vae": build_vae(),
-        "text_encoder": build_text_encoder(tokenizer, WIDTHS_XL[0]),
+        "text_encoder": build_text_encoder(tokenizer, width),
         "tokenizer": tokenizer,
-        "unet": build_unet(family),
+        "unet": build_unet(family, None if family in OF_SDXL else width),
         "scheduler": scheduler,
         "feature_extractor": None,
     }

@@ -208,11 +208,11 @@ def foretold(forecast: "RunRecord", time_budget_s: float | None) -> str:
     from edge_sdk.forecast import within
 
     parts = forecast["forwards_of"]
-    least, most = parts["floor of mu"]
-    named = [f"{parts['steps']:,} in {forecast['steps']:,} steps", f"{least} to {most} for the floor of mu"]
+    named = [f"{parts['steps']:,} in {forecast['steps']:,} steps"]
     named += [
         f"{forwards:,} for {text}"
         for forwards, text in (
+            (parts["floor of mu"], "the floor of mu"),
             (parts["held-out losses"], "two held-out losses"),
             (parts["preview"], "preview.png"),
             (parts["validation"], "the validation prompt"),

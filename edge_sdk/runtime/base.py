@@ -73,6 +73,20 @@ class TextSide(Protocol):
 class PreparedObjective(Objective, Protocol):
     """An objective that a run ends with `close`."""
 
+    def on_latents(self, latents: np.ndarray, ids: np.ndarray, time_ids: np.ndarray) -> Objective:
+        """The same model as a function of one vector, on other latents and prompts.
+
+        Args:
+            latents: (N, C, h, w) float32, each as it is, without noise of the posterior.
+            ids: (P, T) int64, prompts of one vector.
+            time_ids: see `Runtime.load_objective`.
+        """
+        ...
+
+    def arithmetic(self) -> str:
+        """How numbers are rounded on this machine: what is measured with one holds for no other."""
+        ...
+
     def close(self) -> None:
         """Let go of everything it holds."""
         ...
@@ -133,6 +147,7 @@ class Runtime(Protocol):
         device: "cpu" or "cuda".
         initializer_token: the word to start from if the user names none, or None.
         packages: that it runs on, for the record.
+        mu_min: the floor of mu that comes with it, infinite if no length is enough; None: it is to be measured.
     """
 
     @property
@@ -153,6 +168,8 @@ class Runtime(Protocol):
     def packages(self) -> tuple[str, ...]: ...
     @property
     def num_train_timesteps(self) -> int: ...
+    @property
+    def mu_min(self) -> float | None: ...
 
     def resolution(self) -> int:
         """The side of a picture in pixels that the model was made for."""

@@ -61,6 +61,7 @@ class Numbers:
 _P, _N, _T, _I, _A = Stream
 _STEPS = 2**31  # of a run: step k takes number k; what is above is for everything else
 HELD_OUT = Numbers("personalize", _N, _STEPS, 1, "noise of the held-out draws")
+FLOOR = Numbers("personalize", _N, _STEPS + 1, 2, "latents and word that the floor of mu is measured with")
 NEIGHBOURS = Numbers("unlearn", _I, _STEPS, 2**30, "which neighbour of a target step k retains")
 EDIT_NOISES = Numbers("unlearn", _A, _STEPS, 2**30, "noise of edit j of target i, at i 2^16 + j")
 LORA_A = Numbers("unlearn", _A, _STEPS + 2**30, 2**20, "first values of layer k's lora_A")
@@ -74,6 +75,7 @@ NUMBERS = (
     Numbers("personalize", _T, 0, _STEPS, "timesteps of step k's draws"),
     Numbers("personalize", _I, 0, _STEPS, "images and prompts of step k's draws"),
     HELD_OUT,
+    FLOOR,
     *(replace(HELD_OUT, stream=stream, purpose="the same draws") for stream in (_T, _I)),
     Numbers("generate", _N, 0, _STEPS, "noise that picture k starts from"),
     Numbers("export", _N, 0, 16, "inputs of a bundle's golden vectors"),

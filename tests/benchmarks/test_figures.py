@@ -9,7 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from benchmarks.speed.around import PARTS, of_steps
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -52,6 +55,31 @@ def device(row: str) -> float:
     """Anonymous MB of a step at the size of Stable Diffusion 1.5."""
     (found,) = (result for name, result in results("device").items() if name.startswith(row) and "sd15" in name)
     return found["summary"]["anonymous_mb"]["learning"]["median"]
+
+
+def around(case: str, run: str) -> int:
+    """Forward passes beside the steps."""
+    rows = results("around")[case][run]["rows"]
+    return sum(rows[part] for part in PARTS)
+
+
+def share_around(case: str, run: str) -> str:
+    return f"{100 * around(case, f'now, {run}') / of_steps(case):.1f} %"
+
+
+def evidence() -> dict[str, Any]:
+    return json.loads((RESULTS / "around_evidence.json").read_text())
+
+
+def floor(case: str, place: str) -> str:
+    """Floors of mu by a few directions: median and range over seeds."""
+    few = evidence()["floors"][case][place]["few"]
+    return f"{np.median(few):.2g} ({min(few):.2g}-{max(few):.2g})"
+
+
+def all_directions(case: str) -> float:
+    """The floor of mu on noise by all directions."""
+    return evidence()["floors"][case]["noise"]["many"]
 
 
 def pace(case: str) -> float:
@@ -137,6 +165,22 @@ CLAIMS: dict[str, dict[str, str]] = {
             "ours int4",
             "ours int8 fused",
         )
+    }
+    | {
+        f"around {case}": f"{around(case, 'before, first')} | {around(case, 'now, first')} "
+        f"({share_around(case, 'first')}) | {around(case, 'now, second')} ({share_around(case, 'second')}) |"
+        for case in ("wide, PyTorch", "wide, bundle", "embedded, PyTorch", "embedded, bundle")
+    }
+    | {
+        "floor, embedded": f"{floor('embedded, fast', 'noise')}, along all directions "
+        f"{all_directions('embedded, fast'):.2g}, and on photos {floor('embedded, fast', 'photos')}.",
+        "floor, wide": f"{floor('wide, fast', 'noise')}, along all {all_directions('wide, fast'):.2g}, and on photos "
+        f"{floor('wide, fast', 'photos')}.",
+        "mu": f"`fast` moves by {evidence()['floors']['embedded, fast']['zo_mu']:.2g} and "
+        f"{evidence()['floors']['wide, fast']['zo_mu']:.2g}.",
+        "previews": "differ by {:.1f} of 255 levels before learning and by {:.1f} after".format(
+            *evidence()["previews"]["10"]
+        ),
     },
 }
 

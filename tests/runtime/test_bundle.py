@@ -101,6 +101,8 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "inner key missing": (edited(lambda m: m["embedding"][0]["table"].pop("offset")), "0.table.offset is missing"),
     "text for a number": (entry("resolution", "16"), "resolution is '16', not an integer"),
     "true for a number": (entry("resolution", True), "resolution is True, not an integer"),
+    "a floor that is a text": (entry("mu_min", "1e-3"), "mu_min is .1e-3., not a number from 0 to 3e.38 or null"),
+    "a floor below 0": (entry("mu_min", -1.0), "mu_min is -1.0, not a number from 0"),
     "infinity": (entry("vocabulary_std", float("inf")), "vocabulary_std is inf, not a finite number"),
     "number for a text": (entry("execution", 3), "execution is 3, not a text"),
     "object for a list": (entry("embedding", {}), "embedding is {}, not a list"),

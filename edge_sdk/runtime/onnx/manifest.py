@@ -51,6 +51,7 @@ _ENTRIES: dict[str, Any] = {
         "width": Whole(1, 1 << 16),
         "variance_share": Maybe(Real(0, 1)),
     },
+    "mu_min": Maybe(Either(Real(0), None)),
     "initializer_token": Either(str, None),
     "initializer_id": Either(Many(_ID), None),
     "initializers": {str: Many(_ID)},

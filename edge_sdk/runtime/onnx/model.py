@@ -1,6 +1,7 @@
 """A bundle as a model that a token can be learned on: what `edge_sdk.runtime.pytorch.model.Model` is for PyTorch."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,12 @@ class BundleModel:
     def preset(self, name: str) -> ZoConfig:
         """A preset of the manifest, so that every runtime uses the same numbers."""
         return self.bundle.preset(name)
+
+    @property
+    def mu_min(self) -> float | None:
+        """The floor of mu that was measured when the bundle was made; None in a bundle of an early version."""
+        floor = self.bundle.manifest.get("mu_min", "missing")
+        return None if floor == "missing" else math.inf if floor is None else float(floor)
 
     def weights_hash(self) -> str:
         """Identifies the bundle's weight files."""

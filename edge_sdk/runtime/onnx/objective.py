@@ -1,7 +1,9 @@
 """A bundle's graph ``zo_loss`` as an objective: the denoising loss of a learned embedding on a draw."""
 
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import groupby
 
 import numpy as np
@@ -67,6 +69,15 @@ class OnnxObjective:
     def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
         """What the losses are the mean squares of: model output minus target, (B, C h w) float32."""
         return np.concatenate([residual for _, residual in self._calls(embeddings, draws)]).reshape(len(draws), -1)
+
+    def on_latents(self, latents: np.ndarray, ids: np.ndarray, time_ids: np.ndarray) -> "OnnxObjective":
+        """See `edge_sdk.runtime.base.PreparedObjective`. It shares the graph's session."""
+        posterior, sizes = Latents(latents, np.zeros_like(latents)), None if self.time_ids is None else time_ids
+        return OnnxObjective(self.bundle, self.loss, posterior, ids, 1, sizes)
+
+    def arithmetic(self) -> str:
+        """The runtime and the kind of processor; what rounds is part of the graphs."""
+        return f"onnxruntime {version('onnxruntime')} {platform.machine()}"
 
     def close(self) -> None:
         """Close the graph until it is needed again."""

@@ -64,6 +64,7 @@ class Model:
     device: str = "cpu"
     owned: object = field(default=None, repr=False, compare=False)
     packages = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")  # that it runs on
+    mu_min = None  # comes with a bundle only
     single_file: SingleFile | None = field(default=None, repr=False, compare=False)
 
     @property

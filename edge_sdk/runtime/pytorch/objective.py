@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x, 2.x and XL as an objective: the denoising loss of a learned embedding on a draw."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from edge_sdk.diffusion.networks.vae import Vae
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
+from edge_sdk.quantization.arithmetic import arithmetic
 from edge_sdk.quantization.threads import by_size
 from edge_sdk.runtime.pytorch.cuda_graph import GraphedDenoiser
 from edge_sdk.runtime.pytorch.text import Text
@@ -118,6 +120,20 @@ class StableDiffusionObjective:
         shared = None if len(own) == len(draws) else rows.to(device)
         model_output = self._denoiser(noised(x0, noise, a, b), time, *condition, rows=shared)
         return model_output.float() - target(self.prediction_type, x0, noise, a, b)[rows]
+
+    def on_latents(self, latents: np.ndarray, ids: np.ndarray, time_ids: np.ndarray) -> "StableDiffusionObjective":
+        """See `edge_sdk.runtime.base.PreparedObjective`. It holds the networks until it is gone."""
+        other, mean = copy(self), torch.from_numpy(latents).to(self.latents.mean.device)
+        other.latents, other.ids = Latents(mean, torch.zeros_like(mean)), torch.from_numpy(ids)
+        other.time_ids = torch.from_numpy(time_ids)
+        other.num_images, other.num_prompts = len(latents), ids.shape[-2]
+        other.embedding_shape = (1, self.embedding_shape[1])
+        return other
+
+    def arithmetic(self) -> str:
+        """See `edge_sdk.quantization.arithmetic`."""
+        encoders = (each.model for each in self.text.tokenizers)
+        return arithmetic((self.unet, *encoders), self.latents.mean.device)
 
     def close(self) -> None:
         """Let go of text encoders and denoiser; the objective cannot be used afterwards."""
