@@ -12,6 +12,7 @@ from benchmarks import quality
 from benchmarks.lib.baselines.evolution import CmaEs
 from benchmarks.pocket.people import HELD_OUT_PAIRS, held_out_people
 from benchmarks.quality import stopping
+from benchmarks.quality.benchmark import condition
 from benchmarks.quality.equal_care import reached
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.noise import NoisyObjective
@@ -101,3 +102,16 @@ def test_what_cannot_be_measured_is_refused_at_once(options: list[str], message:
     quality.add_arguments(parser)
     with pytest.raises(EdgeSdkError, match=message):
         quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
+
+
+def test_noise_is_a_standing_condition_with_a_record_of_its_own(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    quality.add_arguments(parser)
+    args = parser.parse_args(["--output", str(tmp_path / "quality.json")])
+    plain, noisy = (condition(args, variance) for variance in args.noise)
+    assert (plain.noise, plain.people, plain.output.name) == (0, "held_out", "quality.json")
+    assert (noisy.noise, noisy.people, noisy.output.name) == (1, "fresh", "quality_noise.json")
+    assert noisy.no_pictures and not plain.no_pictures
+    assert {name.split("-")[0] for name in noisy.configs} == {"initializer", "backprop", "fast", "paper", "evolution"}
+    alone = condition(parser.parse_args(["--noise", "4.4", "--output", str(tmp_path / "x.json")]), 4.4)
+    assert alone.output.name == "x.json"
