@@ -70,9 +70,11 @@ def jacobian_gram(states: States, words: np.ndarray, std: float) -> np.ndarray:
     gram, moves = np.zeros((width, width)), MOVE * std * np.eye(width)
     with torch.inference_mode():
         for word in words:
-            around = torch.from_numpy(np.concatenate([word[None], word + moves])).float()
-            found = torch.cat([states(rows) for rows in around.split(ROWS)])
-            changes = found[1:] - found[0]
+            here = states(torch.from_numpy(word[None]).float())
+            changes = here.new_empty(width, here.shape[1])  # 24 MB for Stable Diffusion 1.5
+            for first in range(0, width, ROWS):
+                around = torch.from_numpy(word + moves[first : first + ROWS]).float()
+                changes[first : first + ROWS] = states(around) - here
             products = (changes @ changes.t()).double().cpu().numpy()
             gram += products / max(float(np.trace(products)), 1e-300)
     return gram
