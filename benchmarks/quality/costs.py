@@ -1,9 +1,11 @@
 """What a forward pass of each method costs in seconds and in memory, each in a process of its own.
 
     python -m benchmarks.quality.costs [--model benchmarks/work/distilled]
+    python -m benchmarks.quality.costs --directions --model benchmarks/work/sd15-int8 --output FILE
 
 Processor seconds of one thread, and the peak of anonymous memory while tokens are learned, loading left out. A draw of
 backpropagation counts as three forward passes, as in `benchmarks.quality.equal_care`, which reads what this writes.
+With ``--directions``: what finding readable directions takes beside a forward pass of an integer checkpoint's denoiser.
 """
 
 import argparse
@@ -65,6 +67,33 @@ def measure(method: str, model: str) -> dict[str, Any]:
     return {"seconds": seconds, "peak_anonymous_mb": phases.peaks["learning"]["anonymous"]}
 
 
+def of_directions(model: str) -> dict[str, float]:
+    """Processor seconds: the Jacobian at one word, the decomposition, a forward pass of one row."""
+    import torch
+
+    from edge_sdk.runtime.pytorch.directions import WORDS, jacobian_gram, readable_directions
+    from edge_sdk.runtime.pytorch.model import open_model
+
+    opened = open_model(model)
+    text, unet = opened.load_text(), opened.load("unet")
+    std, word, seconds = text.vocabulary_std(), text.words_of_table()[:1], dict[str, float]()
+    sample = torch.zeros(1, unet.config.in_channels, *[opened.resolution() // 8] * 2)
+    states = torch.zeros(1, text.length, text.width)
+    with torch.inference_mode():
+        unet(sample, torch.tensor([500.0]), states)
+        begun = time.process_time()
+        unet(sample, torch.tensor([500.0]), states)
+        seconds["forward pass"] = time.process_time() - begun
+    begun = time.process_time()
+    gram = jacobian_gram(text.states, word, std)
+    seconds["one word"] = time.process_time() - begun
+    begun = time.process_time()
+    readable_directions(text.rows_of_table(), gram, 64)
+    seconds["decomposition"] = time.process_time() - begun
+    found = WORDS * seconds["one word"] + seconds["decomposition"]
+    return seconds | {"forward passes in all": found / seconds["forward pass"]}
+
+
 def table(results: dict[str, Any]) -> str:
     rows = [
         [
@@ -81,8 +110,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.costs", description=__doc__)
     parser.add_argument("--model", default="pocket", help="pocket, or a folder that one of the scripts has made")
     parser.add_argument("--method", choices=METHODS, help="measure one here, and print it as JSON")
+    parser.add_argument("--directions", action="store_true", help="measure what finding readable directions takes")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/equal_care_costs.json"))
     args = parser.parse_args()
+    command_line = shlex.join(["python", "-m", "benchmarks.quality.costs", *sys.argv[1:]])
+    about = {"command": command_line, "model": args.model, "date": date.today().isoformat(), "machine": machine()}
+    if args.directions:
+        write_json(args.output, about | {"results": of_directions(args.model)})
+        return
     if args.method:
         print(json.dumps(measure(args.method, args.model)))
         return
@@ -91,8 +126,6 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.quality.costs", "--model", args.model, "--method", method]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         results[method] = json.loads(done.stdout.splitlines()[-1])
-    command_line = shlex.join(["python", "-m", "benchmarks.quality.costs", *sys.argv[1:]])
-    about = {"command": command_line, "model": args.model, "date": date.today().isoformat(), "machine": machine()}
     write_json(args.output, {**about, "results": results})
     say(table(results), command_line, args.output)
 
