@@ -13,6 +13,7 @@ from edge_sdk.zo.options import option, violation
 SCHEMA_VERSION = 1
 MODEL, PHOTOS, RUN = "model", "photos", "run"  # groups of options beside `OFTEN` and `METHOD`
 PRESETS = ("fast", "paper")
+SEARCH_BASES = ("principal", "readable")
 MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
 CUDA_ROWS, CUDA_ROW_LATENTS = 64, 33 * 64 * 64  # the same on a GPU: a step of `fast` for 512 pixels is one call
 WEIGHTS: tuple[str, ...] = get_args(option_types.Weights)
@@ -67,6 +68,14 @@ class PersonalizeConfig:
         "cpu", "where the model runs; random numbers are the same on both", group=MODEL, choices=DEVICES
     )
     preset: str = option("fast", "settings of the method to start from", group=OFTEN, choices=PRESETS)
+    search_basis: str | None = option(
+        None,
+        "what Gauss-Newton searches: principal directions, in which the vocabulary's words differ most, or readable "
+        "ones, along which the text encoder's states change most (default: readable for tokens of 512 numbers or more, "
+        "else principal)",
+        group=METHOD,
+        choices=SEARCH_BASES,
+    )
     max_batch: int | None = option(
         None,
         "rows per call of the denoiser; changes results by rounding only (default: 1 to 16, on a GPU 64, by the size "

@@ -1,7 +1,6 @@
 """From photos to an objective: the one path, whatever runs the model."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +83,9 @@ def prepare(
     vocabulary_std = text.vocabulary_std()
     preset = runtime.preset(config.preset)
     zo = optimizer_settings(config, vocabulary_std, text.width, runtime.num_train_timesteps, preset)
-    basis = search_directions(zo, text.principal_directions, config.num_vectors)
-    share = None if basis is None else text.variance_share(text.principal_directions(zo.searched))
+    if zo.optimizer == "gauss_newton":
+        on_progress("choosing directions", 0, 0)
+    basis, share = search_directions(zo, text, config)
 
     on_progress("loading the VAE", 0, 0)
     with runtime.vae_stage() as vae:
@@ -168,20 +168,18 @@ def optimizer_settings(
 
 
 def search_directions(
-    zo: ZoConfig, principal_directions: Callable[[int], np.ndarray], num_vectors: int
-) -> np.ndarray | None:
-    """The directions of Gauss-Newton, (R K, K, D) float32; None for Adam.
-
-    Args:
-        principal_directions: of a text side; gives (R, D), with R the number asked for or all there are.
+    zo: ZoConfig, text: TextSide, config: PersonalizeConfig
+) -> tuple[np.ndarray | None, float | None]:
+    """The directions of Gauss-Newton, (R K, K, D) float32, and their `Prepared.variance_share`; None for Adam.
 
     Raises:
-        EdgeSdkError: there are fewer than ``zo_samples``.
+        EdgeSdkError: there are fewer than ``zo_samples``, or the model's kind of directions cannot be chosen.
     """
     if zo.optimizer != "gauss_newton":
-        return None
+        return None, None
+    rows = text.search_directions(zo.searched, config.search_basis)
     try:
-        return directions(principal_directions(zo.searched), zo.zo_samples, num_vectors)
+        return directions(rows, zo.zo_samples, config.num_vectors), text.variance_share(rows)
     except ValueError as error:
         raise EdgeSdkError(str(error)) from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from edge_sdk import mu_floor
-from edge_sdk.config import OF_A_MODEL, PersonalizeConfig
+from edge_sdk.config import OF_A_MODEL, PersonalizeConfig, refuse_beside_bundle
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.forecast import foretell
 from edge_sdk.images import check_photos, load_photos, skip_notices
@@ -87,6 +87,8 @@ def run_personalization(
     time_budget = TimeBudget(time_budget_s, time.monotonic() if started is None else started)
     validation = Validation.of(validation_prompt, validation_steps)
     check_photos(train_data_dir)
+    if bundle is not None:
+        refuse_beside_bundle(search_basis=config.search_basis)
     how = {name: options.get(name) for name in OF_A_MODEL}
     runtime = open_runtime(model, bundle, prediction_type=prediction_type, **how)
     personalizer = Personalizer(runtime, residency=options.get("residency"))

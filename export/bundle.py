@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk._version import __version__
-from edge_sdk.config import check_resolution, check_seed, one_of
+from edge_sdk.config import SEARCH_BASES, check_resolution, check_seed, one_of
 from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.errors import EdgeSdkError, require
@@ -60,6 +60,7 @@ def export(
     num_vectors: int | None = None,
     notify: Callable[[str], None] = lambda message: None,
     prediction_type: PredictionType | None = None,
+    search_basis: str | None = None,
 ) -> dict[str, Any]:
     """Write a bundle; returns its manifest.
 
@@ -77,6 +78,7 @@ def export(
         precision: Core ML only, "mixed" (the default: products in float16) or "float32".
         num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
         prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
+        search_basis: what directions the bundle gets, see `edge_sdk.config.PersonalizeConfig`.
 
     Raises:
         EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
@@ -85,11 +87,13 @@ def export(
     writer, settings = _writer(format), _settings(format, precision, num_vectors)
     check_resolution(resolution)
     check_seed(seed)
+    if search_basis is not None:
+        one_of("search_basis", search_basis, SEARCH_BASES)
     opened = open_model(model, weights, "fused", prediction_type=prediction_type)
     folder, again = expanded(output_dir), partial(quantize, model, prediction_type=prediction_type)
     with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
         sizes = {name: value for name, value in settings.items() if name != "precision"}
-        reference = Reference(source, resolution or source.resolution(), seed, **sizes)
+        reference = Reference(source, resolution or source.resolution(), seed, search_basis=search_basis, **sizes)
         networks = reference.networks
         notify(f"writing {len(networks.all())} graphs")
         weights_from = cache(lambda part: weights_of(source, part))
@@ -103,9 +107,9 @@ def export(
         manifest |= {"execution": writer.EXECUTION, "runtime": writer.RUNTIME}
         manifest |= {name: value for name, value in settings.items() if name == "precision"}
         manifest["embedding"] = _embedding(reference.text, tables)
-        reference.principal.astype("<f4").tofile(new / PRINCIPAL)
-        count, width = reference.principal.shape
-        share = min(1.0, reference.text.variance_share(reference.principal))
+        reference.searched.astype("<f4").tofile(new / PRINCIPAL)
+        count, width = reference.searched.shape
+        share = min(1.0, reference.text.variance_share(reference.searched))
         manifest["principal_directions"] = {
             "file": PRINCIPAL,
             "count": count,

@@ -31,11 +31,12 @@ class Reference:
         side: of pictures in pixels.
         seed: of the inputs.
         vectors: K, of the token.
+        search_basis: of `searched`, see `edge_sdk.config.PersonalizeConfig`.
     """
 
-    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1) -> None:
+    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1, search_basis: str | None = None) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
-        self.vectors = vectors
+        self.vectors, self.search_basis = vectors, search_basis
         self.networks = networks = Networks.of(model, self.text, side)
         self.kind = "pocket" if model.is_pocket else "object"
         prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
@@ -74,9 +75,9 @@ class Reference:
         return self.text.vocabulary_std()
 
     @cached_property
-    def principal(self) -> np.ndarray:
-        """The vocabulary's principal directions in the optimizer's variable, (R, D) float32; another look."""
-        return self.text.principal_directions(fast(1.0, self.text.width).zo_directions)
+    def searched(self) -> np.ndarray:
+        """The directions that `fast` searches, in the optimizer's variable, (R, D) float32; another look."""
+        return self.text.search_directions(fast(1.0, self.text.width).zo_directions, self.search_basis)
 
     def variable(self, step: int) -> np.ndarray:
         """A token (K, D) of the vocabulary's size, as the optimizer's variable."""

@@ -20,13 +20,13 @@ INITIALIZERS = (
 
 
 def measured_presets(reference: Reference, loss: Run) -> tuple[float, dict[str, dict[str, Any]]]:
-    """The floor of mu of a `zo_loss` graph along the principal directions, and the manifest's ``presets``.
+    """The floor of mu of a `zo_loss` graph along the directions that `fast` searches, and the manifest's ``presets``.
 
     The preset paper perturbs along random directions, where the floor is another one.
     """
     objective, token = GraphObjective(reference, loss), reference.variable(2)
     preset = fast(reference.std, reference.text.width)
-    basis = directions(reference.principal, 1, reference.vectors)
+    basis = directions(reference.searched, 1, reference.vectors)
     std, seed = reference.std, reference.seed
     floor = mu_floor.measure(objective, token, preset, std, 1, basis, seed).mu_min
     of_paper = mu_floor.measure(objective, token, PAPER, std, 1, seed=seed, count=OF_PAPER).mu_min

@@ -44,12 +44,16 @@ def integer_checkpoints(args: argparse.Namespace) -> dict[str, Path]:
 
 
 def chosen(cases: dict[str, Any], words: list[str] | None) -> dict[str, Any]:
-    """The cases that have one of the words in their name, all without words.
+    """The cases that have one of the words in their name, all without words; a whole name means that case alone.
 
     Raises:
         EdgeSdkError: there is none.
     """
-    kept = {name: case for name, case in cases.items() if not words or any(word in name for word in words)}
+    kept = {
+        name: case
+        for name, case in cases.items()
+        if not words or any(word == name or (word not in cases and word in name) for word in words)
+    }
     if not kept:
         raise EdgeSdkError(f"--cases {' '.join(words or [])} names no case; cases are {', '.join(cases)}")
     return kept

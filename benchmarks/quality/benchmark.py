@@ -14,7 +14,7 @@ from benchmarks.lib.report import machine, say
 from benchmarks.pocket.classifier import load_classifier
 from benchmarks.pocket.people import BACKGROUNDS, held_out_people
 from benchmarks.pocket.prompts import grid
-from benchmarks.quality.configurations import CONFIGURATIONS, Config
+from benchmarks.quality.configurations import CONFIGURATIONS, MAIN, NOISY, Config
 from benchmarks.quality.learn import VIEWS, Bench, Subjects, learn, seconds_alone
 from benchmarks.quality.measure import OTHERS, chance, losses, pictures
 from benchmarks.quality.people import fresh_people
@@ -27,6 +27,30 @@ PICTURED = 12  # subjects on the sheet of pictures
 
 
 def run_all(args: argparse.Namespace, command: str) -> None:
+    """Measure every condition that is asked for."""
+    for variance in args.noise:
+        if not 0 <= variance < 1e6:
+            raise EdgeSdkError(f"--noise is {variance:g}; it must be a variance of 0 or more, below 1e6")
+    conditions = [condition(args, variance) for variance in dict.fromkeys(args.noise)]
+    for each in conditions:
+        everyone(each)  # refuses before anything is measured
+    for each in conditions:
+        run_condition(each, command)
+
+
+def condition(args: argparse.Namespace, variance: float) -> argparse.Namespace:
+    """The arguments of one variance of the noise; beside others it has a record of its own."""
+    own: dict[str, Any] = {"noise": variance, "people": args.people or ("fresh" if variance else "held_out")}
+    own["configs"] = args.configs or list(NOISY if variance else MAIN)
+    if variance:
+        own |= {"no_pictures": True, "no_seconds": True}
+        if len(set(args.noise)) > 1:
+            suffix = "noise" if variance == 1 else f"noise_{variance:g}"
+            own["output"] = args.output.with_name(f"{args.output.stem}_{suffix}.json")
+    return argparse.Namespace(**vars(args) | own)
+
+
+def run_condition(args: argparse.Namespace, command: str) -> None:
     """The record grows on disk with each configuration."""
     people = everyone(args)
     classifier, subjects = load_classifier(), Subjects(people)
@@ -105,8 +129,6 @@ def everyone(args: argparse.Namespace) -> np.ndarray:
     least = 2 if args.no_pictures else OTHERS
     if not least <= count <= len(people):
         raise EdgeSdkError(f"--subjects is {count}; it must be from {least} to {len(people)}")
-    if not 0 <= args.noise < 1e6:
-        raise EdgeSdkError(f"--noise is {args.noise:g}; it must be a variance of 0 or more, below 1e6")
     return people[:count]
 
 

@@ -2,10 +2,13 @@
 
     python -m benchmarks.quality.directions                    # 20 people, one seed: hours on a busy core
     python -m benchmarks.quality.directions --subjects 6 --cases 11
+    python -m benchmarks.quality.directions --model benchmarks/work/distilled --output FILE
 
 On the embedded model, int8 weights, 1,320 forward passes a run: 11 (8 %), 22 (17 %) and 44 (34 %) of its 128
 directions, and 64 or 128 of 768 where its words are rotated beside numbers that the first layer ignores
-(`benchmarks.quality.tables`). The people are `benchmarks.quality.people.fresh_people`: nothing was chosen on them.
+(`benchmarks.quality.tables`). Another model, of 768 numbers a token, is searched in 64 directions, for 40 and 80 steps.
+The people are `benchmarks.quality.people.fresh_people`: nothing was chosen on them. Random directions are others in
+each seed.
 Stopping loses one configuration; the same command goes on.
 """
 
@@ -36,7 +39,8 @@ BASES: dict[str, bases.Basis] = {
     "random": bases.random,
 }
 TABLES: dict[str, tables.Filling] = {"white": tables.white, "shuffled": tables.shuffled}
-START, CEILING, PRODUCT = "initializer", "backpropagation", "32 of 128, principal"
+START, CEILING = "initializer", "backpropagation"
+EMBEDDED = "pocket"
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,16 @@ class Case:
         return Config("int8", zo=zo, basis=BASES[self.basis])
 
 
-def cases() -> dict[str, Case]:
-    out = {PRODUCT: Case("principal", 32, 32)}
+def cases(model: str) -> dict[str, Case]:
+    """What is tried on a model; the first is what others are shares of."""
+    if model != EMBEDDED:
+        lengths = {"": BUDGET, "80 steps, ": 2 * BUDGET}
+        return {
+            f"64 of 768, 32 a step, {words}{basis}": Case(basis, 64, 32, forwards=forwards)
+            for words, forwards in lengths.items()
+            for basis in BASES
+        }
+    out = {"32 of 128, principal": Case("principal", 32, 32)}
     for searched, a_step in ((11, 11), (22, 22), (22, 11), (44, 11)):
         words = f"{searched} of 128" + (f", {a_step} a step" if a_step < searched else "")
         out |= {f"{words}, {basis}": Case(basis, searched, a_step) for basis in BASES}
@@ -80,7 +92,7 @@ def run_all(record: Record, picked: dict[str, Case], args: argparse.Namespace) -
 
     def bench(table: str) -> Bench:
         if "" not in integers:
-            integers[""] = Bench.build("pocket", "int8", "integer", subjects)
+            integers[""] = Bench.build(args.model, "int8", "integer", subjects)
         if table not in integers:
             integers[table] = tables.widened(integers[""], TABLES[table])
         return integers[table]
@@ -93,7 +105,7 @@ def run_all(record: Record, picked: dict[str, Case], args: argparse.Namespace) -
     for name, case in picked.items():
         if missing := record.missing(name, runs):
             of = bench(case.table)
-            basis = BASES[case.basis](of, case.searched)
+            basis = BASES[case.basis](of, case.searched, 0)
             about = {
                 "searched": case.searched,
                 "a_step": case.a_step,
@@ -106,16 +118,16 @@ def run_all(record: Record, picked: dict[str, Case], args: argparse.Namespace) -
     if args.ceiling:
         from benchmarks.lib.baselines.backprop import BackpropConfig
 
-        ends(CEILING, Config(backprop=BackpropConfig()), lambda: Bench.build("pocket", "none", "integer", subjects))
+        ends(CEILING, Config(backprop=BackpropConfig()), lambda: Bench.build(args.model, "none", "integer", subjects))
 
 
-def summarize(results: dict[str, dict[str, Any]]) -> None:
-    """Add to each result its share of the loss decrease of the product's own setting, over the people of both.
+def summarize(results: dict[str, dict[str, Any]], reference: str) -> None:
+    """Add to each result its share of the loss decrease of one of them, over the people of both.
 
     Beside it is the difference from the share of as many principal directions, paired by person.
     """
     for name, result in results.items():
-        others = [START, PRODUCT]
+        others = [START, reference]
         principal = f"{name.rpartition(', ')[0].removesuffix(', principal')}, principal"
         if principal in results and principal != name:
             others.append(principal)
@@ -130,15 +142,15 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
         result["summary"] = {
             "people": len(people),
             "loss": interval(of(result)),
-            "share": interval(start - of(result), start - of(results[PRODUCT])),
+            "share": interval(start - of(result), start - of(results[reference])),
         }
         if principal in others[2:]:
-            gain = interval(of(results[principal]) - of(result), start - of(results[PRODUCT]))
+            gain = interval(of(results[principal]) - of(result), start - of(results[reference]))
             result["summary"]["beside_principal"] = gain
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    head = ["directions", "share of the words' variance", "people", "share of the decrease of 32 of 128"]
+def table(results: dict[str, dict[str, Any]], reference: str) -> str:
+    head = ["directions", "share of the words' variance", "people", f"share of the decrease of {reference}"]
     head.append("more than as many principal ones")
     rows = []
     for name, result in results.items():
@@ -150,7 +162,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return markdown(head, rows)
 
 
-def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+def plot(results: dict[str, dict[str, Any]], reference: str, path: Path) -> None:
     shown = {name: r["summary"]["share"] for name, r in results.items() if "variance_share" in r}
     figure, axis = pyplot().subplots(figsize=(9, 1 + 0.3 * len(shown)))
     colors = dict(zip(BASES, ("#d8262c", "#d88a2c", "#2b5fd9", "#2f9e44", "#9a9a9a"), strict=True))
@@ -159,32 +171,33 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
         axis.plot([share["low"], share["high"]], [y, y], color=color, lw=2)
         axis.plot(share["mean"], y, "o", color=color)
     axis.set_yticks(range(len(shown)), list(shown)[::-1], fontsize=8)
-    axis.set_xlabel(
-        "share of the loss decrease of 32 of 128 principal directions, 95 % interval over people", fontsize=8
-    )
+    axis.set_xlabel(f"share of the loss decrease of {reference}, 95 % interval over people", fontsize=8)
     axis.grid(axis="x", color="#eeeeee")
     save_figure(figure, path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.directions", description=__doc__)
+    parser.add_argument("--model", default=EMBEDDED, help="pocket, or a folder that one of the scripts has made")
     parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar=f"{{2..{COUNT}}}", default=COUNT)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
     parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
     parser.add_argument("--ceiling", action="store_true", help="backpropagation on float weights too")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/directions.json"))
     args = parser.parse_args()
+    every = cases(args.model)
+    reference = next(iter(every))
     try:
-        picked = {PRODUCT: cases()[PRODUCT]} | chosen(cases(), args.cases)
+        picked = {reference: every[reference]} | chosen(every, args.cases)
     except EdgeSdkError as error:
         parser.error(str(error))
     command = shlex.join(["python", "-m", "benchmarks.quality.directions", *sys.argv[1:]])
     record = Record(args.output, command, tuned_on="nobody: the settings are those of fast, chosen on twelve others")
     run_all(record, picked, args)
-    summarize(record.results)
+    summarize(record.results, reference)
     record.save()
-    say(table(record.results), "; ".join(record.values["commands"]), args.output)
-    plot(record.results, args.output.with_suffix(".png"))
+    say(table(record.results, reference), "; ".join(record.values["commands"]), args.output)
+    plot(record.results, reference, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

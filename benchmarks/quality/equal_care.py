@@ -5,10 +5,12 @@
 
 The settings of `benchmarks.quality.scans` are tried on people of `held_out_people`. The best of each method is reported
 on `fresh_people`, beside published and preset settings. The figure is the number of forward passes to reach a share of
-the loss decrease of backpropagation's 150 steps. A draw of backpropagation counts as three forward passes.
+the loss decrease of backpropagation's 150 steps. A draw of backpropagation counts as three forward passes. Seconds and
+memory are those of `python -m benchmarks.quality.costs`, where its record lies beside the output.
 """
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -35,12 +37,12 @@ Results = dict[str, dict[str, Any]]
 class Benches:
     """Float weights for backpropagation, int8 for what is forward-only; opened when asked for."""
 
-    def __init__(self, subjects: Subjects) -> None:
-        self.subjects, self.opened = subjects, dict[str, Bench]()
+    def __init__(self, model: str, subjects: Subjects) -> None:
+        self.model, self.subjects, self.opened = model, subjects, dict[str, Bench]()
 
     def of(self, config: Config) -> Bench:
         if config.weights not in self.opened:
-            self.opened[config.weights] = Bench.build("pocket", config.weights, config.execution, self.subjects)
+            self.opened[config.weights] = Bench.build(self.model, config.weights, config.execution, self.subjects)
         return self.opened[config.weights]
 
 
@@ -111,23 +113,35 @@ def summarize(results: Results) -> None:
             result["summary"][str(share)] = {key: v if np.isfinite(v) else None for key, v in found.items()}
 
 
-def table(results: Results) -> str:
+def costs_of(output: Path) -> dict[str, Any]:
+    """What a forward pass costs by method, see `benchmarks.quality.costs`; empty where it was not measured."""
+    path = output.with_name(f"{output.stem}_costs.json")
+    return json.loads(path.read_text())["results"] if path.exists() else {}
+
+
+def table(results: Results, costs: dict[str, Any]) -> str:
     def count(value: float | None) -> str:
         return "never" if value is None else f"{value:.0f}"
 
-    head = ["method", "settings", "forwards", "share", *(f"to {share}" for share in SHARES)]
+    def seconds(value: float | None, of: dict[str, Any] | None) -> str:
+        return f", {value * float(np.median(of['seconds'])):.1f} s" if value is not None and of else ""
+
+    head = ["method", "settings", "forwards", "share", *(f"to {share}" for share in SHARES), "MB"]
     rows = []
     for name, result in results.items():
         summary, first = result["summary"], result["runs"][0]
         share = summary["share"]
         total = f"{summary['forwards']['mean']:.0f}" if "forwards" in summary else str(first["curve"]["forwards"][-1])
+        of = next((cost for method, cost in costs.items() if name.startswith(method)), None)
         cells = [
-            f"{count(value['mean'])} [{count(value['low'])}, {count(value['high'])}]" if value else ""
+            f"{count(value['mean'])} [{count(value['low'])}, {count(value['high'])}]{seconds(value['mean'], of)}"
+            if value
+            else ""
             for value in (summary.get(str(one)) for one in SHARES)
         ]
         settings = described(result["settings"]) if result.get("settings") else ""
         cell = f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
-        rows.append([name, settings, total, cell, *cells])
+        rows.append([name, settings, total, cell, *cells, f"{of['peak_anonymous_mb']:.0f}" if of else ""])
     return markdown(head, rows)
 
 
@@ -153,26 +167,25 @@ def plot(results: Results, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.equal_care", description=__doc__)
+    parser.add_argument("--model", default="pocket", help="pocket, or a folder that one of the scripts has made")
     parser.add_argument("--tuning_subjects", type=int, choices=range(2, TUNED_ON + 1), metavar="{2..12}", default=12)
     parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar="{2..20}", default=COUNT)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
-    parser.add_argument("--dvar", action="store_true", help="also backpropagation that stops by itself, as DVAR does")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/equal_care.json"))
     args = parser.parse_args()
     command = shlex.join(["python", "-m", "benchmarks.quality.equal_care", *sys.argv[1:]])
     tuning = Record(args.output.with_name(f"{args.output.stem}_tuning.json"), command)
-    people = Benches(Subjects(held_out_people()[:TUNED_ON]))
+    people = Benches(args.model, Subjects(held_out_people()[:TUNED_ON]))
     best = tune(tuning, people, [(subject, 0) for subject in range(args.tuning_subjects)])
     on = {"tuned_on": f"{args.tuning_subjects} of held_out_people", "reported_on": "fresh_people"}
     record = Record(args.output, command, **on)
     runs = [(subject, seed) for seed in range(args.seeds) for subject in range(args.subjects)]
-    fresh = Benches(Subjects(fresh_people()))
+    fresh = Benches(args.model, Subjects(fresh_people()))
     report(record, fresh, runs, best)
-    if args.dvar:
-        report_stopping(record, fresh, runs)
+    report_stopping(record, fresh, runs)
     summarize(record.results)
     record.save()
-    say(table(record.results), "; ".join(record.values["commands"]), args.output)
+    say(table(record.results, costs_of(args.output)), "; ".join(record.values["commands"]), args.output)
     plot(record.results, args.output.with_suffix(".png"))
 
 

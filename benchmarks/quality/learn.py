@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,6 +62,11 @@ class Bench:
         """Of a token, D."""
         return self.initial.shape[1]
 
+    @cached_property
+    def jacobian_gram(self) -> np.ndarray:
+        """Of the text encoder, see `TextEncoder.jacobian_gram`; it takes text passes by the thousand."""
+        return self.objective.text.jacobian_gram()
+
     @classmethod
     def build(cls, name: str, weights: str, execution: str, subjects: Subjects) -> "Bench":
         model = open_model(name, weights, execution)
@@ -74,7 +80,7 @@ class Bench:
             text.initial_embedding("person", 1),
             text.norm_range(),
             text.vocabulary_std(),
-            text.principal_directions(128),
+            text.search_directions(128, "principal"),
         )
 
 
@@ -102,7 +108,7 @@ def start(config: Config, bench: Bench, seed: int, zo: ZoConfig | None = None) -
     zo = zo or config.zo(bench.std, bench.width)
     basis = None
     if zo.optimizer == "gauss_newton":
-        basis = directions(config.basis(bench, zo.searched), zo.zo_samples, 1)
+        basis = directions(config.basis(bench, zo.searched, seed), zo.zo_samples, 1)
     origin = np.zeros((1, config.coordinates), np.float32) if config.coordinates else bench.initial
     return State.start(zo, seed, origin, basis=basis)
 

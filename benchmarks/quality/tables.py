@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from edge_sdk.runtime.pytorch.directions import WORDS, jacobian_gram, principal_directions
 from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
-from edge_sdk.runtime.pytorch.text import Condition, principal_directions
+from edge_sdk.runtime.pytorch.text import Condition
 
 if TYPE_CHECKING:
     from benchmarks.quality.learn import Bench
@@ -50,6 +51,12 @@ class WideText:
 
     def rows_of_table(self) -> Iterator[np.ndarray]:
         yield self.table
+
+    def jacobian_gram(self) -> np.ndarray:
+        """Of the states, see `edge_sdk.runtime.pytorch.text.TextEncoder.jacobian_gram`."""
+        words = self.table[np.linspace(0, len(self.table) - 1, WORDS + 2)[1:-1].astype(int)]
+        std = float(self.table.std(axis=0, ddof=1).mean())
+        return jacobian_gram(lambda vectors: self.inner.states(vectors @ self.reading), words, std)
 
     def condition(self, ids: Any, learned: torch.Tensor, time_ids: torch.Tensor | None = None) -> Condition:
         """learned (B, K, 768) float32, see `edge_sdk.runtime.pytorch.text.TextEncoder.condition`."""

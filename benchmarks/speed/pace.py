@@ -92,7 +92,7 @@ def at_true_size(checkpoint: str, residency: str, rows: int) -> dict[str, float]
     objective = integer_objective(checkpoint, "int8", residency)
     text = objective.text
     zo = replace(fast(text.vocabulary_std(), text.width), max_train_steps=1)
-    basis = directions(text.principal_directions(zo.zo_directions), zo.zo_samples, 1)
+    basis = directions(text.search_directions(zo.zo_directions), zo.zo_samples, 1)
     state = State.start(zo, 0, text.initial_embedding("a", 1) / text.scale, basis=basis)
 
     def work() -> dict[str, float]:

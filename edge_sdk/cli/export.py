@@ -4,6 +4,7 @@ import argparse
 
 from edge_sdk.cli.arguments import group_of, path
 from edge_sdk.cli.common import add_common, add_model, exporter, quiet_libraries
+from edge_sdk.config import SEARCH_BASES
 from edge_sdk.zo.config import OFTEN
 
 EXAMPLE = "edge-sdk export --weights int8 --output_dir bundle"
@@ -34,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("mixed", "float32"),
         help="arithmetic of a Core ML graph; mixed: products in float16 (default mixed)",
     )
+    often.add_argument(
+        "--search_basis",
+        choices=SEARCH_BASES,
+        help="directions that a run on the bundle searches: principal, in which the vocabulary's words differ most, or "
+        "readable, along which the text encoder's states change most (default: readable for tokens of 512 numbers or "
+        "more, else principal)",
+    )
     add_model(parser, weights=("int8", "int4", "none"))
     add_common(parser)
 
@@ -63,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         args.num_vectors,
         say,
         args.prediction_type,
+        args.search_basis,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

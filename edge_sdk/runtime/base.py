@@ -26,7 +26,7 @@ class TextSide(Protocol):
         tokenizers: the one of each text encoder.
         widths: of a learned vector's sections, one a text encoder; ``width`` is their sum, D.
         scale: (D,) float32, or 1: a vector is ``scale`` times the optimizer's variable, all sections of which have one
-            scale. `vocabulary_std`, `norm_range` and `principal_directions` speak of the variable.
+            scale. `vocabulary_std`, `norm_range` and `search_directions` speak of the variable.
     """
 
     width: int
@@ -61,12 +61,19 @@ class TextSide(Protocol):
         """Least and largest norm, one number or one a section."""
         ...
 
-    def principal_directions(self, count: int) -> np.ndarray:
-        """Directions in which words differ most, (R, D) float32 with R the least of ``count`` and all there are."""
+    def search_directions(self, count: int, basis: str | None = None) -> np.ndarray:
+        """Orthogonal directions to search, (R, D) float32 with R the least of ``count`` and all there are.
+
+        Args:
+            basis: one of `edge_sdk.config.SEARCH_BASES`; None for the model's own.
+
+        Raises:
+            EdgeSdkError: a basis is named and the model has one already, as a bundle has.
+        """
         ...
 
     def variance_share(self, directions: np.ndarray) -> float | None:
-        """Of the vocabulary's variance, the share along the first of these directions; None if it is not known."""
+        """Of the vocabulary's variance, the share along these directions; None if it is not known."""
         ...
 
 

@@ -50,7 +50,7 @@ class ZoConfig:
     zo_samples: int = option(2, "directions that a step measures (n)", group=METHOD, least=1, most=4096)
     zo_directions: int = option(
         0,
-        "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step measures",
+        "directions that Gauss-Newton searches for each vector; 0: as many as a step measures",
         group=METHOD,
         least=0,
         most=4096,
@@ -170,7 +170,7 @@ PAPER = ZoConfig()
 
 
 def fast(vocabulary_std: float, width: int) -> ZoConfig:
-    """Our best: Gauss-Newton steps in the vocabulary's principal directions, see `edge_sdk.zo.gauss_newton`.
+    """Our best: Gauss-Newton steps in fixed directions, see `edge_sdk.zo.gauss_newton`.
 
     Args:
         vocabulary_std: standard deviation per dimension of the model's token embeddings. Lengths are shares of it,

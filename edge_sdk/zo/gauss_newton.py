@@ -7,8 +7,8 @@ draw give, in the span of the directions, the gradient 2 mean(r J e_i) and the G
 least-squares fit does: the quadratic model of every draw is kept, its slope carried along with each step. A step
 minimizes the sum, damped (Levenberg, Marquardt) and bounded in length.
 
-The directions are fixed: the principal directions of the vocabulary, scaled by their standard deviations. A word is
-what the text encoder can read, and most of the loss's slope lies where words differ.
+The directions are fixed, and as long as words deviate along them. Narrow tokens have the vocabulary's principal
+directions: most of the loss's slope lies where words differ. Wide tokens have those that the text encoder reads.
 """
 
 from dataclasses import dataclass

@@ -86,6 +86,45 @@ def pace(case: str) -> float:
     return results("pace")[case][0]["seconds"]
 
 
+def figures(value: dict[str, float], digits: int = 3, sign: str = "") -> str:
+    """A mean and its interval."""
+    return "{:{f}} [{:{f}}, {:{f}}]".format(*(value[key] for key in ("mean", "low", "high")), f=f"{sign}.{digits}f")
+
+
+def of_directions(name: str, rows: str, bases: tuple[str, ...] = ("principal", "readable", "random")) -> str:
+    """Cells of a row of the table of directions, each with the number of people."""
+    cells = []
+    for basis in bases:
+        summary = results(name).get(f"{rows}, {basis}", {}).get("summary")
+        cells.append(f"{figures(summary['share'])} ({summary['people']})" if summary else "")
+    return " | ".join(cells)
+
+
+def more_than_principal(name: str, case: str) -> str:
+    return figures(results(name)[case]["summary"]["beside_principal"], sign="+")
+
+
+def forwards(value: dict[str, float | None], method: str) -> str:
+    """Forward passes to a loss, and the seconds that they take."""
+    cost = next(cost for name, cost in results("equal_care_costs").items() if method.startswith(name))
+    counts = ["never" if (n := value[key]) is None else f"{n:,.0f}" for key in ("mean", "low", "high")]
+    mean = value["mean"]
+    seconds = "" if mean is None else f", {mean * float(np.median(cost['seconds'])):.1f} s"
+    return f"{counts[0]} [{counts[1]}, {counts[2]}]{seconds}"
+
+
+def equal_care(method: str) -> str:
+    """Cells of a row of the table of equal care: share, and what 0.90, 0.95 and 0.98 take."""
+    summary = results("equal_care")[method]["summary"]
+    cells = [forwards(summary[share], method) for share in ("0.9", "0.95", "0.98")] if "0.9" in summary else []
+    return " | ".join([figures(summary["share"]), *cells])
+
+
+def under_noise(name: str, method: str) -> str:
+    summary = results(name)[method]["summary"]
+    return " | ".join(figures(summary[key]) for key in ("share_of_loss_learned", "share_of_backprop_decrease"))
+
+
 SECOND = "second model, tokens of 768 numbers"
 CLAIMS: dict[str, dict[str, str]] = {
     "README.md": {

@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models import UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks import quality
 from benchmarks.lib.baselines.evolution import CmaEs
 from benchmarks.pocket.people import HELD_OUT_PAIRS, held_out_people
-from benchmarks.quality import stopping
+from benchmarks.pocket.text import Captioner
+from benchmarks.quality import distilled, stopping
+from benchmarks.quality.benchmark import condition
 from benchmarks.quality.equal_care import reached
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.people import fresh_people
 from benchmarks.quality.tables import shuffled, white, widened
+from edge_sdk import pocket
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.zo import draw
 
@@ -101,3 +106,39 @@ def test_what_cannot_be_measured_is_refused_at_once(options: list[str], message:
     quality.add_arguments(parser)
     with pytest.raises(EdgeSdkError, match=message):
         quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
+
+
+def test_noise_is_a_standing_condition_with_a_record_of_its_own(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    quality.add_arguments(parser)
+    args = parser.parse_args(["--output", str(tmp_path / "quality.json")])
+    plain, noisy = (condition(args, variance) for variance in args.noise)
+    assert (plain.noise, plain.people, plain.output.name) == (0, "held_out", "quality.json")
+    assert (noisy.noise, noisy.people, noisy.output.name) == (1, "fresh", "quality_noise.json")
+    assert noisy.no_pictures and not plain.no_pictures
+    assert {name.split("-")[0] for name in noisy.configs} == {"initializer", "backprop", "fast", "paper", "evolution"}
+    alone = condition(parser.parse_args(["--noise", "4.4", "--output", str(tmp_path / "x.json")]), 4.4)
+    assert alone.output.name == "x.json"
+
+
+def test_a_widened_denoiser_looks_at_wide_states_through_the_map() -> None:
+    unet = UNet2DConditionModel.from_pretrained(pocket.MODEL / "unet")
+    generator = torch.Generator().manual_seed(0)
+    reading = torch.randn(128, distilled.WIDTH, generator=generator) / distilled.WIDTH**0.5
+    states, sample = torch.randn(2, 32, distilled.WIDTH, generator=generator), torch.randn(2, 8, 8, 8)
+    with torch.inference_mode():
+        wide = distilled.widened(unet, reading)(sample, 500, states).sample
+        narrow = unet(sample, 500, states @ reading.T).sample
+    torch.testing.assert_close(wide, narrow, atol=1e-4, rtol=1e-4)
+
+
+def test_a_wide_text_encoder_begins_to_say_what_the_embedded_one_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distilled, "DESCRIBED", 2)
+    monkeypatch.setattr(distilled, "NAMED", 8)
+    teacher = CLIPTextModel.from_pretrained(pocket.MODEL / "text_encoder").eval()
+    captioner = Captioner(CLIPTokenizer.from_pretrained(pocket.MODEL / "tokenizer"))
+    student, reading = distilled.train(teacher, captioner, 8, 0)
+    first, last = (float(line.split()[2]) for line in capsys.readouterr().out.splitlines())
+    assert last < 0.9 * first and reading.shape == (128, student.config.hidden_size)

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.pocket import MODEL as POCKET
 from edge_sdk.runtime.pytorch.model import open_model
-from edge_sdk.runtime.pytorch.text import TextEncoder, principal_directions, variance_share
+from edge_sdk.runtime.pytorch.text import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -167,41 +167,3 @@ def test_statistics_of_the_table(text: TextEncoder) -> None:
     low, high = text.norm_range()
     norms = np.linalg.norm(table, axis=1)
     assert 0 < low < norms.min() * 1.01 and high > norms.max() * 0.99
-
-
-def table_of(spikes: int, width: int = 40, words: int = 1500, seed: int = 0) -> np.ndarray:
-    """Noise of standard deviation 0.02, and a few directions in which words differ more."""
-    rng = np.random.default_rng(seed)
-    directions = np.linalg.qr(rng.standard_normal((width, spikes)))[0].T
-    lengths = np.linspace(0.12, 0.05, spikes)
-    signal = rng.standard_normal((words, spikes)) * lengths @ directions
-    return 0.02 * rng.standard_normal((words, width)) + signal + 0.3
-
-
-@pytest.mark.parametrize("count", [3, 10])
-def test_principal_directions_are_those_in_which_words_differ_most(count: int) -> None:
-    table = table_of(3)
-    found = principal_directions(np.array_split(table, 7), count)
-    assert found.shape == (count, 40) and found.dtype == np.float32
-    covariance = np.cov(table.T)
-    for direction, one in zip(found, np.linalg.norm(found, axis=1), strict=True):
-        unit = direction / one
-        assert np.allclose(covariance @ unit, (unit @ covariance @ unit) * unit, atol=1e-6)
-        assert one * np.sqrt(covariance.diagonal()).mean() == pytest.approx(np.sqrt(unit @ covariance @ unit), rel=1e-4)
-        assert direction[np.abs(direction).argmax()] > 0
-    assert (np.diff(np.linalg.norm(found, axis=1)) < 0).all()
-    assert np.allclose(found @ found.T, np.diag(np.linalg.norm(found, axis=1) ** 2), atol=1e-4)
-
-
-@pytest.mark.parametrize("count", [1, 3, 40])
-def test_the_variance_share_is_that_of_the_leading_eigenvalues(count: int) -> None:
-    table = table_of(3)
-    share = variance_share(np.array_split(table, 7), principal_directions([table], count))
-    eigenvalues = np.linalg.eigvalsh(np.cov(table.T))[::-1]
-    assert share == pytest.approx(eigenvalues[:count].sum() / eigenvalues.sum(), rel=1e-6)
-
-
-def test_there_are_no_more_principal_directions_than_dimensions() -> None:
-    table = table_of(3)
-    assert len(principal_directions([table], 8)) == 8 and len(principal_directions([table], 99)) == 40
-    assert np.array_equal(principal_directions([table], 8)[:3], principal_directions([table], 3))

@@ -89,6 +89,23 @@ def test_words_to_start_from_come_with_their_ids(family: str, word: str | None, 
         assert ids == [tokenizer.word(name) for tokenizer in text.tokenizers]
 
 
+def test_a_bundle_brings_the_directions_that_were_asked_for(tmp_path: Path) -> None:
+    model = bundles.source(tmp_path, "sd1")
+    with pytest.raises(EdgeSdkError, match="search_basis is 'best'; it must be one of principal, readable"):
+        export(model, tmp_path / "bundle", search_basis="best")
+    where = ["--pretrained_model_name_or_path", model, "--output_dir", str(tmp_path / "bundle"), "--quiet"]
+    assert main(["export", *where, "--search_basis", "readable"]) == 0
+    bundle, text = Bundle.open(tmp_path / "bundle"), open_model(model).load_text()
+    brought = BundleText(bundle).search_directions(8)
+    readable, principal = (text.search_directions(8, basis) for basis in ("readable", "principal"))
+    assert np.square(unit(brought) @ unit(readable).T).sum() > 7.5 > np.square(unit(brought) @ unit(principal).T).sum()
+    assert bundle.variance_share(8) == pytest.approx(text.variance_share(readable), rel=0.02)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_the_directions_are_the_vocabularys_in_the_optimizers_variable(family: str, bundle_of: Bundles) -> None:
     folder = bundle_of(family, "int8")
@@ -96,11 +113,11 @@ def test_the_directions_are_the_vocabularys_in_the_optimizers_variable(family: s
     found = np.fromfile(folder / "principal_directions.f32", "<f4").reshape(count, width)
     text, bundle = open_model(str(folder.parent / family)).load_text(), Bundle.open(folder)
     for searched in (5, 32):
-        share = text.variance_share(text.principal_directions(searched))
+        share = text.variance_share(text.search_directions(searched))
         assert bundle.variance_share(searched) == pytest.approx(share, rel=1e-3)
     del bundle.manifest["principal_directions"]["variance_share"]  # as older bundles have it
     assert bundle.variance_share(32) is None
-    wanted = text.principal_directions(32)
+    wanted = text.search_directions(32)
     assert found.shape == wanted.shape == (32, 32 if family == "sd1" else 80)
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())  # tables may be in half precision
     lengths = np.linalg.norm(found, axis=1)

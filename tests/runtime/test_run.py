@@ -85,10 +85,21 @@ def test_a_run_knows_what_its_directions_hold(family: str, pair_of: Pairs, photo
         few = {"max_train_steps": 1, "initializer_token": "person"}
         personalizer.fit(source, zo_samples=8, zo_directions=8, **few)
         text = personalizer.model.load_text()
-        share = text.variance_share(text.principal_directions(8))
+        share = text.variance_share(text.search_directions(8))
         assert personalizer.fitted().variance_share == share and 0.1 < share < 0.4
         personalizer.fit(source, preset="paper", zo_mu=0.01, **few)
         assert personalizer.fitted().variance_share is None
+
+
+def test_the_searched_directions_can_be_chosen(pair_of: Pairs) -> None:
+    _, personalizer = pair_of("pocket", "int8")
+    bases = {}
+    for basis in (None, "principal", "readable"):
+        personalizer.fit(pocket.PHOTOS, max_train_steps=1, search_basis=basis)
+        bases[basis] = personalizer.fitted().basis
+        assert personalizer.config.to_dict()["search_basis"] == basis
+    assert np.array_equal(bases[None], bases["principal"]) and not np.array_equal(bases[None], bases["readable"])
+    assert np.array_equal(bases["readable"][:, 0], personalizer.model.load_text().search_directions(32, "readable"))
 
 
 def test_a_short_run_lowers_the_held_out_loss(bundle_of: Bundles) -> None:
@@ -186,6 +197,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "execution": ({"execution": "fused"}, "execution is given beside a bundle"),
     "residency": ({"residency": "streamed"}, "residency is given beside a bundle"),
     "device": ({"device": "cpu"}, "device is given beside a bundle"),
+    "search basis": ({"search_basis": "readable"}, "search_basis is given beside a bundle, which decides it"),
     "memory budget": ({"memory_budget_mb": 500.0}, "memory_budget_mb is given beside a bundle"),
     "no initializer": ({"initializer_token": None}, "initializer_token is not given"),
     "initializer of several tokens": ({"initializer_token": "zebra"}, "initializer_token 'zebra' makes"),

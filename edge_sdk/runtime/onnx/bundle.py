@@ -144,9 +144,10 @@ class Bundle:
         return np.array(rows[word], np.float32)
 
     def principal_directions(self, count: int) -> np.ndarray:
-        """Those of the vocabulary, (R, D) float32, in the optimizer's variable; R is ``count`` or all there are.
+        """Directions to search, (R, D) float32, in the optimizer's variable; R is ``count`` or all there are.
 
-        See `edge_sdk.runtime.pytorch.text.principal_directions`; there are as many as the preset `fast` searches.
+        There are as many as the preset `fast` searches. See `edge_sdk.runtime.pytorch.directions`; wide tokens have
+        readable directions, older bundles principal ones.
         """
         entry = self.manifest["principal_directions"]
         return np.fromfile(self.paths[entry["file"]], "<f4").reshape(entry["count"], -1)[:count].astype(np.float32)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_sdk.config import refuse_beside_bundle
 from edge_sdk.diffusion.tokenizer import ClipTokenizer, load_tokenizer, padding_word
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.onnx.bundle import Bundle
@@ -62,8 +63,13 @@ class BundleText:
         """Least and largest norms of the sections of the optimizer's variable."""
         return self.bundle.norm_range
 
-    def principal_directions(self, count: int) -> np.ndarray:
-        """Of the vocabulary, (R, D) float32, see `Bundle.principal_directions`."""
+    def search_directions(self, count: int, basis: str | None = None) -> np.ndarray:
+        """Those that the export chose, (R, D) float32, see `Bundle.principal_directions`.
+
+        Raises:
+            EdgeSdkError: a basis is named.
+        """
+        refuse_beside_bundle(search_basis=basis)
         return self.bundle.principal_directions(count)
 
     def variance_share(self, directions: np.ndarray) -> float | None:

@@ -1,6 +1,6 @@
 """The text side: prompts with a placeholder as token ids, and a CLIP text encoder that takes learned vectors."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -10,6 +10,14 @@ from tokenizers import Tokenizer
 
 from edge_sdk.diffusion.networks.clip import ClipText
 from edge_sdk.diffusion.tokenizer import END, ClipTokenizer, load_tokenizer, padding_word
+from edge_sdk.runtime.pytorch.directions import (
+    AFTER,
+    PROMPT,
+    WORDS,
+    jacobian_gram,
+    search_directions,
+    variance_share,
+)
 
 ROWS = 512  # of the embedding table looked at together
 
@@ -71,7 +79,7 @@ class Text(Protocol):
     def check_placeholder(self, placeholder: str) -> None: ...
     def initial_embedding(self, initializer_token: str, num_vectors: int) -> np.ndarray: ...
     def vocabulary_std(self) -> float: ...
-    def principal_directions(self, count: int) -> np.ndarray: ...
+    def search_directions(self, count: int, basis: str | None = None) -> np.ndarray: ...
     def variance_share(self, directions: np.ndarray) -> float: ...
     def norm_range(self) -> "tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]": ...
 
@@ -144,9 +152,24 @@ class TextEncoder(ClipTokenizer):
         variance = (squares - total**2 / self.vocab_size) / (self.vocab_size - 1)
         return float(np.sqrt(variance).mean())
 
-    def principal_directions(self, count: int) -> np.ndarray:
-        """Of the table's rows, (R, D) float32, see the function of that name."""
-        return principal_directions(self.rows_of_table(), count)
+    def search_directions(self, count: int, basis: str | None = None) -> np.ndarray:
+        """Of the table and the encoder, (R, D) float32, see `edge_sdk.runtime.pytorch.directions`."""
+        return search_directions(self, count, basis)
+
+    def jacobian_gram(self) -> np.ndarray:
+        """Of the states after a short prompt, (D, D) float64, see the function of that name."""
+        return jacobian_gram(self.states, self.words_of_table(), self.vocabulary_std())
+
+    def states(self, vectors: torch.Tensor, skip_last: bool = False) -> torch.Tensor:
+        """States (B, M) float32 of a short prompt that ends with a vector, (B, D) float32; see `ClipText.forward`."""
+        ids = [self.bos, *self.words(PROMPT), self.vocab_size, self.eos, *[self.pad] * (AFTER - 1)][: self.length]
+        rows = torch.tensor(ids, device=self.table.device).expand(len(vectors), -1)
+        return self.model(rows, vectors[:, None].to(self.table.device), skip_last=skip_last).flatten(1)
+
+    def words_of_table(self) -> np.ndarray:
+        """A few rows of the table, evenly spaced, (W, D) float64."""
+        places = np.linspace(0, self.vocab_size - 1, WORDS + 2)[1:-1].astype(int)
+        return self.table[torch.from_numpy(places)].detach().double().cpu().numpy()
 
     def variance_share(self, directions: np.ndarray) -> float:
         """Of the table's rows, see the function of that name."""
@@ -165,40 +188,3 @@ class TextEncoder(ClipTokenizer):
     def rows_of_table(self) -> Iterator[np.ndarray]:
         """The table in pieces (n, D) float64."""
         return (rows.detach().double().cpu().numpy() for rows in self.table.split(ROWS))
-
-
-def principal_directions(rows: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """Directions in which a vocabulary's words differ, the most first.
-
-    Args:
-        rows: the table in pieces (n, D) float64.
-
-    Returns:
-        (R, D) float32, orthogonal, R the least of ``count`` and D. A direction's length is the words' standard
-        deviation along it, in units of the table's own (per dimension, mean over dimensions); its largest coordinate
-        is positive.
-    """
-    n, total, products = 0, np.zeros(()), np.zeros(())
-    for piece in rows:
-        n, total, products = n + len(piece), total + piece.sum(axis=0), products + piece.T @ piece
-    covariance = (products - np.outer(total, total) / n) / (n - 1)
-    variance, directions = np.linalg.eigh(covariance)  # of columns, the shortest first
-    largest = np.abs(directions).argmax(axis=0)
-    directions *= np.sign(directions[largest, np.arange(len(directions))])
-    lengths = np.sqrt(np.maximum(variance, 0)) / np.sqrt(covariance.diagonal()).mean()
-    return (directions * lengths).T[::-1][:count].astype(np.float32)
-
-
-def variance_share(rows: Iterable[np.ndarray], directions: np.ndarray) -> float:
-    """Of a vocabulary's variance, the share in the span of some directions.
-
-    Args:
-        rows: the table in pieces (n, D) float64.
-        directions: (R, D), orthogonal.
-    """
-    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    n, total, squares, inside = 0, np.zeros(()), 0.0, 0.0
-    for piece in rows:
-        n, total, squares = n + len(piece), total + piece.sum(axis=0), squares + float((piece**2).sum())
-        inside += float(((piece @ unit.T) ** 2).sum())
-    return (inside - float(((unit @ total) ** 2).sum()) / n) / (squares - float(total @ total) / n)

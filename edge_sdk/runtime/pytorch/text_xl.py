@@ -12,7 +12,12 @@ import torch
 
 from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.runtime.pytorch.text import Condition, TextEncoder, principal_directions, variance_share
+from edge_sdk.runtime.pytorch.directions import (
+    jacobian_gram,
+    search_directions,
+    variance_share,
+)
+from edge_sdk.runtime.pytorch.text import Condition, TextEncoder
 
 
 class TextEncoderPair:
@@ -114,15 +119,26 @@ class TextEncoderPair:
     def _std(self) -> float:
         return self.first.vocabulary_std()
 
-    def principal_directions(self, count: int) -> np.ndarray:
+    def search_directions(self, count: int, basis: str | None = None) -> np.ndarray:
         """Of the optimizer's variable, (R, D1 + D2) float32; a word has a row in both tables, side by side."""
-        return principal_directions(self._rows(), count)
+        return search_directions(self, count, basis)
+
+    def jacobian_gram(self) -> np.ndarray:
+        """Of both encoders' states side by side, see `TextEncoder.jacobian_gram`."""
+        ratio = float(self.scale[-1])
+        words = np.hstack([self.first.words_of_table(), self.second.words_of_table() / ratio])
+
+        def states(vectors: torch.Tensor) -> torch.Tensor:
+            first, second = vectors.split(self.widths, dim=1)
+            return torch.cat([self.first.states(first, True), self.second.states(second * ratio, True)], dim=1)
+
+        return jacobian_gram(states, words, self.vocabulary_std())
 
     def variance_share(self, directions: np.ndarray) -> float:
-        """Of the optimizer's variable over the vocabulary, see `edge_sdk.runtime.pytorch.text.variance_share`."""
-        return variance_share(self._rows(), directions)
+        """Of the optimizer's variable over the vocabulary, see `edge_sdk.runtime.pytorch.directions.variance_share`."""
+        return variance_share(self.rows_of_table(), directions)
 
-    def _rows(self) -> Iterator[np.ndarray]:
+    def rows_of_table(self) -> Iterator[np.ndarray]:
         """Both tables side by side in the optimizer's variable, in pieces (n, D1 + D2) float64."""
         ratio = float(self.scale[-1])
         pairs = zip(self.first.rows_of_table(), self.second.rows_of_table(), strict=True)

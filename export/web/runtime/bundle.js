@@ -72,7 +72,7 @@ export class Bundle {
   }
 
   /**
-   * The vocabulary's principal directions, of the optimizer's variable: Float32Array of D, the longest first.
+   * The directions that a run searches, of the optimizer's variable: Float32Array of D.
    * @throws {BundleError} see `bytes`
    */
   async principalDirections() {

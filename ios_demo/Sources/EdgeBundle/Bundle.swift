@@ -84,7 +84,7 @@ public struct ModelBundle: Sendable {
         }
     }
 
-    /// The vocabulary's principal directions in the optimizer's variable: rows of D numbers, the longest first.
+    /// The directions that a run searches, in the optimizer's variable: rows of D numbers.
     ///
     /// - Parameter count: of the rows; all where there are fewer.
     /// - Throws: `EdgeSdkError`: the file cannot be read any more.

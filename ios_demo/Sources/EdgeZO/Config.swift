@@ -50,7 +50,7 @@ public struct ZoConfig: Equatable, Sendable {
 
     public static let paper = ZoConfig()
 
-    /// Our best: Gauss-Newton steps in the vocabulary's principal directions.
+    /// Our best: Gauss-Newton steps in fixed directions, which the model brings.
     ///
     /// - Parameters:
     ///   - vocabularyStd: standard deviation per dimension of the model's token embeddings; lengths are shares of it.

@@ -27,7 +27,7 @@ extension ZoConfig {
         whole("zo_samples", \.zoSamples, 1...4096, "directions that a step measures (n)"),
         whole(
             "zo_directions", \.zoDirections, 0...4096,
-            "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step measures"),
+            "directions that Gauss-Newton searches for each vector; 0: as many as a step measures"),
         real(
             "zo_mu", \.zoMu, Limits(above: 0, below: 10), "length of a perturbation per standard normal coordinate (mu)"
         ),

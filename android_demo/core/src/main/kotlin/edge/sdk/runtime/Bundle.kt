@@ -56,7 +56,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
         return FloatArray(part.width) { if (part.dtype == "float16") halfToFloat(numbers.short) else numbers.float }
     }
 
-    /** The vocabulary's principal directions in the optimizer's variable, D numbers each: [count] or all there are. */
+    /** The directions that a run searches, in the optimizer's variable, D numbers each: [count] or all there are. */
     fun principalDirections(count: Int): List<FloatArray> {
         val bytes = reading(manifest.principalFile) { File(folder, manifest.principalFile).readBytes() }
         val numbers = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()

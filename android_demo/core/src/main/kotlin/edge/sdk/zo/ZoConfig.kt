@@ -117,7 +117,7 @@ data class ZoConfig(
             Setting("zo_samples", "directions that a step measures (n)", METHOD, ZoConfig::zoSamples, Whole(1..4096)),
             Setting(
                 "zo_directions",
-                "directions of the vocabulary that Gauss-Newton searches for each vector; 0: as many as a step " +
+                "directions that Gauss-Newton searches for each vector; 0: as many as a step " +
                     "measures",
                 METHOD, ZoConfig::zoDirections, Whole(0..4096),
             ),
@@ -185,7 +185,7 @@ data class ZoConfig(
         val PAPER = ZoConfig()
 
         /**
-         * Our best: Gauss-Newton steps in the vocabulary's principal directions.
+         * Our best: Gauss-Newton steps in fixed directions, which the model brings.
          *
          * @param vocabularyStd standard deviation per dimension of the model's token embeddings: lengths are shares of
          *     it
