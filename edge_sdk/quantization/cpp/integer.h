@@ -68,7 +68,8 @@ inline void transpose_fours(const int8_t* const* rows, int64_t k, int8_t* out) {
 }
 #endif
 
-constexpr int64_t GROUP = 512;  // columns that `pack` arranges together
+constexpr int64_t GROUP = 256;  // columns that `pack` arranges together
+constexpr int64_t LINE = 64;    // bytes of a cache line
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -132,6 +133,13 @@ const int8_t* columns_of(const EdgeWeights& w, int64_t row, int64_t first, int64
   return room;
 }
 
+// Asks for the columns of a row that are read next, from `first` on.
+inline void expect(const EdgeWeights& w, int64_t row, int64_t first) {
+  const int64_t count = std::min(GROUP, w.columns - first), each = w.zero ? 2 : 1;
+  const int8_t* const from = w.q + (row * w.columns + first) / each;
+  for (int64_t k = 0; k < count / each; k += LINE) __builtin_prefetch(from + k, 0, 2);
+}
+
 // Rows n, n + 1, ... as a panel: (segments, steps, NR, STEP), zeros past the last row and past a segment's end.
 template <int STEP>
 void pack(const EdgeWeights& w, int64_t n, int64_t segments, int8_t* panel) {
@@ -143,6 +151,7 @@ void pack(const EdgeWeights& w, int64_t n, int64_t segments, int8_t* panel) {
       const int64_t count = std::min(GROUP, length - from), first = segment * length + from;
       for (int64_t j = 0; j < NR; ++j)
         rows[j] = n + j < w.rows ? columns_of(w, n + j, first, count, room[j]) : room[j];
+      for (int64_t j = 0; j < NR && n + j < w.rows; ++j) expect(w, n + j, first + count);
       int64_t k = 0;
 #ifdef __AVX2__
       for (; k + 16 <= count; k += 16, panel += 16 * NR)

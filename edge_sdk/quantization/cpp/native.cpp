@@ -12,6 +12,8 @@
 namespace {
 
 constexpr int64_t BAND_BYTES = 1 << 19;  // of quantized activations at once
+constexpr int64_t BAND_ROWS = 128;         // at once at least, so that weights are arranged seldom
+constexpr int64_t PANEL_BYTES = 192 << 10;  // of weights arranged at once
 constexpr int64_t TASK_ROWS = 512;       // of activations for which a panel is arranged once
 
 // A band of quantized activations: row m is `segments` pieces, the first at a + places[m], the next ones `stride` further.
@@ -60,6 +62,11 @@ void put(const float* from, int64_t count, bool is_added, float* to) {
     std::copy_n(from, count, to);
 }
 
+// Asks for NR outputs of a row that are written soon.
+inline void expect_row(const float* to) {
+  for (int64_t j = 0; j < NR; j += LINE / int64_t(sizeof(float))) __builtin_prefetch(to + j, 1);
+}
+
 // Rows m.. of the band times a panel, where sums are short.
 template <typename A>
 void multiply_short(const Band<A>& band, const A* const* starts, int64_t m, int64_t count, int64_t steps,
@@ -67,8 +74,10 @@ void multiply_short(const Band<A>& band, const A* const* starts, int64_t m, int6
   float apart[MR][NR], scales[MR], *to[MR];  // `apart` for what is no row or no whole panel
   const bool direct = columns.width == NR && !band.is_added;
   for (int i = 0; i < MR; ++i) {
-    to[i] = i < count && direct ? y + (m + i) * pitch + columns.n : apart[i];
+    float* const row = y + (m + std::min<int64_t>(i, count - 1)) * pitch + columns.n;
+    to[i] = i < count && direct ? row : apart[i];
     scales[i] = band.scales[m + std::min<int64_t>(i, count - 1)];
+    expect_row(row);
   }
   const auto finish = [&](int i, int j, Sums s) {
     const int at = j * WIDTH;
@@ -85,6 +94,7 @@ template <typename A>
 void multiply_long(const Band<A>& band, const A* const* starts, int64_t m, int64_t count, int64_t steps,
                    const int8_t* panel, const Columns& columns, float* y, int64_t pitch) {
   double sums[MR][NR] = {};
+  for (int i = 0; i < count; ++i) expect_row(y + (m + i) * pitch + columns.n);
   add_rows<MR>(starts, band.segments, band.stride, steps, panel, sums);
   for (int i = 0; i < count; ++i) {
     float out[NR];
@@ -95,27 +105,36 @@ void multiply_long(const Band<A>& band, const A* const* starts, int64_t m, int64
   }
 }
 
-// Rows m0..m1 of the band times the weight rows n0..n1; y(m, n) at y[m * pitch + n].
+// Rows m0..m1 of the band times the weight rows n0..n1; y(m, n) at y[m * pitch + n]. Several panels are arranged at once
+// and a few rows meet them all, so that a row's outputs are written one after another.
 template <typename A>
 void multiply(const Band<A>& band, int64_t m0, int64_t m1, const EdgeWeights& w, int64_t n0, int64_t n1,
               float* y, int64_t pitch) {
   constexpr int STEP = Products<A>::STEP;
-  const int64_t steps = ceil_div(w.columns / band.segments, STEP);
-  int8_t* panel = room_for<int8_t>(band.segments * steps * NR * STEP);
-  for (int64_t n = n0; n < n1; n += NR) {
-    Columns columns(w, n, n1);
-    pack<STEP>(w, n, band.segments, panel);
-    if constexpr (Products<A>::SHIFT != 0) {
-      double sums[1][NR] = {};
-      add_rows<1>(&band.nothing, band.segments, 0, steps, panel, sums);
-      std::copy_n(sums[0], NR, columns.shift);
+  const int64_t steps = ceil_div(w.columns / band.segments, STEP), size = band.segments * steps * NR * STEP;
+  const int64_t most = std::clamp<int64_t>(PANEL_BYTES / size, 1, ceil_div(n1 - n0, NR));
+  int8_t* panels = room_for<int8_t>(most * size);
+  std::vector<Columns> columns;
+  columns.reserve(most);
+  const auto run = band.is_short ? multiply_short<A> : multiply_long<A>;
+  for (int64_t n = n0; n < n1; n += most * NR) {
+    columns.clear();
+    for (int64_t at = n; at < std::min(n1, n + most * NR); at += NR) {
+      int8_t* const panel = panels + int64_t(columns.size()) * size;
+      columns.emplace_back(w, at, n1);
+      pack<STEP>(w, at, band.segments, panel);
+      if constexpr (Products<A>::SHIFT != 0) {
+        double sums[1][NR] = {};
+        add_rows<1>(&band.nothing, band.segments, 0, steps, panel, sums);
+        std::copy_n(sums[0], NR, columns.back().shift);
+      }
     }
     for (int64_t m = m0; m < m1; m += MR) {
       const int64_t count = std::min<int64_t>(MR, m1 - m);
       const A* starts[MR];
       for (int i = 0; i < MR; ++i) starts[i] = band.a + band.places[m + std::min<int64_t>(i, count - 1)];
-      const auto run = band.is_short ? multiply_short<A> : multiply_long<A>;
-      run(band, starts, m, count, steps, panel, columns, y, pitch);
+      for (size_t i = 0; i < columns.size(); ++i)
+        run(band, starts, m, count, steps, panels + int64_t(i) * size, columns[i], y, pitch);
     }
   }
 }
@@ -145,7 +164,7 @@ A* room_for_band(int64_t count, int64_t piece) {
 template <typename A>
 void linear(const float* x, int64_t m, const EdgeRows& how, const EdgeWeights& w, float levels, bool is_added, float* y,
             int64_t pitch) {
-  const int64_t columns = w.columns, most = std::clamp<int64_t>(BAND_BYTES / (int64_t(sizeof(A)) * columns), MR, m);
+  const int64_t columns = w.columns, most = std::min(std::max(BAND_BYTES / (int64_t(sizeof(A)) * columns), BAND_ROWS), m);
   A* a = room_for_band<A>(most * columns, columns);
   std::vector<float> step(most);
   std::vector<int64_t> places(most);
