@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from edge_sdk.quantization import native
+from edge_sdk.quantization import gpu, native
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, has_int8_dot
 from edge_sdk.quantization.layers import integer_layers
 
@@ -24,7 +24,7 @@ def arithmetic(modules: Iterable[nn.Module], device: torch.device) -> str:
         for layer in integer_layers(module).values()
     )
     if device.type == "cuda":
-        kernels = f"{torch.cuda.get_device_name(device)} {torch.version.cuda}"
+        kernels = f"{torch.cuda.get_device_name(device)} {torch.version.cuda} {gpu.is_available(device)}"
     else:
         compiled = native.LIBRARY.prefix() if native.library() else f"no library, {has_int8_dot(device)}"
         kernels = f"{platform.machine()} {compiled}"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.quantization import gpu, kernels, native, quanto
+from edge_sdk.quantization import activations, gpu, kernels, native, quanto
 
 FILL_ELEMENTS = 1 << 20  # float weights quantized together
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
@@ -149,7 +149,7 @@ class IntLinear(_IntLayer):
         """
         if self.execution == "integer" and backend(x.device) is native:
             flat = x.flatten(0, -2).float().contiguous()
-            y = flat.new_empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
+            y = activations.empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
             native.linear(flat, self.matrix, self.activation_bits, y, norm, gated, added)
             return out if out is not None else y.view(*x.shape[:-1], self.out_features).to(x.dtype)
         x = x if norm is None else norm(x)
@@ -257,7 +257,7 @@ class IntConv2d(_IntLayer):
         first, second = (None if part is None else part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip))
         assert first is not None
         by = None if norm is None else native.group_norm(norm, activated, first, second, offsets)
-        y = first.new_empty((len(x), ho, wo, self.out_channels)) if out is None else out.permute(0, 2, 3, 1)
+        y = activations.empty((len(x), ho, wo, self.out_channels)) if out is None else out.permute(0, 2, 3, 1)
         native.conv2d(first, self.matrix, self.activation_bits, y, *window, second, by, added=out is not None)
         return y.permute(0, 3, 1, 2).to(x.dtype) if out is None else out
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.quantization.activations import empty
 from edge_sdk.quantization.build import Sources, open_library
 from edge_sdk.quantization.kernels import LEVELS, WINOGRAD_LEVELS, Matrix, conv_levels, suits_winograd
 from edge_sdk.quantization.threads import threads_for
@@ -209,7 +210,7 @@ def quantized_keys(k: torch.Tensor, v: torch.Tensor, heads: int) -> Keys:
     assert loaded is not None
     loaded.edge_keys_room.restype = ctypes.c_int64
     size = loaded.edge_keys_room(*map(ctypes.c_int64, (batch, count, heads, width // heads)))
-    prepared = Keys(torch.empty(size, dtype=torch.uint8), count, heads)
+    prepared = Keys(empty((size,), torch.uint8), count, heads)
     _call("edge_keys", KEY_WORK * k.numel(), k, v, batch, count, heads, width // heads, prepared.room)
     return prepared
 

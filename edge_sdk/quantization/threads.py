@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from edge_sdk.quantization.activations import reused
+
 PRODUCTS = 1 << 24  # multiplications of a compiled call from which on it is divided: a third of a millisecond
 ELEMENTS = 1 << 20  # of a network's largest activations from which on PyTorch divides its operators
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -39,12 +41,12 @@ def sized(elements: int) -> Iterator[None]:
 
 
 def by_size(elements: Callable[[Any, torch.Tensor], int]) -> Callable[[_Function], _Function]:
-    """`sized` for a method; ``elements`` computes the size from the object and the first argument."""
+    """`sized` for a method, and `reused`; ``elements`` computes the size from the object and the first argument."""
 
     def decorate(method: _Function) -> _Function:
         @wraps(method)
         def run(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            with sized(elements(self, x)):
+            with sized(elements(self, x)), reused():
                 return method(self, x, *args, **kwargs)
 
         return cast(_Function, run)

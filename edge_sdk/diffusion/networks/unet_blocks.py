@@ -11,6 +11,7 @@ from torch import nn
 
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
+from edge_sdk.quantization.activations import empty
 from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 
@@ -93,7 +94,7 @@ class Attention(nn.Module):
         else:
             keys = self._keys(context)
         rows = min(x.shape[1], QUERY_ROWS)
-        queries, seen = x.new_empty((len(x), rows, x.shape[2])), x.new_empty((len(x), rows, x.shape[2]))
+        queries, seen = (empty((len(x), rows, x.shape[2]), x.dtype, x.device) for _ in range(2))
         for part in x.split(rows, dim=1):
             count = part.shape[1]
             q = self.to_q(part, norm, out=queries[:, :count])
@@ -124,7 +125,8 @@ class FeedForward(nn.Module):
         rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
         if runs_in_integers(self.net[2]) and not torch.is_grad_enabled():
             x = x.contiguous()
-            flat, hidden = x.flatten(0, 1), x.new_empty((min(rows, len(x) * x.shape[1]), 8 * x.shape[2]))
+            flat = x.flatten(0, 1)
+            hidden = empty((min(rows, len(flat)), 8 * x.shape[2]), x.dtype, x.device)
             for part in flat.split(rows):
                 self.net[2](self.net[0].proj(part, norm, out=hidden[: len(part)]), gated=True, out=part, added=True)
             return x
