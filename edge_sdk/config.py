@@ -13,7 +13,7 @@ from edge_sdk.zo.options import option, violation
 SCHEMA_VERSION = 1
 MODEL, PHOTOS, RUN = "model", "photos", "run"  # groups of options beside `OFTEN` and `METHOD`
 PRESETS = ("fast", "paper")
-SEARCH_BASES = ("principal", "readable")
+SEARCH_BASES: tuple[str, ...] = get_args(option_types.SearchBasis)
 MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
 CUDA_ROWS, CUDA_ROW_LATENTS = 64, 33 * 64 * 64  # the same on a GPU: a step of `fast` for 512 pixels is one call
 WEIGHTS: tuple[str, ...] = get_args(option_types.Weights)

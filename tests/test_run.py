@@ -75,7 +75,13 @@ def test_every_stage_is_named_with_how_much_of_it_is_done(learn: Callable[..., A
     drawing = heard.of(PREVIEW)
     assert [done for done, _ in drawing] == [*range(23)] and {total for _, total in drawing} == {22}
     names = list(dict.fromkeys(name for name, _, _ in heard.stages))
-    assert names[:4] == ["loading the text encoder", "loading the VAE", "encoding photos", "loading the denoiser"]
+    assert names[:5] == [
+        "loading the text encoder",
+        "choosing directions",
+        "loading the VAE",
+        "encoding photos",
+        "loading the denoiser",
+    ]
 
 
 def test_pictures_while_it_learns_cost_what_is_said_and_change_no_byte_of_the_token(

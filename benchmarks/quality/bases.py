@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.pocket.people import names
-from edge_sdk.runtime.pytorch.directions import covariance_of, principal_directions, readable_directions
+from edge_sdk.runtime.pytorch.directions import WIDE, covariance_of, principal_directions, readable_directions
 from edge_sdk.runtime.pytorch.directions import variance_share as share_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 Basis = Callable[["Bench", int, int], np.ndarray]
 
 
+def default(bench: "Bench", count: int, seed: int = 0) -> np.ndarray:
+    """Those of `fast`: readable ones for wide tokens, else principal ones."""
+    return (readable if bench.width >= WIDE else principal)(bench, count, seed)
+
+
 def principal(bench: "Bench", count: int, seed: int = 0) -> np.ndarray:
-    """Along which the vocabulary's words differ most: those of `fast`."""
+    """Along which the vocabulary's words differ most."""
     return bench.principal[:count]
 
 
@@ -41,7 +46,7 @@ def other_words(bench: "Bench", count: int, seed: int = 0) -> np.ndarray:
 
 
 def readable(bench: "Bench", count: int, seed: int = 0) -> np.ndarray:
-    """Along which the text encoder's states change most: those of `fast` for wide tokens."""
+    """Along which the text encoder's states change most."""
     return readable_directions(bench.objective.text.rows_of_table(), bench.jacobian_gram, count)
 
 

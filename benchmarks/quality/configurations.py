@@ -35,7 +35,7 @@ class Config:
     zo: Settings | None = None
     backprop: BackpropConfig | None = None
     evolution: EvolutionConfig | None = None
-    basis: bases.Basis = bases.principal
+    basis: bases.Basis = bases.default
     coordinates: int = 0
     timesteps: str = ""
 

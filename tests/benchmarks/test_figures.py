@@ -120,6 +120,18 @@ def equal_care(method: str) -> str:
     return " | ".join([figures(summary["share"]), *cells])
 
 
+def reached(method: str, share_of_decrease: str) -> str:
+    return f"{results('equal_care')[method]['summary'][share_of_decrease]['mean']:.0f}"
+
+
+def ends(method: str) -> float:
+    return results("equal_care")[method]["summary"]["share"]["mean"]
+
+
+def memory_of(method: str) -> str:
+    return f"{results('equal_care_costs')[method]['peak_anonymous_mb']:.0f}"
+
+
 def under_noise(name: str, method: str) -> str:
     summary = results(name)[method]["summary"]
     return " | ".join(figures(summary[key]) for key in ("share_of_loss_learned", "share_of_backprop_decrease"))
@@ -169,6 +181,65 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"{peak('memory_gpu', 'ours int8 resident'):.0f} MB | "
             f"{step_seconds('memory_gpu', 'backprop float32'):.2f} s, {peak('memory_gpu', 'backprop float32'):.0f} MB |"
         ),
+    },
+    "benchmarks/quality/README.md": {
+        row: f"| {row} | {of_directions('directions', case)} |"
+        for row, case in {
+            "11 of 128 (8 %)": "11 of 128",
+            "22 of 128 (17 %)": "22 of 128",
+            "22 of 128, 11 a step": "22 of 128, 11 a step",
+            "44 of 128, 11 a step": "44 of 128, 11 a step",
+            "64 of 768, beside white noise": "64 of 768, 32 a step, white",
+            "64 of 768, beside shuffled words": "64 of 768, 32 a step, shuffled",
+            "128 of 768, beside white noise": "128 of 768, 32 a step, white",
+            "128 of 768, beside shuffled words": "128 of 768, 32 a step, shuffled",
+        }.items()
+    }
+    | {
+        "64 of 768, a trained table": (
+            f"| 64 of 768, a trained table | {of_directions('directions_wide', '64 of 768, 32 a step')} |"
+        ),
+        "random directions": (
+            f"have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against principal "
+            "ones, paired by person. Behind the trained table they have "
+            f"{more_than_principal('directions_wide', '64 of 768, 32 a step, random')}."
+        ),
+        "readable directions": (
+            f"they have {more_than_principal('directions', '11 of 128, readable')} at 8 %, "
+            f"{more_than_principal('directions', '64 of 768, 32 a step, shuffled, readable')} beside shuffled words, "
+            f"and {more_than_principal('directions_wide', '64 of 768, 32 a step, readable')} behind the trained table"
+        ),
+        "breadth": (
+            f"get {results('directions')['44 of 128, 11 a step, principal']['summary']['share']['mean']:.3f} instead "
+            f"of {results('directions')['11 of 128, principal']['summary']['share']['mean']:.3f}."
+        ),
+        "finding them": f"as long as {results('directions_cost')['forward passes in all']:.0f} forward passes of",
+        "to a loss": (
+            f"fewer forward passes than `fast`, {reached('backpropagation, 150 steps', '0.9')} against "
+            f"{reached('fast', '0.9')}; to 0.95 about as many, {reached('backpropagation, 150 steps', '0.95')} against "
+            f"{reached('fast', '0.95')}.** `fast` ends at {ends('fast'):.3f}"
+        ),
+        "shorter schedules": (
+            f"25 and 50 steps end at {ends('backpropagation, 25 steps, tuned'):.3f} and "
+            f"{ends('backpropagation, 50 steps, tuned'):.3f}."
+        ),
+        "evolution": (
+            f"reaches {ends('evolution strategy, tuned'):.3f} where `paper` reaches {ends('paper, published'):.3f}"
+        ),
+        "without noise": f"Without noise `fast` has {ends('fast'):.3f}",
+        "memory of methods": (
+            f"backpropagation {memory_of('backpropagation')} MB, `fast` {memory_of('fast')}, "
+            f"`paper` {memory_of('paper')}, the evolution strategy {memory_of('evolution strategy')}."
+        ),
+    }
+    | {
+        f"equal care, {method}": f"| {equal_care(method)} |"
+        for method in results("equal_care")
+        if method not in ("initializer", "backpropagation, stopped after DVAR")
+    }
+    | {
+        f"noise, {method}": f"| {under_noise('quality_noise', method)} |"
+        for method in ("backprop-float", "fast-int8-integer", "evolution-int8-integer", "paper-int8-integer")
     },
     "benchmarks/memory/README.md": {
         f"{weights} {method}": f"{peak('memory', f'ours {weights} resident'):.0f} / "
