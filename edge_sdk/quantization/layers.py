@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.quantization import kernels, native, quanto
+from edge_sdk.quantization import difference, kernels, native, quanto
 
 FILL_ELEMENTS = 1 << 20  # float weights quantized together
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
@@ -145,7 +145,10 @@ class IntLinear(_IntLayer):
             out: (..., N) float32, contiguous, to write to.
             added: to what is in ``out``.
         """
-        if self.execution == "integer" and backend(x.device) is native:
+        compiled = backend(x.device) is native
+        if self.execution == "integer" and difference.is_active():
+            return difference.linear(self, x, norm, gated, out, added, compiled)
+        if self.execution == "integer" and compiled:
             flat = x.flatten(0, -2).float().contiguous()
             y = flat.new_empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
             native.linear(flat, self.matrix, self.activation_bits, y, norm, gated, added)
@@ -165,6 +168,17 @@ class IntLinear(_IntLayer):
         y = x.new_empty((len(x), self.out_features))
         kernels.linear(x, self.matrix, self.activation_bits, y)
         return y
+
+    def multiply(self, x: torch.Tensor, bits: int, out: torch.Tensor, added: bool = False, bias: bool = True) -> None:
+        """out (M, N) = x W^T + bias for x (M, K) float32, contiguous, in integers; or ``added`` to what is there."""
+        matrix = self.matrix if bias else difference.without_bias(self.matrix)
+        if backend(x.device) is native:
+            native.linear(x, matrix, bits, out, added=added)
+            return
+        y = torch.empty_like(out) if added else out
+        kernels.linear(x, matrix, bits, y)
+        if added:
+            out.add_(y)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
         step = kernels.fused_tile_rows(self.out_features, self.in_features)
@@ -227,6 +241,8 @@ class IntConv2d(_IntLayer):
             offsets: (B, C) float32, added to every pixel before it.
             out: (B, N, Ho, Wo) float32, channels last, to add the output to.
         """
+        if self.execution == "integer" and difference.is_active():
+            return difference.convolution(self, x, skip, norm, activated, offsets, out)
         if self.compiles(x):
             return self._compiled(x, skip, norm, activated, offsets, out)
         x = x if skip is None else torch.cat([x, skip], dim=1)
@@ -264,12 +280,23 @@ class IntConv2d(_IntLayer):
         return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
 
     def _integer(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolve((x.permute(0, 2, 3, 1),), self.activation_bits)
+
+    def convolve(self, parts: tuple[torch.Tensor, ...], bits: int, bias: bool = True) -> torch.Tensor:
+        """Integer products of images (B, H, W, C) float32, or of channels in two of them -> (B, N, Ho, Wo) float32."""
         (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
-        ho, wo = (x.shape[2] + 2 * ph - kh) // sh + 1, (x.shape[3] + 2 * pw - kw) // sw + 1
-        nhwc, y = x.permute(0, 2, 3, 1), x.new_empty((len(x), ho, wo, self.out_channels))
+        x = parts[0]
+        ho, wo = (x.shape[1] + 2 * ph - kh) // sh + 1, (x.shape[2] + 2 * pw - kw) // sw + 1
+        y = x.new_empty((len(x), ho, wo, self.out_channels))
+        matrix = self.matrix if bias else difference.without_bias(self.matrix)
+        if self.groups == 1 and backend(x.device) is native:
+            skip = parts[1] if len(parts) > 1 else None
+            native.conv2d(x.contiguous(), matrix, bits, y, *window, skip)
+            return y.permute(0, 3, 1, 2)
+        x = x if len(parts) == 1 else torch.cat(parts, dim=3)
         for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
-            part = nhwc[..., inputs].contiguous()
-            backend(x.device).conv2d(part, self.matrix.rows(outputs), self.activation_bits, y[..., outputs], *window)
+            part = x[..., inputs].contiguous()
+            backend(x.device).conv2d(part, matrix.rows(outputs), bits, y[..., outputs], *window)
         return y.permute(0, 3, 1, 2)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:

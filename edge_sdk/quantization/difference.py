@@ -1,0 +1,251 @@
+"""Rows as differences to a base row: ``y_i = y_0 + W q8(x_i - x_0)`` in every integer layer.
+
+The base row runs with the layer's own activations, of 16 bits. What another row differs by from it is rounded to 8 bits
+with a scale of its own, so the error is a share of the difference, however small that is: there is no floor under mu.
+Norms, activations and attention see the true values.
+
+A `Tape` holds what the layers computed for the base, in the order of their calls, while other rows pass the same
+layers. `first_row_is_base` does the same within each layer, for batches that are small.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_sdk.quantization import native
+from edge_sdk.quantization.kernels import LEVELS
+
+Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
+
+BITS = 8  # of a difference
+_FIRST_ROW = "the first row of a batch"
+_current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
+
+
+class Tape:
+    """What layers computed for the base row, one entry a call; the rows that follow read it in the same order."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[object, Any]] = []
+        self._next: int | None = None  # None while recording
+        self._joined: tuple[object, torch.Tensor] | None = None  # a linear input that several layers share
+
+    @property
+    def records(self) -> bool:
+        return self._next is None
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Within, the base row passes."""
+        self._next = None
+        with _set(self):
+            yield
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Within, other rows pass the same layers."""
+        self._next = 0
+        with _set(self):
+            yield
+
+    def write(self, owner: object, entry: Any) -> None:
+        self._entries.append((owner, entry))
+
+    def read(self, owner: object) -> Any:
+        assert self._next is not None
+        known, entry = self._entries[self._next]
+        if known is not owner:
+            raise RuntimeError("rows passed other layers than their base")
+        self._next += 1
+        return entry
+
+
+@contextmanager
+def _set(value: "Tape | str") -> Iterator[None]:
+    token = _current.set(value)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def first_row_is_base() -> Iterator[None]:
+    """Within, row 0 of every layer's input (B, ...) is the base of the others."""
+    with _set(_FIRST_ROW):
+        yield
+
+
+def is_active() -> bool:
+    """Whether layers compute differences now."""
+    return _current.get() is not None
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows (n, C, H, W) kept as differences to a base: 8 bits a number, a scale a pixel.
+
+    Attributes:
+        q: (n, H, W, C) int8. scale: (n, H, W, 1) float32. base: (1, C, H, W) float32.
+    """
+
+    q: torch.Tensor
+    scale: torch.Tensor
+    base: torch.Tensor
+
+    def __getitem__(self, rows: slice) -> "Held":
+        return Held(self.q[rows], self.scale[rows], self.base)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, C, H, W)."""
+        return torch.Size((len(self.q), *self.base.shape[1:]))
+
+    def restored(self) -> torch.Tensor:
+        """(n, C, H, W) float32."""
+        return (self.q * self.scale).permute(0, 3, 1, 2).add_(self.base)
+
+
+def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
+    """An activation (B, C, H, W) that is needed later: as it is, or of rows with a base as what they differ by."""
+    tape = _current.get()
+    if not isinstance(tape, Tape):
+        return x
+    if tape.records:
+        tape.write(owner, x)
+        return x
+    base = tape.read(owner)
+    change = (x - base).permute(0, 2, 3, 1)
+    scale = change.abs().amax(dim=3, keepdim=True).clamp_min_(1e-30).div_(LEVELS[BITS])
+    return Held(change.div_(scale).round_().to(torch.int8), scale, base)
+
+
+class _Rows(NamedTuple):
+    """What a linear layer's input goes through first."""
+
+    norm: nn.LayerNorm | None
+    gated: bool
+    compiled: bool
+
+    def __call__(self, x: torch.Tensor, columns: int, base: torch.Tensor | None) -> torch.Tensor:
+        """x (..., K) or (..., 2 K) -> (M, K) float32 minus the base (P, K), a tensor of its own."""
+        if self.compiled:
+            flat = x.flatten(0, -2).float().contiguous()
+            out = flat.new_empty((len(flat), columns))
+            native.row_differences(flat, self.norm, self.gated, base, out)
+            return out
+        x = x if self.norm is None else self.norm(x)
+        if self.gated:
+            value, gate = x.chunk(2, dim=-1)
+            x = F.gelu(gate).mul_(value)
+        flat = x.reshape(-1, columns).float()
+        return flat.clone() if base is None else (flat.view(-1, *base.shape) - base).view(-1, columns)
+
+
+def linear(
+    layer: Layer,
+    x: torch.Tensor,
+    norm: nn.LayerNorm | None,
+    gated: bool,
+    out: torch.Tensor | None,
+    added: bool,
+    compiled: bool,
+) -> torch.Tensor:
+    """`IntLinear.forward` where differences are computed."""
+    tape, rows = _current.get(), _Rows(norm, gated, compiled)
+    y = x.new_empty((*x.shape[:-1], layer.out_features), dtype=torch.float32) if out is None else out
+    if isinstance(tape, Tape):
+        (_record_linear if tape.records else _replay_linear)(tape, layer, x, rows, y, added)
+        return y
+    own = Tape()
+    _record_linear(own, layer, x[:1], rows, y[:1], added)
+    if len(x) > 1:
+        with own.replaying():
+            _replay_linear(own, layer, x[1:], rows, y[1:], added)
+    return y
+
+
+def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
+    inputs = rows(x, layer.in_features, None)
+    y = inputs.new_empty((len(inputs), layer.out_features))
+    layer.multiply(inputs, layer.activation_bits, y)
+    tape.write(layer, (inputs, y))
+    (out.add_ if added else out.copy_)(y.view(out.shape))
+
+
+def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
+    inputs, y = tape.read(layer)
+    change = rows(x, layer.in_features, inputs)
+    by_row = out.view(-1, *y.shape)
+    (by_row.add_ if added else by_row.copy_)(y)
+    layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
+
+
+def convolution(
+    layer: Layer,
+    x: torch.Tensor,
+    skip: torch.Tensor | None,
+    norm: nn.GroupNorm | None,
+    activated: bool,
+    offsets: torch.Tensor | None,
+    out: torch.Tensor | None,
+) -> torch.Tensor:
+    """`IntConv2d.forward` where differences are computed."""
+    tape, normed = _current.get(), (norm, activated, offsets)
+    if isinstance(tape, Tape):
+        return (_record if tape.records else _replay)(tape, layer, x, skip, normed, out)
+    raise RuntimeError("convolutions need a tape")
+
+
+def _inputs(
+    layer: Layer,
+    x: torch.Tensor,
+    skip: torch.Tensor | None,
+    normed: tuple[nn.GroupNorm | None, bool, torch.Tensor | None],
+    base: tuple[torch.Tensor, ...] | None,
+) -> tuple[torch.Tensor, ...]:
+    """What is convolved, minus the base: one tensor (B, H, W, C), or where nothing is done to them x and skip."""
+    norm, activated, offsets = normed
+    parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
+    if norm is None:
+        return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
+    if layer.compiles(x):
+        by = native.group_norm(norm, activated, parts[0], parts[1] if len(parts) > 1 else None, offsets)
+        change = parts[0].new_empty((*parts[0].shape[:3], layer.in_channels))
+        native.image_differences(
+            parts[0], parts[1] if len(parts) > 1 else None, by, None if base is None else base[0], change
+        )
+        return (change,)
+    image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+    image = norm(image if offsets is None else image + offsets[:, :, None, None])
+    image = (F.silu(image) if activated else image).permute(0, 2, 3, 1)
+    return (image if base is None else image - base[0],)
+
+
+def _record(
+    tape: Tape, layer: Layer, x: torch.Tensor, skip: torch.Tensor | None, normed: Any, out: torch.Tensor | None
+) -> torch.Tensor:
+    inputs = _inputs(layer, x, skip, normed, None)
+    y = layer.convolve(inputs, layer.activation_bits)
+    tape.write(layer, (inputs, y))
+    return y.clone() if out is None else out.add_(y)  # what the caller does to its own leaves the tape's as it is
+
+
+def _replay(
+    tape: Tape, layer: Layer, x: torch.Tensor, skip: torch.Tensor | None, normed: Any, out: torch.Tensor | None
+) -> torch.Tensor:
+    inputs, y = tape.read(layer)
+    change = layer.convolve(_inputs(layer, x, skip, normed, inputs), BITS, bias=False)
+    change.add_(y)
+    return change if out is None else out.add_(change)
+
+
+def without_bias(matrix: Any) -> Any:
+    """The same weights."""
+    return replace(matrix, bias=None)
