@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_sdk.quantization import native
-from edge_sdk.quantization.kernels import LEVELS
+from edge_sdk.quantization import native, native_difference
+from edge_sdk.quantization.kernels import LEVELS, Matrix
+from edge_sdk.quantization.native_difference import Parts
 
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
@@ -109,7 +110,12 @@ class Held:
 
     def restored(self) -> torch.Tensor:
         """(n, C, H, W) float32."""
-        return (self.q * self.scale).permute(0, 3, 1, 2).add_(self.base)
+        base = self.base.permute(0, 2, 3, 1)
+        if not _is_compiled(self.q):
+            return (self.q * self.scale).add_(base).permute(0, 3, 1, 2)
+        x = self.scale.new_empty(self.q.shape)
+        native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        return x.permute(0, 3, 1, 2)
 
 
 def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
@@ -121,9 +127,18 @@ def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
         tape.write(owner, x)
         return x
     base = tape.read(owner)
-    change = (x - base).permute(0, 2, 3, 1)
-    scale = change.abs().amax(dim=3, keepdim=True).clamp_min_(1e-30).div_(LEVELS[BITS])
+    rows, base_row = (part.permute(0, 2, 3, 1).contiguous() for part in (x, base))
+    if _is_compiled(x):
+        q, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty((*rows.shape[:3], 1))
+        native_difference.hold(rows, base_row, q, scale)
+        return Held(q, scale, base)
+    change = rows - base_row
+    scale = change.abs().amax(dim=3, keepdim=True).clamp_min_(1e-12).div_(LEVELS[BITS])
     return Held(change.div_(scale).round_().to(torch.int8), scale, base)
+
+
+def _is_compiled(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu" and native.library() is not None
 
 
 class _Rows(NamedTuple):
@@ -138,7 +153,7 @@ class _Rows(NamedTuple):
         if self.compiled:
             flat = x.flatten(0, -2).float().contiguous()
             out = flat.new_empty((len(flat), columns))
-            native.row_differences(flat, self.norm, self.gated, base, out)
+            native_difference.rows(flat, self.norm, self.gated, out)
             return out
         x = x if self.norm is None else self.norm(x)
         if self.gated:
@@ -181,10 +196,45 @@ def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: 
 
 def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
     inputs, y = tape.read(layer)
+    if rows.compiled:
+        flat = x.flatten(0, -2).float().contiguous()
+        to = out.view(-1, layer.out_features)
+        native_difference.linear(flat, rows.norm, rows.gated, inputs, layer.matrix, y, to, added)
+        return
     change = rows(x, layer.in_features, inputs)
     by_row = out.view(-1, *y.shape)
     (by_row.add_ if added else by_row.copy_)(y)
     layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
+
+
+class _Images(NamedTuple):
+    """What a convolution's input goes through first."""
+
+    norm: nn.GroupNorm | None
+    activated: bool
+    offsets: torch.Tensor | None
+    compiled: bool
+
+    def by(self, parts: Parts) -> native.Normalized | None:
+        """The normalization as the compiled products take it."""
+        if self.norm is None:
+            return None
+        return native.group_norm(self.norm, self.activated, parts[0], *parts[1:] or [None], offsets=self.offsets)
+
+    def __call__(self, parts: Parts, base: Parts | None) -> Parts:
+        """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""
+        if self.norm is None:
+            return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
+        if self.compiled:
+            by = self.by(parts)
+            assert by is not None
+            change = parts[0].new_empty((*parts[0].shape[:3], self.norm.num_channels))
+            native_difference.images(parts, by, None if base is None else base[0], change)
+            return (change,)
+        image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+        image = self.norm(image if self.offsets is None else image + self.offsets[:, :, None, None])
+        image = (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
+        return (image if base is None else image - base[0],)
 
 
 def convolution(
@@ -197,55 +247,26 @@ def convolution(
     out: torch.Tensor | None,
 ) -> torch.Tensor:
     """`IntConv2d.forward` where differences are computed."""
-    tape, normed = _current.get(), (norm, activated, offsets)
-    if isinstance(tape, Tape):
-        return (_record if tape.records else _replay)(tape, layer, x, skip, normed, out)
-    raise RuntimeError("convolutions need a tape")
-
-
-def _inputs(
-    layer: Layer,
-    x: torch.Tensor,
-    skip: torch.Tensor | None,
-    normed: tuple[nn.GroupNorm | None, bool, torch.Tensor | None],
-    base: tuple[torch.Tensor, ...] | None,
-) -> tuple[torch.Tensor, ...]:
-    """What is convolved, minus the base: one tensor (B, H, W, C), or where nothing is done to them x and skip."""
-    norm, activated, offsets = normed
+    tape = _current.get()
+    if not isinstance(tape, Tape):
+        raise RuntimeError("a convolution of rows with a base needs a tape")
+    images = _Images(norm, activated, offsets, layer.compiles(x))
     parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
-    if norm is None:
-        return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
-    if layer.compiles(x):
-        by = native.group_norm(norm, activated, parts[0], parts[1] if len(parts) > 1 else None, offsets)
-        change = parts[0].new_empty((*parts[0].shape[:3], layer.in_channels))
-        native.image_differences(
-            parts[0], parts[1] if len(parts) > 1 else None, by, None if base is None else base[0], change
-        )
-        return (change,)
-    image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
-    image = norm(image if offsets is None else image + offsets[:, :, None, None])
-    image = (F.silu(image) if activated else image).permute(0, 2, 3, 1)
-    return (image if base is None else image - base[0],)
-
-
-def _record(
-    tape: Tape, layer: Layer, x: torch.Tensor, skip: torch.Tensor | None, normed: Any, out: torch.Tensor | None
-) -> torch.Tensor:
-    inputs = _inputs(layer, x, skip, normed, None)
-    y = layer.convolve(inputs, layer.activation_bits)
-    tape.write(layer, (inputs, y))
-    return y.clone() if out is None else out.add_(y)  # what the caller does to its own leaves the tape's as it is
-
-
-def _replay(
-    tape: Tape, layer: Layer, x: torch.Tensor, skip: torch.Tensor | None, normed: Any, out: torch.Tensor | None
-) -> torch.Tensor:
+    if tape.records:
+        inputs = images(parts, None)
+        y = layer.convolve(inputs, layer.activation_bits)
+        tape.write(layer, (inputs, y))
+        return y.clone() if out is None else out.add_(y)  # what is done to a caller's does not reach the tape's
     inputs, y = tape.read(layer)
-    change = layer.convolve(_inputs(layer, x, skip, normed, inputs), BITS, bias=False)
-    change.add_(y)
+    if images.compiled and layer.is_pointwise:
+        to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)
+        base = y.permute(0, 2, 3, 1)
+        native_difference.pointwise(parts, images.by(parts), inputs, layer.matrix, base, to, out is not None)
+        return to.permute(0, 3, 1, 2)
+    change = layer.convolve(images(parts, inputs), BITS, bias=False).add_(y)
     return change if out is None else out.add_(change)
 
 
-def without_bias(matrix: Any) -> Any:
+def without_bias(matrix: Matrix) -> Matrix:
     """The same weights."""
     return replace(matrix, bias=None)

@@ -253,6 +253,10 @@ class IntConv2d(_IntLayer):
         y = run(x.float()).to(x.dtype)
         return y if out is None else out.add_(y)
 
+    @property
+    def is_pointwise(self) -> bool:
+        return (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
+
     def compiles(self, x: torch.Tensor) -> bool:
         """Whether all of that is one compiled product."""
         return self.execution == "integer" and self.groups == 1 and backend(x.device) is native

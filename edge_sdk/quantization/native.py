@@ -29,8 +29,17 @@ HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 PRODUCTS = ("edge_linear", "edge_conv", "edge_winograd")
-DIFFERENCES = ("edge_row_differences", "edge_image_differences")
-SYMBOLS = (*PRODUCTS, *DIFFERENCES, "edge_group_norm", "edge_keys_room", "edge_keys", "edge_attention")
+DIFFERENCES = ("edge_row_differences", "edge_image_differences", "edge_linear_difference", "edge_pointwise_difference")
+SYMBOLS = (
+    *PRODUCTS,
+    *DIFFERENCES,
+    "edge_hold",
+    "edge_restore",
+    "edge_group_norm",
+    "edge_keys_room",
+    "edge_keys",
+    "edge_attention",
+)
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
@@ -97,19 +106,6 @@ def _rows(norm: nn.LayerNorm | None, gated: bool) -> _Rows:
     if norm is None:
         return _Rows(None, None, 0.0, gated)
     return _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
-
-
-def row_differences(
-    x: torch.Tensor, norm: nn.LayerNorm | None, gated: bool, base: torch.Tensor | None, out: torch.Tensor
-) -> None:
-    """What `linear` makes of the rows of x before it rounds them, minus ``base`` (P, K), into ``out`` (M, K).
-
-    Args:
-        base: is repeated for every P rows; None is zero.
-    """
-    count, columns = out.shape
-    period = count if base is None else len(base)
-    _call("edge_row_differences", NORM_WORK * out.numel(), x, count, _rows(norm, gated), columns, base, period, out)
 
 
 class _Images(ctypes.Structure):
@@ -196,15 +192,6 @@ def conv2d(
         settings = (kernel, stride, padding, matrix, levels, added)
     name = "edge_winograd" if tile else "edge_conv"
     _call(name, products, images, batch, height, width, *settings, out, out.stride(2))
-
-
-def image_differences(
-    x: torch.Tensor, skip: torch.Tensor | None, by: Normalized, base: torch.Tensor | None, out: torch.Tensor
-) -> None:
-    """What `conv2d` makes of images before it rounds them, minus ``base`` (1, H, W, C), into ``out`` (B, H, W, C)."""
-    batch, height, width, _ = out.shape
-    images = _images(x, skip, by, by.activated)
-    _call("edge_image_differences", NORM_WORK * out.numel(), images, batch, height, width, base, out)
 
 
 def winograd_tile(
