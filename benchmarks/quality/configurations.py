@@ -28,6 +28,7 @@ class Config:
         basis: Gauss-Newton's directions.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
         timesteps: how they are chosen, one of `timesteps.PLANS`; "": independently.
+        activations: "16" or "difference", see `edge_sdk.quantization.difference`.
     """
 
     weights: str = "none"
@@ -38,6 +39,7 @@ class Config:
     basis: bases.Basis = bases.principal
     coordinates: int = 0
     timesteps: str = ""
+    activations: str = "16"
 
     def forwards(self, std: float, width: int) -> int:
         """Single-row forward passes; for backpropagation each also has a backward pass."""
@@ -146,5 +148,8 @@ TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
     for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))
 }
+DIFFERENCES = {
+    f"fast-{weights}-difference": Config(weights, zo=fast, activations="difference") for weights in ("int8", "int4")
+}
 EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig())}
-CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION
+CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION | DIFFERENCES

@@ -8,10 +8,11 @@ A `Tape` holds what the layers computed for the base, in the order of their call
 layers. `first_row_is_base` does the same within each layer, for batches that are small.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this 
 
 BITS = 8  # of a difference
 _FIRST_ROW = "the first row of a batch"
+_rooms: ContextVar["Rooms | None"] = ContextVar("rooms", default=None)
 _current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
 
 
@@ -81,6 +83,38 @@ def first_row_is_base() -> Iterator[None]:
     """Within, row 0 of every layer's input (B, ...) is the base of the others."""
     with _set(_FIRST_ROW):
         yield
+
+
+class Rooms:
+    """Memory that is used again and again: what a system gives it has to clear first.
+
+    Each name has one buffer, as large as the largest that it was needed for; what is in it lasts until the next use.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Within, `room` gives these."""
+        token = _rooms.set(self)
+        try:
+            yield
+        finally:
+            _rooms.reset(token)
+
+    def get(self, name: str, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        size, buffer = prod(shape), self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            self._buffers.pop(name, None)
+            buffer = self._buffers[name] = like.new_empty(size, dtype=torch.float32)
+        return buffer[:size].view(*shape)
+
+
+def room(name: str, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """A float32 tensor on the device of another one, which is lent where there are `Rooms`, else new."""
+    rooms = _rooms.get()
+    return like.new_empty(shape, dtype=torch.float32) if rooms is None else rooms.get(name, like, shape)
 
 
 def is_active() -> bool:
@@ -228,7 +262,8 @@ class _Images(NamedTuple):
         if self.compiled:
             by = self.by(parts)
             assert by is not None
-            change = parts[0].new_empty((*parts[0].shape[:3], self.norm.num_channels))
+            shape = (*parts[0].shape[:3], self.norm.num_channels)
+            change = parts[0].new_empty(shape) if base is None else room("change", parts[0], shape)
             native_difference.images(parts, by, None if base is None else base[0], change)
             return (change,)
         image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
@@ -256,7 +291,7 @@ def convolution(
         inputs = images(parts, None)
         y = layer.convolve(inputs, layer.activation_bits)
         tape.write(layer, (inputs, y))
-        return y.clone() if out is None else out.add_(y)  # what is done to a caller's does not reach the tape's
+        return y.clone() if out is None else out.add_(y)  # the caller may change its own
     inputs, y = tape.read(layer)
     if images.compiled and layer.is_pointwise:
         to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)

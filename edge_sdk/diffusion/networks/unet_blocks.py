@@ -100,11 +100,12 @@ class Attention(nn.Module):
                 self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
             return x
         if context is None:
-            keys = prepared(self.to_k(x, norm), self.to_v(x, norm), self.heads, rounded=True)
+            k, v = (difference.room(name, x, x.shape) for name in ("keys", "values"))
+            keys = prepared(self.to_k(x, norm, out=k), self.to_v(x, norm, out=v), self.heads, rounded=True)
         else:
             keys = self._keys(context)
         rows = min(x.shape[1], QUERY_ROWS)
-        queries, seen = x.new_empty((len(x), rows, x.shape[2])), x.new_empty((len(x), rows, x.shape[2]))
+        queries, seen = (difference.room(name, x, (len(x), rows, x.shape[2])) for name in ("queries", "seen"))
         for part in x.split(rows, dim=1):
             count = part.shape[1]
             q = self.to_q(part, norm, out=queries[:, :count])
@@ -137,12 +138,15 @@ class FeedForward(nn.Module):
 
     def add_band(self, norm: nn.LayerNorm, x: torch.Tensor, band: slice) -> None:
         """Add to some positions of x (B, S, C) what becomes of their norm, in place."""
-        part = x[:, band].contiguous()
-        out = self.net[2](self.net[0](norm(part))) if not runs_in_integers(self.net[2]) else self._gated(norm, part)
-        x[:, band] += out
-
-    def _gated(self, norm: nn.LayerNorm, part: torch.Tensor) -> torch.Tensor:
-        return self.net[2](self.net[0].proj(part, norm), gated=True)
+        part = x[:, band]
+        if not runs_in_integers(self.net[2]):
+            part += self.net[2](self.net[0](norm(part)))
+            return
+        whole = part.contiguous()
+        hidden = difference.room("hidden", x, (*part.shape[:2], 8 * x.shape[2]))
+        self.net[2](self.net[0].proj(whole, norm, out=hidden), gated=True, out=whole, added=True)
+        if whole is not part:
+            part.copy_(whole)
 
     def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C) plus what becomes of norm(x); x may be changed."""
