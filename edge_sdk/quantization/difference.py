@@ -27,17 +27,21 @@ Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this 
 
 BITS = 8  # of a difference
 _FIRST_ROW = "the first row of a batch"
-_rooms: ContextVar["Rooms | None"] = ContextVar("rooms", default=None)
+_room: ContextVar["Room | None"] = ContextVar("room", default=None)
 _current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
 
 
 class Tape:
-    """What layers computed for the base row, one entry a call; the rows that follow read it in the same order."""
+    """What layers computed for the base row, one entry a call; the rows that follow read it in the same order.
+
+    A tape that is recorded again uses its memory again where sizes are alike: a system clears what it gives.
+    """
 
     def __init__(self) -> None:
         self._entries: list[tuple[object, Any]] = []
-        self._next: int | None = None  # None while recording
-        self._joined: tuple[object, torch.Tensor] | None = None  # a linear input that several layers share
+        self._buffers: list[torch.Tensor] = []
+        self._used = 0  # buffers
+        self._next: int | None = None  # entry, None while recording
 
     @property
     def records(self) -> bool:
@@ -45,10 +49,11 @@ class Tape:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Within, the base row passes."""
-        self._next = None
+        """Within, the base row passes; what the tape held is gone."""
+        self._entries, self._used, self._next = [], 0, None
         with _set(self):
             yield
+        del self._buffers[self._used :]
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -56,6 +61,17 @@ class Tape:
         self._next = 0
         with _set(self):
             yield
+
+    def new(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
+        """A float32 tensor for an entry, on the device of another one."""
+        size, at = prod(shape), self._used
+        if at == len(self._buffers):
+            self._buffers.append(like.new_empty(size, dtype=torch.float32))
+        elif not size <= self._buffers[at].numel() <= 2 * size:
+            self._buffers[at] = like.new_empty(0)  # the old one goes first
+            self._buffers[at] = like.new_empty(size, dtype=torch.float32)
+        self._used += 1
+        return self._buffers[at][:size].view(*shape)
 
     def write(self, owner: object, entry: Any) -> None:
         self._entries.append((owner, entry))
@@ -85,36 +101,36 @@ def first_row_is_base() -> Iterator[None]:
         yield
 
 
-class Rooms:
-    """Memory that is used again and again: what a system gives it has to clear first.
-
-    Each name has one buffer, as large as the largest that it was needed for; what is in it lasts until the next use.
-    """
+class Room:
+    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
 
     def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
+        self._buffer: torch.Tensor | None = None
 
     @contextmanager
-    def used(self) -> Iterator[None]:
-        """Within, `room` gives these."""
-        token = _rooms.set(self)
+    def lent(self) -> Iterator[None]:
+        """Within, `room` gives this."""
+        token = _room.set(self)
         try:
             yield
         finally:
-            _rooms.reset(token)
+            _room.reset(token)
 
-    def get(self, name: str, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        size, buffer = prod(shape), self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            self._buffers.pop(name, None)
-            buffer = self._buffers[name] = like.new_empty(size, dtype=torch.float32)
-        return buffer[:size].view(*shape)
+    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = None  # the old one goes first
+            self._buffer = like.new_empty(size, dtype=torch.float32)
+        return self._buffer
 
 
-def room(name: str, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """A float32 tensor on the device of another one, which is lent where there are `Rooms`, else new."""
-    rooms = _rooms.get()
-    return like.new_empty(shape, dtype=torch.float32) if rooms is None else rooms.get(name, like, shape)
+def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
+    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
+    lent = _room.get()
+    if lent is None:
+        return [like.new_empty(shape, dtype=torch.float32) for shape in shapes]
+    sizes = [prod(shape) for shape in shapes]
+    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def is_active() -> bool:
@@ -182,19 +198,20 @@ class _Rows(NamedTuple):
     gated: bool
     compiled: bool
 
-    def __call__(self, x: torch.Tensor, columns: int, base: torch.Tensor | None) -> torch.Tensor:
-        """x (..., K) or (..., 2 K) -> (M, K) float32 minus the base (P, K), a tensor of its own."""
+    def of_base(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """x (..., K) or (..., 2 K) into ``out`` (M, K)."""
         if self.compiled:
-            flat = x.flatten(0, -2).float().contiguous()
-            out = flat.new_empty((len(flat), columns))
-            native_difference.rows(flat, self.norm, self.gated, out)
-            return out
+            native_difference.rows(x.flatten(0, -2).float().contiguous(), self.norm, self.gated, out)
+        else:
+            out.copy_(self.plain(x).reshape(out.shape))
+
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        """The same by PyTorch."""
         x = x if self.norm is None else self.norm(x)
         if self.gated:
             value, gate = x.chunk(2, dim=-1)
             x = F.gelu(gate).mul_(value)
-        flat = x.reshape(-1, columns).float()
-        return flat.clone() if base is None else (flat.view(-1, *base.shape) - base).view(-1, columns)
+        return x.float()
 
 
 def linear(
@@ -213,7 +230,8 @@ def linear(
         (_record_linear if tape.records else _replay_linear)(tape, layer, x, rows, y, added)
         return y
     own = Tape()
-    _record_linear(own, layer, x[:1], rows, y[:1], added)
+    with own.recording():
+        _record_linear(own, layer, x[:1], rows, y[:1], added)
     if len(x) > 1:
         with own.replaying():
             _replay_linear(own, layer, x[1:], rows, y[1:], added)
@@ -221,8 +239,9 @@ def linear(
 
 
 def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
-    inputs = rows(x, layer.in_features, None)
-    y = inputs.new_empty((len(inputs), layer.out_features))
+    count = x.shape[:-1].numel()
+    inputs, y = tape.new(x, count, layer.in_features), tape.new(x, count, layer.out_features)
+    rows.of_base(x, inputs)
     layer.multiply(inputs, layer.activation_bits, y)
     tape.write(layer, (inputs, y))
     (out.add_ if added else out.copy_)(y.view(out.shape))
@@ -235,7 +254,7 @@ def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: 
         to = out.view(-1, layer.out_features)
         native_difference.linear(flat, rows.norm, rows.gated, inputs, layer.matrix, y, to, added)
         return
-    change = rows(x, layer.in_features, inputs)
+    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, layer.in_features)
     by_row = out.view(-1, *y.shape)
     (by_row.add_ if added else by_row.copy_)(y)
     layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
@@ -253,9 +272,9 @@ class _Images(NamedTuple):
         """The normalization as the compiled products take it."""
         if self.norm is None:
             return None
-        return native.group_norm(self.norm, self.activated, parts[0], *parts[1:] or [None], offsets=self.offsets)
+        return native.group_norm(self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets)
 
-    def __call__(self, parts: Parts, base: Parts | None) -> Parts:
+    def __call__(self, tape: Tape, parts: Parts, base: Parts | None) -> Parts:
         """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""
         if self.norm is None:
             return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
@@ -263,7 +282,7 @@ class _Images(NamedTuple):
             by = self.by(parts)
             assert by is not None
             shape = (*parts[0].shape[:3], self.norm.num_channels)
-            change = parts[0].new_empty(shape) if base is None else room("change", parts[0], shape)
+            change = tape.new(parts[0], *shape) if base is None else room(parts[0], shape)[0]
             native_difference.images(parts, by, None if base is None else base[0], change)
             return (change,)
         image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
@@ -288,17 +307,18 @@ def convolution(
     images = _Images(norm, activated, offsets, layer.compiles(x))
     parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
     if tape.records:
-        inputs = images(parts, None)
+        inputs = images(tape, parts, None)
         y = layer.convolve(inputs, layer.activation_bits)
-        tape.write(layer, (inputs, y))
-        return y.clone() if out is None else out.add_(y)  # the caller may change its own
+        kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # the caller may change its own
+        tape.write(layer, (inputs, kept.copy_(y)))
+        return y if out is None else out.add_(y)
     inputs, y = tape.read(layer)
     if images.compiled and layer.is_pointwise:
         to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)
         base = y.permute(0, 2, 3, 1)
         native_difference.pointwise(parts, images.by(parts), inputs, layer.matrix, base, to, out is not None)
         return to.permute(0, 3, 1, 2)
-    change = layer.convolve(images(parts, inputs), BITS, bias=False).add_(y)
+    change = layer.convolve(images(tape, parts, inputs), BITS, bias=False).add_(y)
     return change if out is None else out.add_(change)
 
 

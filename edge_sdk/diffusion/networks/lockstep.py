@@ -38,11 +38,11 @@ def differences(
     size = rows_together(sample.shape[2] * sample.shape[3])
     parts = [slice(first, first + size) for first in range(1, len(context), size)]
     others: list[Flow] = []
-    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), difference.Rooms().used():
+    tape = difference.Tape()
+    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), difference.Room().lent():
         for stage in unet.stages(base, banded=True):
             if stage.sees_text and not others:
                 others = [_fork(base, _flow(sample, timestep, context, added, part)) for part in parts]
-            tape = difference.Tape()
             with tape.recording():
                 stage.run(base)
             for first in range(0, len(others), group := _group(others)):

@@ -99,13 +99,14 @@ class Attention(nn.Module):
             for i in range(len(x)):
                 self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
             return x
+        rows = min(x.shape[1], QUERY_ROWS)
+        some = (len(x), rows, x.shape[2])
+        queries, seen, *room = difference.room(x, some, some, *[x.shape] * (0 if context is not None else 2))
         if context is None:
-            k, v = (difference.room(name, x, x.shape) for name in ("keys", "values"))
+            k, v = room
             keys = prepared(self.to_k(x, norm, out=k), self.to_v(x, norm, out=v), self.heads, rounded=True)
         else:
             keys = self._keys(context)
-        rows = min(x.shape[1], QUERY_ROWS)
-        queries, seen = (difference.room(name, x, (len(x), rows, x.shape[2])) for name in ("queries", "seen"))
         for part in x.split(rows, dim=1):
             count = part.shape[1]
             q = self.to_q(part, norm, out=queries[:, :count])
@@ -143,7 +144,7 @@ class FeedForward(nn.Module):
             part += self.net[2](self.net[0](norm(part)))
             return
         whole = part.contiguous()
-        hidden = difference.room("hidden", x, (*part.shape[:2], 8 * x.shape[2]))
+        (hidden,) = difference.room(x, (*part.shape[:2], 8 * x.shape[2]))
         self.net[2](self.net[0].proj(whole, norm, out=hidden), gated=True, out=whole, added=True)
         if whole is not part:
             part.copy_(whole)

@@ -26,46 +26,57 @@ struct Target {
   bool is_added;
   float* y;
 
-  const float* base_of(int64_t m) const { return y0 + m % period * rows; }
+  int64_t base_of(int64_t m) const { return m % period * rows; }
 };
 
-// Rows m0..m1 of quantized differences `a`, the first of which is row `top` of all, times the weight rows n0..n1.
-void multiply(const Byte* a, const Byte* nothing, const float* steps, int64_t top, int64_t m0, int64_t m1,
-              const EdgeWeights& w, int64_t n0, int64_t n1, const Target& to) {
+// Quantized differences: a row's step, and where its y0 begins. The first row is row `top` of all.
+struct Band {
+  const Byte *a, *nothing;
+  const float* steps;
+  const int64_t* bases;
+  int64_t top;
+};
+
+// Rows m0..m1 of the band times the weight rows n0..n1.
+void multiply(const Band& band, int64_t m0, int64_t m1, const EdgeWeights& w, int64_t n0, int64_t n1,
+              const Target& to) {
   using P = Products<Byte>;
   const int64_t count = ceil_div(w.columns, P::STEP);
   int8_t* panel = room_for<int8_t>(count * NR * P::STEP);
   for (int64_t n = n0; n < n1; n += NR) {
     const int64_t width = std::min<int64_t>(NR, n1 - n);
-    float scales[NR] = {};
+    float scales[NR] = {}, nothing[NR] = {};
     int32_t shift[NR] = {};
     std::copy_n(w.scale + n, width, scales);
     pack<P::STEP>(w, n, 1, panel);
     if constexpr (P::SHIFT != 0) {
       double sums[NR];
-      accumulate<1>(&nothing, panel, count, [&](int, int j, Sums s) { widen(s, sums + j * WIDTH); });
+      accumulate<1>(&band.nothing, panel, count, [&](int, int j, Sums s) { widen(s, sums + j * WIDTH); });
       std::copy_n(sums, NR, shift);
     }
     const bool is_direct = width == NR && !to.is_added;
     for (int64_t m = m0; m < m1; m += MR) {
       const int64_t rows = std::min<int64_t>(MR, m1 - m);
-      float apart[MR][NR], bias[NR] = {};
+      float apart[MR][NR], scale[MR], *out[MR];
+      const float* base[MR];
       const Byte* starts[MR];
-      for (int i = 0; i < MR; ++i) starts[i] = a + (m + std::min<int64_t>(i, rows - 1)) * w.columns;
+      for (int i = 0; i < MR; ++i) {
+        const int64_t row = m + std::min<int64_t>(i, rows - 1);
+        starts[i] = band.a + row * w.columns, scale[i] = band.steps[row];
+        base[i] = width == NR ? to.y0 + band.bases[row] + n : nothing;
+        out[i] = i < rows && is_direct ? to.y + (band.top + row) * to.rows + n : apart[i];
+      }
       accumulate<MR>(starts, panel, count, [&](int i, int j, Sums s) {
         const int at = j * WIDTH;
-        const int64_t row = m + std::min<int64_t>(i, rows - 1);
         if constexpr (P::SHIFT != 0) s = subtract(s, shift + at);
-        const float* base = width == NR ? to.base_of(top + row) + n + at : bias + at;
-        float* out = i < rows && is_direct ? to.y + (top + row) * to.rows + n + at : apart[i] + at;
-        finish_row(s, steps[row], scales + at, base, out);
+        finish_row(s, scale[i], scales + at, base[i] + at, out[i] + at);
       });
       for (int i = 0; i < rows && !is_direct; ++i) {
-        float* out = to.y + (top + m + i) * to.rows + n;
-        const float* base = to.base_of(top + m + i) + n;
+        float* y = to.y + (band.top + m + i) * to.rows + n;
+        const float* y0 = to.y0 + band.bases[m + i] + n;
         for (int64_t j = 0; j < width; ++j) {
-          const float value = width == NR ? apart[i][j] : apart[i][j] + base[j];
-          out[j] = to.is_added ? out[j] + value : value;
+          const float value = width == NR ? apart[i][j] : apart[i][j] + y0[j];
+          y[j] = to.is_added ? y[j] + value : value;
         }
       }
     }
@@ -81,11 +92,13 @@ void multiply_differences(int64_t m, const EdgeWeights& w, const Target& to, con
   Byte* nothing = a + most * columns + P::STEP;
   std::fill_n(nothing - P::STEP, columns + 2 * P::STEP, Byte(P::SHIFT));
   std::vector<float> steps(most);
+  std::vector<int64_t> bases(most);
   for (int64_t top = 0; top < m; top += most) {
     const int64_t count = std::min(most, m - top);
     parallel_for(count, lines_of(columns), [&](int64_t i) {
       float* row = room_for<float>(columns);
       change(top + i, row);
+      bases[i] = to.base_of(top + i);
       quantize(row, columns, steps[i] = largest(row, columns) / BYTE_LEVELS, a + i * columns);
     });
     const int64_t parts = ceil_div(count, TASK_ROWS), part = ceil_div(ceil_div(count, parts), MR) * MR;
@@ -93,8 +106,8 @@ void multiply_differences(int64_t m, const EdgeWeights& w, const Target& to, con
     const int64_t pieces = ceil_div(w.rows, piece);
     parallel_for(parts * pieces, 1, [&](int64_t task) {
       const int64_t i = task / pieces, j = task % pieces;
-      multiply(a, nothing, steps.data(), top, i * part, std::min(count, (i + 1) * part), w, j * piece,
-               std::min(w.rows, (j + 1) * piece), to);
+      multiply({a, nothing, steps.data(), bases.data(), top}, i * part, std::min(count, (i + 1) * part), w,
+               j * piece, std::min(w.rows, (j + 1) * piece), to);
     });
   }
 }
