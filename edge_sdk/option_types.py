@@ -9,6 +9,7 @@ Weights: TypeAlias = Literal["int8", "int4", "none"]
 Execution: TypeAlias = Literal["integer", "fused"]
 Residency: TypeAlias = Literal["resident", "mapped", "streamed"]
 Device: TypeAlias = Literal["cpu", "cuda"]
+Activations: TypeAlias = Literal["16", "8", "difference"]
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction"]
 
 
@@ -50,6 +51,7 @@ class FitOptions(ZoOptions, total=False):
     center_crop: bool | None
     use_captions: bool | None
     preset: Literal["fast", "paper"] | None
+    activations: Activations | None
     max_batch: int | None
     eval_draws: int | None
     checkpointing_steps: int | None

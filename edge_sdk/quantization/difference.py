@@ -272,7 +272,9 @@ class _Images(NamedTuple):
         """The normalization as the compiled products take it."""
         if self.norm is None:
             return None
-        return native.group_norm(self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets)
+        return native.group_norm(
+            self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets
+        )
 
     def __call__(self, tape: Tape, parts: Parts, base: Parts | None) -> Parts:
         """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""

@@ -158,27 +158,24 @@ class IntLinear(_IntLayer):
             value, gate = x.chunk(2, dim=-1)
             x = F.gelu(gate).mul_(value)
         flat = x.reshape(-1, self.in_features).float()
-        y = self._integer(flat.contiguous()) if self.execution == "integer" else self._fused(flat)
+        if self.execution == "integer":
+            y = x.new_empty((len(flat), self.out_features), dtype=torch.float32)
+            self.multiply(flat.contiguous(), self.activation_bits, y)
+        else:
+            y = self._fused(flat)
         y = y.view(*x.shape[:-1], self.out_features).to(x.dtype)
         if out is None:
             return y
         return out.add_(y) if added else out.copy_(y)
-
-    def _integer(self, x: torch.Tensor) -> torch.Tensor:
-        y = x.new_empty((len(x), self.out_features))
-        kernels.linear(x, self.matrix, self.activation_bits, y)
-        return y
 
     def multiply(self, x: torch.Tensor, bits: int, out: torch.Tensor, added: bool = False, bias: bool = True) -> None:
         """out (M, N) = x W^T + bias for x (M, K) float32, contiguous, in integers; or ``added`` to what is there."""
         matrix = self.matrix if bias else difference.without_bias(self.matrix)
         if backend(x.device) is native:
             native.linear(x, matrix, bits, out, added=added)
-            return
-        y = torch.empty_like(out) if added else out
-        kernels.linear(x, matrix, bits, y)
-        if added:
-            out.add_(y)
+        else:
+            kernels.linear(x, matrix, bits, y := torch.empty_like(out) if added else out)
+            out = out.add_(y) if added else out
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
         step = kernels.fused_tile_rows(self.out_features, self.in_features)
@@ -249,8 +246,10 @@ class IntConv2d(_IntLayer):
         x = x if offsets is None else x + offsets[:, :, None, None]
         x = x if norm is None else norm(x)
         x = F.silu(x, inplace=norm is not None) if activated else x
-        run = self._integer if self.execution == "integer" else self._fused
-        y = run(x.float()).to(x.dtype)
+        if self.execution == "integer":
+            y = self.convolve((x.float().permute(0, 2, 3, 1),), self.activation_bits).to(x.dtype)
+        else:
+            y = self._fused(x.float()).to(x.dtype)
         return y if out is None else out.add_(y)
 
     @property
@@ -282,9 +281,6 @@ class IntConv2d(_IntLayer):
     def _groups(self, channels: int) -> list[slice]:
         size = channels // self.groups
         return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
-
-    def _integer(self, x: torch.Tensor) -> torch.Tensor:
-        return self.convolve((x.permute(0, 2, 3, 1),), self.activation_bits)
 
     def convolve(self, parts: tuple[torch.Tensor, ...], bits: int, bias: bool = True) -> torch.Tensor:
         """Integer products of images (B, H, W, C) float32, or of channels in two of them -> (B, N, Ho, Wo) float32."""

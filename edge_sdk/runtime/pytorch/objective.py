@@ -13,6 +13,7 @@ from edge_sdk.diffusion.networks.vae import Vae
 from edge_sdk.diffusion.prediction import noised, target
 from edge_sdk.diffusion.schedule import Schedule
 from edge_sdk.quantization import difference
+from edge_sdk.quantization.layers import integer_layers
 from edge_sdk.quantization.threads import by_size
 from edge_sdk.runtime.pytorch.text import Text
 from edge_sdk.system.memory import release
@@ -55,7 +56,7 @@ class StableDiffusionObjective:
         ids: token ids (int64), (P, T) prompts for all photos or (N, 1, T) one caption each.
         num_vectors: vectors per placeholder token.
         time_ids: (N, 6) float32 for SDXL, see `edge_sdk.diffusion.conditioning.add_time_ids`; else not used.
-        activations: "difference" makes `near` what it is; integer layers have their own for all other rows.
+        activations: of integer layers: "16" or "8" bits, or "difference", which `near` then makes of rows.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class StableDiffusionObjective:
         self.prediction_type, self.activations = schedule.prediction_type, activations
         self.text: Any = text
         self.unet: Any = unet
+        if activations == "8":
+            for layer in (each for module in (unet, *text.models) for each in integer_layers(module).values()):
+                layer.activation_bits = 8
         self.latents, self.ids = latents, torch.from_numpy(ids)
         self.time_ids = None if time_ids is None else torch.from_numpy(time_ids)
         self.coefficients = torch.stack([*schedule.coefficients(), schedule.times()])  # (3, T)
