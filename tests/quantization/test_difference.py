@@ -67,7 +67,7 @@ def exact(layer: Any, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
 
 @torch.no_grad()
 def made(case: Case, weights: str, length: float) -> tuple[Any, torch.Tensor]:
-    build, shape, options = case
+    build, shape, _ = case
     torch.manual_seed(1)
     float_layer = build()
     kind: Any = IntLinear if isinstance(float_layer, nn.Linear) else IntConv2d
