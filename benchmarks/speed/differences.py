@@ -72,7 +72,8 @@ def main() -> None:
         name: (HERE, case) for name, case in chosen.items()
     }
     command = (
-        f"python -m benchmarks.speed.differences --earlier ../earlier --checkpoint benchmarks/work/{args.checkpoint.name}"
+        "python -m benchmarks.speed.differences --earlier ../earlier "
+        f"--checkpoint benchmarks/work/{args.checkpoint.name}"
         f" --rows {' '.join(map(str, args.rows))} --rounds {args.rounds}"
     )
     record: dict[str, Any] = {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": {}}
