@@ -16,11 +16,13 @@ PRESETS = ("fast", "paper")
 SEARCH_BASES: tuple[str, ...] = get_args(option_types.SearchBasis)
 MOST_ROWS, ROW_LATENTS = 16, 8192  # rows a call, latents (h w) of all rows of a call
 CUDA_ROWS, CUDA_ROW_LATENTS = 64, 33 * 64 * 64  # the same on a GPU: a step of `fast` for 512 pixels is one call
+MOST_BESIDE, LATENTS_BESIDE = 33, 36_864  # the same of rows beside a base, which hold less of each
 WEIGHTS: tuple[str, ...] = get_args(option_types.Weights)
 EXECUTIONS: tuple[str, ...] = get_args(option_types.Execution)
 RESIDENCIES: tuple[str, ...] = get_args(option_types.Residency)
 DEVICES: tuple[str, ...] = get_args(option_types.Device)
 PREDICTION_TYPES: tuple[str, ...] = get_args(option_types.PredictionType)  # of a single-file checkpoint
+ACTIVATIONS: tuple[str, ...] = get_args(option_types.Activations)
 OF_A_MODEL = ("weights", "execution", "residency", "device")  # settings that a bundle has already decided
 
 
@@ -66,6 +68,13 @@ class PersonalizeConfig:
     )
     device: str = option(
         "cpu", "where the model runs; random numbers are the same on both", group=MODEL, choices=DEVICES
+    )
+    activations: str = option(
+        "16",
+        "how the denoiser and the text encoder round activations on integer weights: to 16 bits, to 8, or 16 of the "
+        "token and 8 of what every other row of a step differs by from it (difference)",
+        group=MODEL,
+        choices=ACTIVATIONS,
     )
     preset: str = option("fast", "settings of the method to start from", group=OFTEN, choices=PRESETS)
     search_basis: str | None = option(
@@ -130,6 +139,12 @@ class PersonalizeConfig:
         """
         most, latents = (CUDA_ROWS, CUDA_ROW_LATENTS) if self.device == "cuda" else (MOST_ROWS, ROW_LATENTS)
         return self.max_batch or max(1, min(most, latents // (latents_shape[1] * latents_shape[2])))
+
+    def rows_beside(self, latents_shape: tuple[int, int, int]) -> int:
+        """Rows per call of a step, all of which are beside one token: more where only differences are held."""
+        if self.activations != "difference":
+            return self.rows(latents_shape)
+        return self.max_batch or max(2, min(MOST_BESIDE, LATENTS_BESIDE // (latents_shape[1] * latents_shape[2])))
 
     @classmethod
     def from_options(cls, /, **options: Any) -> "PersonalizeConfig":

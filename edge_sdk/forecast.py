@@ -176,13 +176,15 @@ class _Stopwatch:
 def measure_pace(personalizer: Personalizer) -> Pace:
     """The pace of the calls that steps make, from two of them; the personalizer is prepared."""
     prepared, config = personalizer.fitted(), personalizer.config
-    rows = min(config.rows(prepared.objective.latents_shape), prepared.zo.forwards_per_step)
+    rows = min(config.rows_beside(prepared.objective.latents_shape), prepared.zo.forwards_per_step)
     (draw,) = held_out_draws(prepared.objective, config.seed, 1, prepared.zo.timestep_range)
     shifts = np.linspace(0, prepared.zo.zo_mu, rows)[:, None, None]  # a row each, as the embeddings of a step differ
+    token = (prepared.initial / prepared.scale).astype(np.float32)
     embeddings = (prepared.initial / prepared.scale + shifts).astype(np.float32)
     pace, total = Pace(), MEASURED_CALLS * rows
     personalizer.on_progress(PACE, 0, total)
     objective = CountingObjective(prepared.objective, pace, lambda done: personalizer.on_progress(PACE, done, total))
+    objective = objective.near(token)
     call = objective.residuals if prepared.zo.optimizer == "gauss_newton" else objective.losses
     for _ in range(MEASURED_CALLS):
         call(embeddings, [draw] * rows)

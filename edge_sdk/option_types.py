@@ -10,6 +10,7 @@ Execution: TypeAlias = Literal["integer", "fused"]
 Residency: TypeAlias = Literal["resident", "mapped", "streamed"]
 Device: TypeAlias = Literal["cpu", "cuda"]
 SearchBasis: TypeAlias = Literal["principal", "readable"]
+Activations: TypeAlias = Literal["16", "8", "difference"]
 PredictionType: TypeAlias = Literal["epsilon", "v_prediction"]
 
 
@@ -52,6 +53,7 @@ class FitOptions(ZoOptions, total=False):
     use_captions: bool | None
     preset: Literal["fast", "paper"] | None
     search_basis: SearchBasis | None
+    activations: Activations | None
     max_batch: int | None
     eval_draws: int | None
     checkpointing_steps: int | None

@@ -164,6 +164,7 @@ class Personalizer:
             config, choice = self.limit_memory(config, self.memory_budget_mb)
             self.notify(f"memory budget {self.memory_budget_mb:g} MB: {choice}")
         self.config = config
+        self.model = with_activations(self.model, config.activations)
         resolution = config.resolution or self.model.resolution()
         read = read_photos(photos, resolution, config.center_crop, config.use_captions)
         if read is not photos:
@@ -184,6 +185,7 @@ class Personalizer:
         if not isinstance(model, Model):
             raise EdgeSdkError("memory_budget_mb is given beside a bundle, which decides it; leave out one of them")
         side = config.resolution or model.resolution()
+        model = replace(model, activations=config.activations)
         choice = memory_budget.choose(
             model, side, budget_mb, self.residency, config.max_batch, preview_rows, validates=validates
         )
@@ -208,7 +210,7 @@ class Personalizer:
             mu_floor.stand_in_word(width, prepared.vocabulary_std),
             prepared.zo,
             prepared.vocabulary_std,
-            self.config.rows(shape),
+            self.config.rows_beside(shape),
             basis,
             on_progress=self.on_progress,
             pace=self.pace,
@@ -232,7 +234,8 @@ class Personalizer:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
         p = self.fitted()
-        steps = run(p.objective, state, p.norm_range, self.config.rows(p.objective.latents_shape), parts=p.widths)
+        rows = self.config.rows_beside(p.objective.latents_shape)
+        steps = run(p.objective, state, p.norm_range, rows, parts=p.widths)
         scaled = (replace(step, embedding=step.embedding * p.scale) for step in steps)
         title = f"{self.config.placeholder_token} from {len(p.photos.pixels)} photo(s) on {self._how()}"
         return Learning(scaled, state.step, p.zo.max_train_steps, self.held_out_loss, title)
@@ -325,3 +328,21 @@ class Personalizer:
         if self.state is None:
             raise EdgeSdkError("nothing has been learned yet; call fit first")
         return self.state
+
+
+def with_activations(model: Runtime, activations: str) -> Runtime:
+    """A model whose objective rounds activations so.
+
+    Raises:
+        EdgeSdkError: the model has no integer products that could.
+    """
+    if activations == "16" and not isinstance(model, Model):
+        return model
+    if not isinstance(model, Model):
+        raise EdgeSdkError(f"activations is {activations} beside a bundle, which decides it; leave out one of them")
+    if activations != "16" and model.execution != "integer":
+        raise EdgeSdkError(
+            f"activations is {activations}, but execution {model.execution} does not round activations; leave it out, "
+            "or use integer weights with --execution integer"
+        )
+    return replace(model, activations=activations)

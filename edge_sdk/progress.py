@@ -1,5 +1,6 @@
 """How the library says what it is doing: one callback, silent by default, and counters that call it."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_sdk.zo import Draw, Objective
+from edge_sdk.zo import Draw, Objective, near
 
 OnProgress = Callable[[str, int, int], None]  # a stage's name, parts that are done, all parts (0: not counted)
 LOGGER = logging.getLogger("edge_sdk")
@@ -73,10 +74,17 @@ class CountingObjective:
     """
 
     def __init__(self, objective: Objective, pace: Pace, on_rows: Callable[[int], None]) -> None:
-        self._objective, self._pace, self._on_rows, self._rows = objective, pace, on_rows, 0
+        self._objective, self._pace, self._on_rows = objective, pace, on_rows
+        self._rows = [0]  # one count for all that `near` gives
         self.num_images, self.num_prompts = objective.num_images, objective.num_prompts
         self.num_train_timesteps = objective.num_train_timesteps
         self.latents_shape, self.embedding_shape = objective.latents_shape, objective.embedding_shape
+
+    def near(self, embedding: np.ndarray) -> "CountingObjective":
+        """The same beside an embedding; rows are counted together."""
+        beside = copy.copy(self)
+        beside._objective = near(self._objective, embedding)
+        return beside
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
         return self._count(self._objective.losses, embeddings, draws)
@@ -88,6 +96,6 @@ class CountingObjective:
         began = time.monotonic()
         values = call(embeddings, draws)
         self._pace.add(len(draws), time.monotonic() - began)
-        self._rows += len(draws)
-        self._on_rows(self._rows)
+        self._rows[0] += len(draws)
+        self._on_rows(self._rows[0])
         return values

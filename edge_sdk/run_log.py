@@ -39,6 +39,7 @@ class RunRecord(TypedDict, total=False):
     device: str
     preset: str
     steps: int
+    activations: str  # of integer layers, PyTorch only
     max_batch: int
     unet_forwards: int
     seconds: float
@@ -134,7 +135,7 @@ def record_of(
         "device": runtime.device,
         "preset": config.preset,
         "steps": state.step,
-        "max_batch": config.rows(prepared.objective.latents_shape),
+        "max_batch": config.rows_beside(prepared.objective.latents_shape),
         "unet_forwards": state.forwards,
         "seconds": round(state.seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),
@@ -156,6 +157,8 @@ def record_of(
         "zo": prepared.zo.to_dict(),
         "versions": versions(runtime.packages),
     }
+    if not of_a_bundle and runtime.execution == "integer":
+        record["activations"] = config.activations
     if runtime.device == "cuda":
         record["peak_cuda_mb"] = cuda_peak()
     return record

@@ -4,13 +4,14 @@ A row of a batch does not depend on the others, so every run gets the numbers it
 rounding); only the time is shared. Times in the results are therefore measured on runs of their own.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from edge_sdk.zo import Draw, Objective
+from edge_sdk.zo import Draw, Objective, near
 
 
 class View:
@@ -22,6 +23,12 @@ class View:
         self.num_prompts, self.num_train_timesteps = shared.num_prompts, shared.num_train_timesteps
         self.latents_shape, self.embedding_shape = shared.latents_shape, shared.embedding_shape
         self._evaluate = together or shared
+
+    def near(self, embedding: np.ndarray) -> "View":
+        """The same beside an embedding; not joined with other runs."""
+        beside = copy.copy(self)
+        beside._evaluate = near(self._evaluate, embedding)
+        return beside
 
     def to_global(self, draw: Draw) -> Draw:
         return replace(draw, image=draw.image + self.first)
@@ -48,6 +55,10 @@ class Lockstep:
         self._answers: dict[int, np.ndarray] = {}
         self._failure: BaseException | None = None
         self._what = "losses"
+
+    def near(self, embedding: np.ndarray) -> "Lockstep":
+        """Itself: the rows of a call have many bases."""
+        return self
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
         return self._ask("losses", embeddings, draws)

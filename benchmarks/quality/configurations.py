@@ -28,6 +28,7 @@ class Config:
         basis: Gauss-Newton's directions.
         coordinates: Adam's variable is the coefficients of so many principal directions instead of the token.
         timesteps: how they are chosen, one of `timesteps.PLANS`; "": independently.
+        activations: "16" or "difference", see `edge_sdk.quantization.difference`.
     """
 
     weights: str = "none"
@@ -38,6 +39,7 @@ class Config:
     basis: bases.Basis = bases.default
     coordinates: int = 0
     timesteps: str = ""
+    activations: str = "16"
 
     def forwards(self, std: float, width: int) -> int:
         """Single-row forward passes; for backpropagation each also has a backward pass."""
@@ -149,4 +151,7 @@ TUNING = {
 EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig(sigma=0.25))}  # best of three
 NOISY = ("initializer-float", "initializer-int8-integer", "backprop-float", "fast-int8-integer", "paper-int8-integer")
 NOISY += tuple(EVOLUTION)
-CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION
+DIFFERENCES = {
+    f"fast-{weights}-difference": Config(weights, zo=fast, activations="difference") for weights in ("int8", "int4")
+}
+CONFIGURATIONS = MAIN | LONG | ABLATIONS | TUNING | EVOLUTION | DIFFERENCES

@@ -129,6 +129,8 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
         return np.repeat(bench.initial[None], len(runs), axis=0)[None], [0]
     zo = config.zo(bench.std, bench.width)
     together, kept = Lockstep(observed, len(runs)), _steps(zo.max_train_steps)
+    if is_difference := config.activations == "difference":
+        observed.activations = "difference"
     plan = None
     if config.timesteps:
         four = [View(observed, subject * VIEWS, REFERENCES) for subject in range(4)]
@@ -136,7 +138,7 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
 
     def job(first: int, seed: int) -> Callable[[], np.ndarray]:
         def work() -> np.ndarray:
-            view = View(observed, first, REFERENCES, together)
+            view = View(observed, first, REFERENCES, None if is_difference else together)
             if plan is not None:
                 view = Replanned(view, plan)  # type: ignore[assignment]
             objective = Coordinates(view, bench.initial, bench.principal[: config.coordinates])
@@ -147,7 +149,8 @@ def learn(config: Config, bench: Bench, runs: Sequence[Run]) -> tuple[np.ndarray
 
         return work
 
-    learned = together.run_all([job(first, seed) for first, (_, seed) in zip(firsts, runs, strict=True)])
+    jobs = [job(first, seed) for first, (_, seed) in zip(firsts, runs, strict=True)]
+    learned = [work() for work in jobs] if is_difference else together.run_all(jobs)  # a call has one base
     return np.stack(learned, axis=1), [step * zo.forwards_per_step for step in kept]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.lib.report import machine, markdown, say, spread, spread_cell
 from edge_sdk.system.files import write_json
 
+CASE = Path(__file__).with_name("versions_case.py")
 HERE = Path(__file__).resolve().parents[2]
 CASES: dict[str, dict[str, Any]] = {
     "forward pass, 16-bit activations": {"kind": "forward", "bits": 16},
@@ -30,8 +31,8 @@ CASES: dict[str, dict[str, Any]] = {
 class Worker:
     """A case in a version of the package."""
 
-    def __init__(self, tree: Path, case: dict[str, Any]) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("versions_case.py")), json.dumps(case)]
+    def __init__(self, tree: Path, case: dict[str, Any], script: Path = CASE) -> None:
+        command = [sys.executable, str(script), json.dumps(case)]
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tree, env=environment

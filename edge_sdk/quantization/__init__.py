@@ -6,6 +6,9 @@ under mu is 0.0017 of the vocabulary's standard deviation at the initializer and
 preset `fast` perturbs by 0.4 of it. With 8 bits the floors are 0.26 and 1.06 of it; fused linears (0.13), fused
 convolutions, fused first and last layers, and scales shared by both sides of a difference do not bring it down to where
 the small differences late in a run need it. `fused` has the floor of float activations, and is for what is finer still.
+
+`difference.py` has a third way: 16 bits for a step's token, and 8 for what its other rows differ by from it. Their
+error is 3 % of each difference at any mu (benchmarks/quality/differences.py).
 """
 
 from edge_sdk.quantization.checkpoint import (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.quantization import activations, gpu, kernels, native, quanto
+from edge_sdk.quantization import activations, difference, gpu, kernels, native, quanto
 
 FILL_ELEMENTS = 1 << 20  # float weights quantized together
 WEIGHTS, EXECUTIONS = ("int8", "int4"), ("integer", "fused")
@@ -107,10 +107,7 @@ def backend(device: torch.device) -> ModuleType:
 
 
 class IntLinear(_IntLayer):
-    """y = x W^T + b for x (..., K) float; activations get one scale per row.
-
-    A weight of a single row is the smallest tile that `fused` converts.
-    """
+    """y = x W^T + b for x (..., K) float, one activation scale a row; `fused` converts one row of weights or more."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool, weights: str, execution: str) -> None:
         super().__init__(out_features, in_features, weights, execution, bias)
@@ -147,7 +144,10 @@ class IntLinear(_IntLayer):
             out: (..., N) float32, contiguous, to write to.
             added: to what is in ``out``.
         """
-        if self.execution == "integer" and backend(x.device) is native:
+        compiled = backend(x.device) is native
+        if self.execution == "integer" and difference.is_active():
+            return difference.linear(self, x, norm, gated, out, added, compiled)
+        if self.execution == "integer" and compiled:
             flat = x.flatten(0, -2).float().contiguous()
             y = activations.empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
             native.linear(flat, self.matrix, self.activation_bits, y, norm, gated, added)
@@ -157,16 +157,24 @@ class IntLinear(_IntLayer):
             value, gate = x.chunk(2, dim=-1)
             x = F.gelu(gate).mul_(value)
         flat = x.reshape(-1, self.in_features).float()
-        y = self._integer(flat.contiguous()) if self.execution == "integer" else self._fused(flat)
+        if self.execution == "integer":
+            y = x.new_empty((len(flat), self.out_features), dtype=torch.float32)
+            self.multiply(flat.contiguous(), self.activation_bits, y)
+        else:
+            y = self._fused(flat)
         y = y.view(*x.shape[:-1], self.out_features).to(x.dtype)
         if out is None:
             return y
         return out.add_(y) if added else out.copy_(y)
 
-    def _integer(self, x: torch.Tensor) -> torch.Tensor:
-        y = x.new_empty((len(x), self.out_features))
-        backend(x.device).linear(x, self.matrix, self.activation_bits, y)
-        return y
+    def multiply(self, x: torch.Tensor, bits: int, out: torch.Tensor, added: bool = False, bias: bool = True) -> None:
+        """out (M, N) = x W^T + bias for x (M, K) float32, contiguous, in integers; or ``added`` to what is there."""
+        matrix = self.matrix if bias else difference.without_bias(self.matrix)
+        if backend(x.device) is native:
+            native.linear(x, matrix, bits, out, added=added)
+        else:
+            backend(x.device).linear(x, matrix, bits, y := torch.empty_like(out) if added else out)
+            out = out.add_(y) if added else out
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
         step = kernels.fused_tile_rows(self.out_features, self.in_features)
@@ -229,15 +237,23 @@ class IntConv2d(_IntLayer):
             offsets: (B, C) float32, added to every pixel before it.
             out: (B, N, Ho, Wo) float32, channels last, to add the output to.
         """
+        if self.execution == "integer" and difference.is_active():
+            return difference.convolution(self, x, skip, norm, activated, offsets, out)
         if self.compiles(x):
             return self._compiled(x, skip, norm, activated, offsets, out)
         x = x if skip is None else torch.cat([x, skip], dim=1)
         x = x if offsets is None else x + offsets[:, :, None, None]
         x = x if norm is None else norm(x)
         x = F.silu(x, inplace=norm is not None) if activated else x
-        run = self._integer if self.execution == "integer" else self._fused
-        y = run(x.float()).to(x.dtype)
+        if self.execution == "integer":
+            y = self.convolve((x.float().permute(0, 2, 3, 1),), self.activation_bits).to(x.dtype)
+        else:
+            y = self._fused(x.float()).to(x.dtype)
         return y if out is None else out.add_(y)
+
+    @property
+    def is_pointwise(self) -> bool:
+        return (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
 
     def compiles(self, x: torch.Tensor) -> bool:
         """Whether all of that is one compiled product."""
@@ -265,13 +281,21 @@ class IntConv2d(_IntLayer):
         size = channels // self.groups
         return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
 
-    def _integer(self, x: torch.Tensor) -> torch.Tensor:
+    def convolve(self, parts: tuple[torch.Tensor, ...], bits: int, bias: bool = True) -> torch.Tensor:
+        """Integer products of images (B, H, W, C) float32, or of channels in two of them -> (B, N, Ho, Wo) float32."""
         (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
-        ho, wo = (x.shape[2] + 2 * ph - kh) // sh + 1, (x.shape[3] + 2 * pw - kw) // sw + 1
-        nhwc, y = x.permute(0, 2, 3, 1), x.new_empty((len(x), ho, wo, self.out_channels))
+        x = parts[0]
+        ho, wo = (x.shape[1] + 2 * ph - kh) // sh + 1, (x.shape[2] + 2 * pw - kw) // sw + 1
+        y = x.new_empty((len(x), ho, wo, self.out_channels))
+        matrix = self.matrix if bias else difference.without_bias(self.matrix)
+        if self.groups == 1 and backend(x.device) is native:
+            skip = parts[1] if len(parts) > 1 else None
+            native.conv2d(x.contiguous(), matrix, bits, y, *window, skip)
+            return y.permute(0, 3, 1, 2)
+        x = x if len(parts) == 1 else torch.cat(parts, dim=3)
         for inputs, outputs in zip(self._groups(self.in_channels), self._groups(self.out_channels), strict=True):
-            part = nhwc[..., inputs].contiguous()
-            backend(x.device).conv2d(part, self.matrix.rows(outputs), self.activation_bits, y[..., outputs], *window)
+            part = x[..., inputs].contiguous()
+            backend(x.device).conv2d(part, matrix.rows(outputs), bits, y[..., outputs], *window)
         return y.permute(0, 3, 1, 2)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,17 @@ HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 PRODUCTS = ("edge_linear", "edge_conv", "edge_winograd")
-SYMBOLS = (*PRODUCTS, "edge_group_norm", "edge_keys_room", "edge_keys", "edge_attention")
+DIFFERENCES = ("edge_row_differences", "edge_image_differences", "edge_linear_difference", "edge_pointwise_difference")
+SYMBOLS = (
+    *PRODUCTS,
+    *DIFFERENCES,
+    "edge_hold",
+    "edge_restore",
+    "edge_group_norm",
+    "edge_keys_room",
+    "edge_keys",
+    "edge_attention",
+)
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
 LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
 WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
@@ -89,11 +99,14 @@ def linear(
         gated: x is (M, 2 K), K numbers and K gates; their gated product is multiplied.
         added: to what is in ``out``.
     """
-    rows = _Rows(None, None, 0.0, gated)
-    if norm is not None:
-        rows = _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
     products = x.shape[0] * prod(matrix.shape)
-    _call("edge_linear", products, x, x.shape[0], rows, matrix, LEVELS[bits], added, out, out.stride(0))
+    _call("edge_linear", products, x, x.shape[0], _rows(norm, gated), matrix, LEVELS[bits], added, out, out.stride(0))
+
+
+def _rows(norm: nn.LayerNorm | None, gated: bool) -> _Rows:
+    if norm is None:
+        return _Rows(None, None, 0.0, gated)
+    return _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
 
 
 class _Images(ctypes.Structure):

@@ -3,7 +3,7 @@
 from edge_sdk.zo.calibrate import MuFloor, calibrate_mu, lengths_below, random_directions
 from edge_sdk.zo.checkpoint import CheckpointError, read_state, state_bytes
 from edge_sdk.zo.config import PAPER, ZoConfig, fast
-from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_residuals, evaluate_rows, held_out_draws
+from edge_sdk.zo.draws import Draw, Objective, draw, evaluate, evaluate_residuals, evaluate_rows, held_out_draws, near
 from edge_sdk.zo.estimator import Estimate, estimate
 from edge_sdk.zo.gauss_newton import GaussNewton, directions, linearize
 from edge_sdk.zo.loop import NonFiniteLossError, State, Step, run
@@ -39,6 +39,7 @@ __all__ = [
     "lengths_below",
     "linearize",
     "low_variance_directions",
+    "near",
     "normals",
     "random_directions",
     "read_state",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sdk.zo.config import ZoConfig
-from edge_sdk.zo.draws import HELD_OUT_STEP, Objective, evaluate_rows, held_out_draws
+from edge_sdk.zo.draws import HELD_OUT_STEP, Objective, evaluate_rows, held_out_draws, near
 from edge_sdk.zo.noise import Stream, normals
 
 TOLERANCE = 0.1  # rounding's share of a typical slope at the floor; it adds the square of that, 1 %, to the variance
@@ -61,7 +61,7 @@ def calibrate_mu(
     steps = np.multiply.outer(mu, (1, -1)).astype(np.float32)  # (lengths, 2): both sides are neighbours in a batch
     rows = embedding + steps[:, :, None, None] * directions[:, None, None]  # (directions, lengths, 2, K, D)
     drawn = [d for d in draws for _ in range(steps.size)]
-    losses = evaluate_rows(objective, rows.reshape(-1, *embedding.shape), drawn, max_batch)
+    losses = evaluate_rows(near(objective, embedding), rows.reshape(-1, *embedding.shape), drawn, max_batch)
     plus, minus = losses.reshape(len(directions), len(mu), 2).transpose(2, 1, 0)  # (lengths, directions) each
     half = (plus - minus) / 2
     slopes = half / mu[:, None]

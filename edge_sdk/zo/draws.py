@@ -41,6 +41,12 @@ class Objective(Protocol):
         ...
 
 
+def near(objective: Objective, embedding: np.ndarray) -> Objective:
+    """The objective for rows that differ little from an embedding (K, D): itself, unless it has a method for them."""
+    method: Callable[[np.ndarray], Objective] | None = getattr(objective, "near", None)
+    return objective if method is None else method(embedding)
+
+
 def draw(objective: Objective, seed: int, step: int, count: int, timestep_range: tuple[int, int]) -> list[Draw]:
     """The ``count`` draws of one step.
 

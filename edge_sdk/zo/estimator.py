@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sdk.zo.config import ZoConfig
-from edge_sdk.zo.draws import Draw, Objective, draw, evaluate_rows
+from edge_sdk.zo.draws import Draw, Objective, draw, evaluate_rows, near
 from edge_sdk.zo.noise import Stream, normals
 
 
@@ -57,7 +57,7 @@ def estimate(
         other_draws = drawn
         others = np.broadcast_to(theta, (len(other_draws), *theta.shape))
     rows: list[Draw] = [*per_direction, *other_draws]
-    losses = evaluate_rows(objective, np.concatenate([plus, others]), rows, max_batch)
+    losses = evaluate_rows(near(objective, theta), np.concatenate([plus, others]), rows, max_batch)
 
     above = losses[: n * batch].reshape(n, batch)
     below = losses[n * batch :].reshape(-1, batch)  # (1 or n, batch): a shared base broadcasts

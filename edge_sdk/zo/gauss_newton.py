@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sdk.zo.config import ZoConfig
-from edge_sdk.zo.draws import Objective, draw, evaluate_residuals
+from edge_sdk.zo.draws import Objective, draw, evaluate_residuals, near
 
 
 def directions(principal: np.ndarray, least: int, num_vectors: int) -> np.ndarray:
@@ -65,7 +65,9 @@ def linearize(
     slope, curvature, losses, base = np.zeros(n), np.zeros((n, n)), [], []
     for one in drawn:
         rows = np.concatenate([theta[None], theta + mu * basis])
-        residuals = evaluate_residuals(objective, rows, [one] * (n + 1), max_batch).astype(np.float64)  # (n + 1, M)
+        residuals = evaluate_residuals(near(objective, theta), rows, [one] * (n + 1), max_batch).astype(
+            np.float64
+        )  # (n + 1, M)
         jacobian = (residuals[1:] - residuals[0]) / float(mu)
         share = 2 / (residuals.shape[1] * batch)
         slope += share * jacobian @ residuals[0]

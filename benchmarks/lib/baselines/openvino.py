@@ -61,9 +61,7 @@ def openvino() -> Any:
         EdgeSdkError: it is not installed.
     """
     if not is_installed():
-        raise EdgeSdkError(
-            "OpenVINO is not installed; run pip install openvino nncf"
-        )
+        raise EdgeSdkError("OpenVINO is not installed; run pip install openvino nncf")
     hide("openvino_telemetry")
     import openvino
 

@@ -5,12 +5,16 @@ diffusers' `UNet2DConditionModel` load without conversion, those without a middl
 test compares the outputs.
 """
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edge_sdk.diffusion.networks.flow import Flow, spread
 from edge_sdk.diffusion.networks.timesteps import TimeEmbedding, sinusoids
-from edge_sdk.diffusion.networks.unet_blocks import Block, Resampler, spread
+from edge_sdk.diffusion.networks.unet_blocks import Block, Resampler, Stage
 from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.quantization.layers import IntConv2d
@@ -44,7 +48,7 @@ class UNet(nn.Module):
         for i, block in enumerate(config.up_blocks):
             outputs = [block.channels] * len(block.depths)
             inputs = [x + skips.pop() for x in (before, *outputs[1:])]
-            module = Block(config, block, inputs, time)
+            module = Block(config, block, inputs, time, joins=True)
             if i < len(channels) - 1:
                 module.upsamplers = nn.ModuleList([Resampler(block.channels, 1)])
             self.up_blocks.append(module)
@@ -73,33 +77,49 @@ class UNet(nn.Module):
         sample = sample.contiguous(memory_format=torch.channels_last)
         if added is not None and rows is not None:  # what SDXL adds is the text's, so nothing comes before it
             sample, timestep, rows = sample[rows], timestep.expand(len(sample))[rows], None
-        time = self._time(timestep.expand(len(sample)), added)
-        count = len(context)
-        x = self.conv_in(sample)
-        skips: list[torch.Tensor] = []  # but for conv_in's, which is used last: it costs little to make again
+        flow = Flow(sample, timestep.expand(len(sample)), context, added, rows)
+        for stage in self.stages(flow):
+            stage.run(flow)
+        return flow.x
+
+    def stages(self, flow: Flow, banded: bool = False) -> Iterator[Stage]:
+        """The parts of a forward pass, each to be run before the next one is asked for.
+
+        Args:
+            flow: any that passes them all, for the shapes.
+            banded: where it is large, a feed-forward is a stage for some positions of the picture at a time.
+        """
+        yield Stage(self._begin, hasattr(self, "add_embedding"))
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
-                x = block.resnets[i](x, spread(time, rows, len(x)))
-                x = block.attend(i, x, context, rows)
-                skips.append(x)
+                yield from block.stages(i, flow, banded)
+                yield Stage(_push)
             if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0].conv(x)
-                skips.append(x)
-        time, x = spread(time, rows, count), spread(x, rows, count)
+                yield Stage(partial(_downsample, conv=block.downsamplers[0].conv))
+        yield Stage(_spread_all)
         if self.mid_block is not None:
             for i in range(len(self.mid_block.resnets)):
-                x = self.mid_block.attend(i, self.mid_block.resnets[i](x, time), context, rows)
+                yield from self.mid_block.stages(i, flow, banded)
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                skip = skips.pop() if skips else self.conv_in(sample)
-                x = block.resnets[i](x, time, spread(skip, rows, count))
-                x = block.attend(i, x, context, rows)
+                yield from block.stages(i, flow, banded)
             if hasattr(block, "upsamplers"):
-                x = F.interpolate(x, size=skips[-1].shape[2:], mode="nearest")
-                x = block.upsamplers[0].conv(x)
+                yield Stage(partial(_upsample, conv=block.upsamplers[0].conv))
+        yield Stage(self._end)
+
+    def _begin(self, flow: Flow) -> None:
+        flow.time = self._time(flow.timestep, flow.added)
+        flow.first_skip = self._first_skip  # costs little to make again where it is used, last
+        flow.x = self.conv_in(flow.sample)
+
+    def _first_skip(self, flow: Flow) -> torch.Tensor:
+        return self.conv_in(flow.sample)
+
+    def _end(self, flow: Flow) -> None:
         if isinstance(self.conv_out, IntConv2d) and not torch.is_grad_enabled():
-            return self.conv_out(x, norm=self.conv_norm_out, activated=True)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+            flow.x = self.conv_out(flow.x, norm=self.conv_norm_out, activated=True)
+        else:
+            flow.x = self.conv_out(F.silu(self.conv_norm_out(flow.x), inplace=True))
 
     def _time(self, timestep: torch.Tensor, added: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
         time = self.time_embedding(sinusoids(timestep, self.config.block_out_channels[0]))
@@ -110,3 +130,21 @@ class UNet(nn.Module):
         pooled, sizes = added
         ids = sinusoids(sizes.flatten(), self.config.addition_time_embed_dim).view(len(pooled), -1)
         return time + self.add_embedding(torch.cat([pooled, ids], dim=1))
+
+
+def _push(flow: Flow) -> None:
+    flow.push(flow.x)
+
+
+def _downsample(flow: Flow, conv: nn.Module) -> None:
+    flow.x = conv(flow.x)
+    flow.push(flow.x)
+
+
+def _upsample(flow: Flow, conv: nn.Module) -> None:
+    flow.x = conv(F.interpolate(flow.x, size=flow.next_size(), mode="nearest"))
+
+
+def _spread_all(flow: Flow) -> None:
+    count = len(flow.context)
+    flow.time, flow.x = spread(flow.time, flow.rows, count), spread(flow.x, flow.rows, count)

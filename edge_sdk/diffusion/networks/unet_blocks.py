@@ -3,14 +3,18 @@
 Neither attention scores nor a feed-forward's hidden layer ever exist for all pixels at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
+from edge_sdk.diffusion.networks.flow import Flow, spread
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
+from edge_sdk.quantization import difference
 from edge_sdk.quantization.activations import empty
 from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
@@ -18,6 +22,13 @@ from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 HIDDEN_ELEMENTS = 512 * 2560  # of a feed-forward's hidden layer computed together
 QUERY_ROWS = 1024  # of an attention's queries computed together
 WHOLE_ELEMENTS = 1 << 20  # of an activation, from which on its normalized form is never whole
+
+
+class Stage(NamedTuple):
+    """A part of a forward pass that changes a flow."""
+
+    run: Callable[[Flow], None]
+    sees_text: bool = False
 
 
 class ResnetBlock(nn.Module):
@@ -85,16 +96,18 @@ class Attention(nn.Module):
 
     def _in_place(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         """The same in x itself; queries and what they see have one room for all rows."""
-        if len(x) > 1 and x.shape[1] > QUERY_ROWS:
+        if len(x) > 1 and x.shape[1] > QUERY_ROWS and not difference.is_active():
             for i in range(len(x)):
                 self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
             return x
+        rows = min(x.shape[1], QUERY_ROWS)
+        some = (len(x), rows, x.shape[2])
+        queries, seen, *room = difference.room(x, some, some, *[x.shape] * (0 if context is not None else 2))
         if context is None:
-            keys = prepared(self.to_k(x, norm), self.to_v(x, norm), self.heads, rounded=True)
+            k, v = room
+            keys = prepared(self.to_k(x, norm, out=k), self.to_v(x, norm, out=v), self.heads, rounded=True)
         else:
             keys = self._keys(context)
-        rows = min(x.shape[1], QUERY_ROWS)
-        queries, seen = (empty((len(x), rows, x.shape[2]), x.dtype, x.device) for _ in range(2))
         for part in x.split(rows, dim=1):
             count = part.shape[1]
             q = self.to_q(part, norm, out=queries[:, :count])
@@ -120,6 +133,23 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.ModuleList([GatedLinear(channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
+    def bands(self, x: torch.Tensor) -> list[slice]:
+        """Positions of x (B, S, C) that are computed together if these are the same in all rows."""
+        step = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
+        return [slice(first, first + step) for first in range(0, x.shape[1], step)]
+
+    def add_band(self, norm: nn.LayerNorm, x: torch.Tensor, band: slice) -> None:
+        """Add to some positions of x (B, S, C) what becomes of their norm, in place."""
+        part = x[:, band]
+        if not runs_in_integers(self.net[2]):
+            part += self.net[2](self.net[0](norm(part)))
+            return
+        whole = part.contiguous()
+        (hidden,) = difference.room(x, (*part.shape[:2], 8 * x.shape[2]))
+        self.net[2](self.net[0].proj(whole, norm, out=hidden), gated=True, out=whole, added=True)
+        if whole is not part:
+            part.copy_(whole)
+
     def forward(self, norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
         """x (B, S, C) plus what becomes of norm(x); x may be changed."""
         rows = max(1, HIDDEN_ELEMENTS // (8 * x.shape[2]))
@@ -142,14 +172,30 @@ class TransformerBlock(nn.Module):
         self.norm2, self.attn2 = nn.LayerNorm(channels), Attention(channels, block.context, block.heads)
         self.norm3, self.ff = nn.LayerNorm(channels), FeedForward(channels)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """x (B or G, S, C), which may be changed, attends to itself and to the context (B, T, D); -> (B, S, C)."""
-        if self.only_cross:
-            x = self.attn1(self.norm1, spread(x, rows, len(context)), context)
-        else:
-            x = spread(self.attn1(self.norm1, x), rows, len(context))
-        x = self.attn2(self.norm2, x, context)
-        return self.ff(self.norm3, x)
+    def stages(self, flow: Flow, banded: bool) -> Iterator[Stage]:
+        """Of x (B or G, S, C), which may be changed: it attends to itself, to the context, then the feed-forward."""
+        yield Stage(self._attend_only if self.only_cross else self._attend_itself, self.only_cross)
+        yield Stage(self._attend_text, True)
+        if not banded:
+            yield Stage(self._feed_forward)
+            return
+        for band in self.ff.bands(flow.x):
+            yield Stage(partial(self._feed_band, band=band))
+
+    def _attend_only(self, flow: Flow) -> None:
+        flow.x = self.attn1(self.norm1, spread(flow.x, flow.rows, len(flow.context)), flow.context)
+
+    def _attend_itself(self, flow: Flow) -> None:
+        flow.x = spread(self.attn1(self.norm1, flow.x), flow.rows, len(flow.context))
+
+    def _attend_text(self, flow: Flow) -> None:
+        flow.x = self.attn2(self.norm2, flow.x, flow.context)
+
+    def _feed_forward(self, flow: Flow) -> None:
+        flow.x = self.ff(self.norm3, flow.x)
+
+    def _feed_band(self, flow: Flow, band: slice) -> None:
+        self.ff.add_band(self.norm3, flow.x, band)
 
 
 class Transformer(nn.Module):
@@ -162,23 +208,30 @@ class Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(block) for _ in range(depth)])
         self.proj_out = project()
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        size = x.shape[2:]
+    def stages(self, flow: Flow, banded: bool) -> Iterator[Stage]:
+        """Of x (B or G, C, H, W), to which the outcome is added."""
+        size = flow.x.shape[2:]
+        yield Stage(self._enter)
+        for block in self.transformer_blocks:
+            yield from block.stages(flow, banded)
+        yield Stage(partial(self._leave, size=size))
+
+    def _enter(self, flow: Flow) -> None:
+        x = flow.x
+        flow.push(x)
         if isinstance(self.proj_in, IntConv2d) and not torch.is_grad_enabled():
             hidden = self.proj_in(x, norm=self.norm)
         else:
             hidden = self.norm(x)
             hidden = hidden if self.linear else self.proj_in(hidden)
         hidden = hidden.flatten(2).transpose(1, 2)  # (B, S, C)
-        if self.linear:
-            hidden = self.proj_in(hidden)
-        for block in self.transformer_blocks:
-            hidden = block(hidden, context, rows)
-        if self.linear:
-            hidden = self.proj_out(hidden)
+        flow.x = self.proj_in(hidden) if self.linear else hidden
+
+    def _leave(self, flow: Flow, size: torch.Size) -> None:
+        hidden = self.proj_out(flow.x) if self.linear else flow.x
         hidden = hidden.transpose(1, 2).unflatten(2, size)
         hidden = hidden if self.linear else self.proj_out(hidden)
-        return hidden.add_(spread(x, rows, len(hidden)))
+        flow.x = hidden.add_(spread(flow.pop(), flow.rows, len(hidden)))
 
 
 class Resampler(nn.Module):
@@ -193,19 +246,24 @@ class Block(nn.Module):
     Args:
         inputs: channels that go into each residual block, those of a skip connection included.
         time: width of the time embedding.
+        joins: a skip connection goes into each residual block.
     """
 
-    def __init__(self, config: UNetConfig, block: BlockConfig, inputs: list[int], time: int) -> None:
+    def __init__(
+        self, config: UNetConfig, block: BlockConfig, inputs: list[int], time: int, joins: bool = False
+    ) -> None:
         super().__init__()
+        self.joins = joins
         self.resnets = nn.ModuleList([ResnetBlock(config, inner, block.channels, time) for inner in inputs])
         transformers = [Transformer(config, block, depth) for depth in block.depths if depth is not None]
         self.attentions = nn.ModuleList(transformers)
 
-    def attend(self, i: int, x: torch.Tensor, context: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """The transformer after residual block i, if there is one."""
-        return self.attentions[i](x, context, rows) if i < len(self.attentions) else x
+    def stages(self, i: int, flow: Flow, banded: bool) -> Iterator[Stage]:
+        """Residual block i, and the transformer after it, if there is one."""
+        yield Stage(partial(self._residual, i=i))
+        if i < len(self.attentions):
+            yield from self.attentions[i].stages(flow, banded)
 
-
-def spread(x: torch.Tensor, rows: torch.Tensor | None, count: int) -> torch.Tensor:
-    """x (B, ...), or what it is for each of ``count`` rows if it is still one for each sample, (G, ...)."""
-    return x if rows is None or len(x) == count else x[rows]
+    def _residual(self, flow: Flow, i: int) -> None:
+        skip = None if not self.joins else spread(flow.skip(), flow.rows, len(flow.x))
+        flow.x = self.resnets[i](flow.x, spread(flow.time, flow.rows, len(flow.x)), skip)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edge_sdk.runtime.pytorch.model import Model
 
 BATCHES = (16, 8, 4, 2, 1)  # rows a call, what is tried
+BATCHES_BESIDE = (33, 17, 9, 5, 3, 2)  # the same of rows beside a base: a step of 33 in 1, 2, 4, 8, 16 or 32 calls
+BASE_ROWS = 3.6  # rows that take as much as a base, what its layers computed in a stage, and the row at hand
 QUANTO_MB = 220  # what quantizing float weights imports
 MODULES_MB = 40  # objects of the modules, tokenizer, photos, the allocator's free blocks
 IMPORTED_MB = 40  # code that only imports ran, let go before a part of an integer checkpoint is loaded
@@ -65,7 +67,7 @@ class Estimator:
     """
 
     def __init__(self, model: "Model", side: int, base_mb: float | None = None) -> None:
-        self.model = model
+        self.model, self.is_difference = model, model.activations == "difference"
         parts = {part: model.shapes(part) for part in model.parts}
         self.unet, self.vae = parts["unet"].config, parts["vae"].config
         encoders = [parts[part] for part in model.text_encoders]
@@ -89,21 +91,27 @@ class Estimator:
         text, vae = self.weights["text"], self.weights["vae"]
         decode = DECODER * 4e-6 * self.vae.block_out_channels[0] * self.pixels
         decoding = self.base_mb + text.held(residency) + vae.held(residency) + decode
-        return max(decoding, self._denoising(residency, 2 * rows))
+        return max(decoding, self._denoising(residency, 2 * rows, True))
 
     def validation(self, residency: str) -> float:
         """The peak of drawing a guided picture in the middle of a run: the VAE comes beside all that training holds."""
         held = sum(self.weights[part].held(residency) for part in ("text", "unet", "vae"))
         decode = DECODER * 4e-6 * self.vae.block_out_channels[0] * self.pixels
-        return max(self.base_mb + held + TILES_MB + decode, self._denoising(residency, 2))
+        return max(self.base_mb + held + TILES_MB + decode, self._denoising(residency, 2, True))
 
-    def _denoising(self, residency: str, rows: int) -> float:
+    def _denoising(self, residency: str, rows: int, pictures: bool = False) -> float:
         held = self.weights["text"].held(residency) + self.weights["unet"].held(residency)
         text = TEXT * 4e-6 * self.text.max_position_embeddings * self.text.intermediate_size
-        return self.base_mb + held + TILES_MB + rows * (text + 4e-6 * self._denoiser_elements())
+        row, beside = (4e-6 * elements for elements in self._denoiser_elements())
+        alone = self.base_mb + held + TILES_MB + rows * (text + row)
+        if not self.is_difference or pictures:
+            return alone
+        return self.base_mb + held + TILES_MB + rows * text + BASE_ROWS * row + (rows - 1) * beside
 
-    def _denoiser_elements(self) -> float:
+    def _denoiser_elements(self) -> tuple[float, float]:
         """Floats of one row where most are alive: on the way up, with the skips still to be used.
+
+        The second number is of a row beside a base between two stages: its activation, and skips of a byte a number.
 
         There a residual block has its input with its skip, joined and normalized where they are small, and its output
         twice; attention has its input three times, keys and values; an upsampled input is there beside its output.
@@ -116,7 +124,7 @@ class Estimator:
         for i, block in enumerate(config.down_blocks):
             skips += [(block.channels, area[i])] * len(block.depths)
             skips += [(block.channels, area[i + 1])] if i < levels - 1 else []
-        most, before = 0.0, config.block_out_channels[-1]
+        most, beside, before = 0.0, 0.0, config.block_out_channels[-1]
         for pixels, up in zip(reversed(area), config.up_blocks, strict=True):
             outer = up.channels
             for _ in up.depths:
@@ -125,8 +133,9 @@ class Estimator:
                 copies = 3 if inner * pixels <= WHOLE_ELEMENTS else 1
                 alive = max(copies * inner + 2 * outer, inner + before, 5 * outer)
                 most = max(most, pixels * alive + waiting)
+                beside = max(beside, pixels * max(before, outer) + waiting / 4)
                 before = outer
-        return most
+        return most, beside
 
     def _encode(self, residency: str) -> float:
         channels = self.vae.block_out_channels
@@ -166,7 +175,7 @@ def choose(
         raise EdgeSdkError(f"memory_budget_mb is {budget_mb:g}; it must be above 0")
     stages = estimator or Estimator(model, side)
     kinds = (residency,) if residency else ("resident", "streamed") if model.stored_as_integers else ("resident",)
-    batches = (max_batch,) if max_batch else BATCHES
+    batches = (max_batch,) if max_batch else BATCHES_BESIDE if stages.is_difference else BATCHES
     ways = [
         (max(stages.training(kind, rows), stages.validation(kind) if validates else 0), kind, rows)
         for kind in kinds

@@ -51,6 +51,7 @@ class Model:
         execution: "integer", "fused" or, for float weights, "dequantized".
         residency: "resident", "mapped" or "streamed"; the last two for an integer checkpoint only.
         device: "cpu" or "cuda".
+        activations: "16", "8" or "difference", of the objective; see `PersonalizeConfig`.
         owned: what goes with the model, such as a temporary folder.
         single_file: what holds the weights, if ``folder`` does not.
     """
@@ -62,6 +63,7 @@ class Model:
     stored_as_integers: bool
     residency: str = "resident"
     device: str = "cpu"
+    activations: str = "16"
     owned: object = field(default=None, repr=False, compare=False)
     packages = ("torch", "diffusers", "transformers", "optimum-quanto", "numpy")  # that it runs on
     mu_min = None  # comes with a bundle only
@@ -120,8 +122,8 @@ class Model:
 
     def fingerprints(self) -> dict[str, str]:
         """What identifies the model and how it runs."""
-        how = f"{self.weights} {self.execution} {self.residency} {self.device}"
-        return {"model": self.fingerprint(), "weights": how}
+        how = (self.weights, self.execution, self.residency, self.device, self.activations)
+        return {"model": self.fingerprint(), "weights": " ".join(how).removesuffix(" 16")}
 
     def config(self, part: str) -> dict[str, Any]:
         """The config of one of the `parts`, corrected as diffusers does on loading."""
@@ -250,10 +252,9 @@ class Model:
         """Load the denoiser; the objective holds it and the text encoders, see `edge_sdk.runtime.base.Runtime`."""
         from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
 
-        unet, schedule = self.load("unet"), self.load_schedule()
-        objective = StableDiffusionObjective(text, unet, schedule, latents, ids, num_vectors, time_ids)
+        networks = text, self.load("unet"), self.load_schedule()
         release()
-        return objective
+        return StableDiffusionObjective(*networks, latents, ids, num_vectors, time_ids, self.activations)
 
     def sampler(self) -> "tuple[Ddim, tuple[torch.Tensor, torch.Tensor]]":
         """The schedule, and a and b of every timestep, (T,) float32 each."""
@@ -317,8 +318,7 @@ def open_model(
             what is usual. A folder has it in its schedule.
 
     Raises:
-        EdgeSdkError: no such model, a file is missing, damaged or a pickle, or the architecture is not supported;
-            or there is no such device.
+        EdgeSdkError: no such model or device, an unsupported architecture, or a file is missing, damaged or a pickle.
         MissingExtraError: PyTorch and its companions are not installed.
     """
     require("running a PyTorch model", "torch", "torch")

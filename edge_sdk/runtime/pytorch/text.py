@@ -64,6 +64,8 @@ class Text(Protocol):
     @property
     def tokenizers(self) -> list[ClipTokenizer]: ...
     @property
+    def models(self) -> "list[ClipText]": ...
+    @property
     def scale(self) -> "np.ndarray | float": ...
     def tokenize(self, prompts: Sequence[str], placeholders: dict[str, int] | None = None) -> np.ndarray: ...
     def condition(
@@ -99,6 +101,11 @@ class TextEncoder(ClipTokenizer):
     @property
     def tokenizers(self) -> list[ClipTokenizer]:
         return [self]
+
+    @property
+    def models(self) -> list[ClipText]:
+        """The text encoder, or both of SDXL."""
+        return [self.model]
 
     @classmethod
     def from_folder(cls, folder: Path, model: ClipText) -> "TextEncoder":

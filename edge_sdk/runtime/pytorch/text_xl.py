@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from edge_sdk.diffusion.networks.clip import ClipText
 from edge_sdk.diffusion.tokenizer import ClipTokenizer
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.runtime.pytorch.directions import (
@@ -52,6 +53,10 @@ class TextEncoderPair:
     @property
     def tokenizers(self) -> list[ClipTokenizer]:
         return [self.first, self.second]
+
+    @property
+    def models(self) -> list[ClipText]:
+        return [self.first.model, self.second.model]
 
     @cached_property
     def scale(self) -> np.ndarray:

@@ -1,0 +1,329 @@
+"""Rows as differences to a base row: ``y_i = y_0 + W q8(x_i - x_0)`` in every integer layer.
+
+The base row runs with the layer's own activations, of 16 bits. What another row differs by from it is rounded to 8 bits
+with a scale of its own, so the error is a share of the difference, however small that is: there is no floor under mu.
+Norms, activations and attention see the true values.
+
+A `Tape` holds what the layers computed for the base, in the order of their calls, while other rows pass the same
+layers. `first_row_is_base` does the same within each layer, for batches that are small.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_sdk.quantization import activations, native, native_difference
+from edge_sdk.quantization.kernels import LEVELS, Matrix
+from edge_sdk.quantization.native_difference import Parts
+
+Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
+
+BITS = 8  # of a difference
+_FIRST_ROW = "the first row of a batch"
+_room: ContextVar["Room | None"] = ContextVar("room", default=None)
+_current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
+
+
+class Tape:
+    """What layers computed for the base row, one entry a call; the rows that follow read it in the same order.
+
+    A tape that is recorded again uses its memory again where sizes are alike: a system clears what it gives.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[object, Any]] = []
+        self._buffers: list[torch.Tensor] = []
+        self._used = 0  # buffers
+        self._next: int | None = None  # entry, None while recording
+
+    @property
+    def records(self) -> bool:
+        return self._next is None
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Within, the base row passes; what the tape held is gone."""
+        self._entries, self._used, self._next = [], 0, None
+        with _set(self):
+            yield
+        del self._buffers[self._used :]
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Within, other rows pass the same layers."""
+        self._next = 0
+        with _set(self):
+            yield
+
+    def new(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
+        """A float32 tensor for an entry, on the device of another one."""
+        size, at = prod(shape), self._used
+        if at == len(self._buffers):
+            self._buffers.append(like.new_empty(size, dtype=torch.float32))
+        elif not size <= self._buffers[at].numel() <= 2 * size:
+            self._buffers[at] = like.new_empty(0)  # the old one goes first
+            self._buffers[at] = like.new_empty(size, dtype=torch.float32)
+        self._used += 1
+        return self._buffers[at][:size].view(*shape)
+
+    def write(self, owner: object, entry: Any) -> None:
+        self._entries.append((owner, entry))
+
+    def read(self, owner: object) -> Any:
+        assert self._next is not None
+        known, entry = self._entries[self._next]
+        if known is not owner:
+            raise RuntimeError("rows passed other layers than their base")
+        self._next += 1
+        return entry
+
+
+@contextmanager
+def _set(value: "Tape | str") -> Iterator[None]:
+    token = _current.set(value)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def first_row_is_base() -> Iterator[None]:
+    """Within, row 0 of every layer's input (B, ...) is the base of the others."""
+    with _set(_FIRST_ROW):
+        yield
+
+
+class Room:
+    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
+
+    def __init__(self) -> None:
+        self._buffer: torch.Tensor | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within, `room` gives this."""
+        token = _room.set(self)
+        try:
+            yield
+        finally:
+            _room.reset(token)
+
+    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = None  # the old one goes first
+            self._buffer = like.new_empty(size, dtype=torch.float32)
+        return self._buffer
+
+
+def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
+    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
+    lent = _room.get()
+    if lent is None:
+        return [activations.empty(shape, device=like.device) for shape in shapes]
+    sizes = [prod(shape) for shape in shapes]
+    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def is_active() -> bool:
+    """Whether layers compute differences now."""
+    return _current.get() is not None
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows (n, C, H, W) kept as differences to a base: 8 bits a number, a scale a pixel.
+
+    Attributes:
+        q: (n, H, W, C) int8. scale: (n, H, W, 1) float32. base: (1, C, H, W) float32.
+    """
+
+    q: torch.Tensor
+    scale: torch.Tensor
+    base: torch.Tensor
+
+    def __getitem__(self, rows: slice) -> "Held":
+        return Held(self.q[rows], self.scale[rows], self.base)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, C, H, W)."""
+        return torch.Size((len(self.q), *self.base.shape[1:]))
+
+    def restored(self) -> torch.Tensor:
+        """(n, C, H, W) float32."""
+        base = self.base.permute(0, 2, 3, 1)
+        if not _is_compiled(self.q):
+            return (self.q * self.scale).add_(base).permute(0, 3, 1, 2)
+        x = self.scale.new_empty(self.q.shape)
+        native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        return x.permute(0, 3, 1, 2)
+
+
+def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
+    """An activation (B, C, H, W) that is needed later: as it is, or of rows with a base as what they differ by."""
+    tape = _current.get()
+    if not isinstance(tape, Tape):
+        return x
+    if tape.records:
+        tape.write(owner, x)
+        return x
+    base = tape.read(owner)
+    rows, base_row = (part.permute(0, 2, 3, 1).contiguous() for part in (x, base))
+    if _is_compiled(x):
+        q, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty((*rows.shape[:3], 1))
+        native_difference.hold(rows, base_row, q, scale)
+        return Held(q, scale, base)
+    change = rows - base_row
+    scale = change.abs().amax(dim=3, keepdim=True).clamp_min_(1e-12).div_(LEVELS[BITS])
+    return Held(change.div_(scale).round_().to(torch.int8), scale, base)
+
+
+def _is_compiled(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu" and native.library() is not None
+
+
+class _Rows(NamedTuple):
+    """What a linear layer's input goes through first."""
+
+    norm: nn.LayerNorm | None
+    gated: bool
+    compiled: bool
+
+    def of_base(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """x (..., K) or (..., 2 K) into ``out`` (M, K)."""
+        if self.compiled:
+            native_difference.rows(x.flatten(0, -2).float().contiguous(), self.norm, self.gated, out)
+        else:
+            out.copy_(self.plain(x).reshape(out.shape))
+
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        """The same by PyTorch."""
+        x = x if self.norm is None else self.norm(x)
+        if self.gated:
+            value, gate = x.chunk(2, dim=-1)
+            x = F.gelu(gate).mul_(value)
+        return x.float()
+
+
+def linear(
+    layer: Layer,
+    x: torch.Tensor,
+    norm: nn.LayerNorm | None,
+    gated: bool,
+    out: torch.Tensor | None,
+    added: bool,
+    compiled: bool,
+) -> torch.Tensor:
+    """`IntLinear.forward` where differences are computed."""
+    tape, rows = _current.get(), _Rows(norm, gated, compiled)
+    y = x.new_empty((*x.shape[:-1], layer.out_features), dtype=torch.float32) if out is None else out
+    if isinstance(tape, Tape):
+        (_record_linear if tape.records else _replay_linear)(tape, layer, x, rows, y, added)
+        return y
+    own = Tape()
+    with own.recording():
+        _record_linear(own, layer, x[:1], rows, y[:1], added)
+    if len(x) > 1:
+        with own.replaying():
+            _replay_linear(own, layer, x[1:], rows, y[1:], added)
+    return y
+
+
+def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
+    count = x.shape[:-1].numel()
+    inputs, y = tape.new(x, count, layer.in_features), tape.new(x, count, layer.out_features)
+    rows.of_base(x, inputs)
+    layer.multiply(inputs, layer.activation_bits, y)
+    tape.write(layer, (inputs, y))
+    (out.add_ if added else out.copy_)(y.view(out.shape))
+
+
+def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
+    inputs, y = tape.read(layer)
+    if rows.compiled:
+        flat = x.flatten(0, -2).float().contiguous()
+        to = out.view(-1, layer.out_features)
+        native_difference.linear(flat, rows.norm, rows.gated, inputs, layer.matrix, y, to, added)
+        return
+    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, layer.in_features)
+    by_row = out.view(-1, *y.shape)
+    (by_row.add_ if added else by_row.copy_)(y)
+    layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
+
+
+class _Images(NamedTuple):
+    """What a convolution's input goes through first."""
+
+    norm: nn.GroupNorm | None
+    activated: bool
+    offsets: torch.Tensor | None
+    compiled: bool
+
+    def by(self, parts: Parts) -> native.Normalized | None:
+        """The normalization as the compiled products take it."""
+        if self.norm is None:
+            return None
+        return native.group_norm(
+            self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets
+        )
+
+    def __call__(self, tape: Tape, parts: Parts, base: Parts | None) -> Parts:
+        """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""
+        if self.norm is None:
+            return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
+        if self.compiled:
+            by = self.by(parts)
+            assert by is not None
+            shape = (*parts[0].shape[:3], self.norm.num_channels)
+            change = tape.new(parts[0], *shape) if base is None else room(parts[0], shape)[0]
+            native_difference.images(parts, by, None if base is None else base[0], change)
+            return (change,)
+        image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+        image = self.norm(image if self.offsets is None else image + self.offsets[:, :, None, None])
+        image = (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
+        return (image if base is None else image - base[0],)
+
+
+def convolution(
+    layer: Layer,
+    x: torch.Tensor,
+    skip: torch.Tensor | None,
+    norm: nn.GroupNorm | None,
+    activated: bool,
+    offsets: torch.Tensor | None,
+    out: torch.Tensor | None,
+) -> torch.Tensor:
+    """`IntConv2d.forward` where differences are computed."""
+    tape = _current.get()
+    if not isinstance(tape, Tape):
+        raise RuntimeError("a convolution of rows with a base needs a tape")
+    images = _Images(norm, activated, offsets, layer.compiles(x))
+    parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
+    if tape.records:
+        inputs = images(tape, parts, None)
+        y = layer.convolve(inputs, layer.activation_bits)
+        kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # the caller may change its own
+        tape.write(layer, (inputs, kept.copy_(y)))
+        return y if out is None else out.add_(y)
+    inputs, y = tape.read(layer)
+    if images.compiled and layer.is_pointwise:
+        to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)
+        base = y.permute(0, 2, 3, 1)
+        native_difference.pointwise(parts, images.by(parts), inputs, layer.matrix, base, to, out is not None)
+        return to.permute(0, 3, 1, 2)
+    change = layer.convolve(images(tape, parts, inputs), BITS, bias=False).add_(y)
+    return change if out is None else out.add_(change)
+
+
+def without_bias(matrix: Matrix) -> Matrix:
+    """The same weights."""
+    return replace(matrix, bias=None)
