@@ -109,25 +109,20 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, result in results.items():
         runs = sorted(run for run in values[name] if run in values[BASE] and run in values[START])
-        if name == START or not runs:
+        if name == START or not (runs or "noise" in result):
             continue
-        people = sorted({subject for subject, _ in runs})
-        start, base, here = (
-            np.array([np.mean([values[one][run] for run in runs if run[0] == person]) for person in people])
-            for one in (START, BASE, name)
-        )
-        share, lost = interval(start - here, start - base), interval(here - base, start - base)
+        cells = ["", "", ""]
+        if runs:
+            people = sorted({subject for subject, _ in runs})
+            start, base, here = (
+                np.array([np.mean([values[one][run] for run in runs if run[0] == person]) for person in people])
+                for one in (START, BASE, name)
+            )
+            share, lost = interval(start - here, start - base), interval(here - base, start - base)
+            cells = [f"{len(people)} x {len(runs) // len(people)}", _cell(share, ""), _cell(lost, "+")]
         errors = [[row["median"] for row in result.get("noise", []) if row["mu_share"] == length] for length in SHARES]
-        lines.append(
-            [
-                name,
-                f"{len(people)} x {len(runs) // len(people)}",
-                _cell(share, ""),
-                _cell(lost, "+"),
-                f"{result['mu_min'] / result['mu']:.3f}" if result.get("mu_min") else "",
-                *(f"{100 * np.median(each):.2f}" if each else "" for each in errors),
-            ]
-        )
+        floor = f"{result['mu_min'] / result['mu']:.3f}" if result.get("mu_min") else ""
+        lines.append([name, *cells, floor, *(f"{100 * np.median(each):.2f}" if each else "" for each in errors)])
     head = ["", "people x seeds", f"share of the decrease of {BASE}", "lost", "floor of mu / mu"]
     return markdown([*head, *(f"error of differences at {length:g} mu, %" for length in SHARES)], lines)
 
@@ -142,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subjects", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--variants", nargs="*", default=["qnn"], choices=VARIANTS)
+    parser.add_argument("--differences_only", action="store_true", help="learn no tokens")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/targets.json"))
     args = parser.parse_args(arguments)
     command = f"python -m benchmarks.quality.targets {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
@@ -165,6 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 about["noise"] = noise_of_differences(learner, truth, zo)
         elif name == BASE:
             config = replace(config, zo=fast)
+        if args.differences_only:
+            record.add(name, [], **about)
+            print(name, flush=True)
+            continue
         for first in range(0, len(people), GROUP):
             group = [run for run in runs if first <= run[0] < first + GROUP]
             if missing := record.missing(name, group):

@@ -165,7 +165,7 @@ def _target_conditions(target: dict[str, Any], format: str, graphs: dict[str, An
         for size in entry["shape"]
     ]
     return {
-        f"target.name {name} is for the format {TARGETS[name]}": format == TARGETS[name],
+        f"target.name {name} is for the format {TARGETS[name]} only": format == TARGETS[name],
         "graphs of a target must have numbers for sizes": not any(isinstance(size, str) for size in sizes),
         "target.rows must be the size of graphs.zo_loss.inputs.timestep": timestep == [rows],
         "target.vectors must be the vectors of a row of graphs.zo_loss.inputs.learned": (

@@ -273,7 +273,7 @@ extension Manifest {
         guard let target else { return }
         try require(
             format == target.name.format,
-            "target.name \(target.name.rawValue) is for the format \(target.name.format.rawValue)")
+            "target.name \(target.name.rawValue) is for the format \(target.name.format.rawValue) only")
         let ports = graphs.values.flatMap { $0.inputs + $0.outputs }
         try require(
             ports.allSatisfy { !$0.shape.contains(nil) }, "graphs of a target must have numbers for sizes")

@@ -299,7 +299,7 @@ private fun checkFunctions(root: JsonObject) {
 private fun checkTarget(root: JsonObject) {
     val target = Target((root["target"] ?: return).asObject())
     val format = TARGETS.getValue(target.name)
-    require(root.text("format") == format) { "target.name ${target.name} is for the format $format" }
+    require(root.text("format") == format) { "target.name ${target.name} is for the format $format only" }
     val graphs = root.entries("graphs").mapValues { GraphEntry(it.value.asObject()) }
     val shapes = graphs.values.flatMap { it.inputs.values + it.outputs.values }.map { it.shape }
     require(shapes.none { null in it }) { "graphs of a target must have numbers for sizes" }
