@@ -104,7 +104,7 @@ class QdqOps(RoundedOps):
         orders = ((q, (0, 2, 1, 3)), (k, (0, 2, 3, 1)), (v, (0, 2, 1, 3)))
         q, k, v = (self.transpose(self.reshape(x, (0, 0, heads, -1)), order) for x, order in orders)
         k, v = self._narrow(k), self._narrow(v)
-        if heads * s * t <= MOST_SCORES:
+        if heads == 1 or heads * s * t <= MOST_SCORES:
             out = self._attend(q, k, v, causal)
         else:
             each = zip(*(self.split(x, [1] * heads, 1) for x in (q, k, v)), strict=True)

@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.bundle import export
-from edge_sdk.export.onnx import qnn
+from edge_sdk.export.onnx import qdq, qnn
 from edge_sdk.export.onnx.qnn import OPERATORS, check, default_rows
 from edge_sdk.export.onnx.rounding import LEVELS, step_of
 from edge_sdk.export.verify import golden_cases
 from edge_sdk.export.verify import onnxruntime as onnxruntime_of
+from edge_sdk.export.weight_file import WeightFile
 from edge_sdk.runtime.onnx.bundle import Bundle
 from edge_sdk.runtime.onnx.model import open_bundle
 from edge_sdk.runtime.onnx.objective import Latents, OnnxObjective
@@ -249,6 +250,33 @@ def test_layers_are_those_of_integers_up_to_one_step(bundles: Callable[[str], Pa
         assert np.abs(wanted - y).max() <= 1
         equal, total = equal + int((wanted == y).sum()), total + y.size
     assert equal > 0.99 * total and total > 1000
+
+
+@pytest.mark.parametrize("most", [1 << 23, 1], ids=["all heads at once", "each head by itself"])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_that_of_the_formula(
+    most: int, heads: int, causal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qdq, "MOST_SCORES", most)
+    shape = (2, 5, 8)
+    with WeightFile(tmp_path / "weights.bin") as file:
+        ops = qdq.QdqOps(lambda part: None, file, None)  # type: ignore[arg-type, return-value]
+        ops.part("unet")
+        q, k, v = (ops.input(name, shape, "float32") for name in "qkv")
+        ops.name(ops.attention(q, k, v, heads, causal), "out")
+        ops.rename()
+        tensors = {name: (shape, "float32") for name in "qkv"}
+        (tmp_path / "graph.onnx").write_bytes(ops.model("graph", tensors, {"out": (shape, "float32")}))
+    q, k, v = np.random.default_rng(0).standard_normal((3, *shape), dtype=np.float32)
+    (found,) = load(tmp_path / "graph.onnx", qnn.RUNTIME["onnxruntime"]).run(None, {"q": q, "k": k, "v": v})
+    parts = [np.split(each, heads, axis=2) for each in (q, k, v)]
+    for i, (a, b, c) in enumerate(zip(*parts, strict=True)):
+        scores = a @ b.transpose(0, 2, 1) / np.sqrt(a.shape[2])
+        scores = np.where(np.triu(np.ones((5, 5), bool), 1) & causal, -np.inf, scores)
+        shares = np.exp(scores - scores.max(axis=2, keepdims=True))
+        wanted = shares / shares.sum(axis=2, keepdims=True) @ c
+        assert np.allclose(np.split(found, heads, axis=2)[i], wanted, atol=1e-5)
 
 
 def test_a_wrong_scale_is_noticed(bundles: Callable[[str], Path], tmp_path: Path) -> None:
