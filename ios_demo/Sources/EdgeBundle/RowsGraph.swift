@@ -21,7 +21,7 @@ public final class RowsGraph: Graph {
         var found: [String: FloatTensor] = [:]
         for start in stride(from: 0, to: count, by: rows) {
             let chosen = (0..<rows).map { min(start + $0, count - 1) }
-            var call = inputs.mapValues { Self.rows(of: $0, chosen) }
+            var call = inputs.filter { $0.key != Self.learned }.mapValues { Self.rows(of: $0, chosen) }
             if let port = ports.first(where: { $0.name == Self.learned }) {
                 call[port.name] = try Self.filled(inputs[port.name]!, port.shape.map { $0! })
             }
@@ -39,7 +39,7 @@ public final class RowsGraph: Graph {
     private static func rows(of tensor: Tensor, _ chosen: [Int]) -> Tensor {
         let size = tensor.shape.dropFirst().reduce(1, *), shape = [chosen.count] + tensor.shape.dropFirst()
         func picked<Number>(_ data: [Number]) -> [Number] {
-            chosen.flatMap { data[min($0 * size, data.count)..<min(($0 + 1) * size, data.count)] }
+            chosen.flatMap { data[($0 * size)..<(($0 + 1) * size)] }
         }
         switch tensor {
         case .float(let floats): return .float(shape: shape, data: picked(floats.data))
