@@ -134,7 +134,8 @@ def _cell(value: dict[str, float], sign: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pocket")
-    parser.add_argument("--subjects", type=int, default=20)
+    parser.add_argument("--subjects", type=int, default=20, help="people whose pictures are drawn")
+    parser.add_argument("--first", type=int, default=20, help="people of these to learn")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--variants", nargs="*", default=["qnn"], choices=VARIANTS)
     parser.add_argument("--differences_only", action="store_true", help="learn no tokens")
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bench = Bench.build(args.model, "int8", "integer", subjects)
     record = Record(args.output, command.strip(), model=Path(args.model).name, people="fresh", measured_on=BASE)
     keep_heap()
-    runs = [(subject, seed) for subject in range(len(people)) for seed in range(args.seeds)]
+    runs = [(subject, seed) for subject in range(min(args.first, len(people))) for seed in range(args.seeds)]
     for name in (START, BASE, *args.variants):
         learner, config, about = bench, Config("int8", "integer"), {}
         if name in VARIANTS:
