@@ -148,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = Record(args.output, command.strip(), model=Path(args.model).name, people="fresh", measured_on=BASE)
     keep_heap()
     runs = [(subject, seed) for subject in range(min(args.first, len(people))) for seed in range(args.seeds)]
+    truth, zo = None, fast(bench.std, bench.width)
     for name in (START, BASE, *args.variants):
         learner, config, about = bench, Config("int8", "integer"), {}
         if name in VARIANTS:
@@ -157,11 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             zo = replace(preset, zo_mu=preset.zo_mu * variant.mu)
             config = replace(config, zo=lambda std, width, zo=zo: zo)
             about = {"mu": zo.zo_mu, "mu_min": model.bundle.manifest["mu_min"], "bundle": model.bundle.sha256}
-            if "noise" not in record.results.get(name, {}):
-                truth = Bench.build(args.model, "int8", "fused", subjects)
-                about["noise"] = noise_of_differences(learner, truth, zo)
         elif name == BASE:
             config = replace(config, zo=fast)
+        if name != START and "noise" not in record.results.get(name, {}):
+            truth = truth or Bench.build(args.model, "int8", "fused", subjects)
+            about["noise"] = noise_of_differences(learner, truth, zo)
         if args.differences_only:
             record.add(name, [], **about)
             print(name, flush=True)
