@@ -33,7 +33,7 @@ from edge_sdk.zo import ZoConfig, fast, held_out_draws
 
 BASE, START = "int8 integer", "initializer"
 WORK = Path("benchmarks/work/targets")
-GROUP = 2  # people of a group, whose runs are recorded together
+GROUP = 1  # people whose runs are recorded together
 SHARES = (1.0, 0.1, 0.01)  # of the preset's mu, at which differences are compared
 TIMESTEPS = (200, 500, 800)
 
