@@ -132,18 +132,21 @@ class PersonalizeConfig:
         except ValueError as error:
             raise EdgeSdkError(str(error)) from error
 
-    def rows(self, latents_shape: tuple[int, int, int]) -> int:
+    def rows(self, latents_shape: tuple[int, int, int], fixed: int | None = None) -> int:
         """Rows per call for latents (C, h, w): where they are large, more at once cost memory.
 
         They save little time on a processor, and much on a GPU.
+
+        Args:
+            fixed: by the graph, whatever the user wants.
         """
         most, latents = (CUDA_ROWS, CUDA_ROW_LATENTS) if self.device == "cuda" else (MOST_ROWS, ROW_LATENTS)
-        return self.max_batch or max(1, min(most, latents // (latents_shape[1] * latents_shape[2])))
+        return fixed or self.max_batch or max(1, min(most, latents // (latents_shape[1] * latents_shape[2])))
 
-    def rows_beside(self, latents_shape: tuple[int, int, int]) -> int:
+    def rows_beside(self, latents_shape: tuple[int, int, int], fixed: int | None = None) -> int:
         """Rows per call of a step, all of which are beside one token: more where only differences are held."""
         if self.activations != "difference":
-            return self.rows(latents_shape)
+            return self.rows(latents_shape, fixed)
         return self.max_batch or max(2, min(MOST_BESIDE, LATENTS_BESIDE // (latents_shape[1] * latents_shape[2])))
 
     @classmethod

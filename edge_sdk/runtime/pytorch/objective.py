@@ -62,6 +62,8 @@ class StableDiffusionObjective:
         activations: of integer layers: "16" or "8" bits, or "difference", which `near` then makes of rows.
     """
 
+    rows: int | None = None  # of a call: any
+
     def __init__(
         self,
         text: Text,

@@ -10,6 +10,7 @@ import { BundleError, openBundle } from '../runtime/bundle.js';
 import { inFolder } from '../runtime/folder.mjs';
 import { verify } from '../runtime/golden.js';
 import { BundleObjective, encode } from '../runtime/objective.js';
+import { inCalls } from '../runtime/rows.js';
 import { kindOf, reduction, resized, skipNotices, toPixels } from '../app/photos.js';
 import { ddimStep, drawPictures, timesteps, toRgba } from '../runtime/generate.js';
 import { learnedEmbeds, readEmbeds } from '../app/safetensors.js';
@@ -319,4 +320,54 @@ test('bundle_runs.json', { skip }, async () => {
   ];
   assert.equal(new Set([none, plain, learnedWord]).size, 3);
   assert.equal(capitals, learnedWord);
+});
+
+// graphs of a fixed number of rows
+
+const FIXED = { inputs: { noise: { shape: [3, 2] }, learned: { shape: [3, 1] } } };
+
+for (const count of [1, 3, 4, 7])
+  test(`a graph of 3 rows runs on ${count}: a call is filled with its last row, which is dropped again`, async () => {
+    const calls = [],
+      data = Float32Array.from({ length: 2 * count }, (_, i) => i);
+    const run = async (call) => {
+      calls.push(call);
+      return { twice: { data: Float32Array.from(call.noise.data, (x) => 2 * x), shape: [3, 2] } };
+    };
+    const inputs = { noise: { data, shape: [count, 2] }, learned: { data: Float32Array.of(5), shape: [1, 1] } };
+    const { twice } = await inCalls(run, inputs, FIXED);
+    assert.deepEqual([...twice.data], [...data].map((x) => 2 * x));
+    assert.deepEqual(twice.shape, [count, 2]);
+    assert.equal(calls.length, Math.ceil(count / 3));
+    assert.deepEqual([...calls.at(-1).noise.data.slice(-2)], [...data.slice(-2)]);
+    assert.deepEqual([...calls[0].learned.data], [5, 0, 0]);
+  });
+
+test('more vectors than a graph of a fixed size holds are refused', async () => {
+  const inputs = { noise: { data: [0, 0], shape: [1, 2] }, learned: { data: [1, 2, 3, 4], shape: [4, 1] } };
+  await assert.rejects(inCalls(null, inputs, FIXED), /4 vectors, and the bundle's graphs hold 3/);
+});
+
+test('a loss that the graph does not give is the mean square of its residual, and rows have vectors of their own', async () => {
+  const asked = [];
+  const graph = {
+    described: { outputs: { residual: {} } },
+    run: async ({ input_ids: ids, learned, noise }) => {
+      asked.push({ ids: ids.data.map(Number), vectors: learned.shape[0] });
+      return { residual: { data: Float32Array.from(noise.data), shape: noise.shape } };
+    },
+  };
+  const manifest = {
+    target: { rows: 2 },
+    latents: [1, 1, 2],
+    resolution: 8,
+    prompts: { object: [{ before: [[]], after: [[]] }] },
+  };
+  const text = { width: 1, scale: [1], row: (before, after, count, first) => [100 + first] };
+  const latents = { means: [Float32Array.of(0, 0)], stds: [Float32Array.of(0, 0)] };
+  const objective = new BundleObjective(graph, manifest, text, latents, [[8, 8]], 1);
+  const draws = [1, 2, 3].map((x) => ({ image: 0, prompt: 0, timestep: 1, noise: [x, x], latentNoise: [0, 0] }));
+  const losses = await objective.losses([1, 2, 3].map((x) => Float32Array.of(x)), draws);
+  assert.deepEqual(losses, [1, 4, 9]);
+  assert.deepEqual(asked, [{ ids: [100, 101], vectors: 2 }, { ids: [100], vectors: 1 }]);
 });
