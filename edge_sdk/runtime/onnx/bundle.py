@@ -69,6 +69,17 @@ class Bundle:
         return self.manifest["model"]["family"] == "pocket"
 
     @property
+    def target(self) -> str | None:
+        """The processor that the graphs are made for, "qnn" or "ane"; None for any."""
+        return self.manifest.get("target", {}).get("name")
+
+    def rows(self, name: str) -> int | None:
+        """Rows that a graph takes in a call, neither more nor fewer; None where it takes any number."""
+        sizes = {entry["shape"][0] for entry in self.manifest["graphs"][name]["outputs"].values()}
+        rows = sizes.pop() if len(sizes) == 1 else None
+        return rows if isinstance(rows, int) else None
+
+    @property
     def is_xl(self) -> bool:
         return self.manifest["model"]["family"] == "stable-diffusion-xl"
 

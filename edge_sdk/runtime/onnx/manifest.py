@@ -13,6 +13,7 @@ from edge_sdk.zo.config import ZoConfig
 
 SCHEMA_VERSION = 3
 FORMATS = ("onnx", "coreml")
+TARGETS = {"qnn": "onnx", "ane": "coreml"}  # a processor that graphs are made for, and the format it belongs to
 FAMILIES = ("pocket", "stable-diffusion", "stable-diffusion-xl")
 AGAIN = "make the bundle again with edge-sdk export"
 
@@ -29,6 +30,7 @@ _ENTRIES: dict[str, Any] = {
     "schema_version": Whole(1, SCHEMA_VERSION),
     "created_by": str,
     "format": FORMATS,
+    "target": Maybe({"name": tuple(TARGETS), "rows": Whole(1, 4096), "vectors": Whole(1, 64)}),
     "model": {"name": str, "sha256": str, "family": FAMILIES},
     "weights": ("int8", "int4", "none"),
     "execution": str,
@@ -140,6 +142,8 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
         for tensor, entry in {**graph["inputs"], **graph["outputs"]}.items():
             size = prod(each for each in entry["shape"] if isinstance(each, int))
             conditions[f"graphs.{name}: {tensor} must have at most {MOST_ELEMENTS} values"] = size <= MOST_ELEMENTS
+    if "target" in m:
+        conditions |= _target_conditions(m["target"], m["format"], m["graphs"])
     for name, preset in m["presets"].items():
         _check_preset(name, preset)
         in_model = preset["timestep_range"][1] <= steps
@@ -147,6 +151,27 @@ def _check_sizes(manifest: dict[str, Any]) -> None:
     for what, holds in conditions.items():
         if not holds:
             raise ValueError(what)
+
+
+def _target_conditions(target: dict[str, Any], format: str, graphs: dict[str, Any]) -> dict[str, bool]:
+    """What must hold of a bundle for one processor: its graphs have no free sizes."""
+    name, rows, vectors = target["name"], target["rows"], target["vectors"]
+    inputs = graphs.get("zo_loss", {}).get("inputs", {})
+    timestep, learned = (inputs.get(each, {}).get("shape", []) for each in ("timestep", "learned"))
+    sizes = [
+        size
+        for graph in graphs.values()
+        for entry in (*graph["inputs"].values(), *graph["outputs"].values())
+        for size in entry["shape"]
+    ]
+    return {
+        f"target.name {name} is for the format {TARGETS[name]}": format == TARGETS[name],
+        "graphs of a target must have numbers for sizes": not any(isinstance(size, str) for size in sizes),
+        "target.rows must be the size of graphs.zo_loss.inputs.timestep": timestep == [rows],
+        "target.vectors must be the vectors of a row of graphs.zo_loss.inputs.learned": (
+            len(learned) > 1 and all(isinstance(size, int) for size in learned) and prod(learned[:-1]) == rows * vectors
+        ),
+    }
 
 
 def _check_preset(name: str, preset: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ const one = (...values) => ({ values });
 const list = (kind) => [kind];
 const named = (kind) => ({ '*': kind });
 const absent = (value) => value === undefined; // an entry of other formats
+const optional = (kind) => ({ optional: kind });
 const orNull = (kind) => (value) => value === null || kind(value);
 
 const TENSORS = named({
@@ -23,7 +24,10 @@ const TENSORS = named({
   dtype: one('float32', 'int64', 'int32'),
 });
 const PRESET = { schema_version: integer, eval_draws: (count) => integer(count) && count >= 1 && count <= 65536 };
+const TARGETS = { qnn: 'onnx', ane: 'coreml' }; // a processor that graphs are made for, and the format it belongs to
+const within = (least, most) => (value) => integer(value) && least <= value && value <= most;
 const ENTRIES = {
+  target: optional({ name: one(...Object.keys(TARGETS)), rows: within(1, 4096), vectors: within(1, 64) }),
   created_by: text,
   model: { name: text, sha256: text, family: one('pocket', 'stable-diffusion', 'stable-diffusion-xl') },
   weights: one('int8', 'int4', 'none'),
@@ -84,6 +88,7 @@ export function parsedManifest(bytes) {
     if (preset.timestep_range[1] > manifest.scheduler.num_train_timesteps)
       refuse(`presets.${name}.timestep_range must end within num_train_timesteps`);
   }
+  if (manifest.target) checkTarget(manifest);
   checkPaths(manifest);
   return manifest;
 }
@@ -110,7 +115,9 @@ function refuse(what) {
 
 function check(value, kind, name) {
   const shown = name.slice(0, -1);
-  if (typeof kind === 'function') {
+  if (kind.optional) {
+    if (value !== undefined) check(value, kind.optional, name);
+  } else if (typeof kind === 'function') {
     if (!kind(value)) refuse(`has ${shown} ${String(JSON.stringify(value)).slice(0, 40)}, which cannot be`);
   } else if (Array.isArray(kind)) {
     if (!Array.isArray(value)) refuse(`has ${shown}, which is not a list`);
@@ -120,10 +127,22 @@ function check(value, kind, name) {
   } else {
     if (!object(value)) refuse(`has ${shown}, which is not an object`);
     for (const key of Object.keys('*' in kind ? value : kind)) {
-      if (!Object.hasOwn(value, key) && kind[key] !== absent) refuse(`has no ${name}${key}`);
+      if (!Object.hasOwn(value, key) && kind[key] !== absent && !kind[key].optional) refuse(`has no ${name}${key}`);
       check(value[key], kind['*'] ?? kind[key], `${name}${key}.`);
     }
   }
+}
+
+/** A bundle for one processor: its graphs have no free sizes. */
+function checkTarget({ target, format, graphs }) {
+  const { name, rows, vectors } = target;
+  if (TARGETS[name] !== format) refuse(`has target.name ${name}, which is for the format ${TARGETS[name]}`);
+  const tensors = Object.values(graphs).flatMap(({ inputs, outputs }) => [...Object.values(inputs), ...Object.values(outputs)]);
+  if (tensors.some(({ shape }) => shape.some(text))) refuse('has graphs of a target without numbers for sizes');
+  const { timestep, learned } = graphs.zo_loss?.inputs ?? {};
+  if (String(timestep?.shape) !== String([rows])) refuse(`has target.rows ${rows}, which zo_loss does not take`);
+  if (!(learned?.shape.length > 1) || learned.shape.slice(0, -1).reduce((a, b) => a * b) !== rows * vectors)
+    refuse(`has target.vectors ${vectors}, which zo_loss does not take`);
 }
 
 /** Relative, with "/" between plain names. */

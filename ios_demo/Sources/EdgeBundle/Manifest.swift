@@ -80,6 +80,19 @@ public struct Manifest: Sendable {
         public let dtype: String
     }
 
+    /// A processor that graphs are made for. Their sizes are fixed.
+    public struct Target: Sendable {
+        public enum Name: String, Sendable, CaseIterable {
+            case qnn, ane
+            var format: Format { self == .qnn ? .onnx : .coreml }
+        }
+        public let name: Name
+        /// Rows of a call of `zo_loss`.
+        public let rows: Int
+        /// Of a token.
+        public let vectors: Int
+    }
+
     public struct File: Sendable {
         public let role: String
         public let bytes: Int
@@ -89,6 +102,8 @@ public struct Manifest: Sendable {
     public let json: Json
     public let createdBy: String
     public let format: Format
+    /// The processor that the graphs are made for; nil for any.
+    public let target: Target?
     public let model: Model
     public let weights: String
     public let execution: String
@@ -139,6 +154,9 @@ public struct Manifest: Sendable {
         self.json = json
         createdBy = m.created_by.string
         format = Format(rawValue: m.format.string)!
+        target = json["target"].map(Reader.init).map {
+            Target(name: Target.Name(rawValue: $0.name.string)!, rows: $0.rows.int, vectors: $0.vectors.int)
+        }
         model = Model(
             name: m.model.name.string, sha256: m.model.sha256.string, family: Family(rawValue: m.model.family.string)!)
         weights = m.weights.string
@@ -239,11 +257,34 @@ public struct Manifest: Sendable {
                     "graphs.\(shown(name)): \(shown(port.name)) must have at most \(Self.mostElements) values")
             }
         }
+        try checkTarget()
         for (name, preset) in presets {
             try require(
                 preset.config.timestepRange.high <= steps,
                 "presets.\(name).timestep_range must end within num_train_timesteps")
         }
+    }
+}
+
+extension Manifest {
+    /// That a bundle for one processor has no free sizes.
+    fileprivate func checkTarget() throws {
+        func require(_ holds: Bool, _ what: String) throws { if !holds { throw EdgeSdkError(what) } }
+        guard let target else { return }
+        try require(
+            format == target.name.format,
+            "target.name \(target.name.rawValue) is for the format \(target.name.format.rawValue)")
+        let ports = graphs.values.flatMap { $0.inputs + $0.outputs }
+        try require(
+            ports.allSatisfy { !$0.shape.contains(nil) }, "graphs of a target must have numbers for sizes")
+        let inputs = graphs["zo_loss"]?.inputs ?? []
+        let timestep = inputs.first { $0.name == "timestep" }?.shape
+        let learned = (inputs.first { $0.name == "learned" }?.shape ?? []).compactMap { $0 }
+        try require(
+            timestep == [target.rows], "target.rows must be the size of graphs.zo_loss.inputs.timestep")
+        try require(
+            learned.count > 1 && learned.dropLast().reduce(1.0) { $0 * Double($1) } == Double(target.rows * target.vectors),
+            "target.vectors must be the vectors of a row of graphs.zo_loss.inputs.learned")
     }
 }
 

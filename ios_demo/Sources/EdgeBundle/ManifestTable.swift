@@ -11,6 +11,7 @@ extension Manifest {
         ]
         let entries: [(String, Kind)] = [
             ("created_by", .text), ("format", .oneOf(Format.allCases.map(\.rawValue))), ("model", .entries(model)),
+            ("target", .maybe(.entries(ofTarget))),
             ("weights", .oneOf(["int8", "int4", "none"])), ("execution", .text),
             ("prediction_type", .oneOf(Ddim.Prediction.allCases.map(\.rawValue))), ("resolution", .whole(8...4096)),
             ("latents", .many(.whole(1...4096))), ("embedding", .many(.entries(ofEmbedding))),
@@ -22,6 +23,10 @@ extension Manifest {
         ]
         return .entries(entries + ofWords + [("graphs", .named(.entries(ofGraph)))])
     }()
+
+    private static let ofTarget: [(String, Kind)] = [
+        ("name", .oneOf(Target.Name.allCases.map(\.rawValue))), ("rows", .whole(1...4096)), ("vectors", .whole(1...64)),
+    ]
 
     private static let id = Kind.whole(0...1 << 24)
 

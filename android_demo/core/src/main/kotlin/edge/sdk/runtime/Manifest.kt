@@ -64,6 +64,18 @@ class GraphEntry(entry: JsonObject) {
     }
 }
 
+/** A processor that graphs are made for. Their sizes are fixed. */
+class Target(entry: JsonObject) {
+    /** "qnn" or "ane". */
+    val name = entry.text("name")
+
+    /** Rows of a call of `zo_loss`. */
+    val rows = entry.int("rows")
+
+    /** Of a token. */
+    val vectors = entry.int("vectors")
+}
+
 /** A file that the manifest lists. */
 class FileEntry(entry: JsonObject) {
     /** "graph", "weights", "directions", "tokenizer" or "golden". */
@@ -81,6 +93,9 @@ class FileEntry(entry: JsonObject) {
 class Manifest(value: Any?, where: String) {
     private val root = checkManifest(value, where)
     val format = root.text("format")
+
+    /** The processor that the graphs are made for, or null for any. */
+    val target = root["target"]?.let { Target(it.asObject()) }
     private val model = root.entries("model")
     val name = model.text("name")
 
@@ -144,10 +159,14 @@ private val TENSORS = Named(
     ),
 )
 private val PRESET = Entries("schema_version" to Whole(1, 1000), "eval_draws" to Whole(1, 65_536))
+private val TARGETS = mapOf("qnn" to "onnx", "ane" to "coreml") // a processor, and the format of its bundles
 private val ENTRIES = Entries(
     "schema_version" to Whole(1, SCHEMA_VERSION),
     "created_by" to Text,
     "format" to OneOf("onnx", "coreml"),
+    "target" to Maybe(
+        Entries("name" to OneOf(*TARGETS.keys.toTypedArray()), "rows" to Whole(1, 4096), "vectors" to Whole(1, 64)),
+    ),
     "model" to Entries(
         "name" to Text,
         "sha256" to Text,
@@ -249,6 +268,7 @@ private fun checkSizes(root: JsonObject) {
         }
     }
     checkFunctions(root)
+    checkTarget(root)
     checkTensors(root)
     for ((name, preset) in root.entries("presets")) {
         val zo = try {
@@ -272,6 +292,24 @@ private fun checkFunctions(root: JsonObject) {
     }
     require(!isCoreml || graphs.values.distinctBy { it.text("file") to (it["function"] ?: "main") }.size == graphs.size) {
         "graphs of the format coreml must be functions that differ"
+    }
+}
+
+/** A bundle for one processor: its graphs have no free sizes. */
+private fun checkTarget(root: JsonObject) {
+    val target = Target((root["target"] ?: return).asObject())
+    val format = TARGETS.getValue(target.name)
+    require(root.text("format") == format) { "target.name ${target.name} is for the format $format" }
+    val graphs = root.entries("graphs").mapValues { GraphEntry(it.value.asObject()) }
+    val shapes = graphs.values.flatMap { it.inputs.values + it.outputs.values }.map { it.shape }
+    require(shapes.none { null in it }) { "graphs of a target must have numbers for sizes" }
+    val inputs = graphs["zo_loss"]?.inputs.orEmpty()
+    require(inputs["timestep"]?.shape == listOf(target.rows)) {
+        "target.rows must be the size of graphs.zo_loss.inputs.timestep"
+    }
+    val learned = inputs["learned"]?.shape.orEmpty().filterNotNull()
+    require(learned.size > 1 && learned.dropLast(1).fold(1L) { product, size -> product * size } == target.rows.toLong() * target.vectors) {
+        "target.vectors must be the vectors of a row of graphs.zo_loss.inputs.learned"
     }
 }
 
