@@ -27,7 +27,7 @@ from edge_sdk.export.presets import initializers, measured_presets
 from edge_sdk.export.weights import weights_of
 from edge_sdk.integer_checkpoint import quantize
 from edge_sdk.option_types import PredictionType
-from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION
+from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION, TARGETS
 from edge_sdk.runtime.pytorch.model import Model, open_model
 from edge_sdk.runtime.pytorch.text import Text, TextEncoder
 from edge_sdk.runtime.pytorch.text_xl import TextEncoderPair
@@ -47,12 +47,15 @@ GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": ("torch", "onnx"), "coreml": ("coreml", "coremltools")}  # the extra and package that write one
 PRECISIONS = ("mixed", "float32")
+ROWS = 3  # of a call for a target: the weights are read once for all; the 33 rows of a step of `fast` are 11 calls
+# What writes graphs, by format and target; the modules have the same functions.
+WRITERS = {("onnx", None): "onnx.writer", ("coreml", None): "coreml.writer", ("coreml", "ane"): "coreml.ane"}
 
 
 def export(
     model: str,
     output_dir: str | Path,
-    format: str = "onnx",
+    format: str | None = None,
     weights: str = "int8",
     resolution: int | None = None,
     seed: int = 0,
@@ -60,6 +63,7 @@ def export(
     num_vectors: int | None = None,
     notify: Callable[[str], None] = lambda message: None,
     prediction_type: PredictionType | None = None,
+    target: str | None = None,
 ) -> dict[str, Any]:
     """Write a bundle; returns its manifest.
 
@@ -70,25 +74,28 @@ def export(
     Args:
         model: "pocket", a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         output_dir: a new folder, or an empty one.
-        format: "onnx" or "coreml".
+        format: "onnx" or "coreml"; None for the target's, or "onnx".
         weights: "int8", "int4" or "none".
         resolution: side of pictures in pixels; None for the model's own.
         seed: of the golden vectors' random inputs.
-        precision: Core ML only, "mixed" (the default: products in float16) or "float32".
+        precision: Core ML only, "mixed" (the default: products in float16) or "float32"; a target has its own.
         num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
         prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
+        target: the processor that the graphs are for, "ane"; None for any.
 
     Raises:
         EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
             cannot be written.
     """
-    writer, settings = _writer(format), _settings(format, precision, num_vectors)
+    format = _format(format, target)
+    writer = _writer(format, target)
+    settings = _settings(format, target, precision, num_vectors)
     check_resolution(resolution)
     check_seed(seed)
     opened = open_model(model, weights, "fused", prediction_type=prediction_type)
     folder, again = expanded(output_dir), partial(quantize, model, prediction_type=prediction_type)
     with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
-        sizes = {name: value for name, value in settings.items() if name != "precision"}
+        sizes = {name: value for name, value in settings.items() if name in ("vectors", "rows")}
         reference = Reference(source, resolution or source.resolution(), seed, **sizes)
         networks = reference.networks
         notify(f"writing {len(networks.all())} graphs")
@@ -102,6 +109,7 @@ def export(
         manifest = _manifest(opened, reference, format) | {"graphs": graphs}
         manifest |= {"execution": writer.EXECUTION, "runtime": writer.RUNTIME}
         manifest |= {name: value for name, value in settings.items() if name == "precision"}
+        manifest |= {} if target is None else {"target": {"name": target, **sizes}}
         manifest["embedding"] = _embedding(reference.text, tables)
         reference.principal.astype("<f4").tofile(new / PRINCIPAL)
         count, width = reference.principal.shape
@@ -121,18 +129,31 @@ def export(
     return manifest
 
 
-def _writer(format: str) -> ModuleType:
-    """What writes graphs of a format: `onnx.writer` or `coreml.writer`, which have the same functions."""
+def _format(format: str | None, target: str | None) -> str:
+    """The format of a bundle; a target has one of its own."""
+    if target is not None:
+        one_of("target", target, tuple(of for _, of in WRITERS if of is not None))
+    format = format or TARGETS.get(target or "", "onnx")
     one_of("format", format, tuple(FORMATS))
+    if target is not None and format != TARGETS[target]:
+        raise EdgeSdkError(f"target {target} is for format {TARGETS[target]}, not {format}; leave the format out")
+    return format
+
+
+def _writer(format: str, target: str | None) -> ModuleType:
     require(f"format {format}", *FORMATS[format])
-    return importlib.import_module(f"edge_sdk.export.{format}.writer")
+    return importlib.import_module(f"edge_sdk.export.{WRITERS[format, target]}")
 
 
-def _settings(format: str, precision: str | None, num_vectors: int | None) -> dict[str, Any]:
-    """What only Core ML has to be told: its graphs have fixed sizes."""
+def _settings(format: str, target: str | None, precision: str | None, num_vectors: int | None) -> dict[str, Any]:
+    """What a writer has to be told whose graphs have fixed sizes."""
     if format == "coreml":
         if num_vectors is not None and num_vectors < 1:
             raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be at least 1")
+        if target is not None:
+            if precision is not None:
+                raise EdgeSdkError(f"precision is given by the target {target}; leave it out")
+            return {"precision": "float16", "vectors": num_vectors or 1, "rows": ROWS}
         one_of("precision", precision or "mixed", PRECISIONS)
         return {"precision": precision or "mixed", "vectors": num_vectors or 1}
     for name, value in (("precision", precision), ("num_vectors", num_vectors)):

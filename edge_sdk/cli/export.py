@@ -15,7 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir", type=path, required=True, metavar="DIR", help="folder of the bundle, new or empty"
     )
     often.add_argument(
-        "--format", choices=("onnx", "coreml"), default="onnx", help="runtime that the bundle is for (default onnx)"
+        "--format", choices=("onnx", "coreml"), help="runtime that the bundle is for (default: the target's, or onnx)"
+    )
+    often.add_argument(
+        "--target",
+        choices=("ane",),
+        help="processor that the graphs are for; ane: Apple's Neural Engine, in float16 (default: any processor)",
     )
     often.add_argument(
         "--resolution",
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         args.num_vectors,
         say,
         args.prediction_type,
+        args.target,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

@@ -12,6 +12,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,29 @@ def write(
     Returns:
         The manifest's ``graphs``, and where the embedding table of each encoder is.
     """
+    return write_package(graphs, encoders, weights, folder, partial(MilOps, precision=precision), vectors)
+
+
+def write_package(
+    graphs: dict[str, Graph],
+    encoders: Sequence[str],
+    weights: Callable[[str], Weights],
+    folder: Path,
+    make: Callable[[Callable[[str], Weights], Scratch], MilOps],
+    vectors: int,
+    rows: int = 1,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """See `write`.
+
+    Args:
+        make: the operations of a function that is not the VAE's.
+        rows: of a call of ``zo_loss``, each with vectors of its own; the other graphs take one.
+    """
     described, functions, scratch = {}, {}, Scratch(folder)
     for name, graph in graphs.items():
-        ops = MilOps(weights, scratch, "float32" if name.startswith("vae_") else precision)
-        fixed = _fixed(graph, {"B": 1, "K": vectors})
+        of_call = rows if name == "zo_loss" else 1
+        fixed = _fixed(graph, {"B": of_call, "K": of_call * vectors})
+        ops = MilOps(weights, scratch, "float32") if name.startswith("vae_") else make(weights, scratch)
         functions[name] = ops.function(fixed)
         described[name] = {"file": PACKAGE, "function": name, **fixed.described()}
     save(functions, folder / PACKAGE)

@@ -1,0 +1,174 @@
+"""Does `fast` learn through the float16 graph for the Neural Engine as it does on int8 weights?
+
+    python -m benchmarks.quality.neural_engine --seeds 3                        # the embedded model: an hour on a core
+    python -m benchmarks.quality.neural_engine --model benchmarks/work/wide --output benchmarks/results/ane_wide.json
+
+The graph is that of `edge-sdk export --format coreml --target ane`, with more rows a call, run by the interpreter of
+`edge_sdk.export.coreml`. Tokens are learned on the graph and measured on the int8 model. People are
+`benchmarks.quality.people.fresh_people`: nothing was chosen on them. Stopping loses one seed of one case; the same
+command goes on.
+"""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lib.models import chosen
+from benchmarks.lib.report import by_subject, interval, markdown, say
+from benchmarks.quality.configurations import Config, Settings
+from benchmarks.quality.graph import GraphObjective
+from benchmarks.quality.learn import Bench, Subjects
+from benchmarks.quality.people import COUNT, fresh_people
+from benchmarks.quality.runs import Record, measured
+from edge_sdk.export.coreml import writer
+from edge_sdk.export.coreml.interpreter import Interpreter
+from edge_sdk.export.coreml.neural_engine import NeuralEngineOps
+from edge_sdk.export.coreml.ops import MilOps
+from edge_sdk.export.golden import Reference
+from edge_sdk.export.weights import weights_of
+from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.zo import fast
+
+OPERATIONS = {"ane": NeuralEngineOps, "float16": partial(MilOps, precision="float16")}
+ROWS = 33  # of a call here: those of a step, so that a person's rows are one call
+START, INTEGER = "initializer", "int8 integer"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One arithmetic.
+
+    Attributes:
+        graph: one of `OPERATIONS`; "": the int8 model in PyTorch.
+        narrow: sums, norms and softmax round to float16 inside, see `edge_sdk.export.coreml.narrow`.
+        mu: as a share of the preset's.
+    """
+
+    graph: str = "ane"
+    narrow: bool = False
+    mu: float = 1.0
+
+    @property
+    def settings(self) -> Settings:
+        def made(std: float, width: int) -> Any:
+            preset = fast(std, width)
+            return replace(preset, zo_mu=self.mu * preset.zo_mu)
+
+        return made
+
+
+CASES = {
+    INTEGER: Case(""),
+    "ane, as exported": Case(),
+    "ane, sums in float16": Case(narrow=True),
+    "ane, mu of a quarter": Case(mu=0.25),
+    "ane, mu of a sixteenth": Case(mu=1 / 16),
+    "ane, residual and loss in float16": Case("float16"),
+}
+
+
+def integer_checkpoint(model: str, folder: Path) -> Model:
+    """The int8 weights of a model as files, from which graphs are written."""
+    opened = open_model(model, "int8", "fused")
+    if opened.stored_as_integers:
+        return replace(opened, residency="streamed")
+    quantize(model, output_dir=folder / "int8", weights="int8")
+    return open_model(str(folder / "int8"), "int8", "fused", "streamed")
+
+
+def programs(model: str, folder: Path) -> Callable[[str], Path]:
+    """By a name of `OPERATIONS`, a package that holds the loss graph of `ROWS` rows."""
+    source = cache(lambda: integer_checkpoint(model, folder))
+
+    @cache
+    def written(graph: str) -> Path:
+        place, of = folder / graph, source()
+        place.mkdir()
+        graphs = {"zo_loss": Reference(of, of.resolution(), 0).networks.zo_loss()}
+        weights = cache(lambda part: weights_of(of, part))
+        writer.write_package(graphs, of.text_encoders, weights, place, OPERATIONS[graph], 1, ROWS)
+        return place / writer.PACKAGE
+
+    return written
+
+
+def run_all(record: Record, cases: dict[str, Case], args: argparse.Namespace, folder: Path) -> None:
+    bench = Bench.build(args.model, "int8", "integer", Subjects(fresh_people()))
+    package = programs(args.model, folder)
+    for seed in range(args.seeds):
+        runs = [(subject, seed) for subject in range(args.subjects)]
+        if missing := record.missing(START, runs):
+            record.add(START, measured(Config("int8"), bench, missing))
+        for name, case in cases.items():
+            if not (missing := record.missing(name, runs)):
+                continue
+            on = bench
+            if case.graph:
+                program = Interpreter(package(case.graph), "zo_loss", narrow=case.narrow, resident=True)
+                on = replace(bench, graph=GraphObjective(bench.objective, program.run, ROWS))
+            rows = measured(Config("int8", zo=case.settings), on, missing)
+            record.add(name, rows, zo=case.settings(bench.std, bench.width).to_dict())
+            print(f"{name}, seed {seed}: {np.mean([row['loss'] for row in rows]):.4f}", flush=True)
+
+
+def summarize(results: dict[str, dict[str, Any]]) -> None:
+    """Add to each result its share of the loss decrease on int8 `integer`, over the people and seeds of both."""
+    for name, result in results.items():
+        pairs = {(row["subject"], row["seed"]) for row in result["runs"]}
+        for other in (START, INTEGER):
+            pairs &= {(row["subject"], row["seed"]) for row in results[other]["runs"]}
+
+        def loss(of: str, pairs: set[tuple[int, int]] = pairs) -> np.ndarray:
+            return by_subject([row for row in results[of]["runs"] if (row["subject"], row["seed"]) in pairs], "loss")
+
+        start, reference, own = loss(START), loss(INTEGER), loss(name)
+        result["summary"] = {
+            "people": len(own),
+            "seeds": len({seed for _, seed in pairs}),
+            "loss": interval(own),
+            "share": interval(start - own, start - reference),
+        }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    head = ["learned on", "people", "seeds", "loss, unseen", "share of int8 `integer`'s decrease"]
+    rows = []
+    for name, result in results.items():
+        of = result["summary"]
+        cells = [f"{of[key]['mean']:.{n}f} [{of[key]['low']:.{n}f}, {of[key]['high']:.{n}f}]" for key, n in COLUMNS]
+        rows.append([name, str(of["people"]), str(of["seeds"]), *cells])
+    return markdown(head, rows)
+
+
+COLUMNS = (("loss", 4), ("share", 3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.neural_engine", description=__doc__)
+    parser.add_argument("--model", default="pocket", help="pocket, or a folder such as benchmarks.quality.wide makes")
+    parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar="{2..20}", default=COUNT)
+    parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
+    parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ane.json"))
+    args = parser.parse_args()
+    command = shlex.join(["python", "-m", "benchmarks.quality.neural_engine", *sys.argv[1:]])
+    record = Record(args.output, command, people="fresh_people", model=Path(args.model).name, rows=ROWS)
+    cases = {INTEGER: CASES[INTEGER]} | chosen(CASES, args.cases)
+    with tempfile.TemporaryDirectory() as folder:
+        run_all(record, cases, args, Path(folder))
+    summarize(record.results)
+    record.save()
+    say(table(record.results), "; ".join(record.values["commands"]), args.output)
+
+
+if __name__ == "__main__":
+    main()
