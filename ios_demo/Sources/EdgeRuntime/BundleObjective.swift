@@ -73,8 +73,19 @@ public final class BundleObjective: Objective {
         graph = nil
     }
 
-    /// One call for all rows: the graph takes one list of vectors, so each row's ids name vectors of its own.
+    /// One call for all rows, or where a target fixes how many, calls of so many: the last is filled up with its last row.
     private func run(_ embeddings: [[Float]], _ draws: [Draw], _ output: String) throws -> [Float] {
+        guard let target = bundle.manifest.target else { return try call(embeddings, draws, output) }
+        return try stride(from: 0, to: draws.count, by: target.rows).flatMap { start in
+            let count = min(target.rows, draws.count - start)
+            let rows = (0..<target.rows).map { start + min($0, count - 1) }
+            let all = try call(rows.map { embeddings[$0] }, rows.map { draws[$0] }, output)
+            return all.prefix(all.count / target.rows * count)
+        }
+    }
+
+    /// The graph takes one list of vectors, so each row's ids name vectors of its own.
+    private func call(_ embeddings: [[Float]], _ draws: [Draw], _ output: String) throws -> [Float] {
         try Task.checkCancellation()
         var distinct: [[Float]] = []
         let numbers = embeddings.map { embedding in
@@ -82,7 +93,10 @@ public final class BundleObjective: Objective {
             distinct.append(embedding)
             return distinct.count - 1
         }
-        let learned = distinct.flatMap { token in token.indices.map { token[$0] * scale[$0 % scale.count] } }
+        var learned = distinct.flatMap { token in token.indices.map { token[$0] * scale[$0 % scale.count] } }
+        if let target = bundle.manifest.target {  // a list of fixed length, the rest of which no row names
+            learned += Array(repeating: 0, count: target.rows * target.vectors * scale.count - learned.count)
+        }
         let inputIDs = zip(draws, numbers).flatMap { draw, number in row(draw.prompt, of: number) }
         let x0 = draws.flatMap { draw in
             let mean = latents.mean[draw.image], std = latents.std[draw.image]

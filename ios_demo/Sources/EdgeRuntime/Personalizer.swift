@@ -181,7 +181,7 @@ final class Session {
                 shape: prepared.objective.embeddingShape,
                 basis: prepared.basis)
         }
-        rows = min(options.rows(bundle.manifest.latents), bundle.mostRows)
+        rows = options.rows(bundle.manifest)
         let norms = bundle.normRange
         run = Run(
             prepared.objective, state, normRange: zip(norms.low, norms.high).map { $0...$1 }, maxBatch: rows,
@@ -233,12 +233,5 @@ final class Session {
                 "the loss on held-out draws is not finite; take other photos or another initializer, or export again")
         }
         return sum / Double(count)
-    }
-}
-
-extension ModelBundle {
-    /// Rows that a call of `zo_loss` takes: any number, or what its graph was made for.
-    fileprivate var mostRows: Int {
-        manifest.graphs["zo_loss"]?.inputs.first { $0.name == "latents" }?.shape.first.flatMap { $0 } ?? .max
     }
 }
