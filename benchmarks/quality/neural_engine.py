@@ -5,7 +5,8 @@
 
 The graph is that of `edge-sdk export --format coreml --target ane`, with more rows a call, run by the interpreter of
 `edge_sdk.export.coreml`. Tokens are learned on the graph and measured on the int8 model. People are
-`benchmarks.quality.people.fresh_people`: nothing was chosen on them. Stopping loses five of them; the same command goes on.
+`benchmarks.quality.people.fresh_people`: nothing was chosen on them. Stopping loses five of them; the same command
+goes on.
 """
 
 import argparse

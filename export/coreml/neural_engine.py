@@ -108,28 +108,19 @@ class NeuralEngineOps(MilOps):
         return self.conv(x, layer, (1, 1), pads=(0, 0, 0, 0))
 
     def layer_norm(self, x: Value, layer: str, eps: float) -> Value:
-        gamma, beta = (
-            self._stored(f"{layer}.{name}", lambda name=name: self._norm(layer, name)) for name in ("weight", "bias")
-        )
+        gamma, beta = (self._of_channels(f"{layer}.{name}", (-1,)) for name in ("weight", "bias"))
         return Sequences(mb.layer_norm(x=self._laid(x), axes=[1], gamma=gamma, beta=beta, epsilon=np.float16(eps)))
-
-    def _norm(self, layer: str, name: str) -> Value:
-        return self._const(self._weights(self._part).tensor(f"{layer}.{name}"), "fp16")
 
     def group_norm(self, x: Value, layer: str, size: tuple[int, int], groups: int, eps: float) -> Value:
         rows, channels = x.shape[:2]
         grouped = mb.reshape(x=x, shape=[rows, groups, channels // groups, -1])
         normed = mb.reshape(x=mb.instance_norm(x=grouped, epsilon=np.float16(eps)), shape=x.shape)
-        gamma, beta = (
-            self._stored(
-                f"{layer}.{name}.column",
-                lambda name=name: self._const(
-                    self._weights(self._part).tensor(f"{layer}.{name}").reshape(1, -1, 1, 1), "fp16"
-                ),
-            )
-            for name in ("weight", "bias")
-        )
+        gamma, beta = (self._of_channels(f"{layer}.{name}", (1, -1, 1, 1)) for name in ("weight", "bias"))
         return mb.add(x=mb.mul(x=normed, y=gamma), y=beta)
+
+    def _of_channels(self, name: str, shape: tuple[int, ...]) -> Value:
+        get = self._weights(self._part).tensor
+        return self._stored(f"{name}.{len(shape)}", lambda: self._const(get(name).reshape(shape), "fp16"))
 
     # without weights
     def add(self, x: Value, y: Value) -> Value:
@@ -178,12 +169,12 @@ class NeuralEngineOps(MilOps):
         return Sequences(_joined(attended, 1))
 
     def _masks(self, length: int) -> list[Value]:
-        """Added to scores (B, T, 1, S) of later keys, a chunk of queries each."""
-        later = np.tril(np.full((length, length), MASKED, np.float32), -1)[None, :, None]  # key after query
-        return [
-            self._stored(f"mask.{length}.{start}", lambda start=start: self._const(later[..., start : start + CHUNK], "fp16"))
-            for start in range(0, length, CHUNK)
-        ]
+        """What is added to scores (B, T, 1, S) of keys after the query, a chunk of queries each."""
+        later = np.tril(np.full((length, length), MASKED, np.float32), -1)[None, :, None]
+        return [self._mask(f"mask.{length}.{i}", later[..., i : i + CHUNK]) for i in range(0, length, CHUNK)]
+
+    def _mask(self, name: str, values: np.ndarray) -> Value:
+        return self._stored(name, lambda: self._const(values, "fp16"))
 
     def first_of(self, ids: Value, wanted: int, x: Value) -> Value:
         return super().first_of(ids, wanted, self._plain(x))
