@@ -28,6 +28,7 @@ from benchmarks.quality.graph import GraphObjective
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.people import COUNT, fresh_people
 from benchmarks.quality.runs import Record, measured
+from edge_sdk import mu_floor
 from edge_sdk.export.coreml import writer
 from edge_sdk.export.coreml.interpreter import Interpreter
 from edge_sdk.export.coreml.neural_engine import NeuralEngineOps
@@ -36,11 +37,12 @@ from edge_sdk.export.golden import Reference
 from edge_sdk.export.weights import weights_of
 from edge_sdk.integer_checkpoint import quantize
 from edge_sdk.runtime.pytorch.model import Model, open_model
-from edge_sdk.zo import fast
+from edge_sdk.zo import directions, fast, held_out_draws
 
 OPERATIONS = {"ane": NeuralEngineOps, "float16": partial(MilOps, precision="float16")}
 ROWS = 33  # of a call here: those of a step, so that a person's rows are one call
 TOGETHER = 5  # people who learn at a time
+DRAWS = 8  # on which the error of differences is measured
 START, INTEGER = "initializer", "int8 integer"
 
 
@@ -103,7 +105,8 @@ def programs(model: str, folder: Path) -> Callable[[str], Path]:
 
 
 def run_all(record: Record, cases: dict[str, Case], args: argparse.Namespace, folder: Path) -> None:
-    bench = Bench.build(args.model, "int8", "integer", Subjects(fresh_people()))
+    subjects = Subjects(fresh_people())
+    bench, exact = (Bench.build(args.model, "int8", execution, subjects) for execution in ("integer", "fused"))
     package = programs(args.model, folder)
 
     @cache
@@ -118,15 +121,37 @@ def run_all(record: Record, cases: dict[str, Case], args: argparse.Namespace, fo
         if missing := record.missing(START, runs):
             record.add(START, measured(Config("int8"), bench, missing))
         for name, case in cases.items():
+            if "resolution" not in record.results.get(name, {}):
+                record.add(name, [], resolution=resolution(bench, learned_on(case), exact))
             while missing := record.missing(name, runs)[:TOGETHER]:
                 rows = measured(Config("int8", zo=case.settings), learned_on(case), missing)
                 record.add(name, rows, zo=case.settings(bench.std, bench.width).to_dict())
                 print(f"{name}, {missing}: {np.mean([row['loss'] for row in rows]):.4f}", flush=True)
 
 
+def resolution(bench: Bench, learned_on: Bench, exact: Bench) -> dict[str, float]:
+    """The floor of mu at the initializer, and the error of a step's differences at the preset's mu.
+
+    The error is the median over directions and draws of the difference from float activations on the same weights.
+    """
+    zo = fast(bench.std, bench.width)
+    basis = directions(bench.principal[: zo.searched], zo.zo_samples, 1)
+    objective = learned_on.observed
+    floor = mu_floor.measure(objective, bench.initial, zo, bench.std, 0, ROWS, basis)
+    rows = np.concatenate([bench.initial[None], bench.initial + np.float32(zo.zo_mu) * basis[: zo.zo_samples]])
+    errors = []
+    for drawn in held_out_draws(objective, 0, DRAWS, zo.timestep_range):
+        own, true = (one.residuals(rows, [drawn] * len(rows)) for one in (objective, exact.objective))
+        own, true = own[1:] - own[0], true[1:] - true[0]
+        errors.append(np.linalg.norm(own - true, axis=1) / np.linalg.norm(true, axis=1))
+    return {"mu_min": floor.mu_min, "preset_mu": zo.zo_mu, "noise": floor.noise, "error": float(np.median(errors))}
+
+
 def summarize(results: dict[str, dict[str, Any]]) -> None:
     """Add to each result its share of the loss decrease on int8 `integer`, over the people and seeds of both."""
     for name, result in results.items():
+        if not result["runs"]:
+            continue
         pairs = {(row["subject"], row["seed"]) for row in result["runs"]}
         for other in (START, INTEGER):
             pairs &= {(row["subject"], row["seed"]) for row in results[other]["runs"]}
@@ -144,12 +169,16 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    head = ["learned on", "people", "seeds", "loss, unseen", "share of int8 `integer`'s decrease"]
+    head = ["learned on", "mu_min", "error", "people", "seeds", "loss, unseen", "share of int8 `integer`'s decrease"]
     rows = []
     for name, result in results.items():
+        if "summary" not in result:
+            continue
         of = result["summary"]
         cells = [f"{of[key]['mean']:.{n}f} [{of[key]['low']:.{n}f}, {of[key]['high']:.{n}f}]" for key, n in COLUMNS]
-        rows.append([name, str(of["people"]), str(of["seeds"]), *cells])
+        seen = result.get("resolution")
+        first = [f"{seen['mu_min']:.2g}", f"{100 * seen['error']:.1f} %"] if seen else ["", ""]
+        rows.append([name, *first, str(of["people"]), str(of["seeds"]), *cells])
     return markdown(head, rows)
 
 
