@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,8 +23,9 @@ from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.export.golden import Reference, golden_cases
+from edge_sdk.export.graphs import Graph
 from edge_sdk.export.presets import initializers, measured_presets
-from edge_sdk.export.weights import weights_of
+from edge_sdk.export.weights import Weights, weights_of
 from edge_sdk.integer_checkpoint import quantize
 from edge_sdk.option_types import PredictionType
 from edge_sdk.runtime.onnx.manifest import SCHEMA_VERSION, TARGETS
@@ -43,13 +44,14 @@ from edge_sdk.system.files import (
 from edge_sdk.system.memory import release
 from edge_sdk.system.paths import expanded
 
+if TYPE_CHECKING:
+    from edge_sdk.export.onnx.rounding import Recipe
+
 GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": ("torch", "onnx"), "coreml": ("coreml", "coremltools")}  # the extra and package that write one
 PRECISIONS = ("mixed", "float32")
-ROWS = 3  # of a call for a target: the weights are read once for all; the 33 rows of a step of `fast` are 11 calls
-# What writes graphs, by format and target; the modules have the same functions.
-WRITERS = {("onnx", None): "onnx.writer", ("coreml", None): "coreml.writer", ("coreml", "ane"): "coreml.ane"}
+WRITTEN = ("qnn",)  # targets that can be exported for
 
 
 def export(
@@ -64,6 +66,8 @@ def export(
     notify: Callable[[str], None] = lambda message: None,
     prediction_type: PredictionType | None = None,
     target: str | None = None,
+    rows: int | None = None,
+    recipe: "Recipe | None" = None,
 ) -> dict[str, Any]:
     """Write a bundle; returns its manifest.
 
@@ -78,35 +82,40 @@ def export(
         weights: "int8", "int4" or "none".
         resolution: side of pictures in pixels; None for the model's own.
         seed: of the golden vectors' random inputs.
-        precision: Core ML only, "mixed" (the default: products in float16) or "float32"; a target has its own.
-        num_vectors: Core ML only, vectors of a token (default 1); a graph for ONNX Runtime takes any number.
+        precision: Core ML only, "mixed" (the default: products in float16) or "float32".
+        num_vectors: Core ML and targets only, vectors of a token (default 1); other graphs take any number.
         prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
-        target: the processor that the graphs are for, "ane"; None for any.
+        target: "qnn" for graphs for Qualcomm's processor; None for any that the runtime has.
+        recipe: how the activations of the target qnn are rounded, for experiments.
+        rows: of a call of a target's `zo_loss` (default 33, 11, 3 or 1, by the size of the latents).
 
     Raises:
         EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
             cannot be written.
     """
-    format = _format(format, target)
-    writer = _writer(format, target)
-    settings = _settings(format, target, precision, num_vectors)
+    writer, settings = _writer(format, target), _settings(format, precision, num_vectors, target, rows, weights)
     check_resolution(resolution)
     check_seed(seed)
     opened = open_model(model, weights, "fused", prediction_type=prediction_type)
     folder, again = expanded(output_dir), partial(quantize, model, prediction_type=prediction_type)
     with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
-        sizes = {name: value for name, value in settings.items() if name in ("vectors", "rows")}
-        reference = Reference(source, resolution or source.resolution(), seed, **sizes)
-        networks = reference.networks
-        notify(f"writing {len(networks.all())} graphs")
+        reference = Reference(source, resolution or source.resolution(), seed, settings.get("vectors", 1))
         weights_from = cache(lambda part: weights_of(source, part))
-        graphs, tables = writer.write(networks.all(), source.text_encoders, weights_from, new, **settings)
+        described = reference.networks.all()
+        if target == "qnn":
+            described, settings = _for_qnn(reference, weights_from, rows, recipe, notify)
+        notify(f"writing {len(described)} graphs")
+        graphs, tables = writer.write(described, source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
             copy_data(source.folder / text[0], new / text[0])
         notify("golden vectors by PyTorch")
         bounds = writer.BOUNDS.get(settings.get("precision"), writer.BOUNDS)
-        write_json(new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds)})
+        write_json(
+            new / "golden.json", {"schema_version": GOLDEN_SCHEMA, "cases": golden_cases(reference, bounds, graphs)}
+        )
         manifest = _manifest(opened, reference, format) | {"graphs": graphs}
+        if target is not None:
+            manifest["target"] = {"name": target, "rows": reference.rows, "vectors": reference.vectors}
         manifest |= {"execution": writer.EXECUTION, "runtime": writer.RUNTIME}
         manifest |= {name: value for name, value in settings.items() if name == "precision"}
         manifest |= {} if target is None else {"target": {"name": target, **sizes}}
@@ -129,37 +138,66 @@ def export(
     return manifest
 
 
-def _format(format: str | None, target: str | None) -> str:
-    """The format of a bundle; a target has one of its own."""
-    if target is not None:
-        one_of("target", target, tuple(of for _, of in WRITERS if of is not None))
-    format = format or TARGETS.get(target or "", "onnx")
-    one_of("format", format, tuple(FORMATS))
-    if target is not None and format != TARGETS[target]:
-        raise EdgeSdkError(f"target {target} is for format {TARGETS[target]}, not {format}; leave the format out")
-    return format
-
-
 def _writer(format: str, target: str | None) -> ModuleType:
+    """What writes graphs of a format or for a target: modules that have the same functions."""
+    one_of("format", format, tuple(FORMATS))
+    if target is not None:
+        one_of("target", target, WRITTEN)
+        if TARGETS[target] != format:
+            raise EdgeSdkError(
+                f"target {target} is for format {TARGETS[target]}, and format is {format}; leave out one"
+            )
     require(f"format {format}", *FORMATS[format])
-    return importlib.import_module(f"edge_sdk.export.{WRITERS[format, target]}")
+    return importlib.import_module(f"edge_sdk.export.{format}.{target or 'writer'}")
 
 
-def _settings(format: str, target: str | None, precision: str | None, num_vectors: int | None) -> dict[str, Any]:
-    """What a writer has to be told whose graphs have fixed sizes."""
+def _settings(
+    format: str, precision: str | None, num_vectors: int | None, target: str | None, rows: int | None, weights: str
+) -> dict[str, Any]:
+    """What only graphs of fixed sizes have to be told."""
+    if target is None and rows is not None:
+        raise EdgeSdkError("rows is for a target only; leave it out, or give --target qnn")
+    if rows is not None and not 1 <= rows <= 256:
+        raise EdgeSdkError(f"rows is {rows}; it must be from 1 to 256")
+    if num_vectors is not None and not 1 <= num_vectors <= 64:
+        raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be from 1 to 64")
+    if target == "qnn":
+        if precision is not None:
+            raise EdgeSdkError("precision is for format coreml only; leave it out for target qnn")
+        if weights != "int8":
+            raise EdgeSdkError(f"weights is {weights!r}; the target qnn takes int8")
+        return {"vectors": num_vectors or 1}
     if format == "coreml":
-        if num_vectors is not None and num_vectors < 1:
-            raise EdgeSdkError(f"num_vectors is {num_vectors}; it must be at least 1")
-        if target is not None:
-            if precision is not None:
-                raise EdgeSdkError(f"precision is given by the target {target}; leave it out")
-            return {"precision": "float16", "vectors": num_vectors or 1, "rows": ROWS}
         one_of("precision", precision or "mixed", PRECISIONS)
         return {"precision": precision or "mixed", "vectors": num_vectors or 1}
     for name, value in (("precision", precision), ("num_vectors", num_vectors)):
         if value is not None:
             raise EdgeSdkError(f"{name} is for format coreml only; leave it out for {format}")
     return {}
+
+
+def _for_qnn(
+    reference: Reference,
+    weights: Callable[[str], Weights],
+    rows: int | None,
+    recipe: "Recipe | None",
+    notify: Callable[[str], None],
+) -> tuple[dict[str, Graph], dict[str, Any]]:
+    """The graphs with fixed sizes, and the ranges of their activations."""
+    from edge_sdk.export.onnx import calibration, qnn
+
+    if reference.networks.is_xl:
+        raise EdgeSdkError("the target qnn is for models with one text encoder; export SDXL without --target")
+    reference.rows = rows or qnn.default_rows(reference.networks.latents)
+    graphs = qnn.fixed(reference.networks, reference.rows, reference.vectors)
+    notify("generating samples to calibrate with")
+    samples = calibration.Samples(reference)
+    notify(f"calibrating the scales of {len(graphs)} graphs")
+    recipe = recipe or qnn.STANDARD
+    return graphs, {
+        "ranges": calibration.calibrate(reference, graphs, weights, samples, recipe=recipe),
+        "recipe": recipe,
+    }
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from edge_sdk.export.cases import listed, value_of
 from edge_sdk.export.graphs import Networks
 from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.runtime.pytorch.objective import Latents, StableDiffusionObjective
+from edge_sdk.runtime.rows import rows_of_ids
 from edge_sdk.zo import Draw, Stream, fast
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs of a graph by name -> outputs by name
@@ -31,10 +32,14 @@ class Reference:
         side: of pictures in pixels.
         seed: of the inputs.
         vectors: K, of the token.
-        rows: that a call of `zo_loss` takes, each on a picture and with a token of its own.
+
+    Attributes:
+        rows: of a call of `zo_loss`, where that is fixed; the text encoder and the denoiser then take two.
     """
 
-    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1, rows: int = 1) -> None:
+    rows: int | None = None
+
+    def __init__(self, model: Model, side: int, seed: int, vectors: int = 1) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
         self.vectors, self.rows = vectors, rows
         self.networks = networks = Networks.of(model, self.text, side)
@@ -60,8 +65,8 @@ class Reference:
         return {"shape": list(shape), "dtype": "float32", "normals": source, "scale": scale, **more}
 
     def objective(self) -> StableDiffusionObjective:
-        """The loss on latents that are standard normal, as `zo_loss` computes it; a picture a row of a call."""
-        latents = torch.from_numpy(value_of(self.random(0, (self.rows, *self.networks.latents))))
+        """The loss on latents that are standard normal, as `zo_loss` computes it."""
+        latents = torch.from_numpy(value_of(self.random(0, (self.rows or 1, *self.networks.latents))))
         return StableDiffusionObjective(
             self.text,
             self.model.load("unet"),
@@ -69,13 +74,18 @@ class Reference:
             Latents(latents, torch.zeros_like(latents)),
             self.ids.numpy(),
             self.vectors,
-            self.sizes.numpy().repeat(self.rows, 0),
+            np.repeat(self.sizes.numpy(), self.rows or 1, axis=0),
         )
 
-    def draw(self, timestep: int, row: int = 0) -> Draw:
-        """On a row's picture, with its noise."""
-        noise = value_of(self.random(1, (row + 1, *self.networks.latents)))[row]
-        return Draw(row, 0, timestep, noise, np.zeros_like(noise))
+    def draws(self, timestep: int) -> list[Draw]:
+        """A draw for each row, of a picture of its own."""
+        noise = value_of(self.random(1, (self.rows or 1, *self.networks.latents)))
+        return [Draw(row, 0, timestep, one, np.zeros_like(one)) for row, one in enumerate(noise)]
+
+    def ids_of_rows(self, rows: int) -> np.ndarray:
+        """The prompt in each row, (B, T) int64, which names vectors of its own."""
+        first = np.concatenate([np.full(one.length, one.vocab_size) for one in self.text.tokenizers])
+        return rows_of_ids(np.repeat(self.ids.numpy(), rows, axis=0), first, self.vectors)
 
     @cached_property
     def std(self) -> float:
@@ -92,13 +102,17 @@ class Reference:
         return self.variables(step, 1)[0]
 
     def variables(self, step: int, count: int) -> np.ndarray:
-        """Tokens (count, K, D); the first is that of `variable`."""
+        """Tokens (B, K, D)."""
         flat = value_of(self.random(step, (count * self.vectors, self.text.width), self.std))
         return flat.reshape(count, self.vectors, -1)
 
 
-def golden_cases(reference: Reference, bounds: Bounds) -> list[dict[str, Any]]:
-    """Cases for every graph, with their bounds; the denoiser and the VAE are in memory one after the other."""
+def golden_cases(reference: Reference, bounds: Bounds, graphs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Cases for every graph, with their bounds; the denoiser and the VAE are in memory one after the other.
+
+    Args:
+        graphs: as the manifest describes them: a case has the outputs of its graph.
+    """
     cases = []
     networks, last = reference.networks, reference.networks.schedule.num_train_timesteps - 1
     with torch.inference_mode():
@@ -114,34 +128,37 @@ def golden_cases(reference: Reference, bounds: Bounds) -> list[dict[str, Any]]:
         cases.append(_case("vae_decoder", {"latents": latents}, {"pixels": decoded}))
     for case in cases:
         case["bounds"] = bounds.get(case["graph"], bounds["*"])
+        case["outputs"] = {name: case["outputs"][name] for name in graphs[case["graph"]]["outputs"]}
     return cases
 
 
 def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[str, Any]]:
-    networks, text, rows = reference.networks, reference.text, reference.rows
+    networks, text, rows = reference.networks, reference.text, reference.rows or 1
     latents, noise = (reference.random(i, (rows, *networks.latents)) for i in range(2))
-    variables, scale = reference.variables(2, rows), np.asarray(text.scale, np.float32)
-    learned = listed(variables[0] * scale)
-    prompt = reference.prompt_inputs(learned, 1)
-    told = text.condition(reference.ids, torch.from_numpy(value_of(learned))[None], reference.sizes)
+    variables = reference.variables(2, rows)
+    scaled = variables * np.asarray(text.scale, np.float32)
+    learned = listed(scaled.reshape(-1, text.width))
+    prompt = reference.prompt_inputs(learned)
+    pair = 1 if reference.rows is None else 2
+    told = text.condition(reference.ids, torch.from_numpy(scaled[:1]), reference.sizes).repeated(pair)
+    prompt["input_ids"] = listed(np.repeat(reference.ids.numpy(), pair, axis=0))
     hidden = {"hidden": told.hidden} | ({"pooled": told.added[0]} if told.added else {})
     only_text = {name: value for name, value in prompt.items() if name != "sizes"}
     cases = [_case("text_encoder", only_text, hidden)]
     objective = reference.objective()
-    of_rows = reference.prompt_inputs(listed(variables.reshape(-1, text.width) * scale), rows)
+    prompt["input_ids"] = listed(reference.ids_of_rows(rows))
     for t in timesteps:
-        drawn = [reference.draw(t, row) for row in range(rows)]
-        residual = objective.residuals(variables, drawn).reshape(rows, *networks.latents)
-        loss = (residual.astype(np.float64) ** 2).mean(axis=(1, 2, 3))
+        residual = objective.residuals(variables, reference.draws(t)).reshape(rows, *networks.latents)
+        outputs = {"loss": (residual.astype(np.float64) ** 2).mean(axis=(1, 2, 3)), "residual": residual}
         draw = {"latents": latents, "noise": noise, "timestep": listed(np.full(rows, t))}
-        cases.append(_case("zo_loss", of_rows | draw, {"loss": loss, "residual": residual}))
+        cases.append(_case("zo_loss", prompt | draw, outputs))
     t = timesteps[1]
-    time = networks.schedule.times()[[t]]
-    noise = reference.random(1, (1, *networks.latents))
+    time = networks.schedule.times()[[t] * pair]
+    noise = reference.random(1, (pair, *networks.latents))
     predicted = objective.unet(torch.from_numpy(value_of(noise)), time, *told)
     states = {name: listed(value.numpy()) for name, value in hidden.items()}
     sizes = {name: value for name, value in prompt.items() if name == "sizes"}
-    sample = {"sample": noise, "timestep": listed(np.array([t]))}
+    sample = {"sample": noise, "timestep": listed(np.full(pair, t))}
     cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
     return cases
 
@@ -155,41 +172,41 @@ class GraphObjective:
     """A `zo_loss` graph as an objective on the reference's first picture and its prompt.
 
     Args:
-        run: the graph, for as many rows as the reference has; a call that is not full repeats its last one.
+        run: the graph, for one row or for as many as the reference has.
     """
 
     num_images = num_prompts = 1
 
     def __init__(self, reference: Reference, run: Run) -> None:
-        self._run, self._scale, self._rows = run, np.asarray(reference.text.scale, np.float32), reference.rows
+        self._run, self._scale = run, np.asarray(reference.text.scale, np.float32)
+        self.rows = rows = reference.rows or 1
         latents = value_of(reference.random(0, (1, *reference.networks.latents)))
-        self._fixed = {"input_ids": reference.ids_of(self._rows), "latents": latents.repeat(self._rows, 0)}
+        self._fixed = {"input_ids": reference.ids_of_rows(rows), "latents": np.repeat(latents, rows, axis=0)}
         if reference.networks.is_xl:
-            self._fixed["sizes"] = reference.sizes.numpy().repeat(self._rows, 0)
+            self._fixed["sizes"] = np.repeat(reference.sizes.numpy(), rows, axis=0)
         self.num_train_timesteps = reference.networks.schedule.num_train_timesteps
         self.latents_shape = reference.networks.latents
         self.embedding_shape = (reference.vectors, reference.text.width)
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        return np.concatenate(self._calls("loss", embeddings, draws)).astype(np.float64)
+        outputs = self._calls(embeddings, draws)
+        if "loss" in outputs[0]:
+            return np.concatenate([each["loss"] for each in outputs])[: len(draws)].astype(np.float64)
+        return (self.residuals(embeddings, draws).astype(np.float64) ** 2).mean(axis=1)
 
     def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        return np.concatenate(self._calls("residual", embeddings, draws)).reshape(len(draws), -1)
+        rows = np.concatenate([each["residual"] for each in self._calls(embeddings, draws)])
+        return rows[: len(draws)].reshape(len(draws), -1)
 
-    def _calls(self, output: str, embeddings: np.ndarray, draws: Sequence[Draw]) -> list[np.ndarray]:
-        starts, size = range(0, len(draws), self._rows), self._rows
-        return [
-            self._run(self.inputs(embeddings[i : i + size], draws[i : i + size]))[output][: len(draws) - i]
-            for i in starts
-        ]
+    def _calls(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> list[dict[str, np.ndarray]]:
+        """What the graph gives, call by call; the last one is filled with its last row."""
+        out = []
+        for first in range(0, len(draws), self.rows):
+            chosen = np.minimum(np.arange(first, first + self.rows), len(draws) - 1)
+            out.append(self._run(self.inputs(embeddings[chosen], [draws[row] for row in chosen])))
+        return out
 
     def inputs(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> dict[str, np.ndarray]:
-        """What the graph is given for embeddings (B, K, D) of the optimizer on B draws, of at most a call's rows."""
-        row = np.minimum(np.arange(self._rows), len(draws) - 1)
-        learned = (embeddings[row] * self._scale).reshape(-1, self.embedding_shape[1])
-        noise = np.stack([draws[r].noise for r in row])
-        return self._fixed | {
-            "noise": noise,
-            "timestep": np.array([draws[r].timestep for r in row]),
-            "learned": learned,
-        }
+        """What the graph is given for embeddings (B, K, D) of the optimizer on a draw each."""
+        draw = {"noise": np.stack([d.noise for d in draws]), "timestep": np.array([d.timestep for d in draws])}
+        return self._fixed | draw | {"learned": np.concatenate(embeddings * self._scale)}

@@ -5,7 +5,7 @@ Inputs of all: ``input_ids`` (B, T) int64, an id from the vocabulary's length V 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,17 @@ class Graph:
             kind: {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in tensors.items()}
             for kind, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
         }
+
+    def fixed(self, **sizes: int) -> "Graph":
+        """The graph with a number for each symbol."""
+
+        def known(tensors: Tensors) -> Tensors:
+            return {
+                name: (tuple(sizes[n] if isinstance(n, str) else n for n in shape), dtype)
+                for name, (shape, dtype) in tensors.items()
+            }
+
+        return replace(self, inputs=known(self.inputs), outputs=known(self.outputs))
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,14 @@ class Networks:
 
         outputs: Tensors = {"loss": (("B",), "float32"), "residual": (("B", *self.latents), "float32")}
         return Graph(self.prompt | self.draw, outputs, build)
+
+    def zo_residual(self) -> Graph:
+        """The same without the loss, for a processor on which a mean of squares would be rounded."""
+
+        def build(ops: Ops, x: dict[str, Value]) -> tuple[Value, ...]:
+            return (self._residual(ops, x, self._condition(ops, x)),)
+
+        return Graph(self.prompt | self.draw, {"residual": (("B", *self.latents), "float32")}, build)
 
     def text_encoder(self) -> Graph:
         """What the denoiser is told of prompts: hidden (B, T, D), for SDXL also pooled (B, P)."""

@@ -27,7 +27,8 @@ def measured_presets(reference: Reference, loss: Run) -> tuple[float, dict[str, 
     objective, token = GraphObjective(reference, loss), reference.variable(2)
     preset = fast(reference.std, reference.text.width)
     basis = directions(reference.principal, 1, reference.vectors)
-    std, seed, rows = reference.std, reference.seed, reference.rows
+    std, seed = reference.std, reference.seed
+    rows = objective.rows
     floor = mu_floor.measure(objective, token, preset, std, seed, rows, basis).mu_min
     of_paper = mu_floor.measure(objective, token, PAPER, std, seed, rows, counts=FIRST_LOOK).mu_min
     settings = {"fast": (preset, floor), "paper": (PAPER, of_paper)}

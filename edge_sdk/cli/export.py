@@ -23,6 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processor that the graphs are for; ane: Apple's Neural Engine, in float16 (default: any processor)",
     )
     often.add_argument(
+        "--target",
+        choices=("qnn",),
+        help="processor that the graphs are for; qnn: Qualcomm's, with fixed sizes and 16-bit activations, which a CPU "
+        "simulates (default: any)",
+    )
+    often.add_argument(
+        "--rows",
+        type=int,
+        metavar="INT",
+        help="rows of a call of a target's loss (default: 33, 11, 3 or 1, by the size of the latents)",
+    )
+    often.add_argument(
         "--resolution",
         type=int,
         metavar="INT",
@@ -32,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--num_vectors",
         type=int,
         metavar="K",
-        help="vectors of a token that a Core ML graph takes; one for ONNX Runtime takes any number (default 1)",
+        help="vectors of a token, for Core ML and for a target; other graphs take any number (default 1)",
     )
     often.add_argument(
         "--precision",
@@ -69,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         say,
         args.prediction_type,
         args.target,
+        args.rows,
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6

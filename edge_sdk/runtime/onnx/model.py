@@ -112,7 +112,17 @@ class BundleModel:
     def load_objective(
         self, text: BundleText, latents: Latents, ids: np.ndarray, num_vectors: int, time_ids: np.ndarray
     ) -> OnnxObjective:
-        """Load the graph of the loss, see `edge_sdk.runtime.base.Runtime`."""
+        """Load the graph of the loss, see `edge_sdk.runtime.base.Runtime`.
+
+        Raises:
+            EdgeSdkError: the bundle's graphs are for tokens of another number of vectors.
+        """
+        target = self.bundle.manifest.get("target", {"vectors": num_vectors})
+        if target["vectors"] != num_vectors:
+            raise EdgeSdkError(
+                f"num_vectors is {num_vectors}; the graphs of {self.bundle.folder} are for {target['vectors']}; give "
+                f"that, or export a bundle with --num_vectors {num_vectors}"
+            )
         loss = Session(self.bundle, "zo_loss")
         return OnnxObjective(self.bundle, loss, latents, ids, num_vectors, time_ids if self.bundle.is_xl else None)
 

@@ -10,6 +10,7 @@ import onnxruntime
 
 from edge_sdk.errors import EdgeSdkError, one_line
 from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.rows import in_calls
 from edge_sdk.system.memory import release
 from edge_sdk.system.schema import Maybe, Whole, check
 
@@ -45,10 +46,15 @@ class Session:
     def __init__(self, bundle: Bundle, name: str) -> None:
         self.name = name
         self._session: Any = open_session(bundle, name)
-        self._outputs = list(bundle.manifest["graphs"][name]["outputs"])
+        graph = bundle.manifest["graphs"][name]
+        self._outputs = list(graph["outputs"])
+        self._shapes = {key: entry["shape"] for key, entry in graph["inputs"].items()} if bundle.target else None
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         """Raises EdgeSdkError if the graph does not take these inputs."""
+        return self._run(inputs) if self._shapes is None else in_calls(self._run, inputs, self._shapes)
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         try:
             return self._session.run(self._outputs, inputs)
         except Exception as error:
