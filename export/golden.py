@@ -41,23 +41,20 @@ class Reference:
 
     def __init__(self, model: Model, side: int, seed: int, vectors: int = 1) -> None:
         self.model, self.seed, self.text = model, seed, model.load_text()
-        self.vectors, self.rows = vectors, rows
+        self.vectors = vectors
         self.networks = networks = Networks.of(model, self.text, side)
         self.kind = "pocket" if model.is_pocket else "object"
         prompt = TEMPLATES[self.kind][0].format(PLACEHOLDER)
         self.ids = torch.from_numpy(self.text.tokenize([prompt], {PLACEHOLDER: vectors}))  # (1, T)
         self.sizes = torch.from_numpy(add_time_ids([(networks.side, networks.side)], (networks.side, networks.side)))
 
-    def ids_of(self, count: int) -> np.ndarray:
-        """Ids of some rows (count, T): those of row b name the vectors from b K on, in every encoder's section."""
-        lengths = [config.max_position_embeddings for config in self.networks.text]
-        words = np.repeat([config.vocab_size for config in self.networks.text], lengths)  # (T,)
-        ids = np.repeat(self.ids.numpy(), count, axis=0)
-        return np.where(ids >= words, ids + self.vectors * np.arange(count)[:, None], ids)
+    def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
+        inputs = {"input_ids": listed(self.ids.numpy()), "learned": learned}
+        return inputs | self.sizes_of(1)
 
-    def prompt_inputs(self, learned: dict[str, Any], rows: int) -> dict[str, Any]:
-        inputs = {"input_ids": listed(self.ids_of(rows)), "learned": learned}
-        return inputs | ({"sizes": listed(self.sizes.numpy().repeat(rows, 0))} if self.networks.is_xl else {})
+    def sizes_of(self, rows: int) -> dict[str, Any]:
+        """The input that only SDXL has."""
+        return {"sizes": listed(self.sizes.numpy().repeat(rows, 0))} if self.networks.is_xl else {}
 
     def random(self, step: int, shape: Sequence[int], scale: float = 1.0, **more: Any) -> dict[str, Any]:
         """A random input: ``step`` tells it from the others."""
@@ -146,7 +143,7 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     only_text = {name: value for name, value in prompt.items() if name != "sizes"}
     cases = [_case("text_encoder", only_text, hidden)]
     objective = reference.objective()
-    prompt["input_ids"] = listed(reference.ids_of_rows(rows))
+    prompt |= {"input_ids": listed(reference.ids_of_rows(rows))} | reference.sizes_of(rows)
     for t in timesteps:
         residual = objective.residuals(variables, reference.draws(t)).reshape(rows, *networks.latents)
         outputs = {"loss": (residual.astype(np.float64) ** 2).mean(axis=(1, 2, 3)), "residual": residual}
@@ -157,7 +154,7 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     noise = reference.random(1, (pair, *networks.latents))
     predicted = objective.unet(torch.from_numpy(value_of(noise)), time, *told)
     states = {name: listed(value.numpy()) for name, value in hidden.items()}
-    sizes = {name: value for name, value in prompt.items() if name == "sizes"}
+    sizes = reference.sizes_of(pair)
     sample = {"sample": noise, "timestep": listed(np.full(pair, t))}
     cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
     return cases
@@ -169,7 +166,7 @@ def _case(graph: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[s
 
 
 class GraphObjective:
-    """A `zo_loss` graph as an objective on the reference's first picture and its prompt.
+    """A `zo_loss` graph as an objective on the reference's latents and prompt.
 
     Args:
         run: the graph, for one row or for as many as the reference has.

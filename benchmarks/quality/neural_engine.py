@@ -41,6 +41,7 @@ from edge_sdk.zo import directions, fast, held_out_draws
 
 OPERATIONS = {"ane": NeuralEngineOps, "float16": partial(MilOps, precision="float16")}
 ROWS = 33  # of a call here: those of a step, so that a person's rows are one call
+SIZES = {"zo_loss": {"B": ROWS, "K": ROWS}}
 TOGETHER = 5  # people who learn at a time
 DRAWS = 8  # on which the error of differences is measured
 START, INTEGER = "initializer", "int8 integer"
@@ -98,7 +99,7 @@ def programs(model: str, folder: Path) -> Callable[[str], Path]:
         place.mkdir()
         graphs = {"zo_loss": Reference(of, of.resolution(), 0).networks.zo_loss()}
         weights = cache(lambda part: weights_of(of, part))
-        writer.write_package(graphs, of.text_encoders, weights, place, OPERATIONS[graph], 1, ROWS)
+        writer.write_package(graphs, of.text_encoders, weights, place, OPERATIONS[graph], SIZES)
         return place / writer.PACKAGE
 
     return written

@@ -19,14 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     often.add_argument(
         "--target",
-        choices=("ane",),
-        help="processor that the graphs are for; ane: Apple's Neural Engine, in float16 (default: any processor)",
-    )
-    often.add_argument(
-        "--target",
-        choices=("qnn",),
-        help="processor that the graphs are for; qnn: Qualcomm's, with fixed sizes and 16-bit activations, which a CPU "
-        "simulates (default: any)",
+        choices=("qnn", "ane"),
+        help="processor that the graphs are for, which a CPU simulates; qnn: Qualcomm's, with 16-bit activations; ane: "
+        "Apple's Neural Engine, in float16 (default: any)",
     )
     often.add_argument(
         "--rows",

@@ -1,7 +1,7 @@
 """Graphs for Apple's Neural Engine, which `neural_engine.py` writes: the target "ane" of the format coreml.
 
-The loss graph takes several rows a call. The others take one. The VAE is as in any package for Core ML, so it runs on
-a CPU or GPU: it is needed once a photo, and published ones overflow float16.
+The loss graph takes several rows a call, text encoder and denoiser a prompt and its negative. The VAE is as in any
+package for Core ML, so it runs on a CPU or GPU: it is needed once a photo, and published ones overflow float16.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,4 +35,6 @@ def write(
         rows: of a call of ``zo_loss``, each with vectors of its own.
     """
     assert precision == "float16"
-    return writer.write_package(graphs, encoders, weights, folder, NeuralEngineOps, vectors, rows)
+    of_call = {"zo_loss": rows, "text_encoder": 2, "unet": 2}
+    sizes = {name: {"B": of_call.get(name, 1), "K": rows * vectors} for name in graphs}
+    return writer.write_package(graphs, encoders, weights, folder, NeuralEngineOps, sizes)

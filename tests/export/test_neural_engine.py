@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.export.bundle import ROWS, export
+from edge_sdk.export.bundle import export
 from edge_sdk.export.coreml import ane
 from edge_sdk.export.coreml.interpreter import Interpreter
 from edge_sdk.export.coreml.neural_engine import CHUNK, NeuralEngineOps, Sequences
@@ -31,7 +31,7 @@ from edge_sdk.zo import ZoConfig, calibrate_mu, lengths_below, random_directions
 from tests.export import bundles
 
 KINDS = [("pocket", "int8"), ("sd1", "int4"), ("sd2", "int8"), ("sdxl", "int4"), ("flow", "int8"), ("vega", "none")]
-VECTORS = 2
+VECTORS, ROWS = 2, 3
 EXACT, ROUNDED = 2e-3, 1e-2  # of residuals, without rounding of values (weights are float16) and with; seen: 4e-4, 4e-3
 
 
@@ -40,7 +40,8 @@ class Engine:
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.model = model
-        self.reference = Reference(model, model.resolution(), 0, VECTORS, ROWS)
+        self.reference = Reference(model, model.resolution(), 0, VECTORS)
+        self.reference.rows = ROWS
         folder.mkdir(parents=True)
         graphs = {"zo_loss": self.reference.networks.zo_loss()}
         weights = functools.cache(lambda part: weights_of(model, part))
@@ -53,7 +54,7 @@ class Engine:
     def error(self, **how: bool) -> float:
         """Largest difference from PyTorch's residuals, every row with a token and a draw of its own."""
         tokens = self.reference.variables(2, ROWS)
-        drawn = [replace(self.reference.draw(50 + 400 * row, row), image=0) for row in range(ROWS)]
+        drawn = [replace(one, image=0, timestep=50 + 400 * i) for i, one in enumerate(self.reference.draws(0))]
         wanted, found = (one.residuals(tokens, drawn) for one in (self.reference.objective(), self.objective(**how)))
         return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
@@ -125,7 +126,7 @@ def test_layouts_are_those_of_apple_s_work(engine: Engines) -> None:
 def test_rows_do_not_see_each_other(engine: Engines) -> None:
     model = engine("sd1", "int4")
     tokens = model.reference.variables(2, ROWS)
-    drawn = [replace(model.reference.draw(500, row), image=0) for row in range(ROWS)]
+    drawn = [replace(one, image=0) for one in model.reference.draws(500)]
     together = model.objective().residuals(tokens, drawn)
     alone = np.concatenate([model.objective().residuals(tokens[[b]], [drawn[b]]) for b in range(ROWS)])
     np.testing.assert_allclose(together, alone, atol=5e-3 * np.abs(alone).max())  # float16, in another order
@@ -168,14 +169,15 @@ def test_a_float32_residual_resolves_far_smaller_differences_than_rounding_leave
 
     exact, wide, narrow = noise(rounding=False), noise(), noise(narrow=True)
     assert 0 < exact < wide / 10 and wide < narrow  # rounding is seen, and more of it where sums round, too
-    loss = model.objective().losses(model.reference.variables(2, 1), [model.reference.draw(500)])
+    loss = model.objective().losses(model.reference.variables(2, 1), model.reference.draws(500)[:1])
     assert float(np.float16(loss[0])) != loss[0]  # it is not a float16 that was widened
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    export(str(bundles.build(folder / "sdxl", "sdxl")), folder / "out", target="ane", weights="int4", num_vectors=2)
+    source = str(bundles.build(folder / "sdxl", "sdxl"))
+    export(source, folder / "out", target="ane", weights="int4", num_vectors=VECTORS, rows=ROWS)
     return folder / "out"
 
 
@@ -185,7 +187,8 @@ def test_a_bundle_of_the_target_is_read_and_verified(bundle: Path) -> None:
     assert manifest["target"] == {"name": "ane", "rows": ROWS, "vectors": 2}
     assert manifest["runtime"]["coreml"]["compute_units"] == "cpuAndNeuralEngine"
     assert manifest["graphs"]["zo_loss"]["inputs"]["learned"] == {"shape": [2 * ROWS, 80], "dtype": "float32"}
-    assert manifest["graphs"]["unet"]["inputs"]["sample"]["shape"][0] == 1
+    of_calls = {name: Bundle.open(bundle).rows(name) for name in manifest["graphs"]}
+    assert of_calls == {"zo_loss": ROWS, "text_encoder": 2, "unet": 2, "vae_encoder": 1, "vae_decoder": 1}
     assert manifest["mu_min"] > 0 and set(manifest["presets"]) == {"fast", "paper"}
     rows = {len(case["inputs"]["timestep"]["values"]) for case in golden(bundle) if case["graph"] == "zo_loss"}
     assert rows == {ROWS}
@@ -208,11 +211,12 @@ def test_weights_of_all_graphs_are_in_the_package_once(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--format", "onnx"), "target ane is for format coreml, not onnx; leave the format out"),
-        (("--precision", "mixed"), "precision is given by the target ane; leave it out"),
-        (("--num_vectors", "0"), "num_vectors is 0; it must be at least 1"),
+        (("--format", "onnx"), "target ane is for format coreml, and format is onnx; leave out one"),
+        (("--precision", "mixed"), "precision is float16 for target ane; leave it out"),
+        (("--num_vectors", "0"), "num_vectors is 0; it must be from 1 to 64"),
+        (("--rows", "0"), "rows is 0; it must be from 1 to 256"),
     ],
-    ids=["another format", "a precision", "no vectors"],
+    ids=["another format", "a precision", "no vectors", "no rows"],
 )
 def test_what_a_target_does_not_take_is_one_line(
     arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -76,12 +76,12 @@ public final class BundleObjective: Objective {
     /// One call for all rows, or where a target fixes how many, calls of so many: the last is filled up with its last row.
     private func run(_ embeddings: [[Float]], _ draws: [Draw], _ output: String) throws -> [Float] {
         guard let target = bundle.manifest.target else { return try call(embeddings, draws, output) }
-        return try stride(from: 0, to: draws.count, by: target.rows).flatMap { start in
-            let count = min(target.rows, draws.count - start)
-            let rows = (0..<target.rows).map { start + min($0, count - 1) }
-            let all = try call(rows.map { embeddings[$0] }, rows.map { draws[$0] }, output)
-            return all.prefix(all.count / target.rows * count)
+        let calls = Calls(rows: draws.count, ofCall: target.rows)
+        let all = try (0..<calls.count).flatMap { number in
+            let rows = (0..<target.rows).map { calls.row($0, of: number) }
+            return try call(rows.map { embeddings[$0] }, rows.map { draws[$0] }, output)
         }
+        return Array(all.prefix(all.count / (calls.count * target.rows) * draws.count))
     }
 
     /// The graph takes one list of vectors, so each row's ids name vectors of its own.
