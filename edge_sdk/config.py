@@ -113,9 +113,13 @@ class PersonalizeConfig:
         except ValueError as error:
             raise EdgeSdkError(str(error)) from error
 
-    def rows(self, latents_shape: tuple[int, int, int]) -> int:
-        """Rows per call for latents (C, h, w): where they are large, more at once cost memory and save little time."""
-        return self.max_batch or max(1, min(MOST_ROWS, ROW_LATENTS // (latents_shape[1] * latents_shape[2])))
+    def rows(self, latents_shape: tuple[int, int, int], fixed: int | None = None) -> int:
+        """Rows per call for latents (C, h, w): where they are large, more at once cost memory and save little time.
+
+        Args:
+            fixed: by the graph, whatever the user wants.
+        """
+        return fixed or self.max_batch or max(1, min(MOST_ROWS, ROW_LATENTS // (latents_shape[1] * latents_shape[2])))
 
     @classmethod
     def from_options(cls, /, **options: Any) -> "PersonalizeConfig":

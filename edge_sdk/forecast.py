@@ -180,7 +180,7 @@ class _Stopwatch:
 def measure_pace(personalizer: Personalizer) -> Pace:
     """The pace of the calls that steps make, from two of them; the personalizer is prepared."""
     prepared, config = personalizer.fitted(), personalizer.config
-    rows = min(config.rows(prepared.objective.latents_shape), prepared.zo.forwards_per_step)
+    rows = min(config.rows(prepared.objective.latents_shape, prepared.objective.rows), prepared.zo.forwards_per_step)
     (draw,) = held_out_draws(prepared.objective, config.seed, 1, prepared.zo.timestep_range)
     shifts = np.linspace(0, prepared.zo.zo_mu, rows)[:, None, None]  # a row each, as the embeddings of a step differ
     embeddings = (prepared.initial / prepared.scale + shifts).astype(np.float32)

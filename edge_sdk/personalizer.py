@@ -197,7 +197,7 @@ class Personalizer:
             prepared.zo,
             prepared.vocabulary_std,
             config.seed,
-            config.rows(prepared.objective.latents_shape),
+            config.rows(prepared.objective.latents_shape, prepared.objective.rows),
             prepared.basis,
             on_progress=self.on_progress,
             pace=self.pace,
@@ -207,7 +207,13 @@ class Personalizer:
         """Go on from a state, with the photos and settings of the last `fit`."""
         self.state = state
         p = self.fitted()
-        steps = run(p.objective, state, p.norm_range, self.config.rows(p.objective.latents_shape), parts=p.widths)
+        steps = run(
+            p.objective,
+            state,
+            p.norm_range,
+            self.config.rows(p.objective.latents_shape, p.objective.rows),
+            parts=p.widths,
+        )
         scaled = (replace(step, embedding=step.embedding * p.scale) for step in steps)
         title = f"{self.config.placeholder_token} from {len(p.photos.pixels)} photo(s) on {self._how()}"
         return Learning(scaled, state.step, p.zo.max_train_steps, self.held_out_loss, title)
@@ -218,7 +224,7 @@ class Personalizer:
         timesteps = (0, self.model.num_train_timesteps)  # all of them, so that losses of any settings can be compared
         draws = held_out_draws(prepared.objective, config.seed, config.eval_draws, timesteps)
         chosen = self.embedding.vectors if vectors is None else vectors
-        rows = config.rows(prepared.objective.latents_shape)
+        rows = config.rows(prepared.objective.latents_shape, prepared.objective.rows)
         total = len(draws)
         self.on_progress(HELD_OUT, 0, total)
         objective = CountingObjective(

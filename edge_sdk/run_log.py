@@ -130,7 +130,7 @@ def record_of(
         "device": runtime.device,
         "preset": config.preset,
         "steps": state.step,
-        "max_batch": config.rows(prepared.objective.latents_shape),
+        "max_batch": config.rows(prepared.objective.latents_shape, prepared.objective.rows),
         "unet_forwards": state.forwards,
         "seconds": round(state.seconds, 3),
         "peak_rss_mb": round(peak_rss_mb(), 1),

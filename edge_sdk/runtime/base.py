@@ -71,7 +71,14 @@ class TextSide(Protocol):
 
 
 class PreparedObjective(Objective, Protocol):
-    """An objective that a run ends with `close`."""
+    """An objective that a run ends with `close`.
+
+    Attributes:
+        rows: of a call, where the runtime takes no other number.
+    """
+
+    @property
+    def rows(self) -> int | None: ...
 
     def close(self) -> None:
         """Let go of everything it holds."""

@@ -55,6 +55,8 @@ class StableDiffusionObjective:
         time_ids: (N, 6) float32 for SDXL, see `edge_sdk.diffusion.conditioning.add_time_ids`; else not used.
     """
 
+    rows: int | None = None  # of a call: any
+
     def __init__(
         self,
         text: Text,

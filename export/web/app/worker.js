@@ -109,7 +109,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
       objective,
       draws.map(() => same),
       draws,
-      MAX_BATCH,
+      objective.rows ?? MAX_BATCH,
     );
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
   };
@@ -118,7 +118,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   for await (const step of run(objective, state, {
     normRange: text.normRange,
     parts: text.widths,
-    maxBatch: MAX_BATCH,
+    maxBatch: objective.rows ?? MAX_BATCH,
   })) {
     postMessage({ type: 'step', total: zo.max_train_steps, ...step });
     if (!(await goOn())) break;

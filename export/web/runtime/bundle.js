@@ -1,6 +1,7 @@
 /** Reading a bundle (../../README.md): every file is checked against the manifest before the runtime sees it. */
 
 import { BundleError, decoded, parsed, parsedManifest } from './manifest.js';
+import { inCalls } from './rows.js';
 import { sha256 } from './sha256.js';
 
 export { BundleError, isSafe } from './manifest.js';
@@ -95,7 +96,7 @@ export class Bundle {
       extra: nested(runtime.session ?? {}),
       logSeverityLevel: 3,
     });
-    return new Graph(session, described, this.#ort);
+    return new Graph(session, described, this.#ort, this.manifest.target !== undefined);
   }
 }
 
@@ -116,11 +117,14 @@ const ARRAYS = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array 
 export class Graph {
   #session;
   #ort;
+  #isFixed;
 
-  constructor(session, described, ort) {
+  /** @param isFixed whether it takes one number of rows only; `run` then takes any all the same */
+  constructor(session, described, ort, isFixed = false) {
     this.#session = session;
     this.described = described;
     this.#ort = ort;
+    this.#isFixed = isFixed;
   }
 
   /**
@@ -129,6 +133,10 @@ export class Graph {
    * @returns {Promise<Object<string, {data: Float32Array, shape: number[]}>>}
    */
   async run(inputs) {
+    return this.#isFixed ? inCalls((call) => this.#call(call), inputs, this.described) : this.#call(inputs);
+  }
+
+  async #call(inputs) {
     const feed = {};
     for (const [name, { dtype }] of Object.entries(this.described.inputs)) {
       const { data, shape } = inputs[name];

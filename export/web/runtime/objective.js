@@ -41,17 +41,32 @@ export class BundleObjective {
     this.embeddingShape = [count, text.width];
   }
 
-  /** Losses of embeddings (the optimizer's variable) on draws. */
+  /** Rows of a call of a bundle for one processor, or null for any number. */
+  get rows() {
+    return this.manifest.target?.rows ?? null;
+  }
+
+  /** Losses of embeddings (the optimizer's variable) on draws. A graph without them leaves them to us. */
   async losses(embeddings, draws) {
+    if (!this.graph.described.outputs.loss) {
+      const residuals = await this.residuals(embeddings, draws);
+      return residuals.map((row) => row.reduce((sum, x) => sum + x * x, 0) / row.length);
+    }
     const { loss } = await this.#run(embeddings, draws);
     return Array.from(loss.data);
   }
 
   /** What the losses are the mean squares of: predicted minus wanted, a Float32Array of C h w each. */
   async residuals(embeddings, draws) {
-    const { residual } = await this.#run(embeddings, draws),
-      size = residual.data.length / draws.length;
-    return draws.map((_, b) => residual.data.subarray(b * size, (b + 1) * size));
+    const out = [],
+      most = this.rows ?? draws.length; // each row of a call has vectors of its own
+    for (let i = 0; i < draws.length; i += most) {
+      const some = draws.slice(i, i + most),
+        { residual } = await this.#run(embeddings.slice(i, i + most), some),
+        size = residual.data.length / some.length;
+      out.push(...some.map((_, b) => residual.data.subarray(b * size, (b + 1) * size)));
+    }
+    return out;
   }
 
   /** All in one call: the graph takes one list of vectors, so each row's ids name vectors of its own. */

@@ -12,7 +12,8 @@ public struct OrtLoader: GraphLoader {
     public init(threads: Int = 0) { self.threads = threads }
 
     public func open(_ bundle: ModelBundle, _ name: String) throws -> any Graph {
-        try OrtGraph(bundle, name, threads: threads)
+        let graph = try OrtGraph(bundle, name, threads: threads)
+        return bundle.manifest.target == nil ? graph : RowsGraph(graph, bundle.manifest.graphs[name]!)
     }
 }
 

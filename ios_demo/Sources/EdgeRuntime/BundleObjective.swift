@@ -50,12 +50,21 @@ public final class BundleObjective: Objective {
     }
 
     public func losses(_ embeddings: [[Float]], _ draws: [Draw]) throws -> [Double] {
-        try run(embeddings, draws, "loss").map(Double.init)
+        if bundle.manifest.graphs["zo_loss"]?.outputs.contains(where: { $0.name == "loss" }) == false {
+            return try residuals(embeddings, draws).map { row in row.reduce(0) { $0 + $1 * $1 } / Double(row.count) }
+        }
+        return try run(embeddings, draws, "loss").map(Double.init)
     }
 
     public func residuals(_ embeddings: [[Float]], _ draws: [Draw]) throws -> [[Double]] {
-        let all = try run(embeddings, draws, "residual"), size = all.count / draws.count
-        return draws.indices.map { b in all[(b * size)..<((b + 1) * size)].map(Double.init) }
+        let most = bundle.manifest.target?.rows ?? draws.count  // each row of a call has vectors of its own
+        return try stride(from: 0, to: draws.count, by: most).flatMap { start in
+            let some = start..<min(start + most, draws.count)
+            let all = try run(Array(embeddings[some]), Array(draws[some]), "residual"), size = all.count / some.count
+            return some.indices.map { b in
+                all[((b - start) * size)..<((b - start + 1) * size)].map(Double.init)
+            }
+        }
     }
 
     /// Opens the graph, which a call would open otherwise.

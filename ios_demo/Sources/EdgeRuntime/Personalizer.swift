@@ -181,7 +181,7 @@ final class Session {
                 shape: prepared.objective.embeddingShape,
                 basis: prepared.basis)
         }
-        rows = options.rows(bundle.manifest)
+        rows = bundle.manifest.target?.rows ?? min(options.rows(bundle.manifest.latents), bundle.mostRows)
         let norms = bundle.normRange
         run = Run(
             prepared.objective, state, normRange: zip(norms.low, norms.high).map { $0...$1 }, maxBatch: rows,

@@ -42,6 +42,11 @@ func prepare(
         throw EdgeSdkError(
             "initializer_token is not given; name what the photos show in one word, such as 'dog' or 'mug'")
     }
+    if let target = bundle.manifest.target, target.vectors != options.numVectors {
+        throw EdgeSdkError(
+            "num_vectors is \(options.numVectors); the graphs of \(bundle.folder.path) are for \(target.vectors); give that, or "
+                + "export a bundle with --num_vectors \(options.numVectors)")
+    }
     let initial = try text.initialEmbedding(word, numVectors: options.numVectors)
     let prompts = try text.trainingPrompts(options.learnableProperty, placeholder: placeholder)
     let ids = try prompts.map { try text.row($0, placeholders: [(placeholder, options.numVectors)]) }

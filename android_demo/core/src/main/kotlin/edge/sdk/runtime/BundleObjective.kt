@@ -52,14 +52,21 @@ class BundleObjective(
         .flatMap { (marks, part) -> List(marks.length) { part.vocabSize.toLong() } }.toLongArray()
 
     override fun losses(embeddings: List<FloatArray>, draws: List<Draw>): DoubleArray {
+        if ("loss" !in manifest.graphs[ZO_LOSS]?.outputs.orEmpty()) { // of a processor that would round it
+            return residuals(embeddings, draws).map { row -> row.sumOf { it * it } / row.size }.toDoubleArray()
+        }
         val losses = call(embeddings, draws, "loss").data
         return DoubleArray(draws.size) { losses[it].toDouble() }
     }
 
     override fun residuals(embeddings: List<FloatArray>, draws: List<Draw>): List<DoubleArray> {
-        val residuals = call(embeddings, draws, "residual").data
-        val size = residuals.size / draws.size
-        return List(draws.size) { b -> DoubleArray(size) { residuals[b * size + it].toDouble() } }
+        val most = manifest.target?.rows ?: draws.size // each row of a call has vectors of its own
+        return draws.indices.step(most).flatMap { start ->
+            val some = draws.subList(start, minOf(start + most, draws.size))
+            val residuals = call(embeddings.subList(start, start + some.size), some, "residual").data
+            val size = residuals.size / some.size
+            List(some.size) { b -> DoubleArray(size) { residuals[b * size + it].toDouble() } }
+        }
     }
 
     /** Opens the graph now, rather than with the first call. */

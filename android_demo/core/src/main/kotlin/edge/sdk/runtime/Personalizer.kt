@@ -126,7 +126,7 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     fun heldOutLoss(): Double = heldOutLoss(started().result)
 
     /** Rows a call of the denoiser, in the run at hand. */
-    val rows: Int get() = fitted().plan.options.rows(bundle.manifest.latents)
+    val rows: Int get() = bundle.manifest.target?.rows ?: fitted().plan.options.rows(bundle.manifest.latents)
 
     /** Closes the graph; what has been learned stays, and what needs the graph opens it again. */
     override fun close() {

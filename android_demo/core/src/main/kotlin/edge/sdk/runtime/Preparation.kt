@@ -58,6 +58,14 @@ internal class Plan(
             )
         }
         text.checkPlaceholder(placeholder)
+        manifest.target?.vectors?.let {
+            if (it != options.numVectors) {
+                throw EdgeSdkException(
+                    "num_vectors is ${options.numVectors}; the graphs of ${bundle.folder} are for $it; give that, or export a " +
+                        "bundle with --num_vectors ${options.numVectors}",
+                )
+            }
+        }
         initial = text.initialEmbedding(this.initializer, options.numVectors)
         val vectors = mapOf(placeholder to options.numVectors)
         ids = text.trainingPrompts(options.learnableProperty, placeholder).map { text.row(it, vectors) }

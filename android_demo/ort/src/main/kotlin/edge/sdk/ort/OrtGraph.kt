@@ -4,6 +4,7 @@ import ai.onnxruntime.OnnxJavaType
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
+import ai.onnxruntime.OrtProvider
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
 import edge.sdk.EdgeSdkException
@@ -14,6 +15,7 @@ import edge.sdk.runtime.Graph
 import edge.sdk.runtime.GraphEntry
 import edge.sdk.runtime.GraphLoader
 import edge.sdk.runtime.LongTensor
+import edge.sdk.runtime.RowsGraph
 import edge.sdk.runtime.Tensor
 import java.nio.Buffer
 import java.nio.ByteBuffer
@@ -24,9 +26,13 @@ import java.nio.ByteOrder
  *
  * Call [Telemetry.switchOff] before the first one is made, or start the process with `ORT_DISABLE_TELEMETRY=1`.
  *
+ * A bundle for Qualcomm's processor runs there where the library has its provider (`onnxruntime-android-qnn`), and on the
+ * CPU, which simulates it, where it has not. The provider has been run on no chip.
+ *
  * @property threads of one operator; 0: as many as the runtime takes by itself. Two leave a phone's screen responsive.
+ * @property useQnn false: on the CPU in any case
  */
-class OrtLoader(val threads: Int = 0) : GraphLoader {
+class OrtLoader(val threads: Int = 0, val useQnn: Boolean = true) : GraphLoader {
     init {
         if (threads !in 0..256) throw EdgeSdkException("threads is $threads; it must be from 0 (the runtime's own number) to 256")
         Telemetry.requireOff()
@@ -39,13 +45,17 @@ class OrtLoader(val threads: Int = 0) : GraphLoader {
                     "edge-sdk export --format onnx",
             )
         }
-        val settings = OrtSettings.of(bundle)
+        val target = bundle.manifest.target
+        val onQnn = useQnn && target?.name == "qnn" && OrtProvider.QNN in OrtEnvironment.getAvailableProviders()
+        val settings = OrtSettings.of(bundle, onQnn)
         val file = bundle.graph(name)
         try {
             val environment = OrtEnvironment.getEnvironment()
             // By its path, so that neither graph nor weights are ever on Java's heap.
             val session = settings.options(threads).use { environment.createSession(file.path, it) }
-            return OrtGraph(name, bundle.manifest.graphs.getValue(name), environment, session)
+            val entry = bundle.manifest.graphs.getValue(name)
+            val graph = OrtGraph(name, entry, environment, session)
+            return if (target == null) graph else RowsGraph(graph, entry)
         } catch (error: OrtException) {
             throw EdgeSdkException(
                 "$file cannot be loaded by onnxruntime ${version()}: ${oneLine(error)}; make the bundle again with " +

@@ -8,17 +8,19 @@ import edge.sdk.oneLine
 import edge.sdk.runtime.Bundle
 
 /** A manifest's settings for ONNX Runtime, checked; the twin of edge_sdk/runtime/onnx/session.py. */
-internal class OrtSettings private constructor(private val where: String, private val entries: Map<String, Any?>) {
+internal class OrtSettings private constructor(
+    private val where: String,
+    private val entries: Map<String, Any?>,
+    private val onQnn: Boolean,
+) {
     private val arena = flag("enable_cpu_mem_arena") ?: false
     private val threads = when (val value = entries["intra_op_num_threads"] ?: 0L) {
         is Long -> if (value in 0..256) value.toInt() else refuse("intra_op_num_threads")
         else -> refuse("intra_op_num_threads")
     }
     private val level = LEVELS[entries["graph_optimization_level"] ?: "all"] ?: refuse("graph_optimization_level")
-    private val session: Map<String, String> = (entries["session"] ?: emptyMap<String, String>()).let { all ->
-        if (all !is Map<*, *>) refuse("session")
-        all.entries.associate { (key, value) -> key as String to (value as? String ?: refuse("session.$key")) }
-    }
+    private val session = texts("session")
+    private val provider = texts("provider")
 
     init {
         flag("enable_mem_reuse") // Java's interface does not have it; the graphs' shapes leave nothing to reuse
@@ -28,6 +30,12 @@ internal class OrtSettings private constructor(private val where: String, privat
         null -> null
         is Boolean -> value
         else -> refuse(name)
+    }
+
+    private fun texts(name: String): Map<String, String> {
+        val all = entries[name] ?: return emptyMap()
+        if (all !is Map<*, *>) refuse(name)
+        return all.entries.associate { (key, value) -> key as String to (value as? String ?: refuse("$name.$key")) }
     }
 
     private fun refuse(name: String): Nothing = throw unusable("$name is ${entries[name.substringBefore('.')]}")
@@ -49,6 +57,7 @@ internal class OrtSettings private constructor(private val where: String, privat
             if (chosen > 0 || threads > 0) options.setIntraOpNumThreads(if (chosen > 0) chosen else threads)
             options.setOptimizationLevel(level)
             for ((key, value) in PATIENT + session) options.addConfigEntry(key, value)
+            if (onQnn) options.addQnn(provider)
             return options
         } catch (error: OrtException) {
             options.close()
@@ -66,7 +75,10 @@ internal class OrtSettings private constructor(private val where: String, privat
             "all" to SessionOptions.OptLevel.ALL_OPT,
         )
 
-        fun of(bundle: Bundle) =
-            OrtSettings("${bundle.folder}/${Bundle.MANIFEST}", bundle.manifest.runtime["onnxruntime"].orEmpty())
+        /** @param onQnn on Qualcomm's processor, with the manifest's settings for it */
+        fun of(bundle: Bundle, onQnn: Boolean = false): OrtSettings {
+            val name = if (onQnn) "onnxruntime-qnn" else "onnxruntime"
+            return OrtSettings("${bundle.folder}/${Bundle.MANIFEST}", bundle.manifest.runtime[name].orEmpty(), onQnn)
+        }
     }
 }
