@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective
+from edge_sdk.runtime.rows import rows_of_ids
 from edge_sdk.zo import Draw
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # a graph: inputs to outputs, by name
@@ -49,10 +50,10 @@ class GraphObjective:
         row = np.minimum(np.arange(self._rows), len(draws) - 1)
         drawn = [draws[r] for r in row]
         image = [d.image for d in drawn]
-        ids, words = self._ids[[d.prompt for d in drawn]], self._inner.text.vocab_size
+        ids = self._ids[[d.prompt for d in drawn]]
         scale = np.asarray(self._inner.text.scale, np.float32)
         inputs = {
-            "input_ids": np.where(ids >= words, words + np.arange(self._rows)[:, None], ids),
+            "input_ids": rows_of_ids(ids, np.full(ids.shape[1], self._inner.text.vocab_size), 1),
             "learned": (embeddings[row, 0] * scale).astype(np.float32),
             "latents": self._mean[image] + self._std[image] * np.stack([d.latent_noise for d in drawn]),
             "noise": np.stack([d.noise for d in drawn]),

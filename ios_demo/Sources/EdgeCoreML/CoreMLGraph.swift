@@ -5,7 +5,7 @@
     import EdgeZO
     import Foundation
 
-    /// A function of a Core ML package as a graph. Its sizes are fixed: one row, or those of a bundle's target.
+    /// A function of a Core ML package as a graph. Its sizes are fixed: one row, or those of a bundle's target (`RowsGraph`).
     ///
     /// The arrays that go in are made once and written anew for each call. All that comes out is float32: with float16 losses that
     /// are nearly equal would come out as the same number.
@@ -26,13 +26,13 @@
                 })
         }
 
-        /// Runs as many rows as are given, one call after the other; the last is filled up. `learned` belongs to all rows of a call, so
-        /// more vectors than a call takes are refused: the ids would name others. Fewer are followed by zeros.
+        /// Runs as many rows as are given, one call after the other. `learned` belongs to all rows of a call, so more vectors than a
+        /// call takes are refused: the ids would name others.
         func run(_ given: [String: Tensor], outputs: [String]) throws -> [String: FloatTensor] {
             guard let model else { throw EdgeSdkError("the graph \(name) is closed; open it again") }
-            let calls = try calls(given)
+            let calls = try count(given)
             var found: [String: [Float]] = [:]
-            for call in 0..<calls.count {
+            for call in 0..<calls {
                 for port in described.inputs { try write(given[port.name]!, of: port, call: call, of: calls) }
                 try autoreleasepool {
                     let provider = try MLDictionaryFeatureProvider(dictionary: inputs)
@@ -48,69 +48,63 @@
                 guard let port = described.outputs.first(where: { $0.name == entry.key }) else {
                     throw unknown(entry.key)
                 }
-                let shape = [calls.rows] + (try sizes(of: port, name).dropFirst())
-                out[entry.key] = FloatTensor(shape: shape, data: Array(entry.value.prefix(shape.reduce(1, *))))
+                var shape = try sizes(of: port, name)
+                shape[0] *= calls
+                out[entry.key] = FloatTensor(shape: shape, data: entry.value)
             }
         }
 
         func close() { model = nil }
 
-        /// Calls that the rows given make; every input but `learned` has as many.
-        private func calls(_ given: [String: Tensor]) throws -> Calls {
-            var calls: Calls?
+        /// Calls that the rows given make.
+        private func count(_ given: [String: Tensor]) throws -> Int {
+            var calls = 1
             for port in described.inputs {
                 guard let tensor = given[port.name] else {
                     throw EdgeSdkError("the graph \(name) needs the input \(port.name)")
                 }
                 let own = try sizes(of: port, name)
                 guard tensor.shape.count == own.count, tensor.shape.dropFirst().elementsEqual(own.dropFirst()),
-                    let rows = tensor.shape.first, rows > 0
+                    let rows = tensor.shape.first, rows > 0, rows % own[0] == 0
                 else { throw EdgeSdkError("the input \(port.name) of \(name) is \(tensor.shape); it must be \(own)") }
-                if port.name == "learned" {
-                    guard rows <= own[0] else {
-                        throw EdgeSdkError(
-                            "the graph \(name) takes \(own[0]) learned vectors, not \(rows); give fewer rows a call (maxBatch)")
-                    }
-                } else {
-                    let these = Calls(rows: rows, ofCall: own[0])
-                    guard calls == nil || calls == these else {
-                        throw EdgeSdkError(
-                            "the input \(port.name) of \(name) has \(rows) rows, and another one \(calls!.rows)")
-                    }
-                    calls = these
+                if port.name == "learned", rows != own[0] {
+                    throw EdgeSdkError(
+                        "the graph \(name) takes \(own[0]) learned vectors, not \(rows); give one row a call (maxBatch 1)"
+                    )
+                }
+                if port.name != "learned" { calls = max(calls, rows / own[0]) }
+            }
+            for port in described.inputs where port.name != "learned" {
+                let rows = given[port.name]!.shape[0]
+                guard try rows == calls * sizes(of: port, name)[0] else {
+                    throw EdgeSdkError("the input \(port.name) of \(name) has \(rows) rows, and another one \(calls)")
                 }
             }
-            return calls ?? Calls(rows: 1, ofCall: 1)
+            return calls
         }
 
         /// Puts the values of a call into the array of an input.
-        private func write(_ tensor: Tensor, of port: Manifest.Port, call: Int, of calls: Calls) throws {
-            let array = inputs[port.name]!, shape = try sizes(of: port, name), size = shape.dropFirst().reduce(1, *)
-            let isLearned = port.name == "learned"
-            let rows = (0..<(isLearned ? tensor.shape[0] : calls.ofCall)).map { isLearned ? $0 : calls.row($0, of: call) }
+        private func write(_ tensor: Tensor, of port: Manifest.Port, call: Int, of calls: Int) throws {
+            let array = inputs[port.name]!, count = array.count
+            let start = port.name == "learned" ? 0 : call * count
             try array.withUnsafeMutableBytes { bytes, strides in
-                guard strides == contiguous(shape) else {
+                guard strides == contiguous(try sizes(of: port, name)) else {
                     throw EdgeSdkError("Core ML lays out the input \(port.name) of \(name) with gaps; report this")
                 }
-                if isLearned { bytes.initializeMemory(as: UInt8.self, repeating: 0) }
                 switch (tensor, port.dtype) {
                 case (.float(let tensor), "float32"):
-                    tensor.data.withUnsafeBytes { source in
-                        for (place, row) in rows.enumerated() {
-                            let from = UnsafeRawBufferPointer(rebasing: source[(4 * row * size)..<(4 * (row + 1) * size)])
-                            UnsafeMutableRawBufferPointer(rebasing: bytes[(4 * place * size)...]).copyMemory(from: from)
-                        }
+                    tensor.data.withUnsafeBytes {
+                        bytes.copyMemory(
+                            from: UnsafeRawBufferPointer(rebasing: $0[(4 * start)..<(4 * (start + count))]))
                     }
                 case (.int64(_, let data), _):
                     let target = bytes.bindMemory(to: Int32.self)
-                    for (place, row) in rows.enumerated() {
-                        for i in 0..<size {
-                            guard let value = Int32(exactly: data[row * size + i]) else {
-                                throw EdgeSdkError(
-                                    "\(data[row * size + i]) in the input \(port.name) of \(name) is no 32-bit number")
-                            }
-                            target[place * size + i] = value
+                    for i in 0..<count {
+                        guard let value = Int32(exactly: data[start + i]) else {
+                            throw EdgeSdkError(
+                                "\(data[start + i]) in the input \(port.name) of \(name) is no 32-bit number")
                         }
+                        target[i] = value
                     }
                 default: throw EdgeSdkError("the input \(port.name) of \(name) must be \(port.dtype)")
                 }

@@ -61,7 +61,8 @@
             configuration.computeUnits = float32 ? .cpuAndGPU : units.ofCoreML
             configuration.functionName = described.function
             do {
-                return try CoreMLGraph(name, MLModel(contentsOf: package, configuration: configuration), described)
+                let graph = try CoreMLGraph(name, MLModel(contentsOf: package, configuration: configuration), described)
+                return bundle.manifest.target == nil ? graph : RowsGraph(graph, described)
             } catch let error as EdgeSdkError { throw error } catch {
                 throw EdgeSdkError("Core ML cannot load the graph \(name) (\(oneLine(error))); export the bundle again")
             }

@@ -82,19 +82,8 @@ public final class BundleObjective: Objective {
         graph = nil
     }
 
-    /// One call for all rows, or where a target fixes how many, calls of so many: the last is filled up with its last row.
+    /// One call for all rows: the graph takes one list of vectors, so each row's ids name vectors of its own.
     private func run(_ embeddings: [[Float]], _ draws: [Draw], _ output: String) throws -> [Float] {
-        guard let target = bundle.manifest.target else { return try call(embeddings, draws, output) }
-        let calls = Calls(rows: draws.count, ofCall: target.rows)
-        let all = try (0..<calls.count).flatMap { number in
-            let rows = (0..<target.rows).map { calls.row($0, of: number) }
-            return try call(rows.map { embeddings[$0] }, rows.map { draws[$0] }, output)
-        }
-        return Array(all.prefix(all.count / (calls.count * target.rows) * draws.count))
-    }
-
-    /// The graph takes one list of vectors, so each row's ids name vectors of its own.
-    private func call(_ embeddings: [[Float]], _ draws: [Draw], _ output: String) throws -> [Float] {
         try Task.checkCancellation()
         var distinct: [[Float]] = []
         let numbers = embeddings.map { embedding in
@@ -102,10 +91,7 @@ public final class BundleObjective: Objective {
             distinct.append(embedding)
             return distinct.count - 1
         }
-        var learned = distinct.flatMap { token in token.indices.map { token[$0] * scale[$0 % scale.count] } }
-        if let target = bundle.manifest.target {  // a list of fixed length, the rest of which no row names
-            learned += Array(repeating: 0, count: target.rows * target.vectors * scale.count - learned.count)
-        }
+        let learned = distinct.flatMap { token in token.indices.map { token[$0] * scale[$0 % scale.count] } }
         let inputIDs = zip(draws, numbers).flatMap { draw, number in row(draw.prompt, of: number) }
         let x0 = draws.flatMap { draw in
             let mean = latents.mean[draw.image], std = latents.std[draw.image]

@@ -1,4 +1,3 @@
-import EdgeBundle
 import EdgeSystem
 import EdgeZO
 
@@ -51,11 +50,9 @@ public struct FitOptions: Sendable {
     /// h w of the latents of all rows of a call: at the size of Stable Diffusion 1.x a call has one row.
     private static let rowLatents = 4096
 
-    /// Rows a call of `zo_loss`: those that its graph was made for, else as many as memory allows.
-    public func rows(_ manifest: Manifest) -> Int {
-        let latents = manifest.latents, port = manifest.graphs["zo_loss"]?.inputs.first { $0.name == "latents" }
-        if let fixed = port?.shape.first.flatMap({ $0 }) { return fixed }
-        return maxBatch ?? max(1, min(Self.mostRows, Self.rowLatents / (latents[1] * latents[2])))
+    /// Rows a call for latents (C, h, w).
+    public func rows(_ latents: [Int]) -> Int {
+        maxBatch ?? max(1, min(Self.mostRows, Self.rowLatents / (latents[1] * latents[2])))
     }
 
     /// - Throws: `EdgeSdkError` for the first value that is out of range.

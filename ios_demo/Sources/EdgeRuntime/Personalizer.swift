@@ -235,3 +235,10 @@ final class Session {
         return sum / Double(count)
     }
 }
+
+extension ModelBundle {
+    /// Rows that a call of `zo_loss` takes: any number, or what its graph was made for.
+    fileprivate var mostRows: Int {
+        manifest.graphs["zo_loss"]?.inputs.first { $0.name == "latents" }?.shape.first.flatMap { $0 } ?? .max
+    }
+}

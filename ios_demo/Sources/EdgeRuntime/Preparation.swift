@@ -32,11 +32,6 @@ func prepare(
     try options.check()
     guard !photos.isEmpty else { throw EdgeSdkError("no photo is given; choose one or more, 3 to 5 are best") }
     let manifest = bundle.manifest, text = try BundleText(bundle)
-    if let target = manifest.target, target.vectors != options.numVectors {
-        throw EdgeSdkError(
-            "num_vectors is \(options.numVectors); this bundle for \(target.name.rawValue) takes \(target.vectors), export "
-                + "another one with --num_vectors \(options.numVectors)")
-    }
     try text.checkPlaceholder(placeholder)
     guard let word = initializer ?? manifest.initializerToken else {
         throw EdgeSdkError(

@@ -29,7 +29,7 @@ struct RunRecord {
             ("model", .text(manifest.model.name)), ("weights", .text(manifest.weights)),
             ("execution", .text(manifest.execution)), ("residency", .text("mapped")), ("device", .text("cpu")),
             ("preset", .text(options.preset.rawValue)), ("steps", .number(state.step)),
-            ("max_batch", .number(options.rows(manifest))), ("unet_forwards", .number(state.forwards)),
+            ("max_batch", .number(options.rows(manifest.latents))), ("unet_forwards", .number(state.forwards)),
             ("seconds", rounded(state.seconds, 1000)), ("peak_rss_mb", rounded(memory.resident, 10)),
             ("peak_anon_mb", rounded(memory.anonymous, 10)), ("loss_initial", .number(lossInitial)),
             ("loss_final", .number(lossFinal)), ("mu_min", state.muMin.isFinite ? .number(state.muMin) : .null),

@@ -7,13 +7,6 @@ import XCTest
 @testable import EdgeBundle
 
 final class BundleTests: XCTestCase {
-    func testTheLastCallOfFixedRowsIsFilledWithItsLastRow() {
-        let calls = Calls(rows: 7, ofCall: 3)
-        XCTAssertEqual(calls.count, 3)
-        XCTAssertEqual((0..<3).map { call in (0..<3).map { calls.row($0, of: call) } }, [[0, 1, 2], [3, 4, 5], [6, 6, 6]])
-        XCTAssertEqual(Calls(rows: 6, ofCall: 3).count, 2)
-    }
-
     /// What the refusal of a class says, one of the parts between bars; the classes are those of damaged.json.
     private static let words = [
         "an unsafe path": "names the path", "an unlisted file": "list", "a wrong size": " bytes and ",

@@ -26,7 +26,8 @@ final class FormulaLoader: GraphLoader {
             open.append(name)
             _mostOpen = max(_mostOpen, open.count)
         }
-        return FormulaGraph(bundle, name, self)
+        let graph = FormulaGraph(bundle, name, self)
+        return bundle.manifest.target == nil ? graph : RowsGraph(graph, bundle.manifest.graphs[name]!)
     }
 
     fileprivate func closed(_ name: String) { lock.withLock { _ = open.remove(at: open.firstIndex(of: name)!) } }

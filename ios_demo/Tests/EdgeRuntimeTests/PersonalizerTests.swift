@@ -85,9 +85,8 @@ final class PersonalizerTests: XCTestCase {
             { XCTFail("a step") }
             XCTFail("no error")
         } catch let error as EdgeSdkError {
-            XCTAssertEqual(
-                error.description,
-                "num_vectors is 2; this bundle for qnn takes 1, export another one with --num_vectors 2")
+            XCTAssertTrue(error.description.hasPrefix("num_vectors is 2; the graphs of "))
+            XCTAssertTrue(error.description.hasSuffix("export a bundle with --num_vectors 2"))
         }
     }
 
