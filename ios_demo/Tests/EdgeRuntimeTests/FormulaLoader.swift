@@ -27,7 +27,8 @@ final class FormulaLoader: GraphLoader {
             _mostOpen = max(_mostOpen, open.count)
         }
         let graph = FormulaGraph(bundle, name, self)
-        return bundle.manifest.target == nil ? graph : RowsGraph(graph, bundle.manifest.graphs[name]!)
+        guard bundle.manifest.target != nil, name == "zo_loss" else { return graph }
+        return RowsGraph(graph, bundle.manifest.graphs[name]!)
     }
 
     fileprivate func closed(_ name: String) { lock.withLock { _ = open.remove(at: open.firstIndex(of: name)!) } }
