@@ -118,7 +118,7 @@ def run_all(record: Record, cases: dict[str, Case], args: argparse.Namespace, fo
         return replace(bench, graph=GraphObjective(bench.objective, program.run, ROWS))
 
     for seed in range(args.seeds):
-        runs = [(subject, seed) for subject in range(args.subjects)]
+        runs = [] if args.no_learning else [(subject, seed) for subject in range(args.subjects)]
         if missing := record.missing(START, runs):
             record.add(START, measured(Config("int8"), bench, missing))
         for name, case in cases.items():
@@ -152,6 +152,7 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
     """Add to each result its share of the loss decrease on int8 `integer`, over the people and seeds of both."""
     for name, result in results.items():
         if not result["runs"]:
+            result["summary"] = {"people": 0, "seeds": 0}
             continue
         pairs = {(row["subject"], row["seed"]) for row in result["runs"]}
         for other in (START, INTEGER):
@@ -173,10 +174,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     head = ["learned on", "mu_min", "error", "people", "seeds", "loss, unseen", "share of int8 `integer`'s decrease"]
     rows = []
     for name, result in results.items():
-        if "summary" not in result:
-            continue
         of = result["summary"]
-        cells = [f"{of[key]['mean']:.{n}f} [{of[key]['low']:.{n}f}, {of[key]['high']:.{n}f}]" for key, n in COLUMNS]
+        values = [of.get(key) for key, _ in COLUMNS]
+        cells = [
+            f"{value['mean']:.{n}f} [{value['low']:.{n}f}, {value['high']:.{n}f}]" if value else ""
+            for value, (_, n) in zip(values, COLUMNS, strict=True)
+        ]
         seen = result.get("resolution")
         first = [f"{seen['mu_min']:.2g}", f"{100 * seen['error']:.1f} %"] if seen else ["", ""]
         rows.append([name, *first, str(of["people"]), str(of["seeds"]), *cells])
@@ -191,6 +194,7 @@ def main() -> None:
     parser.add_argument("--model", default="pocket", help="pocket, or a folder such as benchmarks.quality.wide makes")
     parser.add_argument("--subjects", type=int, choices=range(2, COUNT + 1), metavar="{2..20}", default=COUNT)
     parser.add_argument("--seeds", type=int, choices=range(1, 11), metavar="{1..10}", default=1)
+    parser.add_argument("--no_learning", action="store_true", help="measure only what each graph resolves")
     parser.add_argument("--cases", nargs="+", help="words; only cases that have one of them in their name")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/ane.json"))
     args = parser.parse_args()
