@@ -23,7 +23,7 @@ from edge_sdk.diffusion.folder import copy_data
 from edge_sdk.diffusion.prompts import TEMPLATES
 from edge_sdk.errors import EdgeSdkError, require
 from edge_sdk.export.golden import Reference, golden_cases
-from edge_sdk.export.graphs import Graph
+from edge_sdk.export.graphs import Graph, default_rows
 from edge_sdk.export.presets import initializers, measured_presets
 from edge_sdk.export.weights import Weights, weights_of
 from edge_sdk.integer_checkpoint import quantize
@@ -51,13 +51,13 @@ GOLDEN_SCHEMA = 1  # of golden.json
 PRINCIPAL = "principal_directions.f32"
 FORMATS = {"onnx": ("torch", "onnx"), "coreml": ("coreml", "coremltools")}  # the extra and package that write one
 PRECISIONS = ("mixed", "float32")
-WRITTEN = ("qnn",)  # targets that can be exported for
+WRITTEN = ("qnn", "ane")  # targets that can be exported for
 
 
 def export(
     model: str,
     output_dir: str | Path,
-    format: str = "onnx",
+    format: str | None = None,
     weights: str = "int8",
     resolution: int | None = None,
     seed: int = 0,
@@ -79,15 +79,16 @@ def export(
     Args:
         model: "pocket", a diffusers folder, a single-file checkpoint, an integer checkpoint, or a hub id.
         output_dir: a new folder, or an empty one.
-        format: "onnx" or "coreml".
+        format: "onnx" or "coreml"; None for the target's, or "onnx".
         weights: "int8", "int4" or "none".
         resolution: side of pictures in pixels; None for the model's own.
         seed: of the golden vectors' random inputs.
-        precision: Core ML only, "mixed" (the default: products in float16) or "float32".
+        precision: Core ML only, "mixed" (the default: products in float16) or "float32"; a target has its own.
         num_vectors: Core ML and targets only, vectors of a token (default 1); other graphs take any number.
         prediction_type: of a single-file checkpoint, see `edge_sdk.runtime.pytorch.model.open_model`.
         search_basis: what directions the bundle gets, see `edge_sdk.config.PersonalizeConfig`.
-        target: "qnn" for graphs for Qualcomm's processor; None for any that the runtime has.
+        target: "qnn" for graphs for Qualcomm's processor, "ane" for Apple's Neural Engine; None for any that the
+            runtime has.
         recipe: how the activations of the target qnn are rounded, for experiments.
         rows: of a call of a target's `zo_loss` (default 33, 11, 3 or 1, by the size of the latents).
 
@@ -95,6 +96,7 @@ def export(
         EdgeSdkError: a setting out of range, the model cannot be read or exported, or the folder holds something or
             cannot be written.
     """
+    format = format or TARGETS.get(target or "", "onnx")
     writer, settings = _writer(format, target), _settings(format, precision, num_vectors, target, rows, weights)
     check_resolution(resolution)
     check_seed(seed)
@@ -108,6 +110,8 @@ def export(
         described = reference.networks.all()
         if target == "qnn":
             described, settings = _for_qnn(reference, weights_from, rows, recipe, notify)
+        elif target == "ane":
+            reference.rows = settings["rows"] = rows or default_rows(reference.networks.latents)
         notify(f"writing {len(described)} graphs")
         graphs, tables = writer.write(described, source.text_encoders, weights_from, new, **settings)
         for text in _encoders(reference.text):
@@ -159,7 +163,7 @@ def _settings(
 ) -> dict[str, Any]:
     """What only graphs of fixed sizes have to be told."""
     if target is None and rows is not None:
-        raise EdgeSdkError("rows is for a target only; leave it out, or give --target qnn")
+        raise EdgeSdkError("rows is for a target only; leave it out, or give a --target")
     if rows is not None and not 1 <= rows <= 256:
         raise EdgeSdkError(f"rows is {rows}; it must be from 1 to 256")
     if num_vectors is not None and not 1 <= num_vectors <= 64:
@@ -170,6 +174,10 @@ def _settings(
         if weights != "int8":
             raise EdgeSdkError(f"weights is {weights!r}; the target qnn takes int8")
         return {"vectors": num_vectors or 1}
+    if target == "ane":
+        if precision is not None:
+            raise EdgeSdkError("precision is float16 for target ane; leave it out")
+        return {"precision": "float16", "vectors": num_vectors or 1}
     if format == "coreml":
         one_of("precision", precision or "mixed", PRECISIONS)
         return {"precision": precision or "mixed", "vectors": num_vectors or 1}
@@ -191,7 +199,7 @@ def _for_qnn(
 
     if reference.networks.is_xl:
         raise EdgeSdkError("the target qnn is for models with one text encoder; export SDXL without --target")
-    reference.rows = rows or qnn.default_rows(reference.networks.latents)
+    reference.rows = rows or default_rows(reference.networks.latents)
     graphs = qnn.fixed(reference.networks, reference.rows, reference.vectors)
     notify("generating samples to calibrate with")
     samples = calibration.Samples(reference)

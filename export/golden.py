@@ -51,7 +51,11 @@ class Reference:
 
     def prompt_inputs(self, learned: dict[str, Any]) -> dict[str, Any]:
         inputs = {"input_ids": listed(self.ids.numpy()), "learned": learned}
-        return inputs | ({"sizes": listed(self.sizes.numpy())} if self.networks.is_xl else {})
+        return inputs | self.sizes_of(1)
+
+    def sizes_of(self, rows: int) -> dict[str, Any]:
+        """The input that only SDXL has."""
+        return {"sizes": listed(self.sizes.numpy().repeat(rows, 0))} if self.networks.is_xl else {}
 
     def random(self, step: int, shape: Sequence[int], scale: float = 1.0, **more: Any) -> dict[str, Any]:
         """A random input: ``step`` tells it from the others."""
@@ -140,7 +144,7 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     only_text = {name: value for name, value in prompt.items() if name != "sizes"}
     cases = [_case("text_encoder", only_text, hidden)]
     objective = reference.objective()
-    prompt["input_ids"] = listed(reference.ids_of_rows(rows))
+    prompt |= {"input_ids": listed(reference.ids_of_rows(rows))} | reference.sizes_of(rows)
     for t in timesteps:
         residual = objective.residuals(variables, reference.draws(t)).reshape(rows, *networks.latents)
         outputs = {"loss": (residual.astype(np.float64) ** 2).mean(axis=(1, 2, 3)), "residual": residual}
@@ -151,7 +155,7 @@ def _text_and_losses(reference: Reference, timesteps: list[int]) -> list[dict[st
     noise = reference.random(1, (pair, *networks.latents))
     predicted = objective.unet(torch.from_numpy(value_of(noise)), time, *told)
     states = {name: listed(value.numpy()) for name, value in hidden.items()}
-    sizes = {name: value for name, value in prompt.items() if name == "sizes"}
+    sizes = reference.sizes_of(pair)
     sample = {"sample": noise, "timestep": listed(np.full(pair, t))}
     cases.append(_case("unet", sample | states | sizes, {"predicted": predicted}))
     return cases

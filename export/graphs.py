@@ -225,6 +225,14 @@ class Networks:
         return ops.sub(predicted, wanted)
 
 
+MOST_LATENTS = 16_384  # h w of all rows of a call for a target
+
+
+def default_rows(latents: tuple[int, int, int]) -> int:
+    """Rows of a call for a target: a step of `fast` has 33, and large latents leave room for fewer."""
+    return next(rows for rows in (33, 11, 3, 1) if rows == 1 or rows * latents[1] * latents[2] <= MOST_LATENTS)
+
+
 def _mean_square(ops: Ops, residual: Value) -> Value:
     """(B,) losses."""
     return ops.mean(ops.mul(residual, residual), (1, 2, 3))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from benchmarks.lib.baselines.evolution import train as evolve
 from benchmarks.lib.lockstep import Lockstep, View
 from benchmarks.pocket.people import SIZE, render
 from benchmarks.quality.configurations import Config
+from benchmarks.quality.graph import GraphObjective
 from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.timesteps import PLANS, Replanned
 from edge_sdk.diffusion.prompts import training_prompts
@@ -42,6 +44,7 @@ class Bench:
 
     Attributes:
         variance: of the noise on the error while a token is learned, see `observed`.
+        graph: an exported graph, on which tokens are learned instead.
     """
 
     model: Model
@@ -51,10 +54,13 @@ class Bench:
     std: float
     principal: np.ndarray  # (R, D) float32
     variance: float = 0.0
+    graph: GraphObjective | None = None
 
     @property
-    def observed(self) -> StableDiffusionObjective:
-        """What tokens are learned on; they are always measured on the objective without noise."""
+    def observed(self) -> Any:
+        """What tokens are learned on; they are always measured on the objective itself, without noise."""
+        if self.graph is not None:
+            return self.graph
         return NoisyObjective(self.objective, self.variance) if self.variance else self.objective
 
     @property

@@ -16,13 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir", type=path, required=True, metavar="DIR", help="folder of the bundle, new or empty"
     )
     often.add_argument(
-        "--format", choices=("onnx", "coreml"), default="onnx", help="runtime that the bundle is for (default onnx)"
+        "--format", choices=("onnx", "coreml"), help="runtime that the bundle is for (default: the target's, or onnx)"
     )
     often.add_argument(
         "--target",
-        choices=("qnn",),
-        help="processor that the graphs are for; qnn: Qualcomm's, with fixed sizes and 16-bit activations, which a CPU "
-        "simulates (default: any)",
+        choices=("qnn", "ane"),
+        help="processor that the graphs are for, which a CPU simulates; qnn: Qualcomm's, with 16-bit activations; ane: "
+        "Apple's Neural Engine, in float16 (default: any)",
     )
     often.add_argument(
         "--rows",

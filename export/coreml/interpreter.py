@@ -2,6 +2,7 @@
 
 It reads what is on disk (`package.py`) and computes with PyTorch in float32. A value that the program types as
 float16 is rounded to float16 when it is made, and every value must have the shape and type that the program declares.
+Sums inside an operation are float32, as they are said to be on the Neural Engine; `narrow.py` assumes less.
 
 It shows what a program computes, not that Apple's compiler takes it, nor where it runs, how fast, or in what memory.
 """
@@ -16,9 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.export.coreml.narrow import NARROW, half
 from edge_sdk.export.coreml.package import Package
 
 SMALL = 4096  # elements of a constant that is kept
+# Operations that only move values, which are rounded already.
+MOVES = ("concat", "expand_dims", "reshape", "slice_by_size", "split", "transpose", "upsample_nearest_neighbor")
 Arguments = dict[str, Any]  # by name: tensors, floats widened to float32; texts; lists of either
 
 
@@ -30,17 +34,27 @@ class Interpreter:
         function: see `Package`.
         rounding: values that the program types as float16 are rounded; without it all floats are float32, which tells
             what rounding costs.
+        narrow: float16 operations also round inside, see `narrow.py`.
+        resident: unpacked weights stay in memory: quicker, for programs that run many times.
     """
 
-    def __init__(self, package: Path, function: str | None = None, rounding: bool = True) -> None:
-        self.package, self._rounding = Package(package, function), rounding
+    def __init__(
+        self,
+        package: Path,
+        function: str | None = None,
+        rounding: bool = True,
+        narrow: bool = False,
+        resident: bool = False,
+    ) -> None:
+        self.package, self._rounding, self._resident = Package(package, function), rounding, resident
+        self._narrow = NARROW if narrow else {}
         self._operations = [op for op in self.package.block.operations if op.type != "const"]
         self._constants = {op.outputs[0].name: op for op in self.package.block.operations if op.type == "const"}
         for op in self._operations:
             if op.type not in OPERATIONS:
                 raise EdgeSdkError(f"{package} has the operation {op.type}, which the interpreter does not know")
         self._kinds = {o.name: Package.kind(o.type) for op in self._operations for o in op.outputs}
-        self._small: dict[str, Any] = {}  # constants that are worth keeping
+        self._kept: dict[str, Any] = {}  # constants that are worth keeping
         self._last_use = {name: i for i, op in enumerate(self._operations) for name in _names(op)}
 
     @torch.inference_mode()
@@ -64,7 +78,9 @@ class Interpreter:
             for name in _names(op):
                 if self._last_use[name] == i and name not in self.package.outputs:
                     values.pop(name, None)
-        return {name: values[name].numpy() for name in self.package.outputs}
+        return {
+            name: values[name].to(getattr(torch, dtype)).numpy() for name, (_, dtype) in self.package.outputs.items()
+        }
 
     def _evaluate(self, op: Any, values: dict[str, Any]) -> None:
         """Put what an operation makes into ``values``."""
@@ -72,7 +88,8 @@ class Interpreter:
         for name, argument in op.inputs.items():
             found = [self._value(binding, values) for binding in argument.arguments]
             arguments[name] = found if name == "values" else found[0]
-        made = OPERATIONS[op.type](arguments)
+        operations = self._narrow if self._kinds[op.outputs[0].name][1] == "float16" else {}
+        made = operations.get(op.type, OPERATIONS[op.type])(arguments)
         for output, tensor in zip(op.outputs, made if isinstance(made, list) else [made], strict=True):
             values[output.name] = self._checked(op, output, tensor)
 
@@ -85,22 +102,32 @@ class Interpreter:
         else:
             value = values[binding.name]
             if not isinstance(value, Tensor):  # a compressed constant
-                unpacked: dict[str, Any] = {}
-                self._evaluate(value, unpacked)
-                value = unpacked[binding.name]
+                value = self._unpacked(value)
         return value.float() if isinstance(value, Tensor) and value.dtype == torch.float16 else value
+
+    def _unpacked(self, op: Any) -> Tensor:
+        name = op.outputs[0].name
+        if name in self._kept:
+            return self._kept[name]
+        made: dict[str, Any] = {}
+        self._evaluate(op, made)
+        if self._resident:
+            self._kept[name] = made[name]
+        return made[name]
 
     def _constant(self, name: str) -> Any:
         """A constant; large ones are read from the file at every use."""
-        if name in self._small:
-            return self._small[name]
+        if name in self._kept:
+            return self._kept[name]
         value = self.package.value(self._constants[name].attributes["val"])
-        if not isinstance(value, Tensor) or value.numel() <= SMALL:
-            self._small[name] = value
+        if self._resident and isinstance(value, Tensor) and value.dtype == torch.float16:
+            value = value.float()
+        if self._resident or not isinstance(value, Tensor) or value.numel() <= SMALL:
+            self._kept[name] = value
         return value
 
     def _checked(self, op: Any, output: Any, tensor: Tensor) -> Tensor:
-        """A value as the program declares it, rounded if that is float16."""
+        """A value as the program declares it; float16 as float32 that was rounded."""
         shape, dtype = self._kinds[output.name]
         wanted = getattr(torch, dtype)
         same_kind = tensor.dtype == wanted or (tensor.is_floating_point() and wanted.is_floating_point)
@@ -109,7 +136,9 @@ class Interpreter:
                 f"{self.package.path}: {op.type} {output.name} is {tuple(tensor.shape)} {tensor.dtype}, "
                 f"the program declares {shape} {dtype}"
             )
-        return tensor.to(torch.float32 if wanted == torch.float16 and not self._rounding else wanted)
+        if wanted != torch.float16:
+            return tensor.to(wanted)
+        return half(tensor) if self._rounding and op.type not in MOVES else tensor.float()
 
 
 def _names(op: Any) -> list[str]:
@@ -130,8 +159,11 @@ def _unpack(a: Arguments) -> Tensor:
 
 def _conv(a: Arguments) -> Tensor:
     top, bottom, left, right = a["pad"].tolist()
-    x = F.pad(a["x"], (left, right, top, bottom))
-    return F.conv2d(x, a["weight"], a.get("bias"), a["strides"].tolist(), 0, a["dilations"].tolist(), int(a["groups"]))
+    x, pads = a["x"], (top, left)
+    if (top, left) != (bottom, right):
+        x, pads = F.pad(x, (left, right, top, bottom)), (0, 0)
+    more = a["strides"].tolist(), pads, a["dilations"].tolist(), int(a["groups"])
+    return F.conv2d(x, a["weight"], a.get("bias"), *more)
 
 
 def _gather(a: Arguments) -> Tensor:
@@ -155,8 +187,17 @@ def _slice(a: Arguments) -> Tensor:
 
 
 def _layer_norm(a: Arguments) -> Tensor:
-    shape = [a["x"].shape[axis] for axis in a["axes"].tolist()]
-    return F.layer_norm(a["x"], shape, a.get("gamma"), a.get("beta"), float(a["epsilon"]))
+    """Over one axis, which need not be the last."""
+    (axis,) = a["axes"].tolist()
+    x = a["x"].movedim(axis, -1)
+    return F.layer_norm(x, x.shape[-1:], a.get("gamma"), a.get("beta"), float(a["epsilon"])).movedim(-1, axis)
+
+
+def _einsum(a: Arguments) -> Tensor:
+    if a["equation"] != "nchw,nwhu->nchu":
+        raise EdgeSdkError(f"einsum has equation {a['equation']}; the interpreter knows nchw,nwhu->nchu")
+    x, y = a["values"]
+    return (x.transpose(1, 2) @ y.permute(0, 2, 1, 3)).transpose(1, 2)
 
 
 def _instance_norm(a: Arguments) -> Tensor:
@@ -208,6 +249,8 @@ OPERATIONS: dict[str, Callable[[Arguments], Tensor | list[Tensor]]] = {
     "clip": lambda a: a["x"].clamp(float(a["alpha"]), float(a["beta"])),
     "equal": lambda a: a["x"] == a["y"],
     "greater_equal": lambda a: a["x"] >= a["y"],
+    "softmax": lambda a: a["x"].softmax(int(a["axis"])),
+    "einsum": _einsum,
     "select": lambda a: torch.where(a["cond"], a["a"], a["b"]),
     "cast": lambda a: a["x"],
     "identity": lambda a: a["x"],

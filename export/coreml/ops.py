@@ -64,15 +64,23 @@ class MilOps:
             name: mb.placeholder(shape, _TYPES[dtype], name=name) for name, (shape, dtype) in graph.inputs.items()
         }
         with Function(inputs, opset_version=TARGET) as function:
-            given = {name: self._cast(x, self._rest) for name, x in function.inputs.items()}
+            given = {name: self._taken(x) for name, x in function.inputs.items()}
             values = graph.build(self, given)
             function.set_outputs(
                 [
-                    mb.identity(x=self._cast(value, "fp32"), name=name)
+                    mb.identity(x=self._result(value), name=name)
                     for value, name in zip(values, graph.outputs, strict=True)
                 ]
             )
         return function
+
+    def _taken(self, x: Value) -> Value:
+        """An input as the graph computes with it."""
+        return self._cast(x, self._rest)
+
+    def _result(self, x: Value) -> Value:
+        """An output as it leaves the graph, floats in float32."""
+        return self._cast(x, "fp32")
 
     # precision
     def _cast(self, x: Value, dtype: str) -> Value:

@@ -12,6 +12,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,28 @@ def write(
     Returns:
         The manifest's ``graphs``, and where the embedding table of each encoder is.
     """
+    make, sizes = partial(MilOps, precision=precision), {"B": 1, "K": vectors}
+    return write_package(graphs, encoders, weights, folder, make, dict.fromkeys(graphs, sizes))
+
+
+def write_package(
+    graphs: dict[str, Graph],
+    encoders: Sequence[str],
+    weights: Callable[[str], Weights],
+    folder: Path,
+    make: Callable[[Callable[[str], Weights], Scratch], MilOps],
+    sizes: dict[str, dict[str, int]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """See `write`.
+
+    Args:
+        make: the operations of a function that is not the VAE's.
+        sizes: for the symbols of each graph.
+    """
     described, functions, scratch = {}, {}, Scratch(folder)
     for name, graph in graphs.items():
-        ops = MilOps(weights, scratch, "float32" if name.startswith("vae_") else precision)
-        fixed = _fixed(graph, {"B": 1, "K": vectors})
+        fixed = _integers(graph.fixed(**sizes[name]))
+        ops = MilOps(weights, scratch, "float32") if name.startswith("vae_") else make(weights, scratch)
         functions[name] = ops.function(fixed)
         described[name] = {"file": PACKAGE, "function": name, **fixed.described()}
     save(functions, folder / PACKAGE)
@@ -91,13 +110,10 @@ def save(functions: dict[str, Function], package: Path) -> None:
         )
 
 
-def _fixed(graph: Graph, sizes: dict[str, int]) -> Graph:
-    """The graph as Core ML has it: sizes for symbols, and int32, because it has no int64."""
+def _integers(graph: Graph) -> Graph:
+    """The graph with int32, because Core ML has no int64."""
 
     def known(tensors: Tensors) -> Tensors:
-        return {
-            name: (tuple(sizes[n] if isinstance(n, str) else n for n in shape), "int32" if "int" in dtype else dtype)
-            for name, (shape, dtype) in tensors.items()
-        }
+        return {name: (shape, "int32" if "int" in dtype else dtype) for name, (shape, dtype) in tensors.items()}
 
     return replace(graph, inputs=known(graph.inputs), outputs=known(graph.outputs))

@@ -50,14 +50,8 @@ RUNTIME: dict[str, dict[str, Any]] = {
 }
 # The least that a graph must agree with float activations: a sign or a layer that is wrong is far beyond.
 BOUNDS = {"*": {"onnxruntime": 1e-2, "onnxruntime-web": 1e-2}}
-MOST_LATENTS = 16_384  # h w of all rows of a call
 SHARED = {"text_encoder": "zo_loss", "unet": "zo_loss"}  # graphs that are parts of another, and have its ranges
 Ranges = dict[str, dict[str, Range]]  # by graph and place
-
-
-def default_rows(latents: tuple[int, int, int]) -> int:
-    """Rows of a call: a step of `fast` has 33, and activations of large latents leave room for fewer."""
-    return next(rows for rows in (33, 11, 3, 1) if rows == 1 or rows * latents[1] * latents[2] <= MOST_LATENTS)
 
 
 def fixed(networks: Networks, rows: int, vectors: int) -> dict[str, Graph]:

@@ -69,7 +69,7 @@ class Made:
 
     def error(self, precision: str, of: str = "losses") -> float:
         """Largest difference from PyTorch's losses or residuals on three draws, as a share of the largest value."""
-        token, drawn = self.reference.variable(2)[None], [[self.reference.draw(t)] for t in (50, 500, 950)]
+        token, drawn = self.reference.variable(2)[None], [self.reference.draws(t) for t in (50, 500, 950)]
         sides = self.pytorch, self.objective(precision)
         pairs = [[getattr(side, of)(token, one) for side in sides] for one in drawn]
         return max(float(np.abs(found - wanted).max() / np.abs(wanted).max()) for wanted, found in pairs)
@@ -293,7 +293,7 @@ def test_a_function_that_the_package_lacks_is_one_line(bundle: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--format", "coreml", "--num_vectors", "0"), "num_vectors is 0; it must be at least 1"),
+        (("--format", "coreml", "--num_vectors", "0"), "num_vectors is 0; it must be from 1 to 64"),
         (("--precision", "float32"), "precision is for format coreml only; leave it out for onnx"),
         (("--num_vectors", "2"), "num_vectors is for format coreml only; leave it out for onnx"),
     ],

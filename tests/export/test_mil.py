@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.coreml import writer as coreml
 from edge_sdk.export.coreml.interpreter import OPERATIONS, Interpreter
+from edge_sdk.export.coreml.narrow import CHANNELS, NARROW, half
 from edge_sdk.export.coreml.ops import TARGET, Function, mb, types
 from edge_sdk.export.coreml.package import Model_pb2
 
@@ -74,7 +75,11 @@ def operations(x: object, y: object, ids: object) -> dict[str, object]:
         "conv_int4": mb.conv(x=mb.concat(values=[x, y], axis=1), weight=four, pad_type="valid"),
         "scaled_dot_product_attention": mb.scaled_dot_product_attention(query=x, key=y, value=y, attn_mask=MASK),
         "layer_norm": mb.layer_norm(x=x, axes=[-1], gamma=ROW, beta=ROW, epsilon=np.float32(1e-3)),
+        "layer_norm_channels": mb.layer_norm(x=x, axes=[1], gamma=ROW[:4], beta=ROW[1:], epsilon=np.float32(1e-3)),
         "instance_norm": mb.instance_norm(x=flat, epsilon=np.float32(1e-3)),
+        "instance_norm_pictures": mb.instance_norm(x=x, epsilon=np.float32(1e-3)),
+        "softmax": mb.softmax(x=x, axis=1),
+        "einsum": mb.einsum(values=(x, mb.transpose(x=y, perm=[0, 3, 2, 1])), equation="nchw,nwhu->nchu"),
         "select": mb.select(cond=some, a=x, b=y),
         "equal": mb.cast(x=mb.equal(x=ids, y=np.int32(2)), dtype="int32"),
         "cast": mb.cast(x=x, dtype="int32"),
@@ -99,6 +104,7 @@ def expected() -> dict[str, object]:
     scores = X @ Y.transpose(0, 1, 3, 2) / np.float32(5**0.5) + MASK
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mean, var = X.mean(-1, keepdims=True), X.var(-1, keepdims=True)
+    channels = (X - X.mean(1, keepdims=True)) / np.sqrt(X.var(1, keepdims=True) + 1e-3)
     flat = X.reshape(2, 4, -1)
     flat_mean, flat_var = flat.mean(-1, keepdims=True), flat.var(-1, keepdims=True)
     return {
@@ -118,7 +124,11 @@ def expected() -> dict[str, object]:
         "conv_int4": F.conv2d(torch.cat([x, y], 1), torch.from_numpy(unpacked())),
         "scaled_dot_product_attention": (weights / weights.sum(-1, keepdims=True)) @ Y,
         "layer_norm": (X - mean) / np.sqrt(var + 1e-3) * ROW + ROW,
+        "layer_norm_channels": channels * ROW[:4, None, None] + ROW[1:, None, None],
         "instance_norm": (flat - flat_mean) / np.sqrt(flat_var + 1e-3),
+        "instance_norm_pictures": ((flat - flat_mean) / np.sqrt(flat_var + 1e-3)).reshape(X.shape),
+        "softmax": np.exp(X) / np.exp(X).sum(1, keepdims=True),
+        "einsum": np.einsum("nchw,nuhw->nchu", X, Y),
         "select": np.maximum(X, Y),
         "equal": (IDS == 2).astype(np.int32),
         "cast": np.trunc(X).astype(np.int32),
@@ -175,6 +185,79 @@ def test_float16_values_are_rounded_when_they_are_made(tmp_path: Path) -> None:
     assert rounded["y"].tolist() == [0.0, 4.0, np.inf]  # 2049 and 2051 are ties between even numbers; 7e4 is too large
     assert rounded["z"].tolist() == [1.0, 3.0, np.inf]
     np.testing.assert_array_equal(exact["z"], x)
+
+
+HALVES = {"x": RNG.standard_normal((2, 40, 3, 5)).astype(np.float32)}
+KERNEL = RNG.standard_normal((6, 40, 1, 1)).astype(np.float16)
+
+
+def half_chain(x: object) -> dict[str, object]:
+    """Operations on float16, each of whose results is an output."""
+    half = mb.cast(x=x, dtype="fp16")
+    scaled = mb.mul(x=half, y=np.float16(1.1))
+    moved = mb.add(x=scaled, y=np.float16(30))
+    back = mb.sub(x=moved, y=np.float16(29.9))
+    power = mb.exp(x=back)
+    product = mb.conv(x=power, weight=KERNEL, bias=KERNEL[:, 0, 0, 0], pad_type="valid")
+    made = {"half": half, "scaled": scaled, "moved": moved, "back": back, "power": power, "product": product}
+    return {name: mb.cast(x=value, dtype="fp32") for name, value in made.items()}
+
+
+def half_by_hand(x: np.ndarray, channels: int) -> dict[str, np.ndarray]:
+    """The same in numpy's float16; products of so many channels are summed before they are rounded."""
+    made = {"half": x.astype(np.float16)}
+    made["scaled"] = made["half"] * np.float16(1.1)
+    made["moved"] = made["scaled"] + np.float16(30)
+    made["back"] = made["moved"] - np.float16(29.9)
+    made["power"] = np.exp(made["back"].astype(np.float32)).astype(np.float16)
+    power, kernel = made["power"].astype(np.float64), KERNEL[:, :, 0, 0].astype(np.float64)
+    total = np.zeros((2, 6, 3, 5))
+    for first in range(0, 40, channels):
+        some = slice(first, first + channels)
+        total = total + np.einsum("bchw,nc->bnhw", power[:, some], kernel[:, some]).astype(np.float16)
+        total = total.astype(np.float16) if channels < 40 else total
+    wide = np.einsum("bchw,nc->bnhw", power, kernel) if channels >= 40 else total
+    made["product"] = (wide + kernel[:, 0, None, None]).astype(np.float16)
+    return {name: value.astype(np.float32) for name, value in made.items()}
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide sums", "narrow sums"])
+def test_every_float16_operation_rounds_as_by_hand(narrow: bool, tmp_path: Path) -> None:
+    path = save(tmp_path / "chain.mlpackage", HALVES, half_chain)
+    found = Interpreter(path, narrow=narrow).run(HALVES)
+    wanted = half_by_hand(HALVES["x"], CHANNELS if narrow else 40)
+    for name in ("half", "scaled", "moved", "back", "power"):
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+    same = found["product"] == wanted["product"]  # a float32 sum may fall on the other side of a tie
+    assert same.mean() > 0.98 and np.abs(found["product"] - wanted["product"]).max() < 0.1
+    other = half_by_hand(HALVES["x"], 40 if narrow else CHANNELS)["product"]
+    assert (found["product"] == other).mean() < 0.9  # the two kinds of sums can be told apart
+
+
+def test_norms_and_softmax_in_steps_round_each_of_them() -> None:
+    x = half(torch.from_numpy(RNG.standard_normal((1, 8, 1, 4)).astype(np.float32) * 3 + 40))
+
+    def steps(axis: int) -> np.ndarray:
+        centered = x.numpy() - np.float16(x.numpy().mean(axis, keepdims=True))
+        centered = centered.astype(np.float16)
+        variance = np.float16((centered * centered).astype(np.float32).mean(axis, keepdims=True))
+        root = np.float16(1 / np.sqrt((variance + np.float16(1e-3)).astype(np.float32)))
+        return (centered * root).astype(np.float32)
+
+    ones, zeros = torch.ones(8), torch.zeros(8)
+    norm = {"x": x, "axes": torch.tensor([1]), "gamma": ones, "beta": zeros, "epsilon": torch.tensor(1e-3)}
+    np.testing.assert_array_equal(NARROW["layer_norm"](norm), steps(1))
+    shares = NARROW["softmax"]({"x": x, "axis": torch.tensor(1)})
+    powers = np.exp((x - x.amax(1, keepdim=True)).half().float().numpy()).astype(np.float16)
+    total = np.float16(powers.astype(np.float32).sum(1, keepdims=True))
+    np.testing.assert_array_equal(half(shares).numpy(), (powers / total).astype(np.float32))
+
+
+def test_resident_weights_change_nothing(package: Path, computed: dict[str, np.ndarray]) -> None:
+    program = Interpreter(package, resident=True)
+    for _ in range(2):
+        for name, value in program.run(INPUTS).items():
+            np.testing.assert_array_equal(value, computed[name])
 
 
 def test_four_bit_weights_take_half_a_byte(package: Path) -> None:

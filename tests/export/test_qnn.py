@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.bundle import export
+from edge_sdk.export.graphs import default_rows
 from edge_sdk.export.onnx import qdq, qnn
-from edge_sdk.export.onnx.qnn import OPERATORS, check, default_rows
+from edge_sdk.export.onnx.qnn import OPERATORS, check
 from edge_sdk.export.onnx.rounding import LEVELS, step_of
 from edge_sdk.export.verify import golden_cases
 from edge_sdk.export.verify import onnxruntime as onnxruntime_of

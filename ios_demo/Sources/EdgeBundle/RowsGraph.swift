@@ -21,9 +21,11 @@ public final class RowsGraph: Graph {
         var found: [String: FloatTensor] = [:]
         for start in stride(from: 0, to: count, by: rows) {
             let chosen = (0..<rows).map { min(start + $0, count - 1) }
-            var call = inputs.filter { $0.key != Self.learned }.mapValues { Self.rows(of: $0, chosen) }
-            if let port = ports.first(where: { $0.name == Self.learned }) {
-                call[port.name] = try Self.filled(inputs[port.name]!, port.shape.map { $0! })
+            var call: [String: Tensor] = [:]
+            for port in ports {
+                let tensor = inputs[port.name]!, shape = port.shape.map { $0! }
+                call[port.name] =
+                    try port.name == Self.learned ? Self.filled(tensor, shape) : Self.rows(of: tensor, chosen)
             }
             for (name, tensor) in try graph.run(call, outputs: outputs) {
                 let size = tensor.data.count / rows

@@ -5,7 +5,7 @@
     import EdgeZO
     import Foundation
 
-    /// A function of a Core ML package as a graph. Its sizes are fixed: today one row.
+    /// A function of a Core ML package as a graph. Its sizes are fixed: one row, or those of a bundle's target (`RowsGraph`).
     ///
     /// The arrays that go in are made once and written anew for each call. All that comes out is float32: with float16 losses that
     /// are nearly equal would come out as the same number.

@@ -11,8 +11,19 @@
     /// after the hashes of the package's files.
     @available(iOS 18, macOS 15, *)
     public struct CoreMLLoader: GraphLoader {
-        /// Where graphs may run. The neural engine needs minutes to prepare a large model, so it is not the default.
-        public enum Units: String, CaseIterable, Sendable { case cpuAndGPU, all }
+        /// Where graphs may run, by the names that a manifest has. The neural engine needs minutes to prepare a large model, so only
+        /// bundles that were exported for it ask for it.
+        public enum Units: String, CaseIterable, Sendable {
+            case cpuAndGPU, cpuAndNeuralEngine, all
+
+            fileprivate var ofCoreML: MLComputeUnits {
+                switch self {
+                case .cpuAndGPU: .cpuAndGPU
+                case .cpuAndNeuralEngine: .cpuAndNeuralEngine
+                case .all: .all
+                }
+            }
+        }
 
         private static let mostCompiled = 2  // packages that are kept: each takes the space of its weights
 
@@ -21,9 +32,11 @@
 
         /// Compiles what of a bundle is not compiled yet.
         ///
-        /// - Parameter cache: a folder of the app's own, not in any backup.
+        /// - Parameters:
+        ///   - cache: a folder of the app's own, not in any backup.
+        ///   - units: nil for what the manifest says.
         /// - Throws: `EdgeSdkError`, one line: the bundle is of another format, or Core ML refuses it.
-        public init(_ bundle: ModelBundle, cache: URL, units: Units = .cpuAndGPU) async throws {
+        public init(_ bundle: ModelBundle, cache: URL, units: Units? = nil) async throws {
             guard bundle.manifest.format == .coreml else {
                 throw EdgeSdkError(
                     "\(bundle.folder.path) is a bundle for \(bundle.manifest.format.rawValue); Core ML runs coreml")
@@ -32,7 +45,8 @@
             for package in Set(bundle.manifest.graphs.values.map(\.file)).sorted() {
                 compiled[package] = try await Self.compiled(package, of: bundle, in: cache)
             }
-            (self.compiled, self.units) = (compiled, units)
+            let stated = bundle.manifest.runtime["coreml"]?["compute_units"]?.string
+            (self.compiled, self.units) = (compiled, units ?? stated.flatMap(Units.init) ?? .cpuAndGPU)
             Self.removeOld(in: cache, but: compiled.values.map(\.lastPathComponent))
         }
 
@@ -42,10 +56,13 @@
                 throw EdgeSdkError("\(described.file) was not compiled; make a CoreMLLoader of this very bundle")
             }
             let configuration = MLModelConfiguration()
-            configuration.computeUnits = units == .all ? .all : .cpuAndGPU
+            // The VAE is float32, which the engine does not have: the GPU takes it.
+            let float32 = units == .cpuAndNeuralEngine && name.hasPrefix("vae_")
+            configuration.computeUnits = float32 ? .cpuAndGPU : units.ofCoreML
             configuration.functionName = described.function
             do {
-                return try CoreMLGraph(name, MLModel(contentsOf: package, configuration: configuration), described)
+                let graph = try CoreMLGraph(name, MLModel(contentsOf: package, configuration: configuration), described)
+                return bundle.manifest.target == nil ? graph : RowsGraph(graph, described)
             } catch let error as EdgeSdkError { throw error } catch {
                 throw EdgeSdkError("Core ML cannot load the graph \(name) (\(oneLine(error))); export the bundle again")
             }

@@ -26,7 +26,9 @@ final class FormulaLoader: GraphLoader {
             open.append(name)
             _mostOpen = max(_mostOpen, open.count)
         }
-        return FormulaGraph(bundle, name, self)
+        let graph = FormulaGraph(bundle, name, self)
+        guard bundle.manifest.target != nil, name == "zo_loss" else { return graph }
+        return RowsGraph(graph, bundle.manifest.graphs[name]!)
     }
 
     fileprivate func closed(_ name: String) { lock.withLock { _ = open.remove(at: open.firstIndex(of: name)!) } }
@@ -72,6 +74,11 @@ private final class FormulaGraph: Graph {
             loader.called()
             guard case .int64(let idShape, let ids) = inputs["input_ids"]! else { fatalError() }
             let learned = floats("learned"), noise = floats("noise"), latents = floats("latents")
+            for port in bundle.manifest.graphs[name]!.inputs where bundle.manifest.target != nil {
+                guard inputs[port.name]!.shape == port.shape else {
+                    throw EdgeSdkError("\(port.name) is \(inputs[port.name]!.shape), not \(port.shape)")
+                }
+            }
             let width = bundle.scale.count, rows = idShape[0], vocabulary = bundle.manifest.embedding[0].vocabSize
             var residual: [Float] = [], losses: [Float] = []
             for b in 0..<rows {
@@ -109,6 +116,20 @@ private final class FormulaGraph: Graph {
 
 enum Example {
     static func bundle() throws -> ModelBundle { try ModelBundle(Golden.folder.appendingPathComponent("bundle")) }
+
+    /// The same model as a bundle for one processor, whose loss takes three rows a call.
+    static func bundleOfATarget(in folder: URL) throws -> ModelBundle {
+        let copy = folder.appendingPathComponent("target"), manifest = copy.appendingPathComponent("manifest.json")
+        try FileManager.default.copyItem(at: Golden.folder.appendingPathComponent("bundle"), to: copy)
+        var text = try String(contentsOf: manifest, encoding: .utf8)
+        text = text.replacingOccurrences(of: "\"B\"", with: "3").replacingOccurrences(of: "\"K\"", with: "3")
+        text = text.replacingOccurrences(
+            of: "\"format\": \"onnx\",",
+            with: "\"format\": \"onnx\", \"target\": {\"name\": \"qnn\", \"rows\": 3, \"vectors\": 1},")
+        try FileManager.default.removeItem(at: manifest)
+        try text.write(to: manifest, atomically: true, encoding: .utf8)
+        return try ModelBundle(copy)
+    }
 
     /// Stripes of other colours.
     static let photos = (1...3).map { k in

@@ -52,6 +52,44 @@ final class PersonalizerTests: XCTestCase {
         XCTAssertEqual(loader.stillOpen, [])
     }
 
+    /// Calls of three rows, filled up where fewer are left, as a bundle for one processor wants them.
+    func testRowsOfATargetGiveWhatAnyNumberOfRowsDoes() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let free = try await whole(options(3)), calls = Box(0)
+        let bundle = try Example.bundleOfATarget(in: folder)
+        let personalizer = Personalizer(bundle, FormulaLoader(beforeCall: { count in calls.change { $0 = count } }))
+        var losses: [Double] = []
+        for try await step in personalizer.fit(
+            Example.photos, placeholder: "<mug>", initializer: "mug", options: options(3))
+        { losses.append(step.loss) }
+        XCTAssertEqual(losses, free.steps.map(\.loss))
+        let (ours, theirs) = (try await personalizer.embedding(), try await free.personalizer.embedding())
+        XCTAssertEqual(ours.vectors, theirs.vectors)
+        let (initial, final) = (await personalizer.lossInitial, await free.personalizer.lossInitial)
+        XCTAssertEqual(initial, final)
+        XCTAssertEqual(calls.value, 3 * 11 + 2 * 2, "33 rows a step, and two times 4 draws, in calls of 3")
+    }
+
+    func testATokenOfOtherVectorsThanATargetTakesIsOneLine() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        var options = options(3)
+        options.numVectors = 2
+        let personalizer = Personalizer(try Example.bundleOfATarget(in: folder), FormulaLoader())
+        do {
+            for try await _ in personalizer.fit(
+                Example.photos, placeholder: "<mug>", initializer: "mug", options: options)
+            { XCTFail("a step") }
+            XCTFail("no error")
+        } catch let error as EdgeSdkError {
+            XCTAssertTrue(error.description.hasPrefix("num_vectors is 2; the graphs of "))
+            XCTAssertTrue(error.description.hasSuffix("export a bundle with --num_vectors 2"))
+        }
+    }
+
     /// The app may be killed after any step: another process goes on from the last checkpoint to the same bits.
     func testARunGoesOnInAnotherProcessAfterAnyStep() async throws {
         for preset in FitOptions.Preset.allCases {
