@@ -173,8 +173,8 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"| 64 of 768, a trained table | {of_directions('directions_wide', '64 of 768, 32 a step')} |"
         ),
         "random directions": (
-            f"they have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against principal "
-            "ones, paired by person. Behind the trained table they have "
+            f"they have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against "
+            "principal ones, paired by person. Behind the trained table they have "
             f"{more_than_principal('directions_wide', '64 of 768, 32 a step, random')}."
         ),
         "readable directions": (
