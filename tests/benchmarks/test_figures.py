@@ -211,7 +211,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         if method not in ("initializer", "backpropagation, stopped after DVAR")
     }
     | {
-        f"noise, {method}": f"| {under_noise('quality_noise', method)} |"
+        f"noise, {method}": f"| {under_noise('quality_noise', method)} | {under_noise('quality_noise_4.4', method)} |"
         for method in ("backprop-float", "fast-int8-integer", "evolution-int8-integer", "paper-int8-integer")
     },
     "benchmarks/memory/README.md": {
