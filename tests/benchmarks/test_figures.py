@@ -101,6 +101,11 @@ def ends(method: str) -> float:
     return results("equal_care")[method]["summary"]["share"]["mean"]
 
 
+def stopped() -> str:
+    summary = results("equal_care")["backpropagation, stopped after DVAR"]["summary"]
+    return f"{figures(summary['forwards'], 0)} | {figures(summary['share'])}"
+
+
 def memory_of(method: str) -> str:
     return f"{results('equal_care_costs')[method]['peak_anonymous_mb']:.0f}"
 
@@ -198,6 +203,11 @@ CLAIMS: dict[str, dict[str, str]] = {
         ),
         "evolution": (
             f"reaches {ends('evolution strategy, tuned'):.3f} where `paper` reaches {ends('paper, published'):.3f}"
+        ),
+        "stopped after DVAR": f"| {stopped()} |",
+        "stopped": (
+            f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
+            f"{results('equal_care')['backpropagation, stopped after DVAR']['summary']['forwards']['mean']:.0f} forward"
         ),
         "without noise": f"Without noise `fast` has {ends('fast'):.3f}",
         "memory of methods": (
