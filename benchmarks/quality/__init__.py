@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(STANDING),
         metavar="VARIANCE",
         help="of white noise on the error while tokens are learned; 1 leaves a token a tenth of the loss, 4.4 a "
-        "thirtieth; default: 0 and 1",
+        "fortieth; default: 0 and 1",
     )
     parser.add_argument("--no_pictures", action="store_true", help="measure the loss alone, which is much faster")
     parser.add_argument("--no_seconds", action="store_true", help="measure no seconds, where other things run beside")

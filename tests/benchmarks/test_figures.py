@@ -128,6 +128,11 @@ def ends(method: str) -> float:
     return results("equal_care")[method]["summary"]["share"]["mean"]
 
 
+def stopped() -> str:
+    summary = results("equal_care")["backpropagation, stopped after DVAR"]["summary"]
+    return f"{figures(summary['forwards'], 0)} | {figures(summary['share'])}"
+
+
 def memory_of(method: str) -> str:
     return f"{results('equal_care_costs')[method]['peak_anonymous_mb']:.0f}"
 
@@ -200,8 +205,8 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"| 64 of 768, a trained table | {of_directions('directions_wide', '64 of 768, 32 a step')} |"
         ),
         "random directions": (
-            f"have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against principal "
-            "ones, paired by person. Behind the trained table they have "
+            f"they have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against "
+            "principal ones, paired by person. Behind the trained table they have "
             f"{more_than_principal('directions_wide', '64 of 768, 32 a step, random')}."
         ),
         "readable directions": (
@@ -226,6 +231,11 @@ CLAIMS: dict[str, dict[str, str]] = {
         "evolution": (
             f"reaches {ends('evolution strategy, tuned'):.3f} where `paper` reaches {ends('paper, published'):.3f}"
         ),
+        "stopped after DVAR": f"| {stopped()} |",
+        "stopped": (
+            f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
+            f"{results('equal_care')['backpropagation, stopped after DVAR']['summary']['forwards']['mean']:.0f} forward"
+        ),
         "without noise": f"Without noise `fast` has {ends('fast'):.3f}",
         "memory of methods": (
             f"backpropagation {memory_of('backpropagation')} MB, `fast` {memory_of('fast')}, "
@@ -238,7 +248,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         if method not in ("initializer", "backpropagation, stopped after DVAR")
     }
     | {
-        f"noise, {method}": f"| {under_noise('quality_noise', method)} |"
+        f"noise, {method}": f"| {under_noise('quality_noise', method)} | {under_noise('quality_noise_4.4', method)} |"
         for method in ("backprop-float", "fast-int8-integer", "evolution-int8-integer", "paper-int8-integer")
     },
     "benchmarks/memory/README.md": {
