@@ -10,6 +10,7 @@ are compared at one drift without tuning. Rows are on the disk as soon as they a
 import argparse
 import itertools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -240,7 +241,7 @@ def main() -> None:
         raise EdgeSdkError(f"{args.output} holds runs of another model; give another --output")
     torch.set_num_threads(1)
     record |= {"date": date.today().isoformat(), "machine": machine()}
-    command = " ".join(["python -m benchmarks.unlearning.like_with_like", *sys.argv[1:]])
+    command = f"python -m benchmarks.unlearning.like_with_like {shlex.join(sys.argv[1:])}".strip()
     record["commands"] = list(dict.fromkeys([*record.get("commands", []), command]))
     bench = Bench(args.model, args.retain_batch)
     for seed, column, person, rule in missing(args, list(record["rows"])):
@@ -254,6 +255,7 @@ def main() -> None:
         print(f"{person} {rule}, {column}, seed {seed}: {'; '.join(last)}", flush=True)
     if args.retrained is not None or "floor" not in record:
         record["floor"] = measure_floor(bench, args.retrained)
+        write_json(args.output, record)
     report(record, args.output)
     write_json(args.output, record)
 

@@ -1,7 +1,9 @@
 """Rules of forgetting through one optimizer, and what is read off their runs."""
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,16 @@ import torch
 from benchmarks.lib.baselines.shared import FORGET_RULES, SharedStepper, TaughtLosses
 from benchmarks.lib.baselines.unlearning import RULES, Stepper, edited
 from benchmarks.unlearning.like_with_like import PUBLISHED_RULES, missing, scale_to, scaled
-from benchmarks.unlearning.like_with_like_report import PUBLISHED, SHARED, Runs, difference, summary
+from benchmarks.unlearning.like_with_like_report import (
+    PUBLISHED,
+    SHARED,
+    Runs,
+    difference,
+    elsewhere,
+    levels,
+    overview,
+    summary,
+)
 from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.training.loop import Unlearner
@@ -186,6 +197,16 @@ def test_what_the_rule_and_what_the_optimizer_gives(record: dict[str, Any]) -> N
     assert "ours_beside_it" not in own[PUBLISHED]
 
 
+def test_other_peoples_runs_are_read_off_at_the_same_drift() -> None:
+    rows = [{**row("", "", 0, 0.04, 0.6), "method": "SISS"}, {**row("", "", 1, 0.08, 0.5), "method": "SISS"}]
+    rows += [{**row("", "", person, 0.02, 0.4), "method": "ours"} for person in (0, 1)]
+    rows += [{**row("", "", 0, 0.02, 0.0), "method": "ours, through int4"}]  # no rule of this comparison
+    found = elsewhere({"rows": rows, "base": {str(person): row("", "", person, 0.0, 0.8) for person in (0, 1)}})
+    assert found.keys() == {"SISS", "ours"}
+    assert found["SISS"]["target_similarity"]["mean"] == pytest.approx(-(0.1 + 0.075) / 2)
+    assert found["ours"]["target_similarity"]["mean"] == pytest.approx(-0.4)
+
+
 def test_only_pairs_are_compared() -> None:
     assert difference({1: 0.5, 2: 0.25, 3: 1.0}, {1: 0.75, 2: 0.75})["mean"] == pytest.approx(-0.375)
 
@@ -202,3 +223,13 @@ def test_what_is_measured_is_not_run_again() -> None:
         (0, PUBLISHED, 40, "naive deletion"),
         (0, PUBLISHED, 41, "naive deletion"),
     ]
+
+
+def test_the_page_has_the_figures_of_the_record() -> None:
+    root = Path(__file__).parents[2] / "benchmarks"
+    record = json.loads((root / "results" / "unlearning_like_with_like.json").read_text())
+    found = summary(record)
+    found["elsewhere"] = elsewhere(json.loads((root / "results" / "unlearning.json").read_text()))
+    page = (root / "unlearning" / "README.md").read_text()
+    for table in (overview(found), levels(found, record["floor"])):
+        assert table in page
