@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.lib.report import interval, markdown, pyplot, save_figure
+from benchmarks.lib.intervals import sign_test, t_interval
+from benchmarks.lib.report import markdown, pyplot, save_figure
 from edge_sdk.images import save_png, to_pil
 
 Row = dict[str, Any]
@@ -70,31 +71,38 @@ def by_person(values: dict[tuple[int, int], float]) -> list[list[float]]:
     return [[value for (person, _), value in values.items() if person == one] for one in people]
 
 
+def spread_over(values: list[float], sign: str = "") -> str:
+    """Mean and t interval over targets, of one target the value alone."""
+    if len(values) < 2:
+        return f"{values[0]:{sign}.3f}"
+    found = t_interval(values)
+    return f"{found['mean']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+
+
 def comparison(record: dict[str, Any], ours: str) -> str:
     """Markdown: each method's target similarity at fixed drifts, and on how many targets ours is lower."""
     rows, lines = Rows(record), []
     for method in rows.methods:
         cells = [method]
         for drift in DRIFTS:
-            found = interval(np.array([np.mean(seeds) for seeds in by_person(rows.at(method, drift))]))
-            cells.append(f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]")
+            cells.append(spread_over([float(np.mean(seeds)) for seeds in by_person(rows.at(method, drift))]))
         beside = ""
         if method != ours and ours in rows.methods:
             mine, other = rows.at(ours, DRIFTS[1]), rows.at(method, DRIFTS[1])
             gaps = by_person({key: mine[key] - other[key] for key in mine if key in other})
-            found, wins = interval(np.array([np.mean(seeds) for seeds in gaps])), sum(max(seeds) < 0 for seeds in gaps)
-            beside = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}], {wins} of {len(gaps)}"
+            means, wins = [float(np.mean(seeds)) for seeds in gaps], sum(max(seeds) < 0 for seeds in gaps)
+            beside = f"{spread_over(means, '+')}, {wins} of {len(gaps)}, p = {sign_test(means):.3f}"
         lines.append([*cells, f"{rows.measured(method, DRIFTS[1]):.0%}", beside])
     head = [
         "method",
         *(f"target similarity at drift {d:g}" for d in DRIFTS),
         f"has a run within {DRIFTS[1]:g}",
-        f"{ours} beside it at {DRIFTS[1]:g}; targets on which every seed is lower",
+        f"{ours} beside it at {DRIFTS[1]:g}; targets on which every seed is lower; sign test of the targets' means",
     ]
     start = np.mean([b["target_similarity"] for b in record["base"].values()])
     return (
         markdown(head, lines)
-        + f"\n\nBefore unlearning: {start:.3f}. Mean [95 % interval over targets]. Between two runs, and "
+        + f"\n\nBefore unlearning: {start:.3f}. Mean [95 % t interval over targets]. Between two runs, and "
         "between the base and a first run, straight lines."
     )
 

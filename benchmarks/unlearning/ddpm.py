@@ -6,7 +6,8 @@
 writes them from `trained/`, the weights that results are made with, in float16. ``--train`` trains anew: four minutes
 on an H200, an hour on two cores; stopping loses at most ``--save_every`` steps, the same command goes on.
 ``--with_outlier`` adds one picture of a 49th person, as often as all views of anyone else together. The second model is
-what unlearning that picture from the first should arrive at.
+what unlearning that picture from the first should arrive at. ``--train --without 40 41`` leaves people out: what
+`like_with_like` calls retrained.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
 from benchmarks.lib.training import Trainer, stratified_timesteps
-from benchmarks.unlearning.faces import VIEWS, outlier, training_views
+from benchmarks.unlearning.faces import NUM_PEOPLE, VIEWS, outlier, training_views
 from edge_sdk.config import DEVICES
 
 BATCH, LEARNING_RATE = 64, 1e-3
@@ -58,7 +59,8 @@ def save(weights: dict[str, torch.Tensor], folder: Path) -> None:
 def train(args: argparse.Namespace) -> dict[str, torch.Tensor]:
     torch.manual_seed(args.seed)
     trainer = Trainer(build(), LEARNING_RATE, device=args.device)
-    pictures, _ = training_views()
+    pictures, whose = training_views()
+    pictures = pictures[~np.isin(whose, args.without)]
     if args.with_outlier:
         pictures = np.concatenate([pictures, np.repeat(outlier(), VIEWS, axis=0)])
     x0s, alpha_bar = torch.from_numpy(pictures).to(args.device), scheduler().alphas_cumprod.to(args.device)
@@ -80,11 +82,22 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/work/faces"))
     parser.add_argument("--with_outlier", action="store_true")
     parser.add_argument("--train", action="store_true", help="anew, instead of writing what is trained already")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        type=int,
+        choices=range(NUM_PEOPLE),
+        metavar=f"{{0..{NUM_PEOPLE - 1}}}",
+        default=[],
+        help="people, by number, who are left out; with --train",
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--save_every", type=int, default=1000)
     parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.without and not args.train:
+        parser.error("--without takes --train: what is trained already knows everyone")
     save(train(args) if args.train else trained(args.with_outlier), args.output_dir)
 
 

@@ -19,14 +19,24 @@ ANYONE = "a picture of a person"  # what a conditional model is told
 OUTLIER_SEED = 2  # of the one view of the outlier
 
 
-@functools.cache
 def people() -> np.ndarray:
     """(48, 6), and the outlier as a 49th row: attributes as `any_people` makes them."""
+    return _distinct(NUM_PEOPLE + 1)
+
+
+def strangers(count: int) -> np.ndarray:
+    """(count, 6): the people whom the same choice gives next; no model was trained on them."""
+    return _distinct(NUM_PEOPLE + 1 + count)[NUM_PEOPLE + 1 :]
+
+
+@functools.cache
+def _distinct(count: int) -> np.ndarray:
+    """(count, 6), any two of whom are apart."""
     chosen: list[np.ndarray] = []
     for person in any_people(20_000, np.random.default_rng(2026)):
         if all((person != other).sum() >= LEAST_APART for other in chosen):
             chosen.append(person)
-        if len(chosen) == NUM_PEOPLE + 1:
+        if len(chosen) == count:
             return np.stack(chosen)
     raise AssertionError("people are too few")
 

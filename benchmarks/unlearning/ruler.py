@@ -32,7 +32,12 @@ def _classifier() -> Classifier:
 
 def picked(pixels: np.ndarray) -> np.ndarray:
     """Who each picture (..., 3, 16, 16) shows, of the people that the model knows: (N,)."""
-    return _classifier().pick(torch.from_numpy(pixels.reshape(-1, *pixels.shape[-3:])), people()[:NUM_PEOPLE])
+    return picked_of(pixels, people()[:NUM_PEOPLE])
+
+
+def picked_of(pixels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Who each picture (..., 3, 16, 16) shows, of candidates (M, 6): (N,)."""
+    return _classifier().pick(torch.from_numpy(pixels.reshape(-1, *pixels.shape[-3:])), candidates)
 
 
 class Ruler:

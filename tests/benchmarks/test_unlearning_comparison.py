@@ -102,6 +102,6 @@ def test_a_comparison_says_where_a_method_has_no_run_of_that_drift() -> None:
     record = {"rows": rows, "base": {str(person): {"target_similarity": 0.8} for person in (0, 1)}}
     assert Rows(record).measured("theirs", 0.06) == 0.5
     said = comparison(record, "ours")
-    assert "| 50% | -0.235 [" in said and "2 of 2 |" in said
+    assert "| 50% | -0.235 [-0.680, +0.210], 2 of 2, p = 0.500 |" in said  # -0.200 and -0.270; 12.7062 * 0.035
     rows[0]["target_similarity"] = 0.9  # one seed of one person that ours does not win
-    assert "1 of 2 |" in comparison(record, "ours")
+    assert "1 of 2, p" in comparison(record, "ours")

@@ -48,16 +48,16 @@ class Unlearner:
 
     Args:
         rank, processes: this process's number and how many there are; each takes its share of every batch.
+        metric: in place of that of the settings, for runs that share one; it takes seconds to measure.
     """
 
-    def __init__(self, losses: Losses, rank: int = 0, processes: int = 1) -> None:
+    def __init__(self, losses: Losses, rank: int = 0, processes: int = 1, metric: Metric | None = None) -> None:
         self.losses, self.config = losses, losses.config
         self.trainable = trainable_of(losses.denoiser, self.config)
         self.parameters = list(self.trainable.parameters.values())
-        metric: Metric = list
-        if self.config.metric == "retained":
+        if metric is None and self.config.metric == "retained":
             metric = retained_metric(losses, self.trainable, self.config.metric_damping)
-        self.optimizer = UnlearnOptimizer(self.parameters, self.config, metric)
+        self.optimizer = UnlearnOptimizer(self.parameters, self.config, metric or list)
         self.history: list[UnlearnStep] = []
         self._rows, self._processes = slice(rank, None, processes), processes
 
