@@ -1,0 +1,174 @@
+"""What a model still makes of a photo that it was to forget, of photos like it, and of everything else.
+
+All of it is measured as `edge_sdk.unlearning.audit` measures, on fixed noises that no training draws, by two rulers: an
+encoder that knows what photos show, and the photos' pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.lib.report import interval, markdown
+from edge_sdk.images import save_png, to_pil
+from edge_sdk.unlearning.audit import measure
+from edge_sdk.unlearning.audit.measure import Model
+from edge_sdk.unlearning.data import encoded
+from edge_sdk.unlearning.denoiser import load_denoiser
+from edge_sdk.unlearning.similarity import Similarity
+
+NOISES, RELATIVE_NOISES, OTHER_NOISES = 8, 4, 2  # of the target, of each relative, of each other photo
+STEPS, SAMPLES = 10, 64  # of a denoising; free samples
+HALF = (0.5,)
+FALSE_ACCEPTS = 0.01  # share of pairs of strangers that a ruler takes for the same
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Of one target, each (N, 3, H, W) in [-1, 1].
+
+    Attributes:
+        relatives: those that show the same person or the same kind of thing, none of which a run is told of.
+        others: everything else that must stay.
+    """
+
+    target: np.ndarray
+    relatives: np.ndarray
+    others: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """An encoder, and the similarity above which it takes two photos for the same."""
+
+    encoder: Similarity
+    threshold: float
+    pixels: Similarity = field(default_factory=Similarity)
+
+
+def threshold(similarity: Similarity, photos: np.ndarray, whose: np.ndarray) -> dict[str, float]:
+    """What separates pairs of the same from pairs of strangers, among photos (N, 3, H, W) that no model knows.
+
+    Returns:
+        threshold at `FALSE_ACCEPTS`; accepted, the share of pairs of the same above it; auc.
+    """
+    values = similarity(photos, photos)
+    first, second = np.triu_indices(len(photos), 1)
+    same, pairs = whose[first] == whose[second], values[first, second]
+    strangers = np.sort(pairs[~same])
+    limit = float(np.quantile(strangers, 1 - FALSE_ACCEPTS))
+    auc = np.searchsorted(strangers, pairs[same]).mean() / len(strangers)
+    return {
+        "threshold": limit,
+        "accepted": float((pairs[same] > limit).mean()),
+        "auc": float(auc),
+        "same": float(pairs[same].mean()),
+        "strangers": float(strangers.mean()),
+    }
+
+
+def opened(folder: Path, prompt: str = "") -> Model:
+    denoiser = load_denoiser(str(folder))
+    return Model(denoiser, denoiser.module, denoiser.condition(prompt))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a model makes of noised photos of a target, and its free samples; flat lists of pictures."""
+
+    target: np.ndarray  # (timesteps, NOISES, 3, H, W)
+    relatives: np.ndarray  # (N, RELATIVE_NOISES, 3, H, W)
+    others: np.ndarray  # (N, OTHER_NOISES, 3, H, W)
+    samples: np.ndarray  # (SAMPLES, 3, H, W)
+
+
+@torch.no_grad()
+def pictures_of(model: Model, photos: Photos) -> Pictures:
+    def rebuilt(pixels: np.ndarray, shares: tuple[float, ...], noises: int) -> np.ndarray:
+        return measure.reconstructions(
+            model, encoded(model.denoiser, pixels), shares=shares, noises=noises, steps=STEPS
+        )
+
+    return Pictures(
+        rebuilt(photos.target, measure.TIMESTEPS, NOISES)[0],
+        rebuilt(photos.relatives, HALF, RELATIVE_NOISES)[:, 0],
+        rebuilt(photos.others, HALF, OTHER_NOISES)[:, 0],
+        measure.samples(model, SAMPLES, steps=STEPS),
+    )
+
+
+def measured(after: Pictures, before: Pictures, photos: Photos, ruler: Ruler) -> Row:
+    """One row of figures; of the base itself ``before`` and ``after`` are the same."""
+    row: Row = {}
+    for name, similarity in {"encoder": ruler.encoder, "pixels": ruler.pixels}.items():
+        flat = after.target.reshape(-1, *after.target.shape[2:])
+        own = similarity(flat, photos.target)[:, 0].reshape(after.target.shape[:2])
+        kin = similarity(flat, photos.relatives).mean(axis=1).reshape(own.shape)
+        row[name] = {
+            "target": float(own.mean()),
+            "target_by_timestep": own.mean(axis=1).tolist(),
+            "relatives": float(kin.mean()),
+            "drift": float(measure.drift(similarity, before.samples, after.samples).mean()),
+            "drift_of_others": float(measure.drift(similarity, *(_flat(p.others) for p in (before, after))).mean()),
+        }
+        if name == "encoder":
+            row["recognized"] = float((own > ruler.threshold).mean())
+            row["recognized_by_timestep"] = (own > ruler.threshold).mean(axis=1).tolist()
+            row["recognized_as_relatives"] = float((kin > ruler.threshold).mean())
+    row["relatives_recognized"] = _own(ruler, after.relatives, photos.relatives)
+    row["others_recognized"] = _own(ruler, after.others, photos.others)
+    nearest = ruler.encoder(after.samples, np.concatenate([photos.target, photos.relatives, photos.others]))
+    row["samples_like_target"] = float((nearest.argmax(axis=1) == 0).mean())
+    return row
+
+
+def _flat(pictures: np.ndarray) -> np.ndarray:
+    return pictures.reshape(-1, *pictures.shape[2:])
+
+
+def _own(ruler: Ruler, rebuilt: np.ndarray, photos: np.ndarray) -> float:
+    """Share of reconstructions (N, noises, 3, H, W) that the ruler takes for their photo."""
+    hits = [ruler.encoder(many, one[None])[:, 0] > ruler.threshold for many, one in zip(rebuilt, photos, strict=True)]
+    return float(np.mean(hits))
+
+
+def write_pictures(photos: np.ndarray, folder: Path) -> Path:
+    """Photos (N, 3, H, W) as a folder of PNG files, for the product's own reader."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, pixels in enumerate(photos):
+        save_png(to_pil(pixels), folder / f"{number:04d}.png")
+    return folder
+
+
+COLUMNS: dict[str, Callable[[Row], float]] = {
+    "similarity to the photo, encoder": lambda row: row["encoder"]["target"],
+    "pixels": lambda row: row["pixels"]["target"],
+    "taken for the photo": lambda row: row["recognized"],
+    "similarity to relatives, encoder": lambda row: row["encoder"]["relatives"],
+    "relatives taken for themselves": lambda row: row["relatives_recognized"],
+    "others taken for themselves": lambda row: row["others_recognized"],
+    "drift of samples, encoder": lambda row: row["encoder"]["drift"],
+    "drift of samples, pixels": lambda row: row["pixels"]["drift"],
+    "drift of others, encoder": lambda row: row["encoder"]["drift_of_others"],
+}
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a line a model, mean and 95 % interval over targets."""
+    lines = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == name]
+        cells = [interval(np.array([column(row) for row in own])) for column in COLUMNS.values()]
+        shown = [f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
+        lines.append([name, str(len(own)), *shown])
+    return markdown(["model", "targets", *COLUMNS], lines)
+
+
+def with_module(model: Model, folder: Path) -> Model:
+    """The model of another folder, told the same."""
+    denoiser = load_denoiser(str(folder))
+    return replace(model, denoiser=denoiser, call=denoiser.module)
