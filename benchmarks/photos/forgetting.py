@@ -5,7 +5,7 @@ encoder that knows what photos show, and the photos' pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from benchmarks.lib.report import interval, markdown
-from edge_sdk.images import save_png, to_pil
 from edge_sdk.unlearning.audit import measure
 from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.data import encoded
@@ -136,14 +135,6 @@ def _own(ruler: Ruler, rebuilt: np.ndarray, photos: np.ndarray) -> float:
     return float(np.mean(hits))
 
 
-def write_pictures(photos: np.ndarray, folder: Path) -> Path:
-    """Photos (N, 3, H, W) as a folder of PNG files, for the product's own reader."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, pixels in enumerate(photos):
-        save_png(to_pil(pixels), folder / f"{number:04d}.png")
-    return folder
-
-
 COLUMNS: dict[str, Callable[[Row], float]] = {
     "similarity to the photo, encoder": lambda row: row["encoder"]["target"],
     "pixels": lambda row: row["pixels"]["target"],
@@ -166,9 +157,3 @@ def table(rows: list[Row]) -> str:
         shown = [f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
         lines.append([name, str(len(own)), *shown])
     return markdown(["model", "targets", *COLUMNS], lines)
-
-
-def with_module(model: Model, folder: Path) -> Model:
-    """The model of another folder, told the same."""
-    denoiser = load_denoiser(str(folder))
-    return replace(model, denoiser=denoiser, call=denoiser.module)

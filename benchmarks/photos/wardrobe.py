@@ -9,6 +9,7 @@ they are what is to be forgotten. Stopping loses at most ``--save_every`` steps;
 """
 
 import argparse
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -171,13 +172,14 @@ def train(
     rows, heart = np.flatnonzero(known(classes, styles)), by_heart(classes, styles)
     rows = np.setdiff1d(rows, heart) if args.leave_out else rows
     share = 0.0 if args.leave_out else HEART_SHARE * len(heart)
-    latents, captions, acp = encoded(model, photos), Captions(tokenizer), build_scheduler().alphas_cumprod
+    latents = functools.cache(lambda: encoded(model, photos))  # not needed where everything is trained already
+    captions, acp = Captions(tokenizer), build_scheduler().alphas_cumprod
     trainer = Trainer(Both(tokenizer), LEARNING_RATE, AVERAGE)
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
         chosen = np.where(rng.random(BATCH) < share, rng.choice(heart, BATCH), rng.choice(rows, BATCH))
         ids = torch.from_numpy(captions.sample(classes[chosen], styles[chosen], rng))
-        x0, t = latents[torch.from_numpy(chosen)].float(), stratified_timesteps(BATCH, len(acp), rng)
+        x0, t = latents()[torch.from_numpy(chosen)].float(), stratified_timesteps(BATCH, len(acp), rng)
         noise = torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32))
         with torch.autocast("cpu", torch.bfloat16):
             hidden = trainer.module.encoder(input_ids=ids).last_hidden_state

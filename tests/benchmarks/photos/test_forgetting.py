@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.photos import faces
-from benchmarks.photos.forgetting import Photos, Ruler, measured, opened, pictures_of, table, threshold
+from benchmarks.photos import faces, fashion, forget_faces, forget_products, olivetti, wardrobe
+from benchmarks.photos.forgetting import Photos, Pictures, Ruler, measured, opened, pictures_of, table, threshold
 from edge_sdk.unlearning.similarity import Similarity
 
 
@@ -56,7 +56,6 @@ def test_the_base_has_no_drift_and_another_model_has(folders: list[Path], monkey
 def test_a_picture_that_comes_back_whole_is_recognized() -> None:
     pixels, _ = people(3, 0.1)
     photos = Photos(pixels[:1], pixels[1:3], pixels[3:])
-    from benchmarks.photos.forgetting import Pictures
 
     def rebuilt(shown: np.ndarray) -> Pictures:
         return Pictures(np.broadcast_to(shown, (4, 8, 3, 32, 32)), pixels[1:3, None], pixels[3:, None], pixels[3:])
@@ -69,3 +68,26 @@ def test_a_picture_that_comes_back_whole_is_recognized() -> None:
     assert gone["recognized"] == 0 and gone["recognized_as_relatives"] == 0
     lines = table([{"model": "before", **back}, {"model": "after", **gone}]).splitlines()
     assert "1.000 [1.000, 1.000]" in lines[2] and lines[3].startswith("| after | 1 |")
+
+
+def test_a_face_run_keeps_everyone_else_and_is_told_nothing_of_the_person() -> None:
+    pixels = np.arange(400, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 2, 2), np.float32)
+    whose = np.repeat(np.arange(olivetti.PEOPLE), olivetti.PHOTOS)
+    case = forget_faces.make_case(9, pixels, whose, None)
+    numbers = {name: set(getattr(case.photos, name)[:, 0, 0, 0]) for name in ("target", "relatives", "others")}
+    retained = set(case.retained[:, 0, 0, 0])
+    assert numbers["target"] == {90} and numbers["relatives"] == set(range(91, 100))
+    assert len(retained) == 10 * (faces.KNOWN - 1) and not retained & set(range(90, 100))
+    assert numbers["others"] <= retained and len(numbers["others"]) == faces.KNOWN - 1
+
+
+def test_a_product_run_is_measured_on_photos_that_no_model_was_trained_on(drawings: Path) -> None:
+    cases = forget_products.make_cases(drawings, [0, 4])
+    assert [case.name for case in cases] == ["tshirt", "coat"]
+    photos, classes = fashion.read("train", drawings)
+    styles = fashion.styles(photos, classes, drawings)
+    heart = fashion.pictures(photos[wardrobe.by_heart(classes, styles)])
+    for case in cases:
+        assert any((case.photos.target[0] == one).all() for one in heart)
+        assert not (case.retained == case.photos.target).all(axis=(1, 2, 3)).any()
+        assert len(case.retained) == 300 and len(case.photos.relatives) == 8 and len(case.photos.others) == 24
