@@ -4,8 +4,9 @@ All of it is measured as `edge_sdk.unlearning.audit` measures, on fixed noises t
 encoder that knows what photos show, and the photos' pixels.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from edge_sdk.unlearning.data import encoded
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.similarity import Similarity
 
-NOISES, RELATIVE_NOISES, OTHER_NOISES = 8, 4, 2  # of the target, of each relative, of each other photo
+NOISES, RELATIVE_NOISES, OTHER_NOISES = 8, 2, 1  # of the target, of each relative, of each other photo
 STEPS, SAMPLES = 10, 64  # of a denoising; free samples
 HALF = (0.5,)
 FALSE_ACCEPTS = 0.01  # share of pairs of strangers that a ruler takes for the same
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Photos:
     """Of one target, each (N, 3, H, W) in [-1, 1].
 
@@ -75,7 +76,7 @@ def opened(folder: Path, prompt: str = "") -> Model:
     return Model(denoiser, denoiser.module, denoiser.condition(prompt))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pictures:
     """What a model makes of noised photos of a target, and its free samples; flat lists of pictures."""
 
@@ -100,39 +101,58 @@ def pictures_of(model: Model, photos: Photos) -> Pictures:
     )
 
 
+@dataclass(frozen=True)
+class Features:
+    """What a ruler sees: vectors of length 1, with the shapes of `Pictures` and `Photos` in front."""
+
+    rebuilt: Pictures
+    photos: Photos
+
+
+@functools.lru_cache(maxsize=4)  # the base's are asked for again with every model
+def features_of(pictures: Pictures, photos: Photos, similarity: Similarity) -> Features:
+    def seen(pixels: np.ndarray) -> np.ndarray:
+        vectors = similarity.features(np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-3:])))
+        return vectors.reshape(*pixels.shape[:-3], -1)
+
+    return Features(
+        Pictures(*(seen(getattr(pictures, part.name)) for part in fields(Pictures))),
+        Photos(*(seen(getattr(photos, part.name)) for part in fields(Photos))),
+    )
+
+
 def measured(after: Pictures, before: Pictures, photos: Photos, ruler: Ruler) -> Row:
     """One row of figures; of the base itself ``before`` and ``after`` are the same."""
     row: Row = {}
     for name, similarity in {"encoder": ruler.encoder, "pixels": ruler.pixels}.items():
-        flat = after.target.reshape(-1, *after.target.shape[2:])
-        own = similarity(flat, photos.target)[:, 0].reshape(after.target.shape[:2])
-        kin = similarity(flat, photos.relatives).mean(axis=1).reshape(own.shape)
+        now = features_of(after, photos, similarity)
+        base = now if after is before else features_of(before, photos, similarity)
+        own = now.rebuilt.target @ now.photos.target[0]  # (timesteps, NOISES)
+        kin = (now.rebuilt.target @ now.photos.relatives.T).mean(axis=-1)
         row[name] = {
             "target": float(own.mean()),
             "target_by_timestep": own.mean(axis=1).tolist(),
             "relatives": float(kin.mean()),
-            "drift": float(measure.drift(similarity, before.samples, after.samples).mean()),
-            "drift_of_others": float(measure.drift(similarity, *(_flat(p.others) for p in (before, after))).mean()),
+            "drift": float(1 - (base.rebuilt.samples * now.rebuilt.samples).sum(axis=-1).mean()),
+            "drift_of_others": float(1 - (base.rebuilt.others * now.rebuilt.others).sum(axis=-1).mean()),
         }
         if name == "encoder":
-            row["recognized"] = float((own > ruler.threshold).mean())
-            row["recognized_by_timestep"] = (own > ruler.threshold).mean(axis=1).tolist()
-            row["recognized_as_relatives"] = float((kin > ruler.threshold).mean())
-    row["relatives_recognized"] = _own(ruler, after.relatives, photos.relatives)
-    row["others_recognized"] = _own(ruler, after.others, photos.others)
-    nearest = ruler.encoder(after.samples, np.concatenate([photos.target, photos.relatives, photos.others]))
-    row["samples_like_target"] = float((nearest.argmax(axis=1) == 0).mean())
+            limit = ruler.threshold
+            every = np.concatenate([now.photos.target, now.photos.relatives, now.photos.others])
+            row |= {
+                "recognized": float((own > limit).mean()),
+                "recognized_by_timestep": (own > limit).mean(axis=1).tolist(),
+                "recognized_as_relatives": float((kin > limit).mean()),
+                "relatives_recognized": _own(now.rebuilt.relatives, now.photos.relatives, limit),
+                "others_recognized": _own(now.rebuilt.others, now.photos.others, limit),
+                "samples_like_target": float(((now.rebuilt.samples @ every.T).argmax(axis=1) == 0).mean()),
+            }
     return row
 
 
-def _flat(pictures: np.ndarray) -> np.ndarray:
-    return pictures.reshape(-1, *pictures.shape[2:])
-
-
-def _own(ruler: Ruler, rebuilt: np.ndarray, photos: np.ndarray) -> float:
-    """Share of reconstructions (N, noises, 3, H, W) that the ruler takes for their photo."""
-    hits = [ruler.encoder(many, one[None])[:, 0] > ruler.threshold for many, one in zip(rebuilt, photos, strict=True)]
-    return float(np.mean(hits))
+def _own(rebuilt: np.ndarray, photos: np.ndarray, limit: float) -> float:
+    """Share of reconstructions (N, noises, F) that are more alike to their photo (N, F) than a limit."""
+    return float(((rebuilt * photos[:, None]).sum(axis=-1) > limit).mean())
 
 
 COLUMNS: dict[str, Callable[[Row], float]] = {
