@@ -14,11 +14,14 @@ import onnx
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.photos import fashion
+from benchmarks.photos.command import run
 from benchmarks.photos.face_network import IR_VERSION, OPSET, PICTURES, VECTORS, Convolution, Graph
+from edge_sdk.errors import EdgeSdkError, one_line
 
 CHANNELS, HIDDEN = (16, 32, 64), 96
 BATCH, LEARNING_RATE = 128, 3e-3
@@ -73,8 +76,15 @@ def train(photos: np.ndarray, kinds: np.ndarray, epochs: int, seed: int = 0) -> 
 
 
 def load(path: Path) -> Classifier:
+    """Raises EdgeSdkError if there is no such file, or it holds something else."""
     model = Classifier()
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise EdgeSdkError(
+            f"{path} is not the network of benchmarks.photos.classifier ({one_line(error, 100)}); "
+            "make it with that script"
+        ) from error
     return model.eval()
 
 
@@ -115,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,6 @@ the limits of `edge-sdk unlearn` refuse everyone as the same person.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.photos.command import run
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import load_photos
 from edge_sdk.system.files import disk_errors, write_bytes
@@ -275,15 +275,11 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("face.onnx"))
     args = parser.parse_args()
-    try:
-        model = convert(args.weights, args.faces, args.margin)
-        with disk_errors(args.output):
-            write_bytes(args.output, model.SerializeToString())
-    except EdgeSdkError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from error
+    model = convert(args.weights, args.faces, args.margin)
+    with disk_errors(args.output):
+        write_bytes(args.output, model.SerializeToString())
     print(f"wrote {args.output}; give it as --similarity {args.output}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

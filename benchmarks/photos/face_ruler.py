@@ -20,6 +20,7 @@ import onnxruntime
 
 from benchmarks.lib.report import machine, markdown, say
 from benchmarks.photos import faces, olivetti
+from benchmarks.photos.command import run
 from benchmarks.photos.face_network import MARGIN, PICTURES, build, convert, read
 from benchmarks.photos.forget import write_pictures
 from benchmarks.photos.forgetting import threshold
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

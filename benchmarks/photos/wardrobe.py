@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.lib.training import Trainer, stratified_timesteps
 from benchmarks.photos import fashion
+from benchmarks.photos.command import run
 from benchmarks.pocket import text, vae
 from benchmarks.pocket.people import names
 from benchmarks.pocket.unet import build_scheduler, v_loss
@@ -227,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

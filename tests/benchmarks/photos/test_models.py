@@ -1,20 +1,23 @@
 """The photo models: what they are trained on and what not, and that the product takes them."""
 
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from benchmarks.photos import faces, fashion, olivetti, wardrobe
-from benchmarks.photos.classifier import HIDDEN, Classifier, graph
+from benchmarks.photos.classifier import HIDDEN, Classifier, graph, load
 from benchmarks.photos.personalization import WORD, generated, learned, summarize, verdict
 from benchmarks.photos.subjects import bench, everyone, photos_of
 from benchmarks.quality.configurations import Config
 from benchmarks.quality.learn import VIEWS
 from edge_sdk.diffusion.prompts import TEMPLATES
+from edge_sdk.errors import EdgeSdkError
 from edge_sdk.unlearning.denoiser import load_denoiser
 from edge_sdk.unlearning.similarity import Similarity
 from edge_sdk.zo import fast
@@ -136,3 +139,22 @@ def test_the_classifiers_hidden_layer_is_an_encoder_for_the_product(tmp_path: Pa
     vectors = model.features(torch.from_numpy(pixels)).detach().numpy() - centre
     expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(Similarity(str(path)).features(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors", "other"], ids=["none", "empty", "text", "another"])
+def test_another_file_is_no_classifier(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "products.safetensors"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(EdgeSdkError, match="make it with that script") as refusal:
+        load(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_users_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.photos.classifier", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "dataset-fashion-mnist" in done.stderr

@@ -1,0 +1,57 @@
+"""Tables and figures of the photos README are those of the records, computed again."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.lib.report import by_subject
+from benchmarks.photos import personalization
+from benchmarks.photos.face_ruler import KEYS
+from benchmarks.photos.forgetting import COLUMNS, table
+
+ROOT = Path(__file__).parents[3]
+README = re.sub(r"\s+", " ", (ROOT / "benchmarks" / "photos" / "README.md").read_text())
+
+
+def record(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"photos_{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there yet")
+    return json.loads(path.read_text())
+
+
+def test_what_the_face_network_tells_apart() -> None:
+    for name, row in record("face_ruler")["rows"].items():
+        assert f"| {name} | " + " | ".join(f"{row[key]:.3f}" for key in KEYS.values()) in README
+    assert record("face_ruler")["largest_difference_from_dlib"] < 2.6e-7
+
+
+def test_what_is_learned_from_photos() -> None:
+    values = record("personalization")
+    for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
+        assert re.sub(r"\s+", " ", line) in README, line
+    share = values["results"]["fast"]["summary"]["all"]["share"]
+    assert f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]" in README
+    start, end = (
+        by_subject(values["results"][name]["runs"], "loss").mean()
+        for name in (personalization.WORD, personalization.CEILING)
+    )
+    assert f"{100 * (1 - end / start):.0f} % of the loss" in README
+
+
+def test_what_is_forgotten_of_faces() -> None:
+    for line in table(record("faces")["rows"]).splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert len(cells) == 2 + len(COLUMNS)
+        assert re.sub(r"\s+", " ", line) in README, line
+
+
+def test_only_figures_of_faces_are_here() -> None:
+    pictures = [path.name for path in (ROOT / "benchmarks").rglob("photos_*.png")]
+    assert all("face" not in name for name in pictures)
+    assert not [path for path in (ROOT / "benchmarks" / "photos").rglob("*") if path.suffix in (".safetensors", ".npy")]
+    assert np.isfinite([row["encoder"]["target"] for row in record("faces")["rows"]]).all()
