@@ -24,6 +24,7 @@ from benchmarks.photos.classifier import Classifier, load
 from benchmarks.photos.command import run
 from benchmarks.photos.subjects import Subject, bench, everyone, photos_of, started_at
 from benchmarks.quality.configurations import BUDGET, Config
+from benchmarks.quality.equal_care import reached
 from benchmarks.quality.learn import REFERENCES, TOKEN, VIEWS, Bench, Run, learn
 from benchmarks.quality.measure import losses
 from benchmarks.quality.runs import Record
@@ -34,6 +35,7 @@ from edge_sdk.system.memory import keep_heap
 from edge_sdk.zo import PAPER, fast
 
 PICTURES, SAMPLER_STEPS, GUIDANCE = 8, 12, 3.0
+REACHED = 0.9  # share of backpropagation's decrease
 WORD, CEILING = "the word it starts from", "backpropagation"
 METHODS = {
     WORD: Config("int8"),
@@ -75,7 +77,10 @@ def verdict(classifier: Classifier, pictures: np.ndarray, subject: Subject) -> d
 
 
 def summarize(results: dict[str, Any], subjects: list[Subject]) -> None:
-    """Share of backpropagation's loss decrease and the ruler's verdict, over known classes and the new one apart."""
+    """Share of backpropagation's loss decrease and the ruler's verdict, over known classes and the new one apart.
+
+    Also the forward passes, or for backpropagation draws, to `REACHED` of that decrease in the mean over subjects.
+    """
     start, end = (by_subject(results[name]["runs"], "loss") for name in (WORD, CEILING))
     new = np.array([subject.is_new_class for subject in subjects])
     for result in results.values():
@@ -88,6 +93,16 @@ def summarize(results: dict[str, Any], subjects: list[Subject]) -> None:
             }
             for group, rows in {"styles": ~new, "class": new, "all": new | ~new}.items()
         }
+        if "curve" in result["runs"][0]:
+            curves = np.stack([[loss, *row["curve"]["loss"]] for loss, row in zip(start, firsts(result), strict=True)])
+            forwards = np.array([0, *result["runs"][0]["curve"]["forwards"]], float)
+            count = reached(curves, forwards, float((start - REACHED * (start - end)).mean()))
+            result["summary"][f"to {REACHED}"] = count if np.isfinite(count) else None
+
+
+def firsts(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result's runs with the first seed, in the order of subjects."""
+    return sorted((row for row in result["runs"] if row["seed"] == 0), key=lambda row: row["subject"])
 
 
 def table(results: dict[str, Any], real: dict[str, Any]) -> str:

@@ -34,8 +34,15 @@ def test_what_is_learned_from_photos() -> None:
     values = record("personalization")
     for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
         assert re.sub(r"\s+", " ", line) in README, line
-    share = values["results"]["fast"]["summary"]["all"]["share"]
-    assert f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]" in README
+    results = values["results"]
+    for method in ("fast", "paper"):
+        share = results[method]["summary"]["all"]["share"]
+        assert f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]" in README
+    counts = [results[method]["summary"]["to 0.9"] for method in ("paper", "fast", personalization.CEILING)]
+    claim = "takes `paper` {:.0f} forward passes, `fast` {:.0f}, and backpropagation {:.0f} draws"
+    assert claim.format(*counts) in README
+    fast, paper = (by_subject(results[method]["runs"], "loss") for method in ("fast", "paper"))
+    assert f"lower on {(fast < paper).sum()} of {len(fast)} subjects" in README
     start, end = (
         by_subject(values["results"][name]["runs"], "loss").mean()
         for name in (personalization.WORD, personalization.CEILING)
