@@ -23,6 +23,7 @@ from edge_sdk.unlearning.unlearn import Sources, unlearn
 BEFORE = "before"
 RUNS: dict[str, dict[str, Any]] = {
     "unlearned": {},
+    "unlearned, rate 2e-3": {"learning_rate": 2e-3},
     "unlearned, 120 steps": {"max_train_steps": 120},
 }
 

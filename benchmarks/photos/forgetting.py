@@ -132,6 +132,8 @@ def measured(after: Pictures, before: Pictures, photos: Photos, ruler: Ruler) ->
         row[name] = {
             "target": float(own.mean()),
             "target_by_timestep": own.mean(axis=1).tolist(),
+            "target_at_half": float(own[measure.TIMESTEPS.index(HALF[0])].mean()),
+            "relatives_at_half": float(_alike(now.rebuilt.relatives, now.photos.relatives).mean()),
             "relatives": float(kin.mean()),
             "drift": float(1 - (base.rebuilt.samples * now.rebuilt.samples).sum(axis=-1).mean()),
             "drift_of_others": float(1 - (base.rebuilt.others * now.rebuilt.others).sum(axis=-1).mean()),
@@ -152,7 +154,12 @@ def measured(after: Pictures, before: Pictures, photos: Photos, ruler: Ruler) ->
 
 def _own(rebuilt: np.ndarray, photos: np.ndarray, limit: float) -> float:
     """Share of reconstructions (N, noises, F) that are more alike to their photo (N, F) than a limit."""
-    return float(((rebuilt * photos[:, None]).sum(axis=-1) > limit).mean())
+    return float((_alike(rebuilt, photos) > limit).mean())
+
+
+def _alike(rebuilt: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Similarity of reconstructions (N, noises, F) to their photo (N, F): (N, noises)."""
+    return (rebuilt * photos[:, None]).sum(axis=-1)
 
 
 COLUMNS: dict[str, Callable[[Row], float]] = {

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks.lib.report import by_subject
@@ -50,8 +49,9 @@ def test_what_is_learned_from_photos() -> None:
     assert f"{100 * (1 - end / start):.0f} % of the loss" in README
 
 
-def test_what_is_forgotten_of_faces() -> None:
-    for line in table(record("faces")["rows"]).splitlines()[2:]:
+@pytest.mark.parametrize("name", ["faces", "products"])
+def test_what_is_forgotten(name: str) -> None:
+    for line in table(record(name)["rows"]).splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == 2 + len(COLUMNS)
         assert re.sub(r"\s+", " ", line) in README, line
@@ -61,4 +61,15 @@ def test_only_figures_of_faces_are_here() -> None:
     pictures = [path.name for path in (ROOT / "benchmarks").rglob("photos_*.png")]
     assert all("face" not in name for name in pictures)
     assert not [path for path in (ROOT / "benchmarks" / "photos").rglob("*") if path.suffix in (".safetensors", ".npy")]
-    assert np.isfinite([row["encoder"]["target"] for row in record("faces")["rows"]]).all()
+
+
+def test_how_well_the_photos_to_forget_are_known() -> None:
+    rows = record("products")["rows"]
+    before = {row["target"]: row["encoder"] for row in rows if row["model"] == "before"}
+    after = {row["target"]: row["encoder"] for row in rows if row["model"] == "unlearned, rate 2e-3"}
+    known, unseen = (
+        sum(row[f"{who}_at_half"] for row in before.values()) / len(before) for who in ("target", "relatives")
+    )
+    assert f"come back at {known:.3f}" in README and f"has never seen at {unseen:.3f}" in README
+    lower = sum(after[name]["target"] < before[name]["target"] for name in after)
+    assert f"lower on {lower} of {len(after)} photos" in README
