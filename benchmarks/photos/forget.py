@@ -122,6 +122,8 @@ def begun(output: Path, command: str, **about: Any) -> dict[str, Any]:
 
 
 def report(record: dict[str, Any], output: Path) -> None:
+    record["rows"].sort(key=lambda row: row["model"] != BEFORE)
+    write_json(output, record)
     say(table(record["rows"]), "; ".join(record["commands"]), output)
 
 
