@@ -42,6 +42,11 @@ def build_tokenizer(folder: Path, length: int = LENGTH) -> CLIPTokenizer:
     """Byte pairs with </w>, trained on our own captions until every word and name is one token."""
     everyone = [caption(p, i % len(BACKGROUNDS)) for i, p in enumerate(random_people(2000, np.random.default_rng(0)))]
     corpus = everyone + [word for word in (*names(), *EXTRA_WORDS) for _ in range(20)]
+    return train_tokenizer(corpus, folder, length)
+
+
+def train_tokenizer(corpus: list[str], folder: Path, length: int) -> CLIPTokenizer:
+    """Byte pairs of some texts, written into a folder as a CLIP tokenizer of so many tokens."""
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -70,7 +75,7 @@ def build_tokenizer(folder: Path, length: int = LENGTH) -> CLIPTokenizer:
     return clip
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextModel:
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, length: int = LENGTH) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -78,7 +83,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128) -> CLIPTextMo
             intermediate_size=3 * width,
             num_hidden_layers=2,
             num_attention_heads=width // 32,
-            max_position_embeddings=LENGTH,
+            max_position_embeddings=length,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.eos_token_id,

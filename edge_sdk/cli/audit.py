@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         default="pixels",
         metavar="pixels|FILE.onnx",
-        help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder (default pixels)",
+        help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder, which finds different "
+        "people about 0 alike (default pixels)",
     )
     method.add_argument(
         "--samples", type=int, default=256, metavar="INT", help="free samples of each model (default 256)"

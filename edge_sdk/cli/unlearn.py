@@ -60,7 +60,8 @@ def add_arguments(parser: Parser) -> None:
         type=path,
         default="pixels",
         metavar="pixels|FILE.onnx",
-        help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder (default pixels)",
+        help="how alike two pictures are: by pixels, or by an ONNX graph such as a face encoder, which finds different "
+        "people about 0 alike (default pixels)",
     )
     group_of(parser, MODEL).add_argument(
         "--pretrained_model_name_or_path",

@@ -17,6 +17,8 @@ from edge_sdk.system.paths import expanded
 SIDE = 32  # pixels, to which "pixels" reduces larger pictures
 MOST_SIDE = 4096  # pixels, of the pictures that a graph takes
 TRIED = 224  # pixels, of the pictures on which a graph that takes any side is tried
+MOST_SHARED = 0.5  # mean similarity of different pictures, above which limits mean little
+COMPARED = 64  # pictures at most, to find that out
 
 
 class Similarity:
@@ -46,6 +48,24 @@ class Similarity:
             vectors = self._graph(pixels)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+
+
+def shared_notice(similarity: Similarity, pixels: np.ndarray) -> list[str]:
+    """A line if a graph finds all pictures (N, 3, H, W) alike, as face encoders do whose vectors have a common part.
+
+    Every limit of similarity assumes that different pictures are about 0 alike.
+    """
+    count = min(len(pixels), COMPARED)
+    if similarity.name == "pixels" or count < 2:
+        return []
+    features = similarity.features(pixels[:count])
+    mean = float(((features @ features.T).sum() - count) / (count * (count - 1)))
+    if mean <= MOST_SHARED:
+        return []
+    return [
+        f"similarity {similarity.name} finds retained pictures {mean:.2f} alike in the mean, limits assume about 0; "
+        "give a graph that subtracts the mean vector of many pictures, or raise the limits of similarity"
+    ]
 
 
 class _Graph:

@@ -39,7 +39,7 @@ from edge_sdk.unlearning.estimate import Estimate, estimate
 from edge_sdk.unlearning.patch import copied, requests_of, write_model, write_patch
 from edge_sdk.unlearning.place import Place, locate
 from edge_sdk.unlearning.sampling import reconstruct
-from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.similarity import Similarity, shared_notice
 from edge_sdk.unlearning.training.loop import Unlearner, UnlearnStep
 from edge_sdk.unlearning.training.losses import Losses
 from edge_sdk.unlearning.training.surrogate import Surrogates, make_surrogates
@@ -97,7 +97,7 @@ def prepare(place: Place, sources: Sources, config: UnlearnConfig, notify: Calla
     denoiser = load_denoiser(place, config.resolution, config.device)
     targets = read(denoiser, sources.forget_data_dir, "forget_data_dir", whole=True)
     retained = read(denoiser, sources.retain_data_dir, "retain_data_dir")
-    for message in skip_notices(retained.skipped):
+    for message in (*skip_notices(retained.skipped), *shared_notice(similarity, retained.pixels)):
         notify(message)
     given, learned, requests = None, {"retain_data_dir": retained}, requests_of(denoiser.folder)
     if sources.surrogate_data_dir is not None:

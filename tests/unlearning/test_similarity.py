@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_sdk.errors import EdgeSdkError
-from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.similarity import Similarity, shared_notice
 
 
 def graph(path: Path, shape: Sequence[int | str], kind: int = TensorProto.FLOAT, op: str = "mean") -> str:
@@ -74,3 +74,14 @@ def test_a_graph_that_fails_later_is_one_line_too(tmp_path: Path) -> None:
     similarity = Similarity(graph(tmp_path / "g.onnx", ("n", 3, "h", "w")))
     with pytest.raises(EdgeSdkError, match="cannot be used"):
         similarity.features(PICTURES[:, :, 0])
+
+
+def test_a_graph_that_finds_all_pictures_alike_is_noticed(tmp_path: Path) -> None:
+    similarity = Similarity(graph(tmp_path / "g.onnx", ("n", 3, 16, 16)))
+    colours = np.random.default_rng(0).uniform(-1, 1, (40, 3, 1, 1)).astype(np.float32)
+    spread = np.broadcast_to(colours, (40, 3, 16, 16))
+    assert shared_notice(similarity, spread) == []
+    (notice,) = shared_notice(similarity, spread / 8 + 0.7)
+    assert "g.onnx finds retained pictures 0.9" in notice and "subtracts the mean" in notice
+    assert shared_notice(Similarity(), spread / 8 + 0.7) == []
+    assert shared_notice(similarity, spread[:1]) == []

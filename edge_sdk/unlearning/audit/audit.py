@@ -28,7 +28,7 @@ from edge_sdk.unlearning.config import UnlearnConfig
 from edge_sdk.unlearning.data import Pictures, read, refuse_overlap, salted_hash
 from edge_sdk.unlearning.denoiser import Denoiser, load_denoiser
 from edge_sdk.unlearning.patch import REQUESTS, requests_of
-from edge_sdk.unlearning.similarity import Similarity
+from edge_sdk.unlearning.similarity import Similarity, shared_notice
 
 SCHEMA_VERSION = 4
 RECORD, PAGE = "audit.json", "audit.html"
@@ -83,6 +83,8 @@ def audit(
     other_prompts = count_other_prompts(requests, repaired, prompt)
     targets = read(base, forget_data_dir, "forget_data_dir")
     retained = read_retained(base, retain_data_dir, targets, notify)
+    for message in shared_notice(similarity, retained.pixels):
+        notify(message)
     control = control_of(base, targets, retained, control_data_dir, similarity)
     base.condition(prompt)  # what a text encoder lacks is said before anything is written
     salt = bytes.fromhex(requests[-1]["salt"]) if requests else secrets.token_bytes(16)

@@ -1,0 +1,75 @@
+"""Tables and figures of the photos README are those of the records, computed again."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.lib.report import by_subject
+from benchmarks.photos import personalization
+from benchmarks.photos.face_ruler import KEYS
+from benchmarks.photos.forgetting import COLUMNS, table
+
+ROOT = Path(__file__).parents[3]
+README = re.sub(r"\s+", " ", (ROOT / "benchmarks" / "photos" / "README.md").read_text())
+
+
+def record(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"photos_{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there yet")
+    return json.loads(path.read_text())
+
+
+def test_what_the_face_network_tells_apart() -> None:
+    for name, row in record("face_ruler")["rows"].items():
+        assert f"| {name} | " + " | ".join(f"{row[key]:.3f}" for key in KEYS.values()) in README
+    assert record("face_ruler")["largest_difference_from_dlib"] < 2.6e-7
+
+
+def test_what_is_learned_from_photos() -> None:
+    values = record("personalization")
+    for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
+        assert re.sub(r"\s+", " ", line) in README, line
+    results = values["results"]
+    for method in ("fast", "paper"):
+        share = results[method]["summary"]["all"]["share"]
+        assert f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]" in README
+    counts = [results[method]["summary"]["to 0.9"] for method in ("paper", "fast", personalization.CEILING)]
+    claim = "takes `paper` {:.0f} forward passes, `fast` {:.0f}, and backpropagation {:.0f} draws"
+    assert claim.format(*counts) in README
+    fast, paper = (by_subject(results[method]["runs"], "loss") for method in ("fast", "paper"))
+    assert f"lower on {(fast < paper).sum()} of {len(fast)} subjects" in README
+    start, end = (
+        by_subject(values["results"][name]["runs"], "loss").mean()
+        for name in (personalization.WORD, personalization.CEILING)
+    )
+    assert f"{100 * (1 - end / start):.0f} % of the loss" in README
+
+
+@pytest.mark.parametrize("name", ["faces", "products"])
+def test_what_is_forgotten(name: str) -> None:
+    for line in table(record(name)["rows"]).splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert len(cells) == 2 + len(COLUMNS)
+        assert re.sub(r"\s+", " ", line) in README, line
+
+
+def test_only_figures_of_faces_are_here() -> None:
+    pictures = [path.name for path in (ROOT / "benchmarks").rglob("photos_*.png")]
+    assert all("face" not in name for name in pictures)
+    assert not [path for path in (ROOT / "benchmarks" / "photos").rglob("*") if path.suffix in (".safetensors", ".npy")]
+
+
+def test_how_well_the_photos_to_forget_are_known() -> None:
+    rows = record("products")["rows"]
+    before = {row["target"]: row["encoder"] for row in rows if row["model"] == "before"}
+    after = {row["target"]: row["encoder"] for row in rows if row["model"] == "unlearned, rate 2e-3"}
+    known, unseen = (
+        sum(row[f"{who}_at_half"] for row in before.values()) / len(before) for who in ("target", "relatives")
+    )
+    assert f"come back at {known:.3f}" in README and f"has never seen at {unseen:.3f}" in README
+    lower = sum(after[name]["target"] < before[name]["target"] for name in after)
+    assert f"lower on {lower} of {len(after)} photos" in README
