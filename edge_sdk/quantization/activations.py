@@ -16,7 +16,7 @@ from threading import RLock
 
 import torch
 
-LARGE = 1 << 18  # bytes, from which on the allocator returns a block to the system by itself
+LARGE = 1 << 20  # bytes, from which on the allocator returns a block to the system by itself
 
 
 class _Blocks:
