@@ -136,9 +136,9 @@ def ratios(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def floor(model: Path) -> dict[str, Any]:
     """The peak of one core and the processor seconds that a forward pass has to take at it, by bits of activations."""
-    config = UNetConfig.from_dict(json.loads((model / "unet" / "config.json").read_text()))
-    peak = peaks()
-    counts = {bits: denoiser_counts(config, config.sample_size * PIXELS, WORDS, bits) for bits in peak}
+    written = json.loads((model / "unet" / "config.json").read_text())
+    config, side, peak = UNetConfig.from_dict(written), written["sample_size"] * PIXELS, peaks()
+    counts = {bits: denoiser_counts(config, side, WORDS, bits) for bits in peak}
     return {
         "products_a_second": peak,
         "products": counts[16].total(),

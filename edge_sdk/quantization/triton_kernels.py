@@ -43,12 +43,36 @@ def _weights(q, zeros, multipliers, n, k, inside, columns, groups, INT4: tl.cons
 
 @triton.jit
 def _product_kernel(
-    parts, steps, q, zeros, multipliers, scales, biases, out,
-    images, height, width, channels, out_height, out_width, outputs, pitch, groups,
-    KH: tl.constexpr, KW: tl.constexpr, SH: tl.constexpr, SW: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr,
-    TWO: tl.constexpr, INT4: tl.constexpr, BIASED: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+    parts,
+    steps,
+    q,
+    zeros,
+    multipliers,
+    scales,
+    biases,
+    out,
+    images,
+    height,
+    width,
+    channels,
+    out_height,
+    out_width,
+    outputs,
+    pitch,
+    groups,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    SH: tl.constexpr,
+    SW: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    TWO: tl.constexpr,
+    INT4: tl.constexpr,
+    BIASED: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """out = step * scale * (parts by weights) + bias, a tile of BM pixels by BN outputs a program."""
     m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
     n = tl.program_id(1).to(tl.int64) * BN + tl.arange(0, BN)
@@ -119,8 +143,28 @@ def product(
     tile = (16 if pixels <= 16 else 64, 64, 64 if channels > 32 else 32)
     grid = (triton.cdiv(pixels, tile[0]), triton.cdiv(outputs, tile[1]))
     _product_kernel[grid](
-        parts, step, q, zero, multiplier, scale, bias, out,
-        images, height, width, channels, out_height, out_width, outputs, pitch,
+        parts,
+        step,
+        q,
+        zero,
+        multiplier,
+        scale,
+        bias,
+        out,
+        images,
+        height,
+        width,
+        channels,
+        out_height,
+        out_width,
+        outputs,
+        pitch,
         1 if zero is None else zero.shape[1],
-        *kernel, *stride, *padding, len(parts) == 2, zero is not None, bias is not None, *tile,
-    )  # fmt: skip
+        *kernel,
+        *stride,
+        *padding,
+        len(parts) == 2,
+        zero is not None,
+        bias is not None,
+        *tile,
+    )
