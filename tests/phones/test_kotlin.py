@@ -321,10 +321,10 @@ def test_a_bundle_for_qualcomms_processor_is_simulated_as_in_python(qnn_bundle: 
     assert len(list(python.fit(pocket.PHOTOS, max_train_steps=2, eval_draws=4, seed=0))) == 2
     record, found = json.loads((tmp_path / "run" / "run.json").read_text()), load_embedding(tmp_path / "run" / LEARNED)
     moved = np.abs(python.embedding.vectors - python.fitted().initial).max()
-    assert (
-        np.abs(found.vectors - python.embedding.vectors).max() < 0.05 * moved
-    )  # other kernels round other borderline values
-    assert record["loss_final"] == pytest.approx(python.held_out_loss(), rel=1e-3)
+    share = 0.05  # of what was learned: other kernels round other borderline values
+    assert np.abs(found.vectors - python.embedding.vectors).max() < share * moved
+    lowered = record["loss_initial"] - record["loss_final"]
+    assert lowered > 0 and abs(record["loss_final"] - python.held_out_loss()) < share * lowered
 
 
 def test_a_token_of_more_vectors_than_a_bundle_for_a_processor_has_is_refused(qnn_bundle: Path, tmp_path: Path) -> None:
