@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.photos import fashion, wardrobe
 from benchmarks.quality.learn import TOKEN, VIEWS, Bench
 from edge_sdk.diffusion.prompts import training_prompts
+from edge_sdk.runtime.pytorch.directions import principal_directions
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.runtime.pytorch.objective import StableDiffusionObjective, encode_images
 
@@ -62,7 +63,7 @@ def bench(name: str, weights: str, pixels: np.ndarray) -> Bench:
         text.initial_embedding(wardrobe.ANYTHING, 1),
         text.norm_range(),
         text.vocabulary_std(),
-        text.principal_directions(text.width),
+        principal_directions(text.rows_of_table(), text.width),
     )
 
 

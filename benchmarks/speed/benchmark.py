@@ -140,10 +140,10 @@ def floor(model: Path) -> dict[str, Any]:
     config, side, peak = UNetConfig.from_dict(written), written["sample_size"] * PIXELS, peaks()
     counts = {bits: denoiser_counts(config, side, WORDS, bits) for bits in peak}
     return {
-        "products_a_second": peak,
+        "products_a_second": {str(bits): rate for bits, rate in peak.items()},
         "products": counts[16].total(),
-        "seconds": {bits: floor_seconds(counts[bits], peak, bits) for bits in peak},
-        "direct_seconds": {bits: direct_seconds(counts[bits], peak, bits) for bits in peak},
+        "seconds": {str(bits): floor_seconds(counts[bits], peak, bits) for bits in peak},
+        "direct_seconds": {str(bits): direct_seconds(counts[bits], peak, bits) for bits in peak},
     }
 
 
@@ -156,7 +156,7 @@ def table(record: dict[str, Any]) -> str:
         rows.append([name, *(spread_cell(summary[f"{key}_seconds"], digits) for key in ("wall", "cpu")), *shares])
     parts = [markdown(["forward pass", "seconds", "processor seconds", "relative error", "noise"], rows)]
     if "floor" in record:
-        parts.append(floor_table(record["floor"]))
+        parts.append(floor_lines(record["floor"]))
     if record["ratios"]:
         rows = [
             [
@@ -172,16 +172,10 @@ def table(record: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def floor_table(floor: dict[str, Any]) -> str:
-    """Markdown: what a forward pass has to take at the peak of one core."""
-    rows = [
-        [
-            f"{bits} bits",
-            f"{floor['products_a_second'][bits] / 1e9:.0f}",
-            f"{floor['seconds'][bits]:.2f}",
-            f"{floor['direct_seconds'][bits]:.2f}",
-        ]
-        for bits in floor["products_a_second"]
-    ]
-    head = ["activations", "10^9 products a second", "floor of our algorithm, s", "floor of direct products, s"]
-    return markdown(head, rows)
+def floor_lines(floor: dict[str, Any]) -> str:
+    """What a forward pass has to take at the peak of one core, a line a width of activations."""
+    return "\n".join(
+        f"- Floor with {bits}-bit activations, at {rate / 1e9:.0f} x 10^9 products a second: "
+        f"{floor['seconds'][bits]:.2f} processor seconds; of direct products {floor['direct_seconds'][bits]:.2f}."
+        for bits, rate in floor["products_a_second"].items()
+    )
