@@ -18,12 +18,12 @@ from PIL import Image
 from edge_sdk import Personalizer, pocket
 from edge_sdk.embedding import load_embedding
 from edge_sdk.system.checkpoints import load_state
+from tests.phones.learned import LEARNED, assert_learned_as_in_python
 from tests.phones.listed import list_again
 from tests.stock_diffusers import subject_and_person
 
 TOOLS = Path(__file__).parents[2] / "android_demo" / "tools"
 PROGRAM = TOOLS / "edge-personalize-jvm"
-LEARNED = "learned_embeds.safetensors"
 BUNDLE = pocket.MODEL.parent / "bundle"
 
 
@@ -316,15 +316,7 @@ def test_a_bundle_for_qualcomms_processor_is_simulated_as_in_python(qnn_bundle: 
     assert verified.returncode == 0 and "FAILED" not in verified.stdout, verified.stdout + verified.stderr
     result = call(*learn(tmp_path / "run", "--max_train_steps", 2, "--eval_draws", 4, bundle=qnn_bundle))
     assert result.returncode == 0, result.stderr
-    python = Personalizer.from_bundle(qnn_bundle)
-    python.notify = lambda line: None
-    assert len(list(python.fit(pocket.PHOTOS, max_train_steps=2, eval_draws=4, seed=0))) == 2
-    record, found = json.loads((tmp_path / "run" / "run.json").read_text()), load_embedding(tmp_path / "run" / LEARNED)
-    moved = np.abs(python.embedding.vectors - python.fitted().initial).max()
-    share = 0.05  # of what was learned: other kernels round other borderline values
-    assert np.abs(found.vectors - python.embedding.vectors).max() < share * moved
-    lowered = record["loss_initial"] - record["loss_final"]
-    assert lowered > 0 and abs(record["loss_final"] - python.held_out_loss()) < share * lowered
+    assert_learned_as_in_python(tmp_path / "run", qnn_bundle)
 
 
 def test_a_token_of_more_vectors_than_a_bundle_for_a_processor_has_is_refused(qnn_bundle: Path, tmp_path: Path) -> None:
