@@ -126,8 +126,7 @@ class Bench:
 
     def __init__(self, model: Path, retain_batch: int) -> None:
         self.retain_batch = retain_batch
-        denoiser = load_denoiser(str(model))
-        self.base = Model(denoiser, denoiser.module, denoiser.condition(ANYONE))
+        self.base = opened(model)
         self.drawn = measure.samples(self.base, SAMPLES, steps=STEPS)
         self._taught: dict[tuple[int, int], tuple[dict[bytes, DenoisingBatch], Metric]] = {}
         self._cases: dict[tuple[int, str, int], tuple[Case, Ruler]] = {}
@@ -215,10 +214,16 @@ def missing(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Iterator[tu
             yield seed, column, person, rule
 
 
-def measure_floor(bench: Bench, retrained: Path | None) -> dict[str, Any]:
-    other = None if retrained is None else load_denoiser(str(retrained))
-    model = None if other is None else Model(other, other.module, other.condition(ANYONE))
-    return floor(bench.base, bench.drawn, model)
+def opened(folder: Path) -> Model:
+    denoiser = load_denoiser(str(folder))
+    return Model(denoiser, denoiser.module, denoiser.condition(ANYONE))
+
+
+@torch.no_grad()
+def retrained_rows(bench: Bench, folder: Path, people: list[int]) -> dict[str, Any]:
+    """By target, what a model says that was trained without all of them: where forgetting should end."""
+    model = opened(folder)
+    return {str(person): bench.case(person, 0)[1](model) for person in people}
 
 
 def main() -> None:
@@ -229,6 +234,7 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", choices=FORGET_RULES, default=list(FORGET_RULES)[::-1])
     parser.add_argument("--columns", nargs="+", choices=(SHARED, PUBLISHED), default=[SHARED, PUBLISHED])
     parser.add_argument("--retrained", type=Path, help="what .ddpm wrote without --with_outlier, for the floor")
+    parser.add_argument("--without", type=Path, help="what .ddpm --train --without wrote, without these targets")
     parser.add_argument("--retain_batch", type=int, default=32, help="retained pictures in a step, of every rule")
     parser.add_argument("--strength", type=float, help="of every rule, in place of its own")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unlearning_like_with_like.json"))
@@ -254,8 +260,10 @@ def main() -> None:
         last = (f"{row['target_similarity']:.3f} at {row['drift']:.3f} ({row['scale']:g})" for row in rows)
         print(f"{person} {rule}, {column}, seed {seed}: {'; '.join(last)}", flush=True)
     if args.retrained is not None or "floor" not in record:
-        record["floor"] = measure_floor(bench, args.retrained)
-        write_json(args.output, record)
+        other = None if args.retrained is None else opened(args.retrained)
+        record["floor"] = floor(bench.base, bench.drawn, other)
+    if args.without is not None:
+        record["retrained"] = retrained_rows(bench, args.without, args.targets)
     report(record, args.output)
     write_json(args.output, record)
 

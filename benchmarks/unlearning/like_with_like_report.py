@@ -11,7 +11,7 @@ from benchmarks.lib.intervals import sign_test, t_interval
 from benchmarks.lib.report import markdown, pyplot, save_figure, say
 
 Row = dict[str, Any]
-OURS = "ours"
+OURS, RETRAINED = "ours", "retrained without them"
 OTHERS = Path("benchmarks/results/unlearning.json")  # of eight other people, three seeds
 PUBLISHED, SHARED = "as published", "our optimizer"
 DRIFT = 0.02  # at which rules are compared; chosen on another person, before any target was run
@@ -50,6 +50,7 @@ class Runs:
     def __init__(self, record: dict[str, Any]) -> None:
         self.rows: list[Row] = record["rows"]
         self.base = {int(person): {**figures(row), "drift": 0.0} for person, row in record["base"].items()}
+        self.retrained = {int(person): figures(row) for person, row in record.get("retrained", {}).items()}
         self.rules = [rule for rule in dict.fromkeys(r["rule"] for r in self.rows) if rule != OURS] + [OURS]
         self.columns = [column for column in (SHARED, PUBLISHED) if any(r["column"] == column for r in self.rows)]
 
@@ -72,6 +73,10 @@ class Runs:
 
     def before(self, key: str) -> dict[int, float]:
         return {person: row[key] for person, row in self.base.items()}
+
+    def without(self, key: str) -> dict[int, float]:
+        """A figure by person, of the model that was trained without all of them."""
+        return {person: row[key] for person, row in self.retrained.items()}
 
     def whole(self, rule: str, column: str, key: str) -> dict[int, float]:
         """A figure of unscaled runs by person."""
@@ -109,6 +114,10 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
                 "whole_run": {key: _interval([*runs.whole(rule, column, key).values()]) for key in WHOLE},
                 "reached": runs.reached(rule, column),
             }
+            if runs.retrained:
+                own[column]["beside_retrained"] = {
+                    key: difference(runs.at(rule, column, key), runs.without(key)) for key in CHANGES
+                }
             if rule != OURS and runs.curves(OURS, column):
                 own[column]["ours_beside_it"] = {
                     key: difference(runs.at(OURS, column, key), runs.at(rule, column, key)) for key in CHANGES
@@ -120,7 +129,10 @@ def summary(record: dict[str, Any]) -> dict[str, Any]:
             }
         out[rule] = own
     before = {key: _interval([*runs.before(key).values()]) for key in FIGURES.values()}
-    return {"drift": DRIFT, "before": before, "rules": out}
+    floor = dict(record.get("floor", {}))
+    if runs.retrained:
+        floor[RETRAINED] = {key: _interval([*runs.without(key).values()]) for key in FIGURES.values()}
+    return {"drift": DRIFT, "before": before, "rules": out, "floor": floor}
 
 
 def elsewhere(record: dict[str, Any]) -> dict[str, Any]:
@@ -157,23 +169,24 @@ def report(record: dict[str, Any], output: Path) -> None:
         f"[eight other people]({OTHERS.stem}.md).",
         overview(found),
         *in_both_columns(found),
+        *distances(found),
         f"All figures at a drift of {DRIFT:g}:",
-        details(found, "at_drift", record.get("floor")),
+        details(found, "at_drift"),
         "Whole runs, unscaled:",
-        details(found, "whole_run", record.get("floor")),
+        details(found, "whole_run"),
     ]
     say("\n\n".join(parts), "; ".join(record["commands"]), output)
     plot(record, output.with_suffix(".png"))
 
 
-def levels(found: dict[str, Any], floor: dict[str, dict[str, float]]) -> str:
+def levels(found: dict[str, Any]) -> str:
     """Markdown, for the page: means by noise level at the drift of the comparison, from the base to the floor."""
     names = {title: key for title, key in FIGURES.items() if key not in ("drift", "kept_rise")}
     rows = {"before": found["before"]}
     rows |= {rule: own[SHARED]["at_drift"] for rule, own in found["rules"].items() if SHARED in own}
     lines = [
         [name, *(f"{values[key]['mean']:.3f}" if key in values else "" for key in names.values())]
-        for name, values in (rows | floor).items()
+        for name, values in (rows | found["floor"]).items()
     ]
     return markdown(["through our optimizer", *names], lines)
 
@@ -183,6 +196,17 @@ def in_both_columns(found: dict[str, Any]) -> list[str]:
     if not any(PUBLISHED in own for own in found["rules"].values()):
         return []
     return ["What the optimizer and what the rule gives, on these targets:", comparison(found)]
+
+
+def distances(found: dict[str, Any]) -> list[str]:
+    """Each rule beside the model that was trained without the targets, with a heading, if there is one."""
+    own = {rule: columns.get(SHARED, {}).get("beside_retrained") for rule, columns in found["rules"].items()}
+    if not any(own.values()):
+        return []
+    titles = {key: title for title, key in FIGURES.items()}
+    rows = [[rule, *(_gap(gaps[key]) for key in CHANGES)] for rule, gaps in own.items() if gaps]
+    heading = "Through our optimizer, beside a model that was trained without the targets:"
+    return [heading, markdown(["rule", *(titles[key] for key in CHANGES)], rows)]
 
 
 def comparison(found: dict[str, Any]) -> str:
@@ -219,7 +243,7 @@ def overview(found: dict[str, Any]) -> str:
     return markdown([*head, "person in unseen views", "rise of held-out loss", "targets"], lines)
 
 
-def details(found: dict[str, Any], part: str, floor: dict[str, dict[str, float]] | None = None) -> str:
+def details(found: dict[str, Any], part: str) -> str:
     """Markdown: every figure of every rule in each column, from the base to the floor."""
     names = {title: key for title, key in FIGURES.items() if (key in WHOLE if part == "whole_run" else key != "drift")}
     lines = [["before", "", *(_cell(found["before"][key]) for key in names.values()), ""]]
@@ -228,7 +252,7 @@ def details(found: dict[str, Any], part: str, floor: dict[str, dict[str, float]]
             if column in own:
                 cells = [_cell(own[column][part][key]) for key in names.values()]
                 lines.append([rule, column, *cells, f"{own[column]['reached']:.0%} of {own[column]['targets']}"])
-    for name, values in (floor or {}).items():
+    for name, values in found["floor"].items():
         lines.append([name, "", *(_cell(values.get(key)) for key in names.values()), ""])
     return markdown(["rule", "optimizer", *names, f"runs that drift by {DRIFT:g}"], lines)
 
@@ -261,9 +285,9 @@ def plot(record: dict[str, Any], path: Path) -> None:
                     values = [np.mean(list(runs.at(rule, column, key, drift).values())) for drift in own]
                     style = {"ls": "-" if column == SHARED else "--", "lw": 2 if rule == OURS else 1}
                     axis.plot(own, values, color=f"C{i}", label=rule if column == SHARED else None, **style)
-        for name, value in record.get("floor", {}).items():
-            if key in value and "strangers" in name:
-                axis.axhline(value[key]["mean"], color="#999", lw=1, ls="-.")
+        for name, value in record["summary"]["floor"].items():
+            if key in value and "outlier" not in name:
+                axis.axhline(value[key]["mean"], color="#999", lw=1, ls="-" if name == RETRAINED else "-.")
         axis.axvline(DRIFT, color="#ddd", lw=1)
         axis.set(xlabel="drift of everyone else's samples", ylabel=_title(key))
     axes[1].legend(fontsize=8, title="solid: our optimizer; dashed: as published", title_fontsize=8)
