@@ -138,7 +138,7 @@ def resolution(bench: Bench, learned_on: Bench, exact: Bench) -> dict[str, float
     zo = fast(bench.std, bench.width)
     basis = directions(bench.principal[: zo.searched], zo.zo_samples, 1)
     objective = learned_on.observed
-    floor = mu_floor.measure(objective, bench.initial, zo, bench.std, 0, ROWS, basis)
+    floor = mu_floor.measure(objective, bench.initial, zo, bench.std, max_batch=ROWS, basis=basis)
     rows = np.concatenate([bench.initial[None], bench.initial + np.float32(zo.zo_mu) * basis[: zo.zo_samples]])
     errors = []
     for drawn in held_out_draws(objective, 0, DRAWS, zo.timestep_range):

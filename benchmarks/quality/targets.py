@@ -156,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             learner, model = through(bench, bundle_of(args.model, name, variant.recipe))
             preset = model.preset("fast")
             zo = replace(preset, zo_mu=preset.zo_mu * variant.mu)
-            config = replace(config, zo=lambda std, width, zo=zo: zo)
+            own = model.load_text().search_directions
+            config = replace(config, zo=lambda *_, zo=zo: zo, basis=lambda _, count, seed, own=own: own(count))
             about = {"mu": zo.zo_mu, "mu_min": model.bundle.manifest["mu_min"], "bundle": model.bundle.sha256}
         elif name == BASE:
             config = replace(config, zo=fast)

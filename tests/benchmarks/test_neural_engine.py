@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.quality.graph import GraphObjective
 from benchmarks.quality.learn import Bench, Subjects
-from benchmarks.quality.neural_engine import CASES, INTEGER, ROWS, START, programs, summarize, table
+from benchmarks.quality.neural_engine import CASES, INTEGER, ROWS, START, programs, resolution, summarize, table
 from benchmarks.quality.people import fresh_people
 from edge_sdk.export.coreml.interpreter import Interpreter
 from edge_sdk.zo import draw
@@ -28,6 +28,13 @@ def test_every_row_has_its_own_token_photo_and_prompt(count: int, bench: Bench) 
     wanted = bench.objective.residuals(tokens, drawn)
     np.testing.assert_allclose(bench.observed.residuals(tokens, drawn), wanted, atol=1e-2 * np.abs(wanted).max())
     np.testing.assert_allclose(bench.observed.losses(tokens, drawn), (wanted**2).mean(axis=1), rtol=1e-2)
+
+
+def test_what_the_graph_resolves_is_beside_float_activations(bench: Bench) -> None:
+    seen = resolution(bench, bench, replace(bench, graph=None))
+    assert 0 < seen["mu_min"] < seen["preset_mu"] and 0 < seen["error"] < 0.1
+    itself = resolution(bench, replace(bench, graph=None), replace(bench, graph=None))
+    assert itself["error"] == 0
 
 
 def test_shares_are_of_the_people_that_all_have() -> None:
