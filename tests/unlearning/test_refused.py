@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
@@ -180,6 +181,19 @@ def test_a_model_that_makes_nothing_of_the_target_has_nothing_to_forget(
 ) -> None:
     monkeypatch.undo()
     one_line(capsys, command(model_of["ddpm"]), "there is nothing to forget")
+
+
+@pytest.mark.parametrize(
+    ("similarities", "refused"),
+    [
+        ([0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.2], True),
+        ([0.0, 0.8, 0.3, 0.1, 0.2, 0.8, 0.7, 0.0], False),
+        ([0.6, 0.7, 0.6, 0.7, 0.6, 0.7, 0.6, 0.7], False),
+    ],
+    ids=["never as itself", "from some noises as itself", "as itself"],
+)
+def test_a_target_is_refused_where_few_noises_leave_no_doubt(similarities: list[float], refused: bool) -> None:
+    assert module.surely_below(np.array(similarities), module.REPRODUCED) is refused
 
 
 @pytest.mark.parametrize(
