@@ -33,6 +33,9 @@ def test_what_is_learned_from_photos() -> None:
     values = record("personalization")
     for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
         assert re.sub(r"\s+", " ", line) in README, line
+    drawn = json.loads((ROOT / "benchmarks" / "results" / "equal_care.json").read_text())["results"]
+    ends = [drawn[name]["summary"]["share"]["mean"] for name in ("fast", "paper, published")]
+    assert "`fast` has {:.3f} and `paper` {:.3f} ([equal care]".format(*ends) in README
     results = values["results"]
     for method in ("fast", "paper"):
         share = results[method]["summary"]["all"]["share"]
