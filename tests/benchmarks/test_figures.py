@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.lib.report import by_subject, interval
 from benchmarks.speed.around import PARTS, of_steps
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,17 @@ def equal_care(method: str) -> str:
     summary = results("equal_care")[method]["summary"]
     cells = [forwards(summary[share], method) for share in ("0.9", "0.95", "0.98")] if "0.9" in summary else []
     return " | ".join([figures(summary["share"]), *cells])
+
+
+def beside_integer(name: str, case: str) -> str:
+    """Of the loss decrease on int8 `integer`, what a target's graphs keep, over people; seeds averaged first."""
+    own, base, start = (by_subject(results(name)[key]["runs"], "loss") for key in (case, "int8 integer", "initializer"))
+    return figures(interval(start - own, start - base))
+
+
+def people_and_seeds(name: str, case: str) -> str:
+    runs = results(name)[case]["runs"]
+    return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
 
 
 def reached(method: str, share_of_decrease: str) -> str:
@@ -232,6 +244,8 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"reaches {ends('evolution strategy, tuned'):.3f} where `paper` reaches {ends('paper, published'):.3f}"
         ),
         "stopped after DVAR": f"| {stopped()} |",
+        "qnn": f"`--target qnn` | {people_and_seeds('targets', 'qnn')} | {beside_integer('targets', 'qnn')} |",
+        "qnn, wide": f"keeps {beside_integer('targets_distilled', 'qnn')} of `integer`'s decrease, 20 people",
         "stopped": (
             f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
             f"{results('equal_care')['backpropagation, stopped after DVAR']['summary']['forwards']['mean']:.0f} forward"
