@@ -5,25 +5,15 @@ A claim is a template whose fields are computed; what comes out must be in the R
 
 import json
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.lib.report import by_subject, interval
 from benchmarks.speed.around import PARTS, of_steps
+from tests.benchmarks.pages import RESULTS, ROOT, flat, page, results
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
-
-
-@cache
-def results(name: str) -> dict[str, Any]:
-    record = json.loads((RESULTS / f"{name}.json").read_text())
-    return record.get("results") or record["models"]
 
 
 def peak(name: str, case: str) -> float:
@@ -87,73 +77,6 @@ def pace(case: str) -> float:
     return results("pace")[case][0]["seconds"]
 
 
-def figures(value: dict[str, float], digits: int = 3, sign: str = "") -> str:
-    """A mean and its interval."""
-    return "{:{f}} [{:{f}}, {:{f}}]".format(*(value[key] for key in ("mean", "low", "high")), f=f"{sign}.{digits}f")
-
-
-def of_directions(name: str, rows: str, bases: tuple[str, ...] = ("principal", "readable", "random")) -> str:
-    """Cells of a row of the table of directions, each with the number of people."""
-    cells = []
-    for basis in bases:
-        summary = results(name).get(f"{rows}, {basis}", {}).get("summary")
-        cells.append(f"{figures(summary['share'])} ({summary['people']})" if summary else "")
-    return " | ".join(cells)
-
-
-def more_than_principal(name: str, case: str) -> str:
-    return figures(results(name)[case]["summary"]["beside_principal"], sign="+")
-
-
-def forwards(value: dict[str, float | None], method: str) -> str:
-    """Forward passes to a loss, and the seconds that they take."""
-    cost = next(cost for name, cost in results("equal_care_costs").items() if method.startswith(name))
-    counts = ["never" if (n := value[key]) is None else f"{n:,.0f}" for key in ("mean", "low", "high")]
-    mean = value["mean"]
-    seconds = "" if mean is None else f", {mean * float(np.median(cost['seconds'])):.1f} s"
-    return f"{counts[0]} [{counts[1]}, {counts[2]}]{seconds}"
-
-
-def equal_care(method: str) -> str:
-    """Cells of a row of the table of equal care: share, and what 0.90, 0.95 and 0.98 take."""
-    summary = results("equal_care")[method]["summary"]
-    cells = [forwards(summary[share], method) for share in ("0.9", "0.95", "0.98")] if "0.9" in summary else []
-    return " | ".join([figures(summary["share"]), *cells])
-
-
-def beside_integer(name: str, case: str) -> str:
-    """Of the loss decrease on int8 `integer`, what a target's graphs keep, over people; seeds averaged first."""
-    own, base, start = (by_subject(results(name)[key]["runs"], "loss") for key in (case, "int8 integer", "initializer"))
-    return figures(interval(start - own, start - base))
-
-
-def people_and_seeds(name: str, case: str) -> str:
-    runs = results(name)[case]["runs"]
-    return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
-
-
-def reached(method: str, share_of_decrease: str) -> str:
-    return f"{results('equal_care')[method]['summary'][share_of_decrease]['mean']:.0f}"
-
-
-def ends(method: str) -> float:
-    return results("equal_care")[method]["summary"]["share"]["mean"]
-
-
-def stopped() -> str:
-    summary = results("equal_care")["backpropagation, stopped after DVAR"]["summary"]
-    return f"{figures(summary['forwards'], 0)} | {figures(summary['share'])}"
-
-
-def memory_of(method: str) -> str:
-    return f"{results('equal_care_costs')[method]['peak_anonymous_mb']:.0f}"
-
-
-def under_noise(name: str, method: str) -> str:
-    summary = results(name)[method]["summary"]
-    return " | ".join(figures(summary[key]) for key in ("share_of_loss_learned", "share_of_backprop_decrease"))
-
-
 SECOND = "second model, tokens of 768 numbers"
 CLAIMS: dict[str, dict[str, str]] = {
     "README.md": {
@@ -198,72 +121,6 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"{peak('memory_gpu', 'ours int8 resident'):.0f} MB | "
             f"{step_seconds('memory_gpu', 'backprop float32'):.2f} s, {peak('memory_gpu', 'backprop float32'):.0f} MB |"
         ),
-    },
-    "benchmarks/quality/README.md": {
-        row: f"| {row} | {of_directions('directions', case)} |"
-        for row, case in {
-            "11 of 128 (8 %)": "11 of 128",
-            "22 of 128 (17 %)": "22 of 128",
-            "22 of 128, 11 a step": "22 of 128, 11 a step",
-            "44 of 128, 11 a step": "44 of 128, 11 a step",
-            "64 of 768, beside white noise": "64 of 768, 32 a step, white",
-            "64 of 768, beside shuffled words": "64 of 768, 32 a step, shuffled",
-            "128 of 768, beside white noise": "128 of 768, 32 a step, white",
-            "128 of 768, beside shuffled words": "128 of 768, 32 a step, shuffled",
-        }.items()
-    }
-    | {
-        "64 of 768, a trained table": (
-            f"| 64 of 768, a trained table | {of_directions('directions_wide', '64 of 768, 32 a step')} |"
-        ),
-        "random directions": (
-            f"they have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against "
-            "principal ones, paired by person. Behind the trained table they have "
-            f"{more_than_principal('directions_wide', '64 of 768, 32 a step, random')}."
-        ),
-        "readable directions": (
-            f"they have {more_than_principal('directions', '11 of 128, readable')} at 8 %, "
-            f"{more_than_principal('directions', '64 of 768, 32 a step, shuffled, readable')} beside shuffled words, "
-            f"and {more_than_principal('directions_wide', '64 of 768, 32 a step, readable')} behind the trained table"
-        ),
-        "breadth": (
-            f"get {results('directions')['44 of 128, 11 a step, principal']['summary']['share']['mean']:.3f} instead "
-            f"of {results('directions')['11 of 128, principal']['summary']['share']['mean']:.3f}."
-        ),
-        "finding them": f"as long as {results('directions_cost')['forward passes in all']:.0f} forward passes of",
-        "to a loss": (
-            f"fewer forward passes than `fast`, {reached('backpropagation, 150 steps', '0.9')} against "
-            f"{reached('fast', '0.9')}; to 0.95 about as many, {reached('backpropagation, 150 steps', '0.95')} against "
-            f"{reached('fast', '0.95')}.** `fast` ends at {ends('fast'):.3f}"
-        ),
-        "shorter schedules": (
-            f"25 and 50 steps end at {ends('backpropagation, 25 steps, tuned'):.3f} and "
-            f"{ends('backpropagation, 50 steps, tuned'):.3f}."
-        ),
-        "evolution": (
-            f"reaches {ends('evolution strategy, tuned'):.3f} where `paper` reaches {ends('paper, published'):.3f}"
-        ),
-        "stopped after DVAR": f"| {stopped()} |",
-        "qnn": f"`--target qnn` | {people_and_seeds('targets', 'qnn')} | {beside_integer('targets', 'qnn')} |",
-        "qnn, wide": f"keeps {beside_integer('targets_distilled', 'qnn')} of `integer`'s decrease, 20 people",
-        "stopped": (
-            f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
-            f"{results('equal_care')['backpropagation, stopped after DVAR']['summary']['forwards']['mean']:.0f} forward"
-        ),
-        "without noise": f"Without noise `fast` has {ends('fast'):.3f}",
-        "memory of methods": (
-            f"backpropagation {memory_of('backpropagation')} MB, `fast` {memory_of('fast')}, "
-            f"`paper` {memory_of('paper')}, the evolution strategy {memory_of('evolution strategy')}."
-        ),
-    }
-    | {
-        f"equal care, {method}": f"| {equal_care(method)} |"
-        for method in results("equal_care")
-        if method not in ("initializer", "backpropagation, stopped after DVAR")
-    }
-    | {
-        f"noise, {method}": f"| {under_noise('quality_noise', method)} | {under_noise('quality_noise_4.4', method)} |"
-        for method in ("backprop-float", "fast-int8-integer", "evolution-int8-integer", "paper-int8-integer")
     },
     "benchmarks/memory/README.md": {
         f"{weights} {method}": f"{peak('memory', f'ours {weights} resident'):.0f} / "
@@ -317,15 +174,6 @@ CLAIMS: dict[str, dict[str, str]] = {
         ),
     },
 }
-
-
-def flat(text: str) -> str:
-    return " ".join(text.split())
-
-
-@cache
-def page(name: str) -> str:
-    return flat((ROOT / name).read_text())
 
 
 @pytest.mark.parametrize(
