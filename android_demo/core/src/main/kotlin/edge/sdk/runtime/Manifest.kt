@@ -122,6 +122,9 @@ class Manifest(value: Any?, where: String) {
     private val principal = root.entries("principal_directions")
     val principalFile = principal.text("file")
     val principalCount = principal.int("count")
+
+    /** Of the words' variance, what all directions hold together; null in older bundles. */
+    val varianceShare = (principal["variance_share"] as? Number)?.toDouble()
     val initializerToken = root["initializer_token"] as String?
 
     /** Words that are one token, with their ids, one a text encoder. */
@@ -144,8 +147,8 @@ class Manifest(value: Any?, where: String) {
     val runtime = root.entries("runtime").mapValues { (_, settings) -> settings.asObject() }
     val files = root.entries("files").mapValues { (_, file) -> FileEntry(file.asObject()) }
 
-    /** The smallest mu that the graph resolves, or null if none was found. */
-    val muMin = (root["mu_min"] as? Number)?.toDouble()
+    /** The smallest mu that the graph resolves; infinite if none was found, null in older bundles. */
+    val muMin = if ("mu_min" in root) (root["mu_min"] as Number?)?.toDouble() ?: Double.POSITIVE_INFINITY else null
 }
 
 private const val SCHEMA_VERSION = 3L
