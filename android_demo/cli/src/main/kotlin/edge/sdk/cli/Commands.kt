@@ -21,7 +21,7 @@ import javax.imageio.ImageIO
 internal val VERIFY = Command("verify", "run a bundle's golden vectors", listOf(BUNDLE, THREADS)) { arguments, _ ->
     val bundle = Bundle.open(File(arguments.required("bundle")))
     if (bundle.leftovers.isNotEmpty())
-        println("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
+        notice("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
     val outcomes = Golden.verify(bundle, OrtLoader(arguments.whole("threads") ?: 0))
     for (each in outcomes) {
         val verdict = if (each.good) "ok" else "FAILED"
@@ -62,15 +62,15 @@ internal val MEASURE = Command(
     )
     val stop = Stop()
     val record = Measurement(bundle, OrtLoader(threads), JvmDevice, options, photos).run { step ->
-        if ("quiet" !in arguments) println("step $step")
+        if ("quiet" !in arguments) notice("step $step")
         !stop.isRequested
     }
     if (record == null) {
-        System.err.println("$PROGRAM: stopped; nothing is written")
+        notice("$PROGRAM: stopped; nothing is written")
         CANCELLED
     } else {
         RunFolder.writeWhole(output, (Json.write(record, indent = 2) + "\n").toByteArray())
-        if ("quiet" !in arguments) println("wrote $output")
+        if ("quiet" !in arguments) println(printable("wrote $output"))
         DONE
     }
 }
@@ -107,7 +107,7 @@ internal val GENERATE = Command(
         val numbered = "${output.nameWithoutExtension}-$i.${output.extension}"
         val file = if (pictures.size == 1) output else output.resolveSibling(numbered)
         RunFolder.writeWhole(file, png(picture))
-        println("wrote $file")
+        println(printable("wrote $file"))
     }
     DONE
 }

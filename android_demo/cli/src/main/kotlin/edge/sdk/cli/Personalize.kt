@@ -60,7 +60,7 @@ internal val PERSONALIZE = Command(
 
 private fun personalize(arguments: Arguments): Int {
     val stop = Stop()
-    val say: (String) -> Unit = if ("quiet" in arguments) { _ -> } else ::println
+    val say: (String) -> Unit = if ("quiet" in arguments) { _ -> } else ::notice
     val output = File(arguments.required("output_dir"))
     val resume = arguments.text("resume_from_checkpoint")
     val options = options(arguments, say, null, null) // refused before anything is read
@@ -146,7 +146,7 @@ private class PersonalizeRun(
                 say("step ${step.step}/${step.steps}  loss $loss  forwards ${step.forwards}  $left s left")
                 if (stop.isRequested && step.step < step.steps) {
                     folder.writeCheckpoint(personalizer.checkpoint())
-                    System.err.println(
+                    notice(
                         "$PROGRAM: stopped after step ${step.step}, saved; go on with the same command and " +
                             "--resume_from_checkpoint latest",
                     )
@@ -167,12 +167,13 @@ private class PersonalizeRun(
         val state = personalizer.state!!
         val record = runRecord(command, personalizer, options, arguments, photos, resumed ?: state.step, memory.peak())
         folder.write("run.json", (Json.write(record, indent = 2) + "\n").toByteArray())
-        say(
+        if ("quiet" in arguments) return DONE
+        println(
             "loss %.4f -> %.4f on draws it never trained on, %d steps, %d forward passes, %.0f s".format(
                 personalizer.lossInitial, personalizer.lossFinal, state.step, state.forwards, state.seconds,
             ),
         )
-        say("wrote ${folder.folder}/$LEARNED")
+        println(printable("wrote ${folder.folder}/$LEARNED"))
         return DONE
     }
 

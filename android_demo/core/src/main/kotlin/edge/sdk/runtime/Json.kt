@@ -318,7 +318,8 @@ private class JsonReader(private val text: String, private val infinity: Boolean
     }
 }
 
-/** A value in at most 60 characters of ASCII, in quotes if it is a text. */
-internal fun ascii(value: Any?): String = Json.write(if (value is String) value.take(60) else value).let {
-    if (it.length <= 60) it else it.take(57) + "..."
+/** A value in at most 60 characters of ASCII, in Python's quotes if it is a text. */
+internal fun ascii(value: Any?): String {
+    val text = if (value is String) "'${Json.write(value.take(60)).drop(1).dropLast(1).replace("\\\"", "\"")}'" else Json.write(value)
+    return if (text.length <= 60) text else text.take(57) + "..."
 }

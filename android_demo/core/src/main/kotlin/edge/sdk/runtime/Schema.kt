@@ -60,7 +60,7 @@ internal fun check(value: Any?, kind: Kind, name: String = "") {
         }
         is Named -> {
             demand(value is Map<*, *>, value, kind, name)
-            for ((key, each) in value as Map<*, *>) check(each, kind.kind, prefix + ascii(key).trim('"'))
+            for ((key, each) in value as Map<*, *>) check(each, kind.kind, prefix + ascii(key).trim('\''))
         }
         is Many -> {
             demand(value is List<*> && value.size in kind.least..kind.most, value, kind, name)
