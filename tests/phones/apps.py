@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk import pocket
+from edge_sdk import Personalizer, pocket
 
 DEMOS = Path(__file__).parents[2]
 BUNDLE = pocket.MODEL.parent / "bundle"
@@ -20,12 +20,15 @@ class App(ABC):
     """A program that learns, draws, verifies and measures.
 
     Attributes:
-        name: of its language. error: begins the line of a mistake.
+        name: of its language. error: begins the line of a mistake. tools: a folder that holds no photo and no bundle.
+        leftover: a name that a killed process may leave in a run's folder.
         onnxruntime: the version that it runs graphs with.
     """
 
     name: str
     error: str
+    tools: Path
+    leftover: str
     onnxruntime: str
 
     @abstractmethod
@@ -56,7 +59,8 @@ class App(ABC):
 
 
 class Kotlin(App):
-    name, error, onnxruntime = "kotlin", "edge-personalize-jvm: ", "1.26.0"
+    name, error, leftover = "kotlin", "edge-personalize-jvm: ", f".edge-sdk-{0:032x}.tmp"
+    onnxruntime = "1.26.0"
     tools = DEMOS / "android_demo" / "tools"
 
     def build(self) -> None:
@@ -71,7 +75,7 @@ class Kotlin(App):
 
 
 class Swift(App):
-    name, error = "swift", "edge-personalize: error: "
+    name, error, leftover = "swift", "edge-personalize: error: ", ".edge-sdk-checkpoint-9"
     tools = DEMOS / "ios_demo" / "tools"
 
     def build(self) -> None:
@@ -99,6 +103,13 @@ class Swift(App):
 
 
 APPS: dict[str, App] = {app.name: app for app in (Kotlin(), Swift())}
+
+
+def python_of(bundle: Path = BUNDLE) -> Personalizer:
+    """Python on a bundle, which says nothing."""
+    personalizer = Personalizer.from_bundle(bundle)
+    personalizer.notify = lambda line: None
+    return personalizer
 
 
 def learn(

@@ -22,9 +22,23 @@ def qnn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=list(APPS))
-def app(request: pytest.FixtureRequest) -> App:
-    """Each command line in turn, built."""
-    app = APPS[request.param]
+def built(name: str) -> App:
+    app = APPS[name]
     app.build()
     return app
+
+
+@pytest.fixture(scope="session", params=list(APPS))
+def app(request: pytest.FixtureRequest) -> App:
+    """Each command line in turn."""
+    return built(request.param)
+
+
+@pytest.fixture(scope="session")
+def kotlin() -> App:
+    return built("kotlin")
+
+
+@pytest.fixture(scope="session")
+def swift() -> App:
+    return built("swift")
