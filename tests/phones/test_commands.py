@@ -55,6 +55,16 @@ def test_damaged_golden_vectors_are_one_line(old: str, new: str, part: str, app:
     assert part in app.refusal("verify", "--bundle", copy_with_golden(tmp_path / "bundle", old, new))
 
 
+def test_several_pictures_have_numbers_and_none_replaces_a_folder(app: App, tmp_path: Path) -> None:
+    quick = ["--num_inference_steps", 1, "--num_images", 2, "--output", tmp_path / "x.png"]
+    result = app.call(*DRAWING, *quick)
+    assert result.returncode == 0 and len(result.stdout.splitlines()) == 2, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-0.png", "x-1.png"]
+    (tmp_path / "x-1.png").unlink()
+    (tmp_path / "x-1.png").mkdir()
+    assert "x-1.png, which is a folder" in app.refusal(*DRAWING, *quick)
+
+
 def test_measure_writes_a_device_record(app: App, tmp_path: Path) -> None:
     output = tmp_path / "device.json"
     result = app.call("measure", "--bundle", BUNDLE, "--output", output, "--max_train_steps", 2, "--threads", 1)
@@ -71,6 +81,9 @@ def test_measure_writes_a_device_record(app: App, tmp_path: Path) -> None:
     assert measured["temperature_c"] == {"start": None, "end": None}
 
 
+DRAWING: list[object] = ["generate", "--bundle", BUNDLE, "--prompt", "x"]
+
+
 def id_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -85,6 +98,9 @@ def id_of(value: object) -> str:
             ["generate", "--bundle", BUNDLE, "--prompt", "x", "--output", "x.png", "--embedding", BUNDLE],
             "cannot be read",
         ),
+        ([*DRAWING, "--output", "nowhere/x.png"], "nowhere/x.png, but there is no folder"),
+        ([*DRAWING, "--output", "x.jpg"], "x.jpg; it must end in .png"),
+        ([*DRAWING, "--output", BUNDLE / "tokenizer"], "it must end in .png"),
     ],
     ids=id_of,
 )

@@ -76,7 +76,8 @@ async function look({ files }) {
   postMessage({ type: 'looked' });
 }
 
-async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
+async function learn({ files, placeholder, initializer, steps, seed, preview = 4 }) {
+  const count = bundle.manifest.target?.vectors ?? 1;
   text.checkPlaceholder(placeholder);
   const initial = await text.initial(bundle, initializer, count),
     zo = { ...bundle.manifest.presets.fast, max_train_steps: steps };

@@ -358,7 +358,7 @@ test('a loss that the graph does not give is the mean square of its residual, an
     },
   };
   const manifest = {
-    target: { rows: 2 },
+    target: { rows: 2, vectors: 1 },
     latents: [1, 1, 2],
     resolution: 8,
     prompts: { object: [{ before: [[]], after: [[]] }] },
@@ -370,4 +370,6 @@ test('a loss that the graph does not give is the mean square of its residual, an
   const losses = await objective.losses([1, 2, 3].map((x) => Float32Array.of(x)), draws);
   assert.deepEqual(losses, [1, 4, 9]);
   assert.deepEqual(asked, [{ ids: [100, 101], vectors: 2 }, { ids: [100], vectors: 1 }]);
+  const another = () => new BundleObjective(graph, manifest, text, latents, [[8, 8]], 2);
+  assert.throws(another, /^Error: num_vectors is 2; the bundle's graphs are for 1; give that/);
 });

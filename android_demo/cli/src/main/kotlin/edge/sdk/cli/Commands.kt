@@ -89,6 +89,7 @@ internal val GENERATE = Command(
         Flag("guidance_scale", "how closely the prompt is followed (default 4)", "FLOAT"),
         SEED,
         THREADS,
+        QUIET,
     ),
 ) { arguments, _ ->
     val options = GenerateOptions(
@@ -98,18 +99,31 @@ internal val GENERATE = Command(
         arguments.real("guidance_scale") ?: 4.0,
         arguments.seed("seed") ?: 0u,
     )
+    val files = outputs(File(arguments.required("output")), options.numImages)
     val embeddings = arguments.text("embedding")?.let { listOf(embedding(File(it))) }.orEmpty()
     val bundle = Bundle.open(File(arguments.required("bundle")))
     val pictures = Generator(bundle, OrtLoader(arguments.whole("threads") ?: 0))
         .generate(arguments.required("prompt"), embeddings, options)
-    val output = File(arguments.required("output"))
-    pictures.forEachIndexed { i, picture ->
-        val numbered = "${output.nameWithoutExtension}-$i.${output.extension}"
-        val file = if (pictures.size == 1) output else output.resolveSibling(numbered)
+    for ((file, picture) in files.zip(pictures)) {
         RunFolder.writeWhole(file, png(picture))
-        println(printable("wrote $file"))
+        if ("quiet" !in arguments) println(printable("wrote $file"))
     }
     DONE
+}
+
+/** The files of some pictures, checked before any is drawn. */
+private fun outputs(output: File, count: Int): List<File> {
+    val folder = output.absoluteFile.parentFile
+    if (output.extension.lowercase() != "png") throw EdgeSdkException("output is $output; it must end in .png")
+    if (!folder.isDirectory) throw EdgeSdkException("output is $output, but there is no folder $folder; make it first")
+    val files = when (count) {
+        1 -> listOf(output)
+        else -> List(count) { output.resolveSibling("${output.nameWithoutExtension}-$it.${output.extension}") }
+    }
+    files.firstOrNull { it.isDirectory }?.let {
+        throw EdgeSdkException("output is $it, which is a folder; give the name of a file")
+    }
+    return files
 }
 
 private fun embedding(file: File): LearnedEmbedding {
