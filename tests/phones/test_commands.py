@@ -1,6 +1,7 @@
 """The apps' command lines beside learning: golden vectors, measurements, and mistakes in one line."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_golden_vectors_beyond_a_bound_are_status_1(app: App, tmp_path: Path) ->
 )
 def test_damaged_golden_vectors_are_one_line(old: str, new: str, part: str, app: App, tmp_path: Path) -> None:
     assert part in app.refusal("verify", "--bundle", copy_with_golden(tmp_path / "bundle", old, new))
+
+
+@pytest.mark.parametrize("flag", ["--embedding", "--resume_from_checkpoint"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(flag: str, app: App, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.safetensors")
+    if flag == "--embedding":
+        arguments = [*DRAWING, "--output", tmp_path / "x.png", flag, tmp_path / "state.safetensors"]
+    else:
+        arguments = list(learn(tmp_path / "run", flag, tmp_path))
+    assert "state.safetensors cannot be read" in app.refusal(*arguments)
 
 
 def test_several_pictures_have_numbers_and_none_replaces_a_folder(app: App, tmp_path: Path) -> None:

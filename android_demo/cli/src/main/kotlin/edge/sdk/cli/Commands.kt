@@ -12,6 +12,7 @@ import edge.sdk.runtime.Golden
 import edge.sdk.runtime.Json
 import edge.sdk.runtime.LearnedEmbedding
 import edge.sdk.runtime.Picture
+import edge.sdk.runtime.readBytes
 import java.awt.image.BufferedImage
 import java.io.ByteArrayOutputStream
 import java.io.File
@@ -126,9 +127,11 @@ private fun outputs(output: File, count: Int): List<File> {
     return files
 }
 
+private const val MOST_BYTES = 64 shl 20 // of an embedding
+
 private fun embedding(file: File): LearnedEmbedding {
     val bytes = try {
-        file.readBytes()
+        readBytes(file, MOST_BYTES)
     } catch (error: IOException) {
         throw EdgeSdkException("$file cannot be read: ${oneLine(error)}; give a learned_embeds.safetensors", error)
     }

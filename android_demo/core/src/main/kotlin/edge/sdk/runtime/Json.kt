@@ -138,9 +138,14 @@ internal fun decodeUtf8(bytes: ByteArray): String = try {
     throw IllegalArgumentException("it is not UTF-8 text", error)
 }
 
-/** The bytes of a regular file of at most [most] bytes. */
-internal fun readBytes(file: File, most: Int): ByteArray {
-    if (!file.isFile) throw IOException(if (file.isDirectory) "it is a folder" else "there is no such file")
+/**
+ * The bytes of a regular file of at most [most] bytes; a pipe is not waited for.
+ *
+ * @throws IOException it is none, or larger
+ */
+fun readBytes(file: File, most: Int): ByteArray {
+    if (!file.exists()) throw IOException("there is no such file")
+    if (!file.isFile) throw IOException(if (file.isDirectory) "it is a folder" else "it is not a regular file")
     if (file.length() > most) throw IOException("it has ${file.length()} bytes; at most $most are read")
     return file.readBytes()
 }
