@@ -89,8 +89,8 @@ def stand_in_word(width: int, vocabulary_std: float) -> np.ndarray:
     return normals(SEED, FLOOR.stream, FLOOR.at(1), (1, width)) * np.float32(vocabulary_std)
 
 
-def path() -> Path:
-    """``edge-sdk/mu-floors.json`` in the user's cache folder."""
+def path() -> Path | None:
+    """``edge-sdk/mu-floors.json`` in the user's cache folder, if there is one."""
     return user_cache.place_of("mu-floors.json")
 
 

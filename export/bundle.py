@@ -103,6 +103,8 @@ def export(
     if search_basis is not None:
         one_of("search_basis", search_basis, SEARCH_BASES)
     opened = open_model(model, weights, "fused", prediction_type=prediction_type)
+    if target == "qnn" and opened.is_xl:
+        raise EdgeSdkError("the target qnn is for models with one text encoder; export SDXL without --target")
     folder, again = expanded(output_dir), partial(quantize, model, prediction_type=prediction_type)
     with _new_bundle(folder) as new, _as_integers(opened, again, new) as source, disk_errors(folder):
         reference = Reference(source, resolution or source.resolution(), seed, settings.get("vectors", 1), search_basis)
@@ -197,8 +199,6 @@ def _for_qnn(
     """The graphs with fixed sizes, and the ranges of their activations."""
     from edge_sdk.export.onnx import calibration, qnn
 
-    if reference.networks.is_xl:
-        raise EdgeSdkError("the target qnn is for models with one text encoder; export SDXL without --target")
     reference.rows = rows or default_rows(reference.networks.latents)
     graphs = qnn.fixed(reference.networks, reference.rows, reference.vectors)
     notify("generating samples to calibrate with")

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from edge_sdk.option_types import Execution, Weights
 from edge_sdk.photos import PhotoSource
 from edge_sdk.quantization import integer_layers, kernels, native
 from edge_sdk.run_folder import run_personalization
+from edge_sdk.system import user_cache
 from edge_sdk.zo import ZoConfig
 from tests import tiny_models
 from tests.test_fingerprint import UNET, negate_one_weight
 
+PATH = mu_floor.path  # the user's own; tests have another
 QUICK: dict[str, Any] = {"max_train_steps": 4, "eval_draws": 2, "preview": False}
 
 
@@ -210,6 +214,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-3]),
     "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
     "huge": lambda path: path.write_text(path.read_text() + " " * (1 << 20)),
+    "nested": lambda path: path.write_text("[" * (1 << 15)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path, 0o600)),
     "a link": lambda path: path.symlink_to(path.rename(path.with_name("x"))),
     "others may write it": lambda path: path.chmod(0o622),
@@ -229,6 +235,37 @@ def test_a_damaged_memory_is_measured_again(damage: Callable[[Path], object], fl
 def test_every_floor_is_remembered_as_it_is(value: float) -> None:
     mu_floor.remember("0" * 64, value)
     assert mu_floor.recall("0" * 64) == value and mu_floor.recall("1" * 64) is None
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [{"HOME": ""}, {"HOME": "relative"}, {"HOME": "/proc/no"}, {"XDG_CACHE_HOME": "/proc/no"}],
+    ids=["no home", "a relative home", "a home that cannot be written", "a cache that cannot be written"],
+)
+def test_without_a_place_for_it_a_floor_is_measured_each_time_and_nothing_is_written(
+    surroundings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mu_floor, "path", PATH)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    mu_floor.remember("0" * 64, 1e-6)
+    assert mu_floor.recall("0" * 64) is None and not any(tmp_path.iterdir())
+
+
+def test_processes_that_remember_at_once_leave_a_file_that_can_be_read(floors: Path) -> None:
+    """One may overwrite what another has added, which then measures again."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom edge_sdk import mu_floor\n"
+        "mu_floor.path = lambda: Path(sys.argv[1])\n"
+        "for number in range(20): mu_floor.remember(f'{int(sys.argv[2]) * 20 + number:064x}', 1e-6)\n"
+    )
+    commands = [[sys.executable, "-c", program, str(floors), str(number)] for number in range(3)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    assert [process.communicate()[1] for process in processes] == [b""] * 3
+    assert 20 <= len(user_cache.recall(floors, lambda text: text == "1e-06")) <= 60
+    assert [path.name for path in floors.parent.iterdir()] == [floors.name]
 
 
 def test_a_floor_that_is_no_number_is_not_remembered(floors: Path) -> None:

@@ -89,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if not args.quiet:
         size = sum(file["bytes"] for file in manifest["files"].values()) / 1e6
+        floor = "none found" if manifest["mu_min"] is None else f"{manifest['mu_min']:g}"
         print(
             f"wrote {args.output_dir}: {len(manifest['graphs'])} graphs, {size:.1f} MB, weights {manifest['weights']}, "
-            f"mu_min {manifest['mu_min']:g}, peak memory {peak_rss_mb():.0f} MB"
+            f"mu_min {floor}, peak memory {peak_rss_mb():.0f} MB"
         )
     return DONE

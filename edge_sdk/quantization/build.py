@@ -21,6 +21,7 @@ from pathlib import Path
 
 from edge_sdk.system import platform
 from edge_sdk.system.files import PRIVATE, make_folder, staging
+from edge_sdk.system.user_cache import cache_folder
 
 BUILD_SECONDS = 300
 
@@ -46,21 +47,6 @@ class Sources:
         text = b"".join(path.read_bytes() for path in (*self.files, *self.headers))
         digest = hashlib.sha256(text + " ".join(self.flags).encode() + processor.encode())
         return f"{self.name}-{digest.hexdigest()[:16]}"
-
-
-def cache_folder() -> Path:
-    """Where built libraries lie: ``edge-sdk`` in XDG_CACHE_HOME, if that is absolute, or in ~/.cache.
-
-    Raises:
-        OSError: the user has no home folder.
-    """
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if given.is_absolute():
-        return given / "edge-sdk"
-    home = os.path.expanduser("~") if os.environ.get("HOME", "/") else ""
-    if not os.path.isabs(home):
-        raise OSError("there is no home folder; set HOME or XDG_CACHE_HOME to an absolute path")
-    return Path(home) / ".cache" / "edge-sdk"
 
 
 def open_library(sources: Sources) -> ctypes.CDLL:

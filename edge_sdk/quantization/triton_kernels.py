@@ -135,36 +135,10 @@ def product(
         pitch: numbers from one pixel of ``out`` to the next, N or more.
         window: kernel, stride and padding.
     """
-    q, zero, multiplier, scale, bias = weights
-    assert q is not None
-    (kernel, stride, padding), (_, images, height, width, channels) = window, parts.shape
-    _, out_height, out_width, outputs = out.shape
-    pixels = images * out_height * out_width
-    tile = (16 if pixels <= 16 else 64, 64, 64 if channels > 32 else 32)
-    grid = (triton.cdiv(pixels, tile[0]), triton.cdiv(outputs, tile[1]))
-    _product_kernel[grid](
-        parts,
-        step,
-        q,
-        zero,
-        multiplier,
-        scale,
-        bias,
-        out,
-        images,
-        height,
-        width,
-        channels,
-        out_height,
-        out_width,
-        outputs,
-        pitch,
-        1 if zero is None else zero.shape[1],
-        *kernel,
-        *stride,
-        *padding,
-        len(parts) == 2,
-        zero is not None,
-        bias is not None,
-        *tile,
-    )
+    (_, zero, _, _, bias), (_, *image_sizes), (_, *out_sizes) = weights, parts.shape, out.shape
+    pixels, groups = out[..., 0].numel(), 1 if zero is None else zero.shape[1]
+    tile = (16 if pixels <= 16 else 64, 64, 64 if image_sizes[-1] > 32 else 32)
+    grid = (triton.cdiv(pixels, tile[0]), triton.cdiv(out_sizes[-1], tile[1]))
+    sizes, (kernel, stride, padding) = (*image_sizes, *out_sizes, pitch, groups), window
+    kinds = len(parts) == 2, zero is not None, bias is not None
+    _product_kernel[grid](parts, step, *weights, out, *sizes, *kernel, *stride, *padding, *kinds, *tile)

@@ -8,8 +8,8 @@ from pathlib import Path
 from edge_sdk.system import user_cache
 
 
-def path() -> Path:
-    """``edge-sdk/model-digests.json`` in the user's cache folder."""
+def path() -> Path | None:
+    """``edge-sdk/model-digests.json`` in the user's cache folder, if there is one."""
     return user_cache.place_of("model-digests.json")
 
 

@@ -133,6 +133,8 @@ def describe(kind: Any) -> str:
     if isinstance(kind, Real):
         if (kind.least, kind.most) == (-LARGEST, LARGEST):
             return "a finite number"
+        if kind.most == LARGEST:
+            return f"a number of at least {kind.least:g}"
         return f"a number from {kind.least:g} to {kind.most:g}"
     if isinstance(kind, Many):
         return f"a list of {kind.least} to {kind.most} values" if kind.most < 1 << 24 else "a list"

@@ -21,25 +21,41 @@ MOST_BYTES = 1 << 16
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def place_of(name: str) -> Path:
-    """A file of this name in ``edge-sdk`` in XDG_CACHE_HOME, if that is absolute, or in ~/.cache."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~/.cache"))
-    return folder / "edge-sdk" / name
+def cache_folder() -> Path:
+    """``edge-sdk`` in XDG_CACHE_HOME, if that is absolute, or in ~/.cache.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given / "edge-sdk"
+    home = os.path.expanduser("~") if os.environ.get("HOME", "/") else ""
+    if not os.path.isabs(home):
+        raise OSError("there is no home folder; set HOME or XDG_CACHE_HOME to an absolute path")
+    return Path(home) / ".cache" / "edge-sdk"
 
 
-def recall(place: Path, is_value: Callable[[str], bool]) -> dict[str, str]:
+def place_of(name: str) -> Path | None:
+    """A file of this name in the cache folder; None for a user without a home folder."""
+    with contextlib.suppress(OSError):
+        return cache_folder() / name
+    return None
+
+
+def recall(place: Path | None, is_value: Callable[[str], bool]) -> dict[str, str]:
     """All entries of a file, oldest first; none if it is missing, not private, or any entry is not as it must be.
 
     Args:
         is_value: whether a text can be a value.
     """
+    if place is None:
+        return {}
     try:
         if not _is_private(os.lstat(place.parent), stat.S_ISDIR):
             return {}
-        handle = os.open(place, platform.READ | platform.NOFOLLOW)
-        with open(handle, "rb") as file:
-            status = os.fstat(handle)
+        with open(place, "rb", opener=_no_link) as file:
+            status = os.fstat(file.fileno())
             if not _is_private(status, stat.S_ISREG) or status.st_size > MOST_BYTES:
                 return {}
             entries = parse_json(file.read(MOST_BYTES))
@@ -52,8 +68,10 @@ def recall(place: Path, is_value: Callable[[str], bool]) -> dict[str, str]:
     return entries
 
 
-def remember(place: Path, key: str, value: str, is_value: Callable[[str], bool]) -> None:
+def remember(place: Path | None, key: str, value: str, is_value: Callable[[str], bool]) -> None:
     """Add an entry, where there is a private place for the file; see `recall` for ``is_value``."""
+    if place is None:
+        return
     entries = recall(place, is_value)
     entries.pop(key, None)
     kept = dict([*entries.items(), (key, value)][-MOST:])
@@ -68,6 +86,10 @@ def remember(place: Path, key: str, value: str, is_value: Callable[[str], bool])
 def is_hash(text: object) -> bool:
     """Whether it is a SHA-256 in hexadecimal digits."""
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
+
+
+def _no_link(place: str, _: int) -> int:
+    return os.open(place, platform.READ | platform.NOFOLLOW)
 
 
 def _is_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> bool:

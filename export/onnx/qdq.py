@@ -95,7 +95,7 @@ class QdqOps(RoundedOps):
     def upsample(self, x: Value, size: tuple[int, int], to: tuple[int, int]) -> Value:
         scales = self._plain(np.array([1, 1, to[0] / size[0], to[1] / size[1]], np.float32))
         how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self._node("Resize", [x, "", scales], mode="nearest", **how)  # type: ignore[arg-type]
+        return self._node("Resize", [x, "", scales], mode="nearest", **how)
 
     def attention(self, q: Value, k: Value, v: Value, heads: int, causal: bool = False) -> Value:
         """With all scores (B, H, S, T): the provider has no fused attention."""

@@ -6,6 +6,7 @@ keeps the scale, so that its integers are the same.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
@@ -105,9 +106,9 @@ class RoundedOps(OnnxOps):
     def _is_float(self, value: Value) -> bool:
         return self._types[value].tensor_type.elem_type == TensorProto.FLOAT
 
-    def _add(self, kind: str, inputs: Sequence[Value], **more: object) -> Value:
-        """An operation whose result is not rounded."""
-        value = super()._node(kind, inputs, **more)  # type: ignore[arg-type]
+    def _add(self, kind: str, inputs: Sequence[Value], **more: Any) -> Value:
+        """An operation whose result is not rounded; ``more`` as `OnnxOps._node` takes it."""
+        value = super()._node(kind, inputs, **more)
         self._infer(self._nodes[-1])
         return value
 
@@ -146,17 +147,9 @@ class RoundedOps(OnnxOps):
         super().part(name)
         self._count = 0
 
-    def _node(
-        self,
-        kind: str,
-        inputs: Sequence[Value],
-        domain: str = "",
-        outputs: Sequence[str] = (),
-        count: int = 1,
-        **attributes: object,
-    ) -> Value:
+    def _node(self, kind: str, inputs: Sequence[Value], **more: Any) -> Value:
         """An operation; of floats its result is rounded."""
-        value = self._add(kind, inputs, outputs=outputs, count=count, **attributes)
+        value = self._add(kind, inputs, **more)
         values = value if isinstance(value, list) else [value]
         if not self._is_float(values[0]):
             return value

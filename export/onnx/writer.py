@@ -132,16 +132,11 @@ class OnnxOps:
         return self._node("Identity", [value], outputs=[name])
 
     def _node(
-        self,
-        kind: str,
-        inputs: Sequence[Value],
-        domain: str = "",
-        outputs: Sequence[str] = (),
-        count: int = 1,
-        **attributes: object,
+        self, kind: str, inputs: Sequence[Value], *, outputs: Sequence[str] = (), count: int = 1, **more: Any
     ) -> Value:
+        """An operation; ``more`` is its domain, by default ONNX's own, and its attributes."""
         names = list(outputs) or [f"v{len(self._nodes)}" + (f".{i}" if count > 1 else "") for i in range(count)]
-        self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
+        self._nodes.append(helper.make_node(kind, list(inputs), names, **{"domain": ""} | more))
         return names[0] if count == 1 else names
 
     # weights
@@ -202,7 +197,7 @@ class OnnxOps:
         while not inputs[-1]:
             inputs.pop()
         size = {"K": k, "N": n, "bits": layer.bits, "block_size": block}
-        return self._node("MatMulNBits", inputs, MICROSOFT, **size, accuracy_level=1)  # 1: float32 activations
+        return self._node("MatMulNBits", inputs, domain=MICROSOFT, **size, accuracy_level=1)  # 1: float32 activations
 
     def conv(
         self, x: Value, layer: str, size: tuple[int, int], stride: int = 1, pads: Sequence[int] = (1, 1, 1, 1)
@@ -304,10 +299,10 @@ class OnnxOps:
         return self._node("Exp", [x])
 
     def silu(self, x: Value) -> Value:
-        return self._node("QuickGelu", [x], MICROSOFT, alpha=1.0)
+        return self._node("QuickGelu", [x], domain=MICROSOFT, alpha=1.0)
 
     def quick_gelu(self, x: Value) -> Value:
-        return self._node("QuickGelu", [x], MICROSOFT, alpha=1.702)
+        return self._node("QuickGelu", [x], domain=MICROSOFT, alpha=1.702)
 
     def gelu(self, x: Value) -> Value:
         return self._node("Gelu", [x])
@@ -341,7 +336,9 @@ class OnnxOps:
         )
 
     def attention(self, q: Value, k: Value, v: Value, heads: int, causal: bool = False) -> Value:
-        return self._node("MultiHeadAttention", [q, k, v], MICROSOFT, num_heads=heads, unidirectional=int(causal))
+        return self._node(
+            "MultiHeadAttention", [q, k, v], domain=MICROSOFT, num_heads=heads, unidirectional=int(causal)
+        )
 
     def first_of(self, ids: Value, wanted: int, x: Value) -> Value:
         found = self._node("Equal", [ids, self.constant(np.array(wanted, np.int64))])

@@ -1,6 +1,7 @@
 """Writing a bundle: whole or not at all, and one line for what cannot be done."""
 
 import json
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from edge_sdk.export.golden import Reference
 from edge_sdk.export.onnx import writer
 from edge_sdk.export.presets import measured_presets
 from edge_sdk.runtime.onnx.bundle import Bundle
+from edge_sdk.runtime.onnx.model import open_bundle
 from edge_sdk.runtime.onnx.text import BundleText
 from edge_sdk.runtime.pytorch.model import open_model
 from edge_sdk.zo import MuFloor, ZoConfig
@@ -76,6 +78,18 @@ def test_a_floor_above_mu_raises_both_presets(bundle_of: Bundles, monkeypatch: p
     )
     mu_min, presets = measured_presets(reference, lambda inputs: {})
     assert mu_min == 0.015 and presets["fast"]["zo_mu"] == 0.015 and presets["paper"]["zo_mu"] == 0.002
+
+
+def test_a_model_without_a_floor_is_exported_and_it_is_said(
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "edge_sdk.export.bundle.measured_presets", lambda *given: (math.inf, measured_presets(*given)[1])
+    )
+    out = tmp_path / "bundle"
+    assert main(["export", "--pretrained_model_name_or_path", str(sd1), "--output_dir", str(out)]) == 0
+    assert "mu_min none found" in capsys.readouterr().out
+    assert open_bundle(out).mu_min == math.inf
 
 
 @pytest.mark.parametrize(("family", "word"), [("pocket", "person"), ("sdxl", None)])

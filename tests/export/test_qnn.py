@@ -158,8 +158,11 @@ def test_settings_that_do_not_fit_are_one_line(options: dict, message: str, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sdxl_is_refused_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sdxl_is_refused_before_it_is_quantized_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = models_of.source(tmp_path, "sdxl")
+    monkeypatch.setattr("edge_sdk.export.bundle.quantize", lambda *_, **__: pytest.fail("it is quantized"))
     arguments = ["--pretrained_model_name_or_path", source, "--output_dir", str(tmp_path / "bundle")]
     assert main(["export", "--target", "qnn", "--quiet", *arguments]) == 2
     assert "for models with one text encoder" in capsys.readouterr().err.splitlines()[-1]

@@ -20,7 +20,7 @@ from edge_sdk import Personalizer
 from edge_sdk.config import PersonalizeConfig
 from edge_sdk.embedding import LearnedEmbedding, load_embedding, save_a1111, save_embedding
 from edge_sdk.export import chromium
-from edge_sdk.export.web_page import missing
+from edge_sdk.export.web_page import RUNTIME_VERSION, missing
 from edge_sdk.export.web_server import serving
 from edge_sdk.generation import generate
 from edge_sdk.images import load_photos, to_pil
@@ -29,6 +29,7 @@ from edge_sdk.preparation import prepare
 from edge_sdk.runtime.onnx.model import open_bundle
 from tests.export.page import Demo
 from tests.icc import rgb_profile
+from tests.run_records import assert_is_pythons, python_record
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -66,6 +67,7 @@ def run(bundle_of: Bundles, browser: "Browser", tmp_path_factory: pytest.TempPat
         demo.click("start")
         demo.wait_for("learned")
         demo.download("download", downloads / "learned_embeds.safetensors")
+        demo.download("record", downloads / "run.json")
         demo.click("draw")
         demo.wait_for("drawn")
         demo.wait("document.getElementById('status').textContent === 'Done'")
@@ -76,6 +78,7 @@ def run(bundle_of: Bundles, browser: "Browser", tmp_path_factory: pytest.TempPat
         texts = ("summary", "step", "forwards", "loss", "error", "skipped", "notice", "model")
         return SimpleNamespace(
             file=downloads / "learned_embeds.safetensors",
+            record=json.loads((downloads / "run.json").read_text()),
             sheet=downloads / "pictures.png",
             url=demo.url,
             requests=demo.requests,
@@ -116,6 +119,16 @@ def test_the_downloaded_file_is_the_token_and_no_photo(run: SimpleNamespace, pyt
     wanted = python.metadata | {"execution": "dequantized"}
     assert {key: found.metadata[key] for key in wanted} == wanted
     assert not any(name.name in json.dumps(found.metadata) for name in PHOTOS.iterdir())
+
+
+def test_a_record_is_pythons(run: SimpleNamespace, bundle_of: Bundles, tmp_path: Path) -> None:
+    """But for weights in memory, the pictures before and after, and the initializer that the page names."""
+    bundle, forwards = bundle_of("pocket", "int8"), run.record["forwards_of"]
+    other = ("residency", "forwards", "preview")
+    python = python_record(PHOTOS, tmp_path / "run", bundle, max_train_steps=STEPS, initializer_token="person")
+    assert_is_pythons(run.record, python, other)
+    assert forwards["preview"] == 2 * 4 * 25 * 2 and run.record["versions"]["onnxruntime-web"] == RUNTIME_VERSION
+    assert run.record["loss_final"] == pytest.approx(python["loss_final"], rel=1e-2)
 
 
 def test_diffusers_loads_the_downloaded_file(run: SimpleNamespace) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -141,42 +142,7 @@ def damaged() -> dict[str, Any]:
             '"file": "unet.onnx"',
             '"file": "unet.onnx", "function": "unet"',
         ),
-        (
-            "an entry of another format",
-            "a target of Core ML",
-            '"format": "onnx",',
-            '"format": "onnx", "target": {"name": "ane", "rows": 1, "vectors": 1},',
-        ),
-        (
-            "an unknown value",
-            "a target of another program",
-            '"format": "onnx",',
-            '"format": "onnx", "target": {"name": "tpu", "rows": 1, "vectors": 1},',
-        ),
-        (
-            "a missing entry",
-            "a target without rows",
-            '"format": "onnx",',
-            '"format": "onnx", "target": {"name": "qnn", "vectors": 1},',
-        ),
-        (
-            "an absurd number",
-            "a target of no rows",
-            '"format": "onnx",',
-            '"format": "onnx", "target": {"name": "qnn", "rows": 0, "vectors": 1},',
-        ),
-        (
-            "an absurd number",
-            "a target of graphs without fixed sizes",
-            '"format": "onnx",',
-            '"format": "onnx", "target": {"name": "qnn", "rows": 1, "vectors": 1},',
-        ),
-        (
-            "a wrong type",
-            "a text for a target",
-            '"format": "onnx",',
-            '"format": "onnx", "target": "qnn",',
-        ),
+        ("a wrong type", "a number for a function", '"file": "unet.onnx"', '"file": "unet.onnx", "function": 1'),
         ("a missing entry", "no vocabulary_std", '"vocabulary_std":', '"vocabulary_std_":'),
         ("a missing entry", "no presets", '"presets":', '"presets_":'),
         ("a wrong type", "a text for a number", '"resolution": 8,', '"resolution": "8",'),
@@ -200,7 +166,8 @@ def damaged() -> dict[str, Any]:
         ("a link", "a folder that is a link", "link", "tokenizer"),
     ]
     return {
-        "manifest": [{"class": kind, "name": name, "replace": [old, new]} for kind, name, old, new in edits],
+        "manifest": [{"class": kind, "name": name, "replace": [old, new]} for kind, name, old, new in edits]
+        + [*_of_target(), *_of_numbers()],
         "files": [
             {"class": kind, "name": name, "action": action, "file": file} for kind, name, action, file in actions
         ],
@@ -219,3 +186,50 @@ def damaged() -> dict[str, Any]:
 
 def _mu() -> str:
     return f'"zo_mu": {Bundle.open(BUNDLE).manifest["presets"]["fast"]["zo_mu"]!r},'
+
+
+def _of_target() -> list[dict[str, Any]]:
+    """Cases of a target; ``entry`` is what the line must name."""
+    good: dict[str, Any] = {"name": "qnn", "rows": 1, "vectors": 1}
+    missing, wrong, absurd = "a missing entry", "a wrong type", "an absurd number"
+    changes: list[tuple[str, str, Any]] = [(wrong, "a text for a target", "qnn")]
+    changes += [(wrong, f"{what} for a target", value) for what, value in (("null", None), ("a list", [good]))]
+    changes += [(missing, f"a target without {key}", {k: v for k, v in good.items() if k != key}) for key in good]
+    changes += [
+        ("an unknown value", "a target of another program", good | {"name": "tpu"}),
+        ("an unknown value", "a number for a target's name", good | {"name": 1}),
+        ("an entry of another format", "a target of Core ML", good | {"name": "ane"}),
+        (absurd, "a target of graphs without fixed sizes", good),
+    ]
+    for key, most in (("rows", 4096), ("vectors", 64)):
+        kinds = ("a text", "1"), ("true", True), ("a fraction", 1.5), ("null", None)
+        changes += [(wrong, f"{what} for a target's {key}", good | {key: value}) for what, value in kinds]
+        numbers = ("no", 0), ("negative", -1), ("too many", most + 1)
+        changes += [(absurd, f"a target of {what} {key}", good | {key: value}) for what, value in numbers]
+    cases = []
+    for kind, name, target in changes:
+        key = next((one for one in good if isinstance(target, dict) and target.get(one) != good[one]), None)
+        new = f'"format": "onnx", "target": {json.dumps(target)},'
+        entry = f"target.{key}" if key else "target"
+        cases.append({"class": kind, "name": name, "entry": entry, "replace": ['"format": "onnx",', new]})
+    return cases
+
+
+def _of_numbers() -> list[dict[str, Any]]:
+    """Cases of numbers that may be left out; ``entry`` is what the line must name, where every reader parses them."""
+    wrong, absurd = "a wrong type", "an absurd number"
+    values = [(wrong, "a text", '"1e-3"'), (wrong, "true", "true"), (wrong, "a list", "[1e-3]")]
+    values += [(absurd, "a negative number", "-1e-3"), (absurd, "a number beyond float32", "1e39")]
+    values += [(absurd, "infinity", "1e999"), (absurd, "not a number", "NaN")]
+    places = {"mu_min": f'"mu_min": {Bundle.open(BUNDLE).manifest["mu_min"]!r},'}
+    places["principal_directions.variance_share"] = '"count": 32,'
+    cases = []
+    for entry, old in places.items():
+        name = entry.split(".")[-1]
+        kept = "" if name in old else f"{old} "
+        extra = [] if name == "mu_min" else [(wrong, "null", "null"), (absurd, "more than the whole", "1.001")]
+        for kind, what, value in [*values, *extra]:
+            named = {} if value in ("1e999", "NaN") else {"entry": entry}
+            edit = {"replace": [old, f'{kept}"{name}": {value},']}
+            cases.append({"class": kind, "name": f"{what} for {name}", **named, **edit})
+    return cases

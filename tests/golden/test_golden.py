@@ -200,8 +200,9 @@ def replace_once(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize("case", read("damaged.json")["manifest"], ids=lambda case: f"{case['class']}: {case['name']}")
 def test_a_damaged_manifest_is_refused(case: dict[str, Any], copied: Path) -> None:
     replace_once(copied / "manifest.json", *case["replace"])
-    with pytest.raises(EdgeSdkError):
+    with pytest.raises(EdgeSdkError) as caught:
         open_bundle(copied)
+    assert case.get("entry", "") in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("case", read("damaged.json")["files"], ids=lambda case: case["name"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.export.bundle import export
+from tests.phones.apps import APPS, App
 
 os.environ.setdefault("EDGE_SDK_FETCH", "0")
 # A shell lets programs in the background ignore Ctrl-C, and what they start does so, too. A handler ends with exec.
@@ -19,3 +20,25 @@ def qnn_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qnn") / "bundle"
     export("pocket", folder, target="qnn", rows=11)
     return folder
+
+
+def built(name: str) -> App:
+    app = APPS[name]
+    app.build()
+    return app
+
+
+@pytest.fixture(scope="session", params=list(APPS))
+def app(request: pytest.FixtureRequest) -> App:
+    """Each command line in turn."""
+    return built(request.param)
+
+
+@pytest.fixture(scope="session")
+def kotlin() -> App:
+    return built("kotlin")
+
+
+@pytest.fixture(scope="session")
+def swift() -> App:
+    return built("swift")

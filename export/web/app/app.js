@@ -47,6 +47,12 @@ function warn(message) {
   $('notice').hidden = !message;
 }
 
+/** Lets a link give a file. */
+function offer(name, data, type) {
+  URL.revokeObjectURL($(name).href);
+  $(name).href = URL.createObjectURL(new Blob([data], { type }));
+}
+
 function clock(seconds) {
   const total = Math.round(seconds),
     pad = (x) => String(x).padStart(2, '0');
@@ -121,10 +127,10 @@ const heard = {
       { before: 'Before', after: 'After', drawn: drawnPrompt }[kind] + `, picture ${index + 1} of ${images}`,
     );
   },
-  learned({ file, before, after, steps, forwards, seconds, cancelled }) {
+  learned({ file, record, before, after, steps, forwards, seconds, cancelled }) {
     $('finished').hidden = $('result').hidden = false;
-    URL.revokeObjectURL($('download').href);
-    $('download').href = URL.createObjectURL(new Blob([file], { type: 'application/octet-stream' }));
+    offer('download', file, 'application/octet-stream');
+    offer('record', `${JSON.stringify(record, null, 2)}\n`, 'application/json');
     $('summary').textContent = `${verdict(before, after)}. ${steps} steps and ${forwards} forward passes in ${clock(seconds)}.`;
     say(cancelled ? `Stopped after step ${steps}; what was learned so far can be downloaded` : 'Done');
     setBusy(false);

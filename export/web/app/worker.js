@@ -11,6 +11,7 @@ import { BundleObjective, encode } from '../runtime/objective.js';
 import { MAX_PHOTOS, readPhoto } from './photos.js';
 import { drawPictures } from '../runtime/generate.js';
 import { pocketNotice } from './preparation.js';
+import { runRecord, varianceShare } from './record.js';
 import { learnedEmbeds, readEmbeds } from './safetensors.js';
 import { Text, wordsIn } from '../runtime/text.js';
 import { fold } from '../runtime/tokenizer.js';
@@ -18,7 +19,8 @@ import { evaluateRows, heldOutDraws } from '../zo/draws.js';
 import { directions } from '../zo/gauss_newton.js';
 import { State, run } from '../zo/loop.js';
 
-const MAX_BATCH = 16;
+const MAX_BATCH = 16,
+  ROW_LATENTS = 8192; // rows a call at most, and h w of all of them
 
 ort.env.logLevel = 'error';
 const runtimeFile = (name) => new URL(`../onnxruntime-web/${name}`, import.meta.url).href;
@@ -64,28 +66,30 @@ async function readPhotos(files) {
   }
   postMessage({ type: 'photos', pictures: photos.map(({ rgba }) => rgba), side: bundle.manifest.resolution, skipped });
   if (!photos.length) throw new Error('none of these files is a usable photo; give PNG, JPEG or WebP');
-  return photos;
+  return { photos, skipped };
 }
 
 /** Show photos as the model will see them, and warn of photos that it cannot draw. */
 async function look({ files }) {
-  const photos = await readPhotos(files);
+  const { photos } = await readPhotos(files);
   postMessage({ type: 'notice', message: await pocketNotice(bundle, photos) });
   postMessage({ type: 'looked' });
 }
 
-async function learn({ files, placeholder, initializer, steps, seed, count = 1, preview = 4 }) {
+async function learn({ files, placeholder, initializer, steps, seed, preview = 4 }) {
+  const count = bundle.manifest.target?.vectors ?? 1;
   text.checkPlaceholder(placeholder);
   const initial = await text.initial(bundle, initializer, count),
     zo = { ...bundle.manifest.presets.fast, max_train_steps: steps };
-  const basis = directions(principal.slice(0, zo.zo_directions), zo.zo_samples, count);
-  const photos = await readPhotos(files);
+  const searched = Math.max(zo.zo_directions, zo.zo_samples),
+    basis = directions(principal.slice(0, searched), zo.zo_samples, count);
+  const { photos, skipped } = await readPhotos(files);
   say('Encoding the photos');
   const latents = await encode(bundle, photos);
   const prompt = bundle.manifest.prompts.pocket ?? bundle.manifest.prompts.object;
   const shown = prompt[0].text.replace('{}', placeholder);
   say('Drawing what the model knows before');
-  await draw({ prompt: shown, vectors: initial, placeholder, images: preview, seed, kind: 'before' });
+  let drawn = await draw({ prompt: shown, vectors: initial, placeholder, images: preview, seed, kind: 'before' });
 
   const objective = new BundleObjective(
     await bundle.graph('zo_loss'),
@@ -95,7 +99,9 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
     photos.map(({ size }) => size),
     count,
   );
-  const { scale } = text;
+  const { scale } = text,
+    [, height, width] = bundle.manifest.latents,
+    maxBatch = objective.rows ?? Math.max(1, Math.min(MAX_BATCH, Math.floor(ROW_LATENTS / (height * width))));
   const state = new State(
     zo,
     seed,
@@ -109,7 +115,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
       objective,
       draws.map(() => same),
       draws,
-      objective.rows ?? MAX_BATCH,
+      maxBatch,
     );
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
   };
@@ -118,7 +124,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   for await (const step of run(objective, state, {
     normRange: text.normRange,
     parts: text.widths,
-    maxBatch: objective.rows ?? MAX_BATCH,
+    maxBatch,
   })) {
     postMessage({ type: 'step', total: zo.max_train_steps, ...step });
     if (!(await goOn())) break;
@@ -131,7 +137,7 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   learned = { placeholder, vectors };
   if (!cancelled) {
     say('Drawing what it has learned');
-    await draw({ prompt: shown, vectors, placeholder, images: preview, seed, kind: 'after' });
+    drawn += await draw({ prompt: shown, vectors, placeholder, images: preview, seed, kind: 'after' });
   }
   const { model, weights, execution } = bundle.manifest;
   const file = learnedEmbeds(placeholder, vectors, text.widths, {
@@ -143,9 +149,20 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
     steps: String(state.step),
     seed: String(seed),
   });
+  const record = runRecord(bundle.manifest, state, {
+    settings: { placeholder, initializer, count, steps, seed },
+    losses: [before, after],
+    draws: draws.length,
+    forwards: { 'held-out losses': 2 * draws.length, preview: drawn },
+    varianceShare: varianceShare(bundle.manifest, principal, searched),
+    photos: [photos.length, skipped.length],
+    maxBatch,
+    runtime: ort.env.versions.web,
+  });
   postMessage({
     type: 'learned',
     file,
+    record,
     before,
     after,
     steps: state.step,
@@ -155,7 +172,11 @@ async function learn({ files, placeholder, initializer, steps, seed, count = 1, 
   });
 }
 
-/** Pictures of a prompt; in it and in the negative one, placeholders stand for what was learned and for what files hold. */
+/**
+ * Pictures of a prompt; in it and in the negative one, placeholders stand for what was learned and for what files hold.
+ *
+ * @returns {Promise<number>} forward passes of the denoiser
+ */
 async function draw({ prompt, negative = '', images, seed, kind = 'drawn', files = [], ...token }) {
   const { placeholder, vectors } = { ...learned, ...token };
   const known = placeholder ? [{ token: placeholder, vectors }] : [];
@@ -164,7 +185,7 @@ async function draw({ prompt, negative = '', images, seed, kind = 'drawn', files
     twice = words.find((word, i) => words.slice(0, i).some((other) => fold(other) === fold(word)));
   if (twice) throw new Error(`two embeddings have the word ${twice}, in any letters; choose one of them`);
   const placeholders = known.map(({ token, vectors }) => [token, vectors.length / text.width]);
-  await drawPictures(bundle, text, {
+  const forwards = await drawPictures(bundle, text, {
     ids: Array(images).fill(text.prompt(prompt, placeholders)),
     learned: Float32Array.from(known.flatMap(({ vectors }) => Array.from(vectors))),
     negative,
@@ -177,6 +198,7 @@ async function draw({ prompt, negative = '', images, seed, kind = 'drawn', files
   const used = wordsIn(`${prompt}\n${negative}`, words),
     unused = words.slice(1).filter((word) => !used.includes(word));
   if (kind === 'drawn') postMessage({ type: 'drawn', cancelled, unused });
+  return forwards;
 }
 
 async function check({ calls = 1 }) {

@@ -47,6 +47,7 @@ export function ddimStep(manifest, predicted, timestep, steps, latents) {
  * @param seed picture i starts from the same noise whatever else is drawn
  * @param onPicture called with each finished picture: Uint8ClampedArray of side side 4
  * @param goOn asked before each picture; false ends it
+ * @returns {Promise<number>} forward passes of the denoiser, where a row of a call is one
  */
 export async function drawPictures(
   bundle,
@@ -72,10 +73,11 @@ export async function drawPictures(
     told.push(found);
   }
   await encoder.release();
+  let forwards = 0;
   const [unet, decoder] = [await bundle.graph('unet'), await bundle.graph('vae_decoder')];
   try {
     for (const [i, states] of told.entries()) {
-      if (!(await goOn())) return;
+      if (!(await goOn())) break;
       let latents = normals(seed, Stream.NOISE, i, size);
       for (const t of timesteps(manifest.scheduler, steps)) {
         const { predicted } = await unet.run({
@@ -84,6 +86,7 @@ export async function drawPictures(
           timestep: { data: [BigInt(t), BigInt(t)], shape: [2] },
           sizes: { data: [side, side, 0, 0, side, side, side, side, 0, 0, side, side], shape: [2, 6] },
         });
+        forwards += 2;
         const away = predicted.data.subarray(0, size),
           towards = predicted.data.subarray(size);
         const guided = away.map((x, j) => x + guidance * (towards[j] - x));
@@ -96,6 +99,7 @@ export async function drawPictures(
     await unet.release();
     await decoder.release();
   }
+  return forwards;
 }
 
 /** (3, side, side) in about [-1, 1] as RGBA bytes. */

@@ -7,8 +7,9 @@ export const SCHEMA_VERSION = 3;
 /** A bundle that cannot be used; one line. */
 export class BundleError extends Error {}
 
+const LARGEST = 3e38; // of a float32, about
 const integer = Number.isSafeInteger,
-  number = Number.isFinite,
+  number = (value) => Number.isFinite(value) && Math.abs(value) <= LARGEST,
   text = (value) => typeof value === 'string',
   flag = (value) => typeof value === 'boolean',
   object = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
@@ -43,11 +44,18 @@ const ENTRIES = {
     table: { file: text, offset: integer, dtype: one('float16', 'float32'), shape: list(integer) },
   }),
   vocabulary_std: (std) => number(std) && std > 0,
-  principal_directions: { file: text, count: integer, width: integer },
+  principal_directions: {
+    file: text,
+    count: integer,
+    width: integer,
+    variance_share: optional((share) => number(share) && 0 <= share && share <= 1),
+  },
+  mu_min: optional(orNull((floor) => number(floor) && floor >= 0)),
   initializer_token: orNull(text),
   initializer_id: orNull(Array.isArray),
   initializers: named(list(integer)),
   presets: { fast: PRESET, paper: PRESET },
+  force_zeros_for_empty_prompt: optional(flag),
   prompts: named(list({ text, before: list(list(integer)), after: list(list(integer)) })),
   tokens: list({ bos: integer, eos: integer, pad: integer, length: integer, folder: text }),
   scheduler: {
@@ -105,7 +113,8 @@ export function parsed(source, name) {
   try {
     return JSON.parse(source);
   } catch (error) {
-    throw new BundleError(`${name} is not JSON (${error.message}); make the bundle again`);
+    const why = error.message.replace(/\s+/g, ' '); // it shows a part of the text, with its line breaks
+    throw new BundleError(`${name} is not JSON (${why}); make the bundle again`);
   }
 }
 

@@ -1,5 +1,7 @@
 /** A bundle's zo_loss graph as the function that the optimizer sees (zo/draws.js). */
 
+import { BundleError } from './manifest.js';
+
 const stacked = (rows) => {
   const out = new Float32Array(rows.length * rows[0].length);
   rows.forEach((row, i) => out.set(row, i * row.length));
@@ -31,8 +33,14 @@ export class BundleObjective {
    * @param latents of `encode`
    * @param sizes [height, width] of each photo as it came; SDXL is told
    * @param count K, vectors per placeholder
+   * @throws {BundleError} the graphs are for tokens of another number of vectors
    */
   constructor(graph, manifest, text, latents, sizes, count) {
+    const { vectors } = manifest.target ?? { vectors: count };
+    if (vectors !== count)
+      throw new BundleError(
+        `num_vectors is ${count}; the bundle's graphs are for ${vectors}; give that, or export a bundle with --num_vectors ${count}`,
+      );
     const kind = manifest.prompts.pocket ? 'pocket' : 'object';
     Object.assign(this, { graph, manifest, text, latents, sizes, count, prompts: manifest.prompts[kind] });
     this.numImages = latents.means.length;

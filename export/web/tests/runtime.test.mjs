@@ -195,7 +195,7 @@ test('embeddings of web UIs are read, in half precision too', () => {
 // the bundle
 
 /** A copy of the golden bundle, changed, and read as the page does: every file, before a graph is opened. */
-async function refusedAfter(change) {
+async function refusedAfter(change, entry = '') {
   const folder = await mkdtemp(join(tmpdir(), 'golden-'));
   try {
     await cp(BUNDLE, folder, { recursive: true });
@@ -204,7 +204,7 @@ async function refusedAfter(change) {
       const bundle = await openBundle(inFolder(folder), null);
       for (const path of Object.keys(bundle.manifest.files)) await bundle.bytes(path);
     };
-    await assert.rejects(opened, (error) => error instanceof BundleError && !error.message.includes('\n'));
+    await assert.rejects(opened, (error) => error instanceof BundleError && !error.message.includes('\n') && error.message.includes(entry));
   } finally {
     await rm(folder, { recursive: true });
   }
@@ -217,8 +217,8 @@ async function replaceOnce(path, [old, changed]) {
 }
 
 const damaged = read('damaged.json');
-for (const { class: kind, name, replace } of damaged.manifest)
-  test(`damaged.json: ${kind}: ${name}`, () => refusedAfter((folder) => replaceOnce(join(folder, 'manifest.json'), replace)));
+for (const { class: kind, name, replace, entry } of damaged.manifest)
+  test(`damaged.json: ${kind}: ${name}`, () => refusedAfter((folder) => replaceOnce(join(folder, 'manifest.json'), replace), entry));
 
 const ACTIONS = {
   remove: (path) => rm(path),
@@ -358,7 +358,7 @@ test('a loss that the graph does not give is the mean square of its residual, an
     },
   };
   const manifest = {
-    target: { rows: 2 },
+    target: { rows: 2, vectors: 1 },
     latents: [1, 1, 2],
     resolution: 8,
     prompts: { object: [{ before: [[]], after: [[]] }] },
@@ -370,4 +370,6 @@ test('a loss that the graph does not give is the mean square of its residual, an
   const losses = await objective.losses([1, 2, 3].map((x) => Float32Array.of(x)), draws);
   assert.deepEqual(losses, [1, 4, 9]);
   assert.deepEqual(asked, [{ ids: [100, 101], vectors: 2 }, { ids: [100], vectors: 1 }]);
+  const another = () => new BundleObjective(graph, manifest, text, latents, [[8, 8]], 2);
+  assert.throws(another, /^Error: num_vectors is 2; the bundle's graphs are for 1; give that/);
 });

@@ -100,4 +100,15 @@ public struct ModelBundle: Sendable {
             }
         }
     }
+
+    /// Of the vocabulary's variance, the share along the first directions; nil in older bundles.
+    ///
+    /// - Throws: `EdgeSdkError`: the file cannot be read any more.
+    public func varianceShare(_ count: Int) throws -> Double? {
+        guard let all = manifest.varianceShare else { return nil }
+        let squares = try principalDirections(manifest.principalDirections.count).map { row in
+            row.reduce(0) { $0 + Double($1) * Double($1) }
+        }
+        return all * squares.prefix(count).reduce(0, +) / squares.reduce(0, +)
+    }
 }

@@ -113,7 +113,11 @@ public struct Manifest: Sendable {
     public let latents: [Int]
     public let embedding: [Embedding]
     public let vocabularyStd: Double
+    /// The smallest mu that the graph resolves; infinite if none was found, nil in older bundles.
+    public let muMin: Double?
     public let principalDirections: (file: String, count: Int, width: Int)
+    /// Of the words' variance, what all directions hold together; nil in older bundles.
+    public let varianceShare: Double?
     public let initializerToken: String?
     public let initializerID: [Int]?
     public let initializers: [String: [Int]]
@@ -165,8 +169,10 @@ public struct Manifest: Sendable {
         latents = m.latents.ints
         embedding = m.embedding.list.map(Embedding.init)
         vocabularyStd = m.vocabulary_std.double
+        muMin = json["mu_min"].map { $0.double ?? .infinity }
         let principal = m.principal_directions
         principalDirections = (principal.file.string, principal.count.int, principal.width.int)
+        varianceShare = principal.value["variance_share"]?.double
         initializerToken = m.initializer_token.value.string
         initializerID = m.initializer_id.value.items?.compactMap(\.int)
         initializers = m.initializers.named.mapValues(\.ints)

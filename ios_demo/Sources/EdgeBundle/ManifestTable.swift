@@ -15,7 +15,7 @@ extension Manifest {
             ("weights", .oneOf(["int8", "int4", "none"])), ("execution", .text),
             ("prediction_type", .oneOf(Ddim.Prediction.allCases.map(\.rawValue))), ("resolution", .whole(8...4096)),
             ("latents", .many(.whole(1...4096))), ("embedding", .many(.entries(ofEmbedding))),
-            ("vocabulary_std", .real),
+            ("vocabulary_std", .real), ("mu_min", .maybe(.either([.number(0...Kind.largest), .null]))),
             ("principal_directions", .entries(ofDirections)), ("runtime", .named(.anyObject)),
             ("presets", .entries([("fast", .entries(ofPreset)), ("paper", .entries(ofPreset))])),
             ("force_zeros_for_empty_prompt", .maybe(.bool)), ("scheduler", .entries(ofScheduler)),
@@ -43,6 +43,7 @@ extension Manifest {
 
     private static let ofDirections: [(String, Kind)] = [
         ("file", .text), ("count", .whole(0...1 << 16)), ("width", .whole(1...1 << 16)),
+        ("variance_share", .maybe(.number(0...1))),
     ]
 
     private static let ofPreset: [(String, Kind)] =
@@ -74,7 +75,10 @@ extension Manifest {
         let tensor: [(String, Kind)] = [
             ("shape", .many(size, 0...8)), ("dtype", .oneOf(["float32", "int64", "int32"])),
         ]
-        return [("file", .text), ("inputs", .named(.entries(tensor))), ("outputs", .named(.entries(tensor)))]
+        return [
+            ("file", .text), ("function", .maybe(.text)), ("inputs", .named(.entries(tensor))),
+            ("outputs", .named(.entries(tensor))),
+        ]
     }()
 
     private static let ofFile: [(String, Kind)] = [("role", .text), ("bytes", .whole(0...1 << 48)), ("sha256", .text)]

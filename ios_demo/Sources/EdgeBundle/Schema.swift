@@ -1,12 +1,13 @@
 import EdgeSystem
 import EdgeZO
+import Foundation
 
 /// Values of JSON checked against a table of what is accepted: the twin of edge_sdk/system/schema.py.
 ///
 /// Entries that a table does not have are left alone.
 indirect enum Kind: Sendable {
     case whole(ClosedRange<Int>)
-    case real
+    case number(ClosedRange<Double>)
     case bool
     case text
     case null
@@ -20,6 +21,7 @@ indirect enum Kind: Sendable {
     case named(Kind)  // an object of any names
 
     static let largest = 3e38  // of a Float, about
+    static let real = number(-largest...largest)
 
     /// Check a value.
     ///
@@ -57,7 +59,7 @@ indirect enum Kind: Sendable {
     private func fits(_ value: Json) -> Bool {
         switch (self, value) {
         case (.whole(let range), _): value.int.map(range.contains) ?? false
-        case (.real, _): value.double.map { abs($0) <= Self.largest } ?? false
+        case (.number(let range), _): value.double.map(range.contains) ?? false
         case (.anything, _), (.bool, .bool), (.text, .text), (.null, .null), (.anyObject, .object): true
         case (.oneOf(let words), .text(let word)): words.contains(word)
         default: false
@@ -82,11 +84,15 @@ indirect enum Kind: Sendable {
         EdgeSdkError("\(name.isEmpty ? "the whole" : shown(name)) is \(value.short), not \(inWords)")
     }
 
+    private func short(_ value: Double) -> String { String(format: "%g", value) }
+
     /// The kind in words.
     private var inWords: String {
         switch self {
         case .whole(let range): "an integer from \(range.lowerBound) to \(range.upperBound)"
-        case .real: "a finite number"
+        case .number(let range) where range.lowerBound == -Self.largest: "a finite number"
+        case .number(let range) where range.upperBound == Self.largest: "a number of at least \(short(range.lowerBound))"
+        case .number(let range): "a number from \(short(range.lowerBound)) to \(short(range.upperBound))"
         case .bool: "true or false"
         case .text: "a text"
         case .null: "null"

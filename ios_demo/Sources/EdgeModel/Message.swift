@@ -1,3 +1,4 @@
+import EdgeSystem
 import EdgeZO
 
 /// One sentence for the person who holds the phone.

@@ -1,3 +1,4 @@
+import EdgeSystem
 import Foundation
 
 /// Where the app is.
@@ -42,8 +43,8 @@ public struct SessionStore: Sendable {
 
     public init(_ folder: URL) {
         self.folder = folder
-        WholeFile.removePartial(in: folder)
-        WholeFile.removePartial(in: photos)
+        WholeFile.removeStaged(in: folder)
+        WholeFile.removeStaged(in: photos)
     }
 
     /// What was saved last; a new session if there is nothing, or nothing readable.
@@ -56,7 +57,7 @@ public struct SessionStore: Sendable {
         return session
     }
 
-    /// - Throws: ``WritingError``; what was saved before is still there.
+    /// - Throws: `WritingError`; what was saved before is still there.
     func save(_ session: Session) throws {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]

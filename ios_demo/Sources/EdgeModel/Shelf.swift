@@ -42,7 +42,7 @@ public struct Shelf: Sendable {
         (self.folder, self.engine) = (folder, engine)
         self.free = free ?? { Self.free(of: folder) }
         try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        WholeFile.removePartial(in: folder)
+        WholeFile.removeStaged(in: folder)
     }
 
     /// The bundles, by name; folders without a readable manifest are left out.
@@ -54,7 +54,7 @@ public struct Shelf: Sendable {
     func folder(of name: String) -> URL { folder.appendingPathComponent(name) }
 
     func remove(_ name: String) {
-        let going = folder(of: WholeFile.partial + name)  // disappears at once, though deleting takes its time
+        let going = folder(of: WholeFile.staged + name)  // disappears at once, though deleting takes its time
         guard rename(folder(of: name).path, going.path) == 0 else { return }
         try? FileManager.default.removeItem(at: going)
     }
@@ -64,7 +64,7 @@ public struct Shelf: Sendable {
     /// - Throws: `Problem`: the sentence to show.
     func take(_ source: URL, progress: (Int) -> Bool) async throws -> BundleInfo? {
         let name = source.lastPathComponent
-        let scratch = folder(of: WholeFile.partial + UUID().uuidString)
+        let scratch = folder(of: WholeFile.staged + UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: scratch) }
         guard let root = root(of: source) else {
             let isThere = (try? FileManager.default.contentsOfDirectory(atPath: source.path)) != nil

@@ -68,6 +68,17 @@ public actor Personalizer {
     /// Everything that goes on from the last whole step, as the bytes of a file.
     public func checkpoint() throws -> [UInt8] { try begun().checkpoint }
 
+    /// What the run so far took and on what it went.
+    ///
+    /// - Throws: `EdgeSdkError` before the first run has begun.
+    public func account() throws -> RunAccount {
+        let session = try begun(), state = session.run.state, isResumed = session.request.options.resume != nil
+        return RunAccount(
+            state: state, rows: session.rows, lossDraws: session.lossDraws, heldOutForwards: session.heldOutForwards,
+            muSource: isResumed ? "checkpoint" : bundle.manifest.muMin.map { _ in "manifest" },
+            varianceShare: session.prepared.basis.isEmpty ? nil : try bundle.varianceShare(state.config.searched))
+    }
+
     /// Pictures of a prompt, also in the middle of a run, whose graph is closed meanwhile.
     ///
     /// - Parameters:
@@ -150,6 +161,21 @@ public actor Personalizer {
     }
 }
 
+/// What a run took and on what it went, as far as its state does not say.
+public struct RunAccount: Sendable {
+    public let state: RunState
+    /// Of a call of the denoiser.
+    public let rows: Int
+    /// Draws that a loss on held-out draws is the mean of.
+    public let lossDraws: Int
+    /// Forward passes of all losses on held-out draws, where a row of a call is one.
+    public let heldOutForwards: Int
+    /// Where the floor of mu is from: "manifest" or "checkpoint"; nil where a bundle has none.
+    public let muSource: String?
+    /// Of the vocabulary's variance, the share along the directions that are searched; nil without any, or unknown.
+    public let varianceShare: Double?
+}
+
 /// One run at work; it belongs to its personalizer.
 final class Session {
     let request: Learning.Request
@@ -161,16 +187,23 @@ final class Session {
     private var looked = 0
     private let bundle: ModelBundle
     let rows: Int
+    /// Forward passes of all losses on held-out draws, where a row of a call is one.
+    private(set) var heldOutForwards = 0
+
+    /// Draws that a loss on held-out draws is the mean of.
+    var lossDraws: Int {
+        request.options.evalDraws ?? bundle.manifest.presets[request.options.preset.rawValue]!.evalDraws
+    }
 
     init(_ request: Learning.Request, _ prepared: Prepared, _ bundle: ModelBundle) throws {
         (self.request, self.prepared, self.bundle) = (request, prepared, bundle)
         let options = request.options, state: RunState
         if let bytes = options.resume {
             state = try Checkpoint.state(of: bytes, path: "the checkpoint", fingerprints: prepared.fingerprints)
-            // A run of Python's may have raised mu to a floor that it measured.
-            let std = bundle.manifest.vocabularyStd
-            let raised = MuFloor.raised(prepared.config, muMin: state.muMin, vocabularyStd: std)
-            let used = options.settings["zo_mu"] == nil ? raised : prepared.config
+            // Of a bundle without a floor Python measures it, and may have raised mu to it.
+            let manifest = bundle.manifest, isFinal = options.settings["zo_mu"] != nil || manifest.muMin != nil
+            let raised = MuFloor.raised(prepared.config, muMin: state.muMin, vocabularyStd: manifest.vocabularyStd)
+            let used = isFinal ? prepared.config : raised
             guard state.config == used, state.seed == options.seed else {
                 throw EdgeSdkError(
                     "the checkpoint was made with other settings; resume with the same ones or start a new run")
@@ -178,8 +211,7 @@ final class Session {
         } else {
             state = try RunState(
                 prepared.config, seed: options.seed, embedding: prepared.start,
-                shape: prepared.objective.embeddingShape,
-                basis: prepared.basis)
+                shape: prepared.objective.embeddingShape, muMin: bundle.manifest.muMin ?? .nan, basis: prepared.basis)
         }
         rows = bundle.manifest.target?.rows ?? min(options.rows(bundle.manifest.latents), bundle.mostRows)
         let norms = bundle.normRange
@@ -217,8 +249,7 @@ final class Session {
 
     /// Mean loss of a token on fixed draws over all timesteps, which training never uses.
     func heldOutLoss(_ token: [Float]) throws -> Double {
-        let options = request.options, objective = prepared.objective
-        let count = options.evalDraws ?? bundle.manifest.presets[options.preset.rawValue]!.evalDraws
+        let options = request.options, objective = prepared.objective, count = lossDraws
         let draws = heldOutDraws(
             objective, seed: options.seed, count: count, timesteps: 0..<objective.numTrainTimesteps)
         var sum = 0.0
@@ -227,6 +258,7 @@ final class Session {
             let some = Array(draws[start..<min(start + rows, count)])
             sum += try evaluate(objective, token, some, maxBatch: rows).reduce(0, +)
         }
+        heldOutForwards += count
         options.onProgress?(.init(stage: .measuringLoss, done: count, of: count))
         guard sum.isFinite else {
             throw EdgeSdkError(

@@ -81,8 +81,8 @@ private func settings(_ bundle: ModelBundle, _ options: FitOptions) throws -> (Z
     guard range.high <= steps else {
         throw EdgeSdkError("timestep_range is \(range.low) \(range.high); this model has timesteps below \(steps)")
     }
-    if options.settings["zo_mu"] != nil, let floor = manifest.json["mu_min"]?.double {
-        try MuFloor.refuse(config, below: floor, weights: manifest.weights)
+    if options.settings["zo_mu"] != nil, let floor = manifest.muMin {
+        try MuFloor.refuse(config, below: floor, how: "\(manifest.weights) \(manifest.execution)")
     }
     var notices: [String] = []
     if (range.low, range.high) != (0, steps) {

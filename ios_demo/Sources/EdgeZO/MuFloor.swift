@@ -11,11 +11,15 @@ public enum MuFloor {
         return raised
     }
 
+    /// - Parameter how: weights and execution, such as "int8 dequantized".
     /// - Throws: `EdgeSdkError` for a mu of the user's that is below the floor.
-    public static func refuse(_ config: ZoConfig, below muMin: Double, weights: String) throws {
+    public static func refuse(_ config: ZoConfig, below muMin: Double, how: String) throws {
         guard config.zoMu < muMin else { return }
+        let (place, advice) =
+            muMin.isFinite
+            ? ("below \(muMin)", "give at least \(muMin)") : ("over all lengths that were tried", "leave it out")
         throw EdgeSdkError(
-            "zo_mu is \(config.zoMu); with \(weights) weights rounding drowns this model's loss differences below "
-                + "\(muMin); give at least that")
+            "zo_mu is \(config.zoMu); with \(how) the rounding of activations drowns this model's loss differences "
+                + "\(place); \(advice)")
     }
 }

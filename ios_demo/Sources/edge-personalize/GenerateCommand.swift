@@ -36,8 +36,7 @@ enum GenerateCommand: Command {
         options.guidanceScale = try arguments.number("guidance_scale") ?? options.guidanceScale
         options.seed = try arguments.seed()
         let threads = try arguments.int("threads", 0...256) ?? 0
-        let output = arguments.url("output")!
-        try WholeFile.checkPlace(output)
+        let files = try outputs(arguments.url("output")!, options.images)
         let words = try arguments.url("embedding").map { file in
             let embedding = try LearnedEmbedding(Files.read(file, most: 64 << 20), name: file.lastPathComponent)
             return [embedding]
@@ -51,14 +50,33 @@ enum GenerateCommand: Command {
         let generator = Generator(try BundleText(bundle), loader: OrtLoader(threads: threads))
         let pictures = try generator.pictures(
             arguments.text("prompt")!, words: (words ?? []).map(\.word), options: options)
-        for (i, picture) in pictures.enumerated() {
+        for (file, picture) in zip(files, pictures) {
             let photo = Photo(width: picture.side, height: picture.side, rgb: picture.rgb)
-            let numbered = "\(output.deletingPathExtension().lastPathComponent)-\(i).\(output.pathExtension)"
-            let file =
-                pictures.count == 1 ? output : output.deletingLastPathComponent().appendingPathComponent(numbered)
             try WholeFile.write(PhotoFile.png(photo), to: file)
             if !arguments.has("quiet") { print("wrote \(file.path)") }
         }
         return Main.done
+    }
+
+    /// The files of some pictures, checked before any is drawn.
+    private static func outputs(_ output: URL, _ count: Int) throws -> [URL] {
+        func isFolder(_ place: URL) -> Bool {
+            var isFolder: ObjCBool = false
+            return FileManager.default.fileExists(atPath: place.path, isDirectory: &isFolder) && isFolder.boolValue
+        }
+        let folder = output.deletingLastPathComponent(), suffix = output.pathExtension
+        guard suffix.lowercased() == "png" else {
+            throw EdgeSdkError("output is \(output.path); it must end in .png")
+        }
+        guard isFolder(folder) else {
+            throw EdgeSdkError("output is \(output.path), but there is no folder \(folder.path); make it first")
+        }
+        let stem = output.deletingPathExtension().lastPathComponent
+        let numbered = (0..<count).map { folder.appendingPathComponent("\(stem)-\($0).\(suffix)") }
+        let files = count == 1 ? [output] : numbered
+        if let taken = files.first(where: isFolder) {
+            throw EdgeSdkError("output is \(taken.path), which is a folder; give the name of a file")
+        }
+        return files
     }
 }

@@ -125,9 +125,9 @@ enum PersonalizeCommand: Command {
         peak.end()
         let learned = try await personalizer.embedding()
         let file = try folder.save(embedding: learned)
-        let state = try await Checkpoint.state(of: personalizer.checkpoint(), path: "the state")
         let record = RunRecord(
-            bundle: bundle, options: options, arguments: arguments, state: state, resumed: resume?.step ?? 0,
+            bundle: bundle, options: options, arguments: arguments, account: try await personalizer.account(),
+            resumed: resume?.step ?? 0,
             lossInitial: await personalizer.lossInitial ?? .nan, lossFinal: lossFinal, memory: peak.value,
             photos: photos, version: try OrtLibrary.load().version)
         try folder.save(record: record.json)

@@ -45,9 +45,7 @@ final class RunFolder: Sendable {
             close(lock)
             throw EdgeSdkError("another run is at work in \(folder.path); wait for it or use another --output_dir")
         }
-        for name in names where name.hasPrefix(WholeFile.staged) {
-            try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))  // of a run that was killed
-        }
+        WholeFile.removeStaged(in: folder)
     }
 
     func unlock() { close(lock) }

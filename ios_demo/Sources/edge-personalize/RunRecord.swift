@@ -9,7 +9,7 @@ struct RunRecord {
     let bundle: ModelBundle
     let options: FitOptions
     let arguments: Arguments
-    let state: RunState
+    let account: RunAccount
     /// Steps of earlier processes.
     let resumed: Int
     let lossInitial: Double
@@ -22,18 +22,30 @@ struct RunRecord {
     private static let schemaVersion = 1
     private static let edgeSdk = "0.1.0"
 
+    private var state: RunState { account.state }
+
     var json: Json {
         let manifest = bundle.manifest
+        let forwards = [
+            ("floor of mu", 0),  // measured at the export
+            ("held-out losses", account.heldOutForwards), ("steps", state.forwards),
+            ("preview", 0), ("validation", 0),  // there are none
+        ]
         return .object([
             ("schema_version", .number(Self.schemaVersion)), ("command", .text("personalize")),
             ("model", .text(manifest.model.name)), ("weights", .text(manifest.weights)),
             ("execution", .text(manifest.execution)), ("residency", .text("mapped")), ("device", .text("cpu")),
             ("preset", .text(options.preset.rawValue)), ("steps", .number(state.step)),
-            ("max_batch", .number(options.rows(manifest.latents))), ("unet_forwards", .number(state.forwards)),
+            ("max_batch", .number(account.rows)), ("unet_forwards", .number(state.forwards)),
             ("seconds", rounded(state.seconds, 1000)), ("peak_rss_mb", rounded(memory.resident, 10)),
             ("peak_anon_mb", rounded(memory.anonymous, 10)), ("loss_initial", .number(lossInitial)),
-            ("loss_final", .number(lossFinal)), ("mu_min", state.muMin.isFinite ? .number(state.muMin) : .null),
-            ("mu_forwards", .number(0)), ("seed", .number(options.seed)), ("resumed", .number(resumed)),
+            ("loss_final", .number(lossFinal)), ("loss_draws", .number(account.lossDraws)),
+            ("variance_share", account.varianceShare.map { .number($0) } ?? .null),
+            ("mu_min", state.muMin.isFinite ? .number(state.muMin) : .null), ("mu_forwards", .number(0)),
+            ("mu_source", account.muSource.map(Json.text) ?? .null),
+            ("forwards", .number(forwards.reduce(0) { $0 + $1.1 })),
+            ("forwards_of", .object(forwards.map { ($0.0, .number($0.1)) })),
+            ("seed", .number(options.seed)), ("resumed", .number(resumed)),
             ("photos_used", .number(photos.photos.count)), ("photos_skipped", .number(photos.skipped)),
             ("config", config), ("zo", state.config.json),
             (
@@ -62,9 +74,11 @@ struct RunRecord {
             ("initializer_token", text("initializer_token")), ("learnable_property", .text(options.learnableProperty)),
             ("num_vectors", .number(options.numVectors)), ("resolution", .null),
             ("center_crop", .bool(options.centerCrop)),
-            ("use_captions", .bool(false)), ("preset", .text(options.preset.rawValue)),
+            ("use_captions", .bool(false)),
+            ("activations", .text("16")),  // a bundle decides it; the value that Python's record has beside one
+            ("preset", .text(options.preset.rawValue)), ("search_basis", .null),
             ("max_batch", options.maxBatch.map { .number($0) } ?? .null),
-            ("eval_draws", .number(options.evalDraws ?? bundle.manifest.presets[options.preset.rawValue]!.evalDraws)),
+            ("eval_draws", .number(account.lossDraws)),
             ("checkpointing_steps", options.checkpointingSteps.map { .number($0) } ?? .null),
             ("stop_when_flat", .bool(options.maxTrainSteps == .auto)), ("seed", .number(options.seed)),
             ("zo_options", .object(zoOptions)),

@@ -71,6 +71,7 @@ final class BundleTests: XCTestCase {
         XCTAssertFalse(line.contains("\n"), name)
         let words = Self.words[one.at("class").string!]!.split(separator: "|")
         XCTAssertTrue(words.contains { line.contains($0) }, "\(name): \(line)")
+        if let entry = one["entry"]?.string { XCTAssertTrue(line.contains(entry), "\(name): \(line)") }
     }
 
     func testAFileMayBeALinkAndLeftoversAreNamed() throws {

@@ -82,8 +82,8 @@ final class ScreensTests: XCTestCase, @unchecked Sendable {
 
     func testACopyThatWasCutShortIsCleanedUp() async throws {
         let bench = Bench()
-        try bench.write("1", to: bench.shelf.appendingPathComponent(".partial-x/weights.bin"))
-        try bench.write("1", to: bench.session.appendingPathComponent(".partial-session.json"))
+        try bench.write("1", to: bench.shelf.appendingPathComponent(".edge-sdk-x/weights.bin"))
+        try bench.write("1", to: bench.session.appendingPathComponent(".edge-sdk-session.json"))
         let model = bench.model()
         XCTAssertEqual(model.bundles, [])
         XCTAssertEqual(bench.names(bench.shelf) + bench.names(bench.session), [])

@@ -28,10 +28,16 @@ final class ConfigTests: XCTestCase {
             let raised = MuFloor.raised(config, muMin: floor, vocabularyStd: one.at("vocabulary_std").number)
             XCTAssertEqual(raised.zoMu, one.at("used").number)
         }
-        XCTAssertThrowsError(try MuFloor.refuse(.paper, below: 0.002, weights: "int8")) {
-            XCTAssertTrue("\($0)".hasPrefix("zo_mu is 0.001; with int8 weights"), "\($0)")
+        XCTAssertThrowsError(try MuFloor.refuse(.paper, below: 0.002, how: "int8 dequantized")) {
+            XCTAssertEqual(
+                "\($0)",
+                "zo_mu is 0.001; with int8 dequantized the rounding of activations drowns this model's loss differences "
+                    + "below 0.002; give at least 0.002")
         }
-        XCTAssertNoThrow(try MuFloor.refuse(.paper, below: 0.001, weights: "int8"))
+        XCTAssertThrowsError(try MuFloor.refuse(.paper, below: .infinity, how: "int8 dequantized")) {
+            XCTAssertTrue("\($0)".hasSuffix("over all lengths that were tried; leave it out"), "\($0)")
+        }
+        XCTAssertNoThrow(try MuFloor.refuse(.paper, below: 0.001, how: "int8 dequantized"))
     }
 
     func testValuesOutOfRangeAreRefusedInOneLineThatNamesThem() throws {

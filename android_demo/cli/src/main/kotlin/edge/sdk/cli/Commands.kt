@@ -12,6 +12,7 @@ import edge.sdk.runtime.Golden
 import edge.sdk.runtime.Json
 import edge.sdk.runtime.LearnedEmbedding
 import edge.sdk.runtime.Picture
+import edge.sdk.runtime.readBytes
 import java.awt.image.BufferedImage
 import java.io.ByteArrayOutputStream
 import java.io.File
@@ -21,7 +22,7 @@ import javax.imageio.ImageIO
 internal val VERIFY = Command("verify", "run a bundle's golden vectors", listOf(BUNDLE, THREADS)) { arguments, _ ->
     val bundle = Bundle.open(File(arguments.required("bundle")))
     if (bundle.leftovers.isNotEmpty())
-        println("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
+        notice("note: not part of the bundle and not opened: ${bundle.leftovers.take(10).joinToString(", ")}")
     val outcomes = Golden.verify(bundle, OrtLoader(arguments.whole("threads") ?: 0))
     for (each in outcomes) {
         val verdict = if (each.good) "ok" else "FAILED"
@@ -62,15 +63,15 @@ internal val MEASURE = Command(
     )
     val stop = Stop()
     val record = Measurement(bundle, OrtLoader(threads), JvmDevice, options, photos).run { step ->
-        if ("quiet" !in arguments) println("step $step")
+        if ("quiet" !in arguments) notice("step $step")
         !stop.isRequested
     }
     if (record == null) {
-        System.err.println("$PROGRAM: stopped; nothing is written")
+        notice("$PROGRAM: stopped; nothing is written")
         CANCELLED
     } else {
         RunFolder.writeWhole(output, (Json.write(record, indent = 2) + "\n").toByteArray())
-        if ("quiet" !in arguments) println("wrote $output")
+        if ("quiet" !in arguments) println(printable("wrote $output"))
         DONE
     }
 }
@@ -89,6 +90,7 @@ internal val GENERATE = Command(
         Flag("guidance_scale", "how closely the prompt is followed (default 4)", "FLOAT"),
         SEED,
         THREADS,
+        QUIET,
     ),
 ) { arguments, _ ->
     val options = GenerateOptions(
@@ -98,23 +100,38 @@ internal val GENERATE = Command(
         arguments.real("guidance_scale") ?: 4.0,
         arguments.seed("seed") ?: 0u,
     )
+    val files = outputs(File(arguments.required("output")), options.numImages)
     val embeddings = arguments.text("embedding")?.let { listOf(embedding(File(it))) }.orEmpty()
     val bundle = Bundle.open(File(arguments.required("bundle")))
     val pictures = Generator(bundle, OrtLoader(arguments.whole("threads") ?: 0))
         .generate(arguments.required("prompt"), embeddings, options)
-    val output = File(arguments.required("output"))
-    pictures.forEachIndexed { i, picture ->
-        val numbered = "${output.nameWithoutExtension}-$i.${output.extension}"
-        val file = if (pictures.size == 1) output else output.resolveSibling(numbered)
+    for ((file, picture) in files.zip(pictures)) {
         RunFolder.writeWhole(file, png(picture))
-        println("wrote $file")
+        if ("quiet" !in arguments) println(printable("wrote $file"))
     }
     DONE
 }
 
+/** The files of some pictures, checked before any is drawn. */
+private fun outputs(output: File, count: Int): List<File> {
+    val folder = output.absoluteFile.parentFile
+    if (output.extension.lowercase() != "png") throw EdgeSdkException("output is $output; it must end in .png")
+    if (!folder.isDirectory) throw EdgeSdkException("output is $output, but there is no folder $folder; make it first")
+    val files = when (count) {
+        1 -> listOf(output)
+        else -> List(count) { output.resolveSibling("${output.nameWithoutExtension}-$it.${output.extension}") }
+    }
+    files.firstOrNull { it.isDirectory }?.let {
+        throw EdgeSdkException("output is $it, which is a folder; give the name of a file")
+    }
+    return files
+}
+
+private const val MOST_BYTES = 64 shl 20 // of an embedding
+
 private fun embedding(file: File): LearnedEmbedding {
     val bytes = try {
-        file.readBytes()
+        readBytes(file, MOST_BYTES)
     } catch (error: IOException) {
         throw EdgeSdkException("$file cannot be read: ${oneLine(error)}; give a learned_embeds.safetensors", error)
     }

@@ -2,6 +2,7 @@ package edge.sdk.cli
 
 import edge.sdk.EdgeSdkException
 import edge.sdk.oneLine
+import java.util.Locale
 import kotlin.system.exitProcess
 
 /** A part of the program. */
@@ -25,6 +26,7 @@ private val COMMANDS = listOf(PERSONALIZE, GENERATE, VERIFY, MEASURE)
 
 /** `edge-personalize-jvm [COMMAND] --FLAG VALUE ...`; without a command it personalizes. */
 fun main(words: Array<String>) {
+    Locale.setDefault(Locale.ROOT) // numbers as Python spells them, in every country
     val status = try {
         started(words.toList())
     } catch (error: EdgeSdkException) {
@@ -36,7 +38,7 @@ fun main(words: Array<String>) {
 }
 
 private fun refused(why: String): Int {
-    System.err.println("$PROGRAM: $why")
+    notice("$PROGRAM: $why")
     return REFUSED
 }
 
@@ -71,4 +73,4 @@ private fun started(words: List<String>): Int {
 }
 
 /** An error in one line of printable characters. */
-internal fun shown(error: Throwable) = oneLine(error, 2000).map { if (it.isISOControl()) '?' else it }.joinToString("")
+internal fun shown(error: Throwable) = printable(oneLine(error, 2000))

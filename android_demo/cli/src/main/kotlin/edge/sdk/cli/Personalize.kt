@@ -11,12 +11,10 @@ import edge.sdk.zo.NonFiniteLossException
 import edge.sdk.zo.TimestepRange
 import edge.sdk.zo.ZoConfig
 import java.io.File
-import java.math.BigDecimal
-import java.math.RoundingMode
 
 private const val EVAL_DRAWS = 32 // as edge-sdk personalize takes
-private const val PLACEHOLDER = "<subject>"
-private const val MAX_TRAIN_STEPS = "max_train_steps"
+internal const val PLACEHOLDER = "<subject>"
+internal const val MAX_TRAIN_STEPS = "max_train_steps"
 
 /** The optimizer's settings that stand on a command line. */
 private val METHOD = ZoConfig.settings.filter { it.group != null && it.name != MAX_TRAIN_STEPS }
@@ -62,7 +60,7 @@ internal val PERSONALIZE = Command(
 
 private fun personalize(arguments: Arguments): Int {
     val stop = Stop()
-    val say: (String) -> Unit = if ("quiet" in arguments) { _ -> } else ::println
+    val say: (String) -> Unit = if ("quiet" in arguments) { _ -> } else ::notice
     val output = File(arguments.required("output_dir"))
     val resume = arguments.text("resume_from_checkpoint")
     val options = options(arguments, say, null, null) // refused before anything is read
@@ -148,7 +146,7 @@ private class PersonalizeRun(
                 say("step ${step.step}/${step.steps}  loss $loss  forwards ${step.forwards}  $left s left")
                 if (stop.isRequested && step.step < step.steps) {
                     folder.writeCheckpoint(personalizer.checkpoint())
-                    System.err.println(
+                    notice(
                         "$PROGRAM: stopped after step ${step.step}, saved; go on with the same command and " +
                             "--resume_from_checkpoint latest",
                     )
@@ -167,72 +165,17 @@ private class PersonalizeRun(
         }
         folder.write(LEARNED, personalizer.embedding().toBytes())
         val state = personalizer.state!!
-        folder.write("run.json", (Json.write(record(command, resumed ?: state.step), indent = 2) + "\n").toByteArray())
-        say(
+        val record = runRecord(command, personalizer, options, arguments, photos, resumed ?: state.step, memory.peak())
+        folder.write("run.json", (Json.write(record, indent = 2) + "\n").toByteArray())
+        if ("quiet" in arguments) return DONE
+        println(
             "loss %.4f -> %.4f on draws it never trained on, %d steps, %d forward passes, %.0f s".format(
                 personalizer.lossInitial, personalizer.lossFinal, state.step, state.forwards, state.seconds,
             ),
         )
-        say("wrote ${folder.folder}/$LEARNED")
+        println(printable("wrote ${folder.folder}/$LEARNED"))
         return DONE
     }
-
-    private fun record(command: String, resumed: Int): Map<String, Any?> {
-        val (state, manifest, peak) = Triple(personalizer.state!!, personalizer.bundle.manifest, memory.peak())
-        return linkedMapOf(
-            "schema_version" to 1,
-            "command" to command,
-            "model" to manifest.name,
-            "weights" to manifest.weights,
-            "execution" to manifest.execution,
-            "residency" to "mapped",
-            "device" to "cpu",
-            "preset" to options.preset,
-            "steps" to state.step,
-            "max_batch" to personalizer.rows,
-            "unet_forwards" to state.forwards,
-            "seconds" to rounded(state.seconds, 3),
-            "peak_rss_mb" to peak?.let { rounded(it.resident, 1) },
-            "peak_anon_mb" to peak?.let { rounded(it.anonymous, 1) },
-            "loss_initial" to personalizer.lossInitial,
-            "loss_final" to personalizer.lossFinal,
-            "mu_min" to state.muMin.takeIf { it.isFinite() },
-            "mu_forwards" to 0,
-            "seed" to options.seed,
-            "resumed" to resumed,
-            "photos_used" to photos.photos.size,
-            "photos_skipped" to photos.skipped.size,
-            "config" to config(),
-            "zo" to state.config.toJson(),
-            "versions" to linkedMapOf(
-                "edge-sdk" to VERSION,
-                "kotlin" to KotlinVersion.CURRENT.toString(),
-                "java" to System.getProperty("java.version"),
-                "onnxruntime" to OrtLoader.version(),
-            ),
-        )
-    }
-
-    private fun config() = linkedMapOf(
-        "schema_version" to 1,
-        "placeholder_token" to (arguments.text("placeholder_token") ?: PLACEHOLDER),
-        "initializer_token" to arguments.text("initializer_token"),
-        "learnable_property" to options.learnableProperty,
-        "num_vectors" to options.numVectors,
-        "resolution" to null,
-        "center_crop" to options.centerCrop,
-        "use_captions" to false,
-        "preset" to options.preset,
-        "max_batch" to options.maxBatch,
-        "eval_draws" to options.evalDraws,
-        "checkpointing_steps" to options.checkpointingSteps,
-        "stop_when_flat" to options.stopWhenFlat,
-        "seed" to options.seed,
-        "zo_options" to options.settings + options.maxTrainSteps?.let { mapOf(MAX_TRAIN_STEPS to it) }.orEmpty(),
-    )
-
-    private fun rounded(value: Double, digits: Int) =
-        BigDecimal(value).setScale(digits, RoundingMode.HALF_EVEN).toDouble()
 
     private companion object {
         const val LEARNED = "learned_embeds.safetensors"

@@ -2,6 +2,7 @@ package edge.sdk.cli
 
 import edge.sdk.EdgeSdkException
 import edge.sdk.oneLine
+import edge.sdk.runtime.readBytes
 import edge.sdk.zo.CheckpointException
 import edge.sdk.zo.readState
 import java.io.File
@@ -96,7 +97,7 @@ internal class RunFolder(val folder: File) : AutoCloseable {
     private fun bytesOf(checkpoint: File): ByteArray {
         val file = checkpoint.resolve(STATE)
         val bytes = try {
-            file.readBytes()
+            readBytes(file, MOST_BYTES)
         } catch (error: IOException) {
             throw CheckpointException("$file cannot be read: ${oneLine(error)}", error)
         }
@@ -128,6 +129,7 @@ internal class RunFolder(val folder: File) : AutoCloseable {
         private val RESULTS = listOf("run.json", "learned_embeds.safetensors")
         private const val STATE = "state.safetensors"
         private const val KEPT = 2
+        private const val MOST_BYTES = 64 shl 20 // of a state
         private val NUMBERED = Regex("checkpoint-[0-9]{1,18}")
         private val LEFTOVER = Regex("\\.edge-sdk-[0-9a-f]{32}\\.tmp")
         private val PRIVATE_FILE = PosixFilePermissions.fromString("rw-------")

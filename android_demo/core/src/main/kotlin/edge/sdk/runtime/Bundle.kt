@@ -63,6 +63,12 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
         return List(minOf(count, manifest.principalCount)) { FloatArray(widths.sum()).also { row -> numbers.get(row) } }
     }
 
+    /** Of the vocabulary's variance, the share along the first [count] directions; null in older bundles. */
+    fun varianceShare(count: Int): Double? = manifest.varianceShare?.let { all ->
+        val squares = principalDirections(manifest.principalCount).map { row -> row.sumOf { it.toDouble() * it } }
+        all * squares.take(count).sum() / squares.sum()
+    }
+
     private fun <T> reading(name: String, read: () -> T): T = try {
         read()
     } catch (error: IOException) {

@@ -138,9 +138,14 @@ internal fun decodeUtf8(bytes: ByteArray): String = try {
     throw IllegalArgumentException("it is not UTF-8 text", error)
 }
 
-/** The bytes of a regular file of at most [most] bytes. */
-internal fun readBytes(file: File, most: Int): ByteArray {
-    if (!file.isFile) throw IOException(if (file.isDirectory) "it is a folder" else "there is no such file")
+/**
+ * The bytes of a regular file of at most [most] bytes; a pipe is not waited for.
+ *
+ * @throws IOException it is none, or larger
+ */
+fun readBytes(file: File, most: Int): ByteArray {
+    if (!file.exists()) throw IOException("there is no such file")
+    if (!file.isFile) throw IOException(if (file.isDirectory) "it is a folder" else "it is not a regular file")
     if (file.length() > most) throw IOException("it has ${file.length()} bytes; at most $most are read")
     return file.readBytes()
 }
@@ -318,7 +323,8 @@ private class JsonReader(private val text: String, private val infinity: Boolean
     }
 }
 
-/** A value in at most 60 characters of ASCII, in quotes if it is a text. */
-internal fun ascii(value: Any?): String = Json.write(if (value is String) value.take(60) else value).let {
-    if (it.length <= 60) it else it.take(57) + "..."
+/** A value in at most 60 characters of ASCII, in Python's quotes if it is a text. */
+internal fun ascii(value: Any?): String {
+    val text = if (value is String) "'${Json.write(value.take(60)).drop(1).dropLast(1).replace("\\\"", "\"")}'" else Json.write(value)
+    return if (text.length <= 60) text else text.take(57) + "..."
 }

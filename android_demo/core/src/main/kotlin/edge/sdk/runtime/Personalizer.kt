@@ -48,6 +48,23 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     var lossFinal: Double? = null
         private set
 
+    /** Forward passes of all losses on held-out draws so far, where a row of a call is one. */
+    var heldOutForwards = 0
+        private set
+
+    /** Draws that a loss on held-out draws is the mean of, in the run at hand. */
+    val lossDraws: Int
+        get() = fitted().plan.options.let { it.evalDraws ?: bundle.manifest.evalDraws.getValue(it.preset) }
+
+    /** Where the floor of mu of the run at hand is from: "manifest" or "checkpoint"; null where a bundle has none. */
+    val muSource: String?
+        get() = if (fitted().plan.options.resume != null) "checkpoint" else bundle.manifest.muMin?.let { "manifest" }
+
+    /** Of the vocabulary's variance, the share along the directions that are searched; null without any, or unknown. */
+    val varianceShare: Double? get() = fitted().plan.basis.takeIf { it.isNotEmpty() }?.let {
+        bundle.varianceShare(started().config.searched)
+    }
+
     /**
      * Learns from photos, step by step. A step is taken when it is asked for, and the first one prepares: it encodes
      * the photos, opens the graph and measures [lossInitial]. Whoever stops asking has stopped the run; [checkpoint]
@@ -155,8 +172,8 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     private fun resumed(bytes: ByteArray, ready: Prepared): State {
         val state = readState(bytes, ready.fingerprints)
         val plan = ready.plan
-        // Python measures the floor of mu before each run, and may have raised mu a little more than the bundle did.
-        val used = if (plan.givesMu) plan.config else raised(plan.config, state.muMin, bundle.manifest.vocabularyStd)
+        // Of a bundle without a floor Python measures it, and may have raised mu to it.
+        val used = if (plan.hasFinalMu) plan.config else raised(plan.config, state.muMin, bundle.manifest.vocabularyStd)
         if (state.config != used || state.seed != plan.options.seed) {
             throw EdgeSdkException("the checkpoint was made with other settings; resume with the same ones")
         }
@@ -184,8 +201,7 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
     }
 
     private fun heldOutLoss(variable: FloatArray): Double {
-        val (objective, options) = fitted().objective to fitted().plan.options
-        val count = options.evalDraws ?: bundle.manifest.evalDraws.getValue(options.preset)
+        val (objective, options, count) = Triple(fitted().objective, fitted().plan.options, lossDraws)
         val draws = heldOutDraws(objective, options.seed, count, TimestepRange(0, objective.numTrainTimesteps))
         var (sum, done) = 0.0 to 0
         for (call in draws.chunked(rows)) {
@@ -193,6 +209,7 @@ class Personalizer(val bundle: Bundle, private val graphs: GraphLoader) : AutoCl
             sum += evaluate(objective, variable, call, rows).sum()
             done += call.size
         }
+        heldOutForwards += count
         options.onProgress(HELD_OUT, count, count)
         return sum / count
     }

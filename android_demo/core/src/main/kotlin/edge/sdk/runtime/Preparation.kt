@@ -5,7 +5,7 @@ import edge.sdk.photos.Photo
 import edge.sdk.zo.NormRange
 import edge.sdk.zo.ZoConfig
 import edge.sdk.zo.directions
-import edge.sdk.zo.raised
+import edge.sdk.zo.refuseBelow
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.MessageDigest
@@ -41,12 +41,12 @@ internal class Plan(
     /** Rows of token ids of the training prompts, (P, T). */
     val ids: List<LongArray>
 
-    /** The floor of mu that was measured when the bundle was made; NaN if none was found. */
+    /** The floor of mu that was measured when the bundle was made; infinite if none was found, NaN in older bundles. */
     val muMin = manifest.muMin ?: Double.NaN
     val config: ZoConfig
 
-    /** Whether mu is the user's, and no preset's that may be raised. */
-    val givesMu get() = "zo_mu" in options.settings
+    /** Whether mu is final: the user's, or of a preset that was raised to the floor when the bundle was made. */
+    val hasFinalMu get() = "zo_mu" in options.settings || manifest.muMin != null
 
     /** Directions of Gauss-Newton, K D numbers each. */
     val basis: List<FloatArray>
@@ -79,14 +79,8 @@ internal class Plan(
 
     private fun settings(): ZoConfig {
         val preset = options.config(manifest)
-        val how = "${manifest.weights} ${manifest.execution}"
-        if (givesMu && preset.zoMu < muMin) {
-            throw EdgeSdkException(
-                "zo_mu is ${preset.zoMu}; with $how the rounding of activations drowns this model's loss differences " +
-                    "below $muMin; give at least $muMin",
-            )
-        }
-        return raised(preset, muMin, manifest.vocabularyStd)
+        if ("zo_mu" in options.settings) refuseBelow(preset, muMin, "${manifest.weights} ${manifest.execution}")
+        return preset
     }
 
     /** What the user should know before the run starts, a line each. */

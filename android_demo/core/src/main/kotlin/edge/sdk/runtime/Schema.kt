@@ -60,7 +60,7 @@ internal fun check(value: Any?, kind: Kind, name: String = "") {
         }
         is Named -> {
             demand(value is Map<*, *>, value, kind, name)
-            for ((key, each) in value as Map<*, *>) check(each, kind.kind, prefix + ascii(key).trim('"'))
+            for ((key, each) in value as Map<*, *>) check(each, kind.kind, prefix + ascii(key).trim('\''))
         }
         is Many -> {
             demand(value is List<*> && value.size in kind.least..kind.most, value, kind, name)
@@ -109,7 +109,11 @@ private fun shorten(value: Any?): String = when {
 private fun describe(kind: Kind): String = when (kind) {
     is Whole -> "an integer from ${kind.least} to ${kind.most}"
     Unsigned -> "an integer from 0 to ${ULong.MAX_VALUE}"
-    is Real -> if (kind.most == LARGEST) "a finite number" else "a number from ${kind.least} to ${kind.most}"
+    is Real -> when {
+        kind.least == -LARGEST -> "a finite number"
+        kind.most == LARGEST -> "a number of at least ${shortest(kind.least)}"
+        else -> "a number from ${shortest(kind.least)} to ${shortest(kind.most)}"
+    }
     is Many -> if (kind.most < 1 shl 24) "a list of ${kind.least} to ${kind.most} values" else "a list"
     is Either -> kind.kinds.joinToString(" or ") { describe(it) }
     is OneOf -> if (kind.values.size == 1) "${kind.values[0]}" else "one of ${kind.values.joinToString(", ")}"
@@ -119,3 +123,5 @@ private fun describe(kind: Kind): String = when (kind) {
     Flag -> "true or false"
     Null -> "null"
 }
+
+private fun shortest(value: Double) = value.toString().removeSuffix(".0")

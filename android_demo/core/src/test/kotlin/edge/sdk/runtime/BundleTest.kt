@@ -111,6 +111,7 @@ class BundleTest {
         assertOneLine(error)
         val word = words.getValue(case["class"].text)
         assertTrue(word in error.message!!, "${case["class"].text} is said as: ${error.message}")
+        if (case.has("entry")) assertTrue(case["entry"].text in error.message!!, error.message)
         folder.deleteRecursively()
     }
 

@@ -6,6 +6,7 @@ import java.io.ByteArrayInputStream
 import java.io.File
 import java.io.InputStream
 import java.nio.file.Files
+import kotlin.test.AfterTest
 
 /** The process ends here: nothing of the app may catch it. */
 class Killed : Error("the process is killed")
@@ -137,5 +138,36 @@ class SmallEngine : Engine {
 
     companion object {
         const val STEPS = 5
+    }
+}
+
+/** Tests of a presenter, each on a phone of its own. */
+abstract class OnPhone {
+    protected val phone = Phone()
+    protected val presenter get() = phone.presenter
+    protected val state get() = phone.state
+
+    @AfterTest
+    fun clean() = phone.close()
+
+    /** Runs an action when the engine comes to a point for the first time. */
+    protected fun at(point: String, action: () -> Unit) {
+        var isDone = false
+        phone.engine.at = {
+            if (it == point && !isDone) {
+                isDone = true
+                action()
+            }
+        }
+    }
+
+    protected fun learnedToken(): String {
+        phone.choose()
+        presenter.choosing.start()
+        return phone.tokenText().also {
+            presenter.result.startAgain()
+            presenter.choosing.setWord("")
+            state.photos.indices.forEach { _ -> presenter.choosing.removePhoto(0) }
+        }
     }
 }
