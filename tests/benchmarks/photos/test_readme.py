@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.lib.intervals import t_interval
 from benchmarks.lib.report import by_subject
 from benchmarks.photos import personalization
 from benchmarks.photos.face_ruler import KEYS
@@ -58,6 +59,23 @@ def test_what_is_forgotten(name: str) -> None:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == 2 + len(COLUMNS)
         assert re.sub(r"\s+", " ", line) in README, line
+
+
+def test_a_photo_of_a_face_beside_retraining() -> None:
+    own: dict[str, dict[str, Any]] = {}
+    for row in record("faces")["rows"]:
+        own.setdefault(row["model"], {})[row["target"]] = row
+
+    def falls(model: str) -> str:
+        pairs = [(own["before"][person], row) for person, row in own[model].items()]
+        found = t_interval([before["encoder"]["target"] - row["encoder"]["target"] for before, row in pairs])
+        return "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found)
+
+    assert f"Similarity falls by {falls('unlearned')} on 8 of 8 photos" in README
+    assert f"is only {falls('trained without the photo')} below the base" in README
+    known = {model: {p: row["relatives_recognized"] for p, row in rows.items()} for model, rows in own.items()}
+    lost = sorted(known["before"][person] - known["unlearned"][person] for person in known["before"])
+    assert lost[4] < 0.06 < lost[5] and known["before"]["13"] == lost[-1] and "one loses all (0.94 to 0)" in README
 
 
 def test_only_figures_of_faces_are_here() -> None:
