@@ -10,7 +10,8 @@ extern "C" {
 int64_t edge_keys_room(int64_t, int64_t, int64_t, int64_t);
 int edge_keys(int64_t, const float*, const float*, int64_t, int64_t, int64_t, int64_t, char*);
 int edge_attention(int64_t, const float*, char*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
-int edge_linear(int64_t, const float*, int64_t, const EdgeRows*, const EdgeWeights*, float, int64_t, float*, int64_t);
+int edge_linear(int64_t, const float*, int64_t, const EdgeRows*, int64_t, const EdgeWeights* const*, float, int64_t,
+                float* const*, const int64_t*);
 int edge_conv(int64_t, const EdgeImages*, int64_t, int64_t, int64_t, const int64_t*, const int64_t*, const int64_t*,
                const EdgeWeights*, float, int64_t, float*, int64_t);
 int edge_winograd(int64_t, const EdgeImages*, int64_t, int64_t, int64_t, const int64_t*, int64_t, const EdgeWeights*,
@@ -59,11 +60,13 @@ int main(int count, char**) {
     std::vector<float> y(batch * ho * wo * pitch, UNTOUCHED);
     const EdgeRows plain{};
     const EdgeImages images{{x.data(), nullptr}, {c, 0}, nullptr, nullptr, nullptr, 0};
-    const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1};
+    const EdgeWeights weights{q.data(), nullptr, nullptr, scale.data(), bias.data(), rows, kernel[0] * kernel[1] * c, 1, 0};
+    const EdgeWeights* const layer = &weights;
+    float* const out = y.data();
     if (s[0] == 2 || s[0] == 4)
       edge_winograd(THREADS, &images, batch, h, w, padding, s[0], &weights, s[1], y.data(), pitch);
     else if (s[0] == 1)
-      edge_linear(THREADS, x.data(), batch * h * w, &plain, &weights, s[1], false, y.data(), pitch);
+      edge_linear(THREADS, x.data(), batch * h * w, &plain, 1, &layer, s[1], false, &out, &pitch);
     else
       edge_conv(THREADS, &images, batch, h, w, kernel, stride, padding, &weights, s[1], false, y.data(), pitch);
     std::fwrite(y.data(), sizeof(float), y.size(), stdout);

@@ -8,7 +8,7 @@ since the pass began, so the peak stays where it is; when the pass ends nothing 
 import mmap
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from ctypes import c_char
 from math import prod
@@ -17,6 +17,17 @@ from threading import RLock
 import torch
 
 LARGE = 1 << 20  # bytes, from which on the allocator returns a block to the system by itself
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Memory of this process alone, in pages of some megabytes where the system has them: it clears those sooner."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
 
 
 class _Blocks:
@@ -40,7 +51,7 @@ class _Blocks:
             self.used += size
             self.most = max(self.most, self.used)
             self._bound()
-        block = mmap.mmap(-1, size) if block is None else block
+        block = _mapped(size) if block is None else block
         held = (c_char * size).from_buffer(block)
         weakref.finalize(held, self._free, block).atexit = False
         return torch.frombuffer(held, dtype=torch.uint8)
@@ -61,6 +72,13 @@ class _Blocks:
         with self.lock:
             self.closed = True
             self.kept.clear()
+
+
+def lasting(size: int, device: torch.device) -> torch.Tensor:
+    """(size,) float32, with any contents; for memory that outlives what it is used for, so that it is never kept."""
+    if device.type != "cpu" or 4 * size < LARGE:
+        return torch.empty(size, dtype=torch.float32, device=device)
+    return torch.frombuffer(_mapped(4 * size), dtype=torch.float32)
 
 
 _blocks: ContextVar[_Blocks | None] = ContextVar("blocks", default=None)

@@ -21,11 +21,11 @@ from torch import nn
 
 from edge_sdk.quantization import activations, native, native_difference
 from edge_sdk.quantization.kernels import LEVELS, Matrix
-from edge_sdk.quantization.native_difference import Parts
+from edge_sdk.quantization.native_difference import BITS, Parts
 
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
-BITS = 8  # of a difference
+CHUNK = 1 << 22  # numbers of a block of a tape at least
 _FIRST_ROW = "the first row of a batch"
 _room: ContextVar["Room | None"] = ContextVar("room", default=None)
 _current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
@@ -34,13 +34,13 @@ _current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
 class Tape:
     """What layers computed for the base row, one entry a call; the rows that follow read it in the same order.
 
-    A tape that is recorded again uses its memory again where sizes are alike: a system clears what it gives.
+    A tape that is recorded again uses its memory again: a system clears what it gives.
     """
 
     def __init__(self) -> None:
         self._entries: list[tuple[object, Any]] = []
-        self._buffers: list[torch.Tensor] = []
-        self._used = 0  # buffers
+        self._blocks: list[torch.Tensor] = []
+        self._at = self._used = 0  # a block, and its numbers that are taken
         self._next: int | None = None  # entry, None while recording
 
     @property
@@ -50,10 +50,10 @@ class Tape:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Within, the base row passes; what the tape held is gone."""
-        self._entries, self._used, self._next = [], 0, None
+        self._entries, self._at, self._used, self._next = [], 0, 0, None
         with _set(self):
             yield
-        del self._buffers[self._used :]
+        del self._blocks[self._at + 1 :]
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -64,14 +64,14 @@ class Tape:
 
     def new(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
         """A float32 tensor for an entry, on the device of another one."""
-        size, at = prod(shape), self._used
-        if at == len(self._buffers):
-            self._buffers.append(like.new_empty(size, dtype=torch.float32))
-        elif not size <= self._buffers[at].numel() <= 2 * size:
-            self._buffers[at] = like.new_empty(0)  # the old one goes first
-            self._buffers[at] = like.new_empty(size, dtype=torch.float32)
-        self._used += 1
-        return self._buffers[at][:size].view(*shape)
+        size = prod(shape)
+        while self._at < len(self._blocks) and self._used + size > self._blocks[self._at].numel():
+            self._at, self._used = self._at + 1, 0
+        if self._at == len(self._blocks):
+            self._blocks.append(activations.lasting(max(size, CHUNK), like.device))
+        part = self._blocks[self._at][self._used : self._used + size]
+        self._used += size
+        return part.view(*shape)
 
     def write(self, owner: object, entry: Any) -> None:
         self._entries.append((owner, entry))
@@ -119,7 +119,7 @@ class Room:
     def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
         if self._buffer is None or self._buffer.numel() < size:
             self._buffer = None  # the old one goes first
-            self._buffer = like.new_empty(size, dtype=torch.float32)
+            self._buffer = activations.lasting(size, like.device)
         return self._buffer
 
 
@@ -163,7 +163,7 @@ class Held:
         base = self.base.permute(0, 2, 3, 1)
         if not _is_compiled(self.q):
             return (self.q * self.scale).add_(base).permute(0, 3, 1, 2)
-        x = self.scale.new_empty(self.q.shape)
+        x = activations.empty(self.q.shape)
         native_difference.restore(self.q, self.scale, base.contiguous(), x)
         return x.permute(0, 3, 1, 2)
 
@@ -215,49 +215,57 @@ class _Rows(NamedTuple):
 
 
 def linear(
-    layer: Layer,
+    layers: Sequence[Layer],
     x: torch.Tensor,
     norm: nn.LayerNorm | None,
     gated: bool,
-    out: torch.Tensor | None,
+    outs: Sequence[torch.Tensor],
     added: bool,
     compiled: bool,
-) -> torch.Tensor:
-    """`IntLinear.forward` where differences are computed."""
+) -> None:
+    """`IntLinear.forward` of layers with one input where differences are computed."""
     tape, rows = _current.get(), _Rows(norm, gated, compiled)
-    y = x.new_empty((*x.shape[:-1], layer.out_features), dtype=torch.float32) if out is None else out
     if isinstance(tape, Tape):
-        (_record_linear if tape.records else _replay_linear)(tape, layer, x, rows, y, added)
-        return y
+        (_record_linear if tape.records else _replay_linear)(tape, layers, x, rows, outs, added)
+        return
     own = Tape()
     with own.recording():
-        _record_linear(own, layer, x[:1], rows, y[:1], added)
+        _record_linear(own, layers, x[:1], rows, [y[:1] for y in outs], added)
     if len(x) > 1:
         with own.replaying():
-            _replay_linear(own, layer, x[1:], rows, y[1:], added)
-    return y
+            _replay_linear(own, layers, x[1:], rows, [y[1:] for y in outs], added)
 
 
-def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
+def _record_linear(
+    tape: Tape, layers: Sequence[Layer], x: torch.Tensor, rows: _Rows, outs: Sequence[torch.Tensor], added: bool
+) -> None:
     count = x.shape[:-1].numel()
-    inputs, y = tape.new(x, count, layer.in_features), tape.new(x, count, layer.out_features)
+    inputs, ys = tape.new(x, count, layers[0].in_features), [tape.new(x, count, each.out_features) for each in layers]
     rows.of_base(x, inputs)
-    layer.multiply(inputs, layer.activation_bits, y)
-    tape.write(layer, (inputs, y))
-    (out.add_ if added else out.copy_)(y.view(out.shape))
-
-
-def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
-    inputs, y = tape.read(layer)
     if rows.compiled:
-        flat = x.flatten(0, -2).float().contiguous()
-        to = out.view(-1, layer.out_features)
-        native_difference.linear(flat, rows.norm, rows.gated, inputs, layer.matrix, y, to, added)
+        native.linears(inputs, [layer.matrix for layer in layers], layers[0].activation_bits, ys)
+    else:
+        for layer, y in zip(layers, ys, strict=True):
+            layer.multiply(inputs, layer.activation_bits, y)
+    tape.write(layers[0], (inputs, ys))
+    for y, out in zip(ys, outs, strict=True):
+        (out.add_ if added else out.copy_)(y.view(out.shape))
+
+
+def _replay_linear(
+    tape: Tape, layers: Sequence[Layer], x: torch.Tensor, rows: _Rows, outs: Sequence[torch.Tensor], added: bool
+) -> None:
+    inputs, ys = tape.read(layers[0])
+    flat_outs = [out.view(-1, out.shape[-1]) for out in outs]
+    if rows.compiled:
+        flat, matrices = x.flatten(0, -2).float().contiguous(), [layer.matrix for layer in layers]
+        native_difference.linear(flat, rows.norm, rows.gated, inputs, matrices, ys, flat_outs, added)
         return
-    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, layer.in_features)
-    by_row = out.view(-1, *y.shape)
-    (by_row.add_ if added else by_row.copy_)(y)
-    layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
+    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, inputs.shape[1])
+    for layer, y, out in zip(layers, ys, flat_outs, strict=True):
+        by_row = out.view(-1, *y.shape)
+        (by_row.add_ if added else by_row.copy_)(y)
+        layer.multiply(change, BITS, out, added=True, bias=False)
 
 
 class _Images(NamedTuple):
@@ -276,21 +284,24 @@ class _Images(NamedTuple):
             self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets
         )
 
-    def __call__(self, tape: Tape, parts: Parts, base: Parts | None) -> Parts:
-        """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""
+    def of_base(self, tape: Tape, parts: Parts) -> Parts:
+        """What is convolved: one tensor (B, H, W, C), or the parts if nothing is done to them."""
         if self.norm is None:
-            return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
-        if self.compiled:
-            by = self.by(parts)
-            assert by is not None
-            shape = (*parts[0].shape[:3], self.norm.num_channels)
-            change = tape.new(parts[0], *shape) if base is None else room(parts[0], shape)[0]
-            native_difference.images(parts, by, None if base is None else base[0], change)
-            return (change,)
-        image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+            return parts
+        if not self.compiled:
+            return (self.plain(parts),)
+        image = tape.new(parts[0], *parts[0].shape[:3], self.norm.num_channels)
+        native_difference.images(parts, self.by(parts), None, image)
+        return (image,)
+
+    def plain(self, parts: Parts) -> torch.Tensor:
+        """The same as one tensor, by PyTorch."""
+        image = torch.cat(parts, dim=3)
+        if self.norm is None:
+            return image
+        image = image.permute(0, 3, 1, 2)
         image = self.norm(image if self.offsets is None else image + self.offsets[:, :, None, None])
-        image = (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
-        return (image if base is None else image - base[0],)
+        return (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
 
 
 def convolution(
@@ -309,19 +320,25 @@ def convolution(
     images = _Images(norm, activated, offsets, layer.compiles(x))
     parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
     if tape.records:
-        inputs = images(tape, parts, None)
+        inputs = images.of_base(tape, parts)
         y = layer.convolve(inputs, layer.activation_bits)
         kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # the caller may change its own
         tape.write(layer, (inputs, kept.copy_(y)))
         return y if out is None else out.add_(y)
     inputs, y = tape.read(layer)
-    if images.compiled and layer.is_pointwise:
-        to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)
-        base = y.permute(0, 2, 3, 1)
-        native_difference.pointwise(parts, images.by(parts), inputs, layer.matrix, base, to, out is not None)
+    if not images.compiled:
+        change = layer.convolve((images.plain(parts) - torch.cat(inputs, dim=3),), BITS, bias=False).add_(y)
+        return change if out is None else out.add_(change)
+    base, matrix, by = y.permute(0, 2, 3, 1), layer.matrix, images.by(parts)
+    shape = (len(x), *base.shape[1:])
+    if layer.is_pointwise:
+        to = activations.empty(shape) if out is None else out.permute(0, 2, 3, 1)
+        native_difference.pointwise(parts, by, inputs, matrix, base, to, out is not None)
         return to.permute(0, 3, 1, 2)
-    change = layer.convolve(images(tape, parts, inputs), BITS, bias=False).add_(y)
-    return change if out is None else out.add_(change)
+    (change,) = room(x, (*parts[0].shape[:3], layer.in_channels))
+    peaks, to = native_difference.images(parts, by, inputs, change), activations.empty(shape)
+    native_difference.convolution(change, peaks, matrix, base, to, (layer.kernel_size, layer.stride, layer.padding))
+    return to.permute(0, 3, 1, 2) if out is None else out.add_(to.permute(0, 3, 1, 2))
 
 
 def without_bias(matrix: Matrix) -> Matrix:

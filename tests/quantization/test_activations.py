@@ -16,7 +16,9 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the blocks that the system was asked for."""
     sizes: list[int] = []
     real = activations.mmap.mmap
-    monkeypatch.setattr(activations.mmap, "mmap", lambda place, size: (sizes.append(size), real(place, size))[1])
+    monkeypatch.setattr(
+        activations.mmap, "mmap", lambda place, size, **how: (sizes.append(size), real(place, size, **how))[1]
+    )
     return sizes
 
 

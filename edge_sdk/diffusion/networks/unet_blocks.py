@@ -14,7 +14,7 @@ from torch import nn
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.flow import Flow, spread
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
-from edge_sdk.quantization import difference
+from edge_sdk.quantization import difference, joint
 from edge_sdk.quantization.activations import empty
 from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
@@ -95,27 +95,29 @@ class Attention(nn.Module):
         )
 
     def _in_place(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        """The same in x itself; queries and what they see have one room for all rows."""
+        """The same in x itself; what queries see takes their place."""
         if len(x) > 1 and x.shape[1] > QUERY_ROWS and not difference.is_active():
             for i in range(len(x)):
                 self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
             return x
         rows = min(x.shape[1], QUERY_ROWS)
-        some = (len(x), rows, x.shape[2])
-        queries, seen, *room = difference.room(x, some, some, *[x.shape] * (0 if context is not None else 2))
         if context is None:
-            k, v = room
-            keys = prepared(self.to_k(x, norm, out=k), self.to_v(x, norm, out=v), self.heads, rounded=True)
+            q, k, v = joint.linear((self.to_q, self.to_k, self.to_v), x, norm, difference.room(x, *[x.shape] * 3))
+            keys = prepared(k, v, self.heads, rounded=True)
+            del k, v
         else:
-            keys = self._keys(context)
-        for part in x.split(rows, dim=1):
-            count = part.shape[1]
-            q = self.to_q(part, norm, out=queries[:, :count])
-            self.to_out[0](attention(q, keys, self.heads, seen[:, :count]), out=part, added=True)
+            keys, (q,) = self._keys(context), difference.room(x, (len(x), rows, x.shape[2]))
+        for i, part in enumerate(x.split(rows, dim=1)):
+            if context is None:
+                queries = q[:, i * rows : i * rows + part.shape[1]]
+            else:
+                queries = self.to_q(part, norm, out=q[:, : part.shape[1]])
+            self.to_out[0](attention(queries, keys, self.heads, queries), out=part, added=True)
         return x
 
     def _keys(self, context: torch.Tensor) -> Keys:
-        return prepared(self.to_k(context), self.to_v(context), self.heads, runs_in_integers(self.to_q))
+        k, v = joint.linear((self.to_k, self.to_v), context)
+        return prepared(k, v, self.heads, runs_in_integers(self.to_q))
 
 
 class GatedLinear(nn.Module):

@@ -129,6 +129,8 @@ struct Outputs {
   float* y;
   const std::vector<float>& steps;  // of the activations of each image
   int64_t rows, columns, across, tiles, pitch;
+  const float* own;  // biases of each pixel, `weights` numbers, or null
+  int64_t weights;
 };
 
 // What outputs of a panel are multiplied by and what is added, for sums that are short or not.
@@ -140,7 +142,7 @@ struct Scales {
   Scales(const EdgeWeights& w, int64_t n, int64_t width, float levels) : is_short(::is_short(w.columns, levels)) {
     for (int64_t j = 0; j < width; ++j) {
       scales[j] = short_scales[j] = w.scale[n + j];
-      if (w.bias) biases[j] = short_biases[j] = w.bias[n + j];
+      if (w.bias && !w.period) biases[j] = short_biases[j] = w.bias[n + j];
     }
   }
 };
@@ -181,7 +183,13 @@ void write_tile(const double* m, int64_t plane, const Scales& by, int64_t tile, 
   float* const start = to.y + image * to.rows * to.columns * to.pitch + n;
   for (int64_t i = 0; i < SIZE && top + i < to.rows; ++i)
     for (int64_t k = 0; k < SIZE && left + k < to.columns; ++k) {
-      float* const pixel = start + ((top + i) * to.columns + left + k) * to.pitch;
+      const int64_t at = (top + i) * to.columns + left + k;
+      if (to.own) {
+        const float* const own = to.own + at * to.weights + n;
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) y[i][k][j] += own[j];
+      }
+      float* const pixel = start + at * to.pitch;
       if (width == NR)
         std::memcpy(pixel, y[i][k], sizeof(y[i][k]));  // of a size that the compiler knows
       else
@@ -262,7 +270,9 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
         const int64_t tile = t % each, corner = tile / across * SIZE * wide + tile % across * SIZE;
         transform_input<SIZE>(a + t / each * lines.size() + corner * c, wide * c, tiles, t);
       });
-      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, steps, ho - top * SIZE, wo, across, each, pitch};
+      const float* own = w.period ? w.bias + top * SIZE * wo * w.rows : nullptr;
+      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, steps, ho - top * SIZE, wo, across, each, pitch, own,
+                       w.rows};
       const int64_t tasks = std::min(ceil_div(wanted_tasks(), panels), ceil_div(tiles.count, 8 * MR));
       const int64_t part = rounded(ceil_div(tiles.count, tasks), MR);
       parallel_for(ceil_div(tiles.count, part) * panels, 1, [&](int64_t task) {
@@ -277,7 +287,7 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
 
 extern "C" {
 
-// As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
+// As `edge_conv`, for 3 x 3 and stride 1, with a period of one image or none, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
 int edge_winograd(int64_t threads, const EdgeImages* x, int64_t batch, int64_t h, int64_t width, const int64_t* padding,
                   int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
   return with_threads(threads, [&] {
