@@ -158,13 +158,14 @@ class Held:
         """(n, C, H, W)."""
         return torch.Size((len(self.q), *self.base.shape[1:]))
 
-    def restored(self) -> torch.Tensor:
-        """(n, C, H, W) float32."""
+    def restored(self, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(n, C, H, W) float32, in ``out``, channels last, if it is given."""
         base = self.base.permute(0, 2, 3, 1)
-        if not _is_compiled(self.q):
-            return (self.q * self.scale).add_(base).permute(0, 3, 1, 2)
-        x = activations.empty(self.q.shape)
-        native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        x = activations.empty(self.q.shape, device=self.q.device) if out is None else out.permute(0, 2, 3, 1)
+        if _is_compiled(self.q):
+            native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        else:
+            torch.mul(self.q, self.scale, out=x).add_(base)
         return x.permute(0, 3, 1, 2)
 
 

@@ -78,7 +78,12 @@ class _Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = self.fc1(x)
-        return self.fc2(hidden * torch.sigmoid(1.702 * hidden) if self.quick else F.gelu(hidden))
+        if not self.quick:
+            return self.fc2(F.gelu(hidden))
+        gate = 1.702 * hidden
+        if torch.is_grad_enabled():
+            return self.fc2(hidden * torch.sigmoid(gate))
+        return self.fc2(gate.sigmoid_().mul_(hidden))
 
 
 class _Layer(nn.Module):

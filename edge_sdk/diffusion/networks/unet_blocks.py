@@ -117,7 +117,9 @@ class Attention(nn.Module):
 
     def _keys(self, context: torch.Tensor) -> Keys:
         k, v = joint.linear((self.to_k, self.to_v), context)
-        return prepared(k, v, self.heads, runs_in_integers(self.to_q))
+        rounded = runs_in_integers(self.to_q)
+        coarse = rounded and (difference.is_active() or self.to_q.activation_bits == difference.BITS)
+        return prepared(k, v, self.heads, rounded, coarse)
 
 
 class GatedLinear(nn.Module):
