@@ -26,9 +26,8 @@ from edge_sdk.quantization.native_difference import BITS, Parts
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
 CHUNK = 1 << 22  # numbers of a block of a tape at least
-_FIRST_ROW = "the first row of a batch"
 _room: ContextVar["Room | None"] = ContextVar("room", default=None)
-_current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
+_current: ContextVar["Tape | _FirstRow | None"] = ContextVar("current", default=None)
 
 
 class Tape:
@@ -86,7 +85,7 @@ class Tape:
 
 
 @contextmanager
-def _set(value: "Tape | str") -> Iterator[None]:
+def _set(value: "Tape | _FirstRow") -> Iterator[None]:
     token = _current.set(value)
     try:
         yield
@@ -94,10 +93,16 @@ def _set(value: "Tape | str") -> Iterator[None]:
         _current.reset(token)
 
 
+class _FirstRow(NamedTuple):
+    """That the first row of a batch is the base, and the memory for a layer's entry."""
+
+    tape: Tape
+
+
 @contextmanager
 def first_row_is_base() -> Iterator[None]:
     """Within, row 0 of every layer's input (B, ...) is the base of the others."""
-    with _set(_FIRST_ROW):
+    with _set(_FirstRow(Tape())):
         yield
 
 
@@ -180,7 +185,7 @@ def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
     base = tape.read(owner)
     rows, base_row = (part.permute(0, 2, 3, 1).contiguous() for part in (x, base))
     if _is_compiled(x):
-        q, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty((*rows.shape[:3], 1))
+        q, scale = activations.empty(rows.shape, torch.int8), rows.new_empty((*rows.shape[:3], 1))
         native_difference.hold(rows, base_row, q, scale)
         return Held(q, scale, base)
     change = rows - base_row
@@ -225,16 +230,17 @@ def linear(
     compiled: bool,
 ) -> None:
     """`IntLinear.forward` of layers with one input where differences are computed."""
-    tape, rows = _current.get(), _Rows(norm, gated, compiled)
-    if isinstance(tape, Tape):
-        (_record_linear if tape.records else _replay_linear)(tape, layers, x, rows, outs, added)
+    current, rows = _current.get(), _Rows(norm, gated, compiled)
+    assert current is not None
+    if isinstance(current, Tape):
+        (_record_linear if current.records else _replay_linear)(current, layers, x, rows, outs, added)
         return
-    own = Tape()
-    with own.recording():
-        _record_linear(own, layers, x[:1], rows, [y[:1] for y in outs], added)
+    tape = current.tape
+    with tape.recording():
+        _record_linear(tape, layers, x[:1], rows, [y[:1] for y in outs], added)
     if len(x) > 1:
-        with own.replaying():
-            _replay_linear(own, layers, x[1:], rows, [y[1:] for y in outs], added)
+        with tape.replaying():
+            _replay_linear(tape, layers, x[1:], rows, [y[1:] for y in outs], added)
 
 
 def _record_linear(
