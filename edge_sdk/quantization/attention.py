@@ -19,7 +19,12 @@ def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False
         coarse: the layers round activations, or what these differ by, to 8 bits.
     """
     due = torch.is_grad_enabled() and (k.requires_grad or v.requires_grad)
-    if rounded and not due and k.shape[1] >= (MIN_COARSE_KEYS if coarse else MIN_KEYS) and layers.backend(k.device) is native:
+    if (
+        rounded
+        and not due
+        and k.shape[1] >= (MIN_COARSE_KEYS if coarse else MIN_KEYS)
+        and layers.backend(k.device) is native
+    ):
         return native.quantized_keys(k.float().contiguous(), v.float().contiguous(), heads)
     return k, v
 

@@ -38,7 +38,7 @@ void write(T* to, V value) {
 constexpr int64_t BLOCK = 320;                  // channels whose transformed weights are there at once
 constexpr int64_t TRANSFORMED_BYTES = 3 << 20;  // of transformed inputs at once
 constexpr int64_t GROUP_TILES = 4 * MR;         // multiplied by a point's weights while these are in the nearest cache
-constexpr int16_t UNIT_BITS = 6, ONE = 1;       // magnitudes are summed in units of 2^UNIT_BITS
+constexpr int16_t UNIT_BITS = 5, ONE = 1;       // magnitudes are summed in units of 2^UNIT_BITS
 constexpr int64_t APART = 32;                   // so that planes do not all start in the same set of a cache
 
 int64_t rounded(int64_t count, int64_t step) { return ceil_div(count, step) * step; }
@@ -84,7 +84,7 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
         for (int i = 0; i < P; ++i) {
           const Vector value = d[i * P + j];
           write(out + (i * P + j) * plane + c, value);
-          sizes[i * P + j] += ((value < 0 ? -value : value) >> UNIT_BITS) + ONE;
+          sizes[i * P + j] += (((value < 0 ? -value : value) - ONE) >> UNIT_BITS) + ONE;
         }
       }
     }
