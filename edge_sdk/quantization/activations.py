@@ -82,6 +82,7 @@ def lasting(size: int, device: torch.device) -> torch.Tensor:
 
 
 _blocks: ContextVar[_Blocks | None] = ContextVar("blocks", default=None)
+_room: ContextVar["Room | None"] = ContextVar("room", default=None)
 
 
 @contextmanager
@@ -106,3 +107,35 @@ def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torc
     if blocks is None or size < LARGE or (device is not None and device.type != "cpu"):
         return torch.empty(shape, dtype=dtype, device=device)
     return blocks.take(size).view(dtype).view(*shape)
+
+
+class Room:
+    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
+
+    def __init__(self) -> None:
+        self._buffer: torch.Tensor | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within, `room` gives this."""
+        token = _room.set(self)
+        try:
+            yield
+        finally:
+            _room.reset(token)
+
+    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = None  # the old one goes first
+            self._buffer = lasting(size, like.device)
+        return self._buffer
+
+
+def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
+    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
+    lent = _room.get()
+    if lent is None:
+        return [empty(shape, device=like.device) for shape in shapes]
+    sizes = [prod(shape) for shape in shapes]
+    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]

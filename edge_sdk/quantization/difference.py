@@ -26,7 +26,6 @@ from edge_sdk.quantization.native_difference import BITS, Parts
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
 CHUNK = 1 << 22  # numbers of a block of a tape at least
-_room: ContextVar["Room | None"] = ContextVar("room", default=None)
 _current: ContextVar["Tape | _FirstRow | None"] = ContextVar("current", default=None)
 
 
@@ -104,38 +103,6 @@ def first_row_is_base() -> Iterator[None]:
     """Within, row 0 of every layer's input (B, ...) is the base of the others."""
     with _set(_FirstRow(Tape())):
         yield
-
-
-class Room:
-    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
-
-    def __init__(self) -> None:
-        self._buffer: torch.Tensor | None = None
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Within, `room` gives this."""
-        token = _room.set(self)
-        try:
-            yield
-        finally:
-            _room.reset(token)
-
-    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
-        if self._buffer is None or self._buffer.numel() < size:
-            self._buffer = None  # the old one goes first
-            self._buffer = activations.lasting(size, like.device)
-        return self._buffer
-
-
-def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
-    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
-    lent = _room.get()
-    if lent is None:
-        return [activations.empty(shape, device=like.device) for shape in shapes]
-    sizes = [prod(shape) for shape in shapes]
-    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
-    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def is_active() -> bool:
@@ -342,7 +309,7 @@ def convolution(
         to = activations.empty(shape) if out is None else out.permute(0, 2, 3, 1)
         native_difference.pointwise(parts, by, inputs, matrix, base, to, out is not None)
         return to.permute(0, 3, 1, 2)
-    (change,) = room(x, (*parts[0].shape[:3], layer.in_channels))
+    (change,) = activations.room(x, (*parts[0].shape[:3], layer.in_channels))
     peaks, to = native_difference.images(parts, by, inputs, change), activations.empty(shape)
     native_difference.convolution(change, peaks, matrix, base, to, (layer.kernel_size, layer.stride, layer.padding))
     return to.permute(0, 3, 1, 2) if out is None else out.add_(to.permute(0, 3, 1, 2))

@@ -39,7 +39,7 @@ def differences(
     parts = [slice(first, first + size) for first in range(1, len(context), size)]
     others: list[Flow] = []
     tape = difference.Tape()
-    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), difference.Room().lent():
+    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), activations.Room().lent():
         for stage in unet.stages(base, banded=True):
             if stage.sees_text and not others:
                 others = [_fork(base, _flow(sample, timestep, context, added, part)) for part in parts]

@@ -15,7 +15,7 @@ from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.flow import Flow, spread
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
 from edge_sdk.quantization import difference, joint
-from edge_sdk.quantization.activations import empty
+from edge_sdk.quantization.activations import empty, room
 from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 
@@ -102,11 +102,11 @@ class Attention(nn.Module):
             return x
         rows = min(x.shape[1], QUERY_ROWS)
         if context is None:
-            q, k, v = joint.linear((self.to_q, self.to_k, self.to_v), x, norm, difference.room(x, *[x.shape] * 3))
+            q, k, v = joint.linear((self.to_q, self.to_k, self.to_v), x, norm, room(x, *[x.shape] * 3))
             keys = prepared(k, v, self.heads, rounded=True)
             del k, v
         else:
-            keys, (q,) = self._keys(context), difference.room(x, (len(x), rows, x.shape[2]))
+            keys, (q,) = self._keys(context), room(x, (len(x), rows, x.shape[2]))
         for i, part in enumerate(x.split(rows, dim=1)):
             if context is None:
                 queries = q[:, i * rows : i * rows + part.shape[1]]
@@ -149,7 +149,7 @@ class FeedForward(nn.Module):
             part += self.net[2](self.net[0](norm(part)))
             return
         whole = part.contiguous()
-        (hidden,) = difference.room(x, (*part.shape[:2], 8 * x.shape[2]))
+        (hidden,) = room(x, (*part.shape[:2], 8 * x.shape[2]))
         self.net[2](self.net[0].proj(whole, norm, out=hidden), gated=True, out=whole, added=True)
         if whole is not part:
             part.copy_(whole)
