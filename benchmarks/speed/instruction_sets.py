@@ -172,7 +172,7 @@ def cases() -> tuple[Case, ...]:
             for levels in LEVELS.values():
                 x, rest = _filled(rng, values, levels, (1, m, 1, k), (n, 1, 1, k), m // 2)
                 out.append(Case(f"biases of rows {m}x{k}x{n} {values} {levels:g}", x, *rest, 1, levels))
-        for kind, levels in ((0, LEVELS[8]), (2, WINOGRAD_LEVELS), (4, LEVELS[8])):
+        for kind, levels in ((0, LEVELS[8]), (4, LEVELS[8])):  # Winograd: where sums are short
             for c, n, padding, size in WINOGRAD:
                 pixels = (size[0] + 2 * padding[0] - 2) * (size[1] + 2 * padding[1] - 2)
                 x, rest = _filled(rng, values, levels, (2, *size, c), (n, 3, 3, c), pixels)

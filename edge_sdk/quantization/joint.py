@@ -37,12 +37,20 @@ def linear(
     compiled = backend(x.device) is native
     if difference.is_active():
         difference.linear(own, x, norm, False, ys, False, compiled)
-        return ys
+        return _passed(own, x, ys)
     if not compiled:
         return [layer(x, norm, out=y) for layer, y in zip(own, ys, strict=True)]
     flat = x.flatten(0, -2).float().contiguous()
     flat_ys = [y.view(-1, y.shape[-1]) for y in ys]
     native.linears(flat, [layer.matrix for layer in own], own[0].activation_bits, flat_ys, norm)
+    return _passed(own, x, ys)
+
+
+def _passed(layers: Sequence[Any], x: torch.Tensor, ys: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Do what follows a layer's forward pass: streamed weights are let go then."""
+    for layer, y in zip(layers, ys, strict=True):
+        for hook in layer._forward_hooks.values():
+            hook(layer, (x,), y)
     return ys
 
 

@@ -92,3 +92,15 @@ def test_differences_are_those_of_each_alone(weights: str) -> None:
     with alone.replaying():
         for y, layer in zip(found, own, strict=True):
             assert torch.equal(y, layer(x[1:], norm=norm))
+
+
+@torch.inference_mode()
+def test_what_follows_a_layers_pass_follows_here_too() -> None:
+    own, (x, norm), passed = made("int8"), inputs(), []
+    for layer in own:
+        layer.register_forward_hook(lambda used, _inputs, _output: passed.append(used))
+    joint.linear(own, x, norm)
+    tape = difference.Tape()
+    with tape.recording():
+        joint.linear(own, x[:1], norm)
+    assert passed == [*own, *own]

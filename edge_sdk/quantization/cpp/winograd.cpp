@@ -310,7 +310,8 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
 
 extern "C" {
 
-// As `edge_conv`, for 3 x 3 and stride 1, with a period of one image or none, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
+// As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327. Biases have
+// no period, or, where sums are short, one of an image.
 int edge_winograd(int64_t threads, const EdgeImages* x, int64_t batch, int64_t h, int64_t width, const int64_t* padding,
                   int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
   return with_threads(threads, [&] {
