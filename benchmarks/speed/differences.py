@@ -5,7 +5,7 @@
 
 Each case is a call of the objective on a token and rows beside it, in processes of one thread that take turns; a step
 is as many calls as 32 rows beside the token need. Memory is that of one more process a case: resident memory after
-loading, and the peak of a call.
+loading, and the peak of a call. Only times need a quiet machine: `--no_memory`, and later `--memory_only`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.report import machine, markdown, say, spread, spread_cell
-from benchmarks.speed.versions import HERE, Worker
+from benchmarks.speed.versions import HERE, Worker, commits
 from edge_sdk.system.files import write_json
 
 CASE = Path(__file__).with_name("differences_case.py")
@@ -36,6 +36,43 @@ def step_seconds(case: dict[str, Any], call: float) -> float:
     if case["activations"] == "16":
         return call * (BESIDE + 1) / case["rows"]
     return call * BESIDE / (case["rows"] - 1)
+
+
+def times(args: argparse.Namespace, chosen: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, Any]:
+    """Processor seconds of a call of every case, in turns, written after every round."""
+    trees = {"before": (args.earlier.resolve(), chosen["16 bits, 2 rows a call"])} | {
+        name: (HERE, case) for name, case in chosen.items()
+    }
+    command = (
+        "python -m benchmarks.speed.differences --earlier ../earlier "
+        f"--checkpoint benchmarks/work/{args.checkpoint.name}"
+        f" --rows {' '.join(map(str, args.rows))} --rounds {args.rounds}"
+    )
+    record: dict[str, Any] = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "commits": commits({"before": args.earlier.resolve(), "now": HERE}),
+        "results": {},
+    }
+    workers = {
+        name: Worker(tree, case | {"checkpoint": checkpoint, "residency": "resident"}, CASE)
+        for name, (tree, case) in trees.items()
+    }
+    calls: dict[str, list[float]] = {name: [] for name in workers}
+    for number in range(args.rounds):
+        for name in list(workers)[:: -1 if number % 2 else 1]:
+            calls[name].append(workers[name].ask("time")["seconds"])
+        for name, (_, case) in trees.items():
+            steps = [step_seconds(case, call) for call in calls[name]]
+            if all(math.isfinite(step) for step in steps):
+                first = [step_seconds(trees["before"][1], call) for call in calls["before"]]
+                ratio = [step / one for step, one in zip(steps, first, strict=True)]
+                record["results"][name] = {"case": case, "call": calls[name], "step": steps, "ratio": ratio}
+        write_json(args.output, record)
+    for worker in workers.values():
+        worker.close()
+    return record
 
 
 def memory(case: dict[str, Any], checkpoint: str, residency: str) -> dict[str, float]:
@@ -63,37 +100,13 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="an integer checkpoint of the true size")
     parser.add_argument("--rows", type=int, nargs="+", default=[5, 9], help="of a call, the token's own included")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no_memory", action="store_true")
+    parser.add_argument("--no_memory", action="store_true", help="measure times only")
+    parser.add_argument("--memory_only", action="store_true", help="add memory to the times of the output file")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/step_differences.json"))
     args = parser.parse_args()
     checkpoint = str(args.checkpoint.resolve())
     chosen = cases(args.rows)
-    trees = {"before": (args.earlier.resolve(), chosen["16 bits, 2 rows a call"])} | {
-        name: (HERE, case) for name, case in chosen.items()
-    }
-    command = (
-        "python -m benchmarks.speed.differences --earlier ../earlier "
-        f"--checkpoint benchmarks/work/{args.checkpoint.name}"
-        f" --rows {' '.join(map(str, args.rows))} --rounds {args.rounds}"
-    )
-    record: dict[str, Any] = {"command": command, "date": date.today().isoformat(), "machine": machine(), "results": {}}
-    workers = {
-        name: Worker(tree, case | {"checkpoint": checkpoint, "residency": "resident"}, CASE)
-        for name, (tree, case) in trees.items()
-    }
-    calls: dict[str, list[float]] = {name: [] for name in workers}
-    for number in range(args.rounds):
-        for name in list(workers)[:: -1 if number % 2 else 1]:
-            calls[name].append(workers[name].ask("time")["seconds"])
-        for name, (_, case) in trees.items():
-            steps = [step_seconds(case, call) for call in calls[name]]
-            if all(math.isfinite(step) for step in steps):
-                first = [step_seconds(trees["before"][1], call) for call in calls["before"]]
-                ratio = [step / one for step, one in zip(steps, first, strict=True)]
-                record["results"][name] = {"case": case, "call": calls[name], "step": steps, "ratio": ratio}
-        write_json(args.output, record)
-    for worker in workers.values():
-        worker.close()
+    record = json.loads(args.output.read_text()) if args.memory_only else times(args, chosen, checkpoint)
     for name, case in {} if args.no_memory else chosen.items():
         kinds = ("resident", "streamed")
         record["results"][name]["memory"] = {kind: memory(case, checkpoint, kind) for kind in kinds}

@@ -24,7 +24,9 @@ def main() -> None:
     objective = integer_objective(case["checkpoint"], weights, case["residency"])
     text = objective.text
     token = (text.initial_embedding("a", 1) / text.scale).astype(np.float32)
-    basis = directions(text.principal_directions(32), 32, 1)
+    # The earlier version knows no other directions.
+    principal = text.search_directions(32, "principal") if hasattr(text, "search_directions") else None
+    basis = directions(text.principal_directions(32) if principal is None else principal, 32, 1)
     mu = np.float32(fast(text.vocabulary_std(), text.width).zo_mu)
     rows = np.concatenate([token[None], token + mu * basis])[: case["rows"]]
     drawn = draw(objective, 0, 0, 1, (500, 501))[0]

@@ -84,8 +84,9 @@ INSTRUCTION_SETS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One product: x (B, H, W, C) float32, q (N, kh, kw, C) int8, scale and bias (N,) float32.
+    """One product: x (B, H, W, C) float32, q (N, kh, kw, C) int8, scale (N,) float32, bias the same or (P, N).
 
+    With biases (P, N), row or pixel m has those of m mod P.
     ``kind`` is 1 for a linear layer, 0 for a convolution, and for one by Winograd's transform the side of its tiles.
     """
 
@@ -102,7 +103,8 @@ class Case:
     def encoded(self) -> bytes:
         """What the program reads."""
         n, *kernel, _ = self.q.shape
-        head = [self.kind, self.levels, n, *self.x.shape, *kernel, *self.stride, *self.padding]
+        period = len(self.bias) if self.bias.ndim == 2 else 0
+        head = [self.kind, self.levels, n, *self.x.shape, *kernel, *self.stride, *self.padding, period]
         arrays = (np.array(head, np.int64), self.x, self.q, self.scale, self.bias)
         return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
@@ -120,10 +122,11 @@ class Case:
         levels = np.pad(np.rint(rows * (np.float32(1) / step)).astype(np.int64), ((0, 0), (ph, ph), (pw, pw), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(levels, (kh, kw), (1, 2))[:, ::sh, ::sw]
         sums = np.tensordot(windows, self.q.astype(np.int64), ((4, 5, 3), (1, 2, 3)))
+        bias = np.resize(self.bias, sums.shape)  # repeats it
         if kh * kw * c <= (SHORT if self.levels > LEVELS[8] else SHORT_OF_BYTES):
-            y = sums.astype(np.float32) * (step * self.scale) + self.bias
+            y = sums.astype(np.float32) * (step * self.scale) + bias
         else:
-            y = (sums * step.astype(np.float64) * self.scale.astype(np.float64) + self.bias).astype(np.float32)
+            y = (sums * step.astype(np.float64) * self.scale.astype(np.float64) + bias).astype(np.float32)
         return np.pad(y.reshape(-1, n), ((0, 0), (0, BESIDE)), constant_values=UNTOUCHED)
 
 
@@ -137,6 +140,7 @@ CONVOLUTIONS = [
     (160, 33, (3, 3), (1, 1), (1, 1), (8, 8)),
 ]
 WINOGRAD = [(3, 5, (1, 1), (6, 7)), (7, 33, (0, 0), (5, 8)), (240, 18, (1, 1), (8, 9)), (113, 3, (2, 1), (4, 3))]
+OWN_LINEAR = [(6, 33, 7), (70, 320, 65), (4, 5_000, 34)]  # where rows have biases of their own
 VALUES = ("numbers", "integers", "extremes")
 
 
@@ -163,11 +167,27 @@ def cases() -> tuple[Case, ...]:
                 x, rest = _filled(rng, values, levels, (2, *size, c), (n, 3, 3, c))
                 name = f"tiles of {side}, {c}->{n} padding {padding} of {size} {values}"
                 out.append(Case(name, x, *rest, side, levels, padding=padding))
+    for values in ("numbers", "extremes"):
+        for m, k, n in OWN_LINEAR:
+            for levels in LEVELS.values():
+                x, rest = _filled(rng, values, levels, (1, m, 1, k), (n, 1, 1, k), m // 2)
+                out.append(Case(f"biases of rows {m}x{k}x{n} {values} {levels:g}", x, *rest, 1, levels))
+        for kind, levels in ((0, LEVELS[8]), (4, LEVELS[8])):  # Winograd: where sums are short
+            for c, n, padding, size in WINOGRAD:
+                pixels = (size[0] + 2 * padding[0] - 2) * (size[1] + 2 * padding[1] - 2)
+                x, rest = _filled(rng, values, levels, (2, *size, c), (n, 3, 3, c), pixels)
+                name = f"biases of pixels, {kind}, {c}->{n} padding {padding} of {size} {values}"
+                out.append(Case(name, x, *rest, kind, float(levels), padding=padding))
     return tuple(out)
 
 
 def _filled(
-    rng: np.random.Generator, values: str, most: float, x_shape: tuple[int, ...], q_shape: tuple[int, ...]
+    rng: np.random.Generator,
+    values: str,
+    most: float,
+    x_shape: tuple[int, ...],
+    q_shape: tuple[int, ...],
+    period: int = 0,
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     n = q_shape[0]
     if values == "numbers":
@@ -179,6 +199,8 @@ def _filled(
     if values == "extremes":
         x, q = np.full(x_shape, most), np.full(q_shape, -128, np.int8)
         q[1::2] = 127
+    if period:
+        bias = rng.normal(size=(period, n))
     return x.astype(np.float32), (q, scale.astype(np.float32), bias.astype(np.float32))
 
 
@@ -198,7 +220,7 @@ def differing(command: Sequence[str], chosen: Sequence[Case]) -> dict[str, int]:
 
 def attended(command: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
     """What a build's attention makes of q (B, S, heads * d), k and v (B, T, heads * d) float32."""
-    head = np.array([ATTENTION, *q.shape[:2], k.shape[1], heads, q.shape[2] // heads, *[0] * 7], np.int64)
+    head = np.array([ATTENTION, *q.shape[:2], k.shape[1], heads, q.shape[2] // heads, *[0] * 8], np.int64)
     given = b"".join(array.tobytes() for array in (head, q, k, v))
     done = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True)
     return np.frombuffer(done.stdout, np.float32).reshape(q.shape)

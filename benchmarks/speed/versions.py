@@ -54,6 +54,12 @@ class Worker:
         self.process.wait()
 
 
+def commits(trees: dict[str, Path]) -> dict[str, str]:
+    """The short commit that is checked out in every tree."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return {name: subprocess.check_output(command, cwd=tree, text=True).strip() for name, tree in trees.items()}
+
+
 def measure(trees: dict[str, Path], case: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Processor seconds of every version, their ratio to the first one, and for a forward pass the noise."""
     workers = {name: Worker(tree, case) for name, tree in trees.items()}
@@ -90,10 +96,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/versions.json"))
     args = parser.parse_args()
     trees = {"before": args.earlier.resolve(), "now": HERE}
-    commits = {
-        name: subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=tree, text=True).strip()
-        for name, tree in trees.items()
-    }
     command = (
         f"python -m benchmarks.speed.versions --earlier ../earlier --checkpoint benchmarks/work/{args.checkpoint.name}"
     )
@@ -101,7 +103,7 @@ def main() -> None:
         "command": f"{command} --rounds {args.rounds}",
         "date": date.today().isoformat(),
         "machine": machine(),
-        "commits": commits,
+        "commits": commits(trees),
         "results": {},
     }
     for name, case in CASES.items():

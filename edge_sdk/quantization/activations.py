@@ -8,7 +8,7 @@ since the pass began, so the peak stays where it is; when the pass ends nothing 
 import mmap
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from ctypes import c_char
 from math import prod
@@ -17,6 +17,17 @@ from threading import RLock
 import torch
 
 LARGE = 1 << 20  # bytes, from which on the allocator returns a block to the system by itself
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Memory of this process alone, in pages of some megabytes where the system has them: it clears those sooner."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            block.madvise(mmap.MADV_HUGEPAGE)
+    return block
 
 
 class _Blocks:
@@ -40,7 +51,7 @@ class _Blocks:
             self.used += size
             self.most = max(self.most, self.used)
             self._bound()
-        block = mmap.mmap(-1, size) if block is None else block
+        block = _mapped(size) if block is None else block
         held = (c_char * size).from_buffer(block)
         weakref.finalize(held, self._free, block).atexit = False
         return torch.frombuffer(held, dtype=torch.uint8)
@@ -63,7 +74,15 @@ class _Blocks:
             self.kept.clear()
 
 
+def lasting(size: int, device: torch.device) -> torch.Tensor:
+    """(size,) float32, with any contents; for memory that outlives what it is used for, so that it is never kept."""
+    if device.type != "cpu" or 4 * size < LARGE:
+        return torch.empty(size, dtype=torch.float32, device=device)
+    return torch.frombuffer(_mapped(4 * size), dtype=torch.float32)
+
+
 _blocks: ContextVar[_Blocks | None] = ContextVar("blocks", default=None)
+_room: ContextVar["Room | None"] = ContextVar("room", default=None)
 
 
 @contextmanager
@@ -88,3 +107,35 @@ def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torc
     if blocks is None or size < LARGE or (device is not None and device.type != "cpu"):
         return torch.empty(shape, dtype=dtype, device=device)
     return blocks.take(size).view(dtype).view(*shape)
+
+
+class Room:
+    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
+
+    def __init__(self) -> None:
+        self._buffer: torch.Tensor | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within, `room` gives this."""
+        token = _room.set(self)
+        try:
+            yield
+        finally:
+            _room.reset(token)
+
+    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
+        if self._buffer is None or self._buffer.numel() < size:
+            self._buffer = None  # the old one goes first
+            self._buffer = lasting(size, like.device)
+        return self._buffer
+
+
+def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
+    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
+    lent = _room.get()
+    if lent is None:
+        return [empty(shape, device=like.device) for shape in shapes]
+    sizes = [prod(shape) for shape in shapes]
+    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -5,19 +5,26 @@ import torch.nn.functional as F
 
 from edge_sdk.quantization import layers, native
 
-MIN_KEYS = 128  # with fewer, PyTorch's is as fast
+MIN_KEYS = 128  # with fewer, PyTorch's is nearly as fast, and exact
+MIN_COARSE_KEYS = 64  # the same where layers round to 8 bits anyway
 Keys = native.Keys | tuple[torch.Tensor, torch.Tensor]
 
 
-def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False) -> Keys:
+def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False, coarse: bool = False) -> Keys:
     """Keys and values (B, T, heads * d) for `attention`.
 
     Args:
         rounded: all that attention multiplies may be rounded to 16 bits, as `integer` layers round activations; it
             never is where a gradient is due.
+        coarse: the layers round activations, or what these differ by, to 8 bits.
     """
     due = torch.is_grad_enabled() and (k.requires_grad or v.requires_grad)
-    if rounded and not due and k.shape[1] >= MIN_KEYS and layers.backend(k.device) is native:
+    if (
+        rounded
+        and not due
+        and k.shape[1] >= (MIN_COARSE_KEYS if coarse else MIN_KEYS)
+        and layers.backend(k.device) is native
+    ):
         return native.quantized_keys(k.float().contiguous(), v.float().contiguous(), heads)
     return k, v
 

@@ -21,26 +21,24 @@ from torch import nn
 
 from edge_sdk.quantization import activations, native, native_difference
 from edge_sdk.quantization.kernels import LEVELS, Matrix
-from edge_sdk.quantization.native_difference import Parts
+from edge_sdk.quantization.native_difference import BITS, Parts
 
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
-BITS = 8  # of a difference
-_FIRST_ROW = "the first row of a batch"
-_room: ContextVar["Room | None"] = ContextVar("room", default=None)
-_current: ContextVar["Tape | str | None"] = ContextVar("current", default=None)
+CHUNK = 1 << 22  # numbers of a block of a tape at least
+_current: ContextVar["Tape | _FirstRow | None"] = ContextVar("current", default=None)
 
 
 class Tape:
     """What layers computed for the base row, one entry a call; the rows that follow read it in the same order.
 
-    A tape that is recorded again uses its memory again where sizes are alike: a system clears what it gives.
+    A tape that is recorded again uses its memory again: a system clears what it gives.
     """
 
     def __init__(self) -> None:
         self._entries: list[tuple[object, Any]] = []
-        self._buffers: list[torch.Tensor] = []
-        self._used = 0  # buffers
+        self._blocks: list[torch.Tensor] = []
+        self._at = self._used = 0  # a block, and its numbers that are taken
         self._next: int | None = None  # entry, None while recording
 
     @property
@@ -50,10 +48,10 @@ class Tape:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Within, the base row passes; what the tape held is gone."""
-        self._entries, self._used, self._next = [], 0, None
+        self._entries, self._at, self._used, self._next = [], 0, 0, None
         with _set(self):
             yield
-        del self._buffers[self._used :]
+        del self._blocks[self._at + 1 :]
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -64,14 +62,14 @@ class Tape:
 
     def new(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
         """A float32 tensor for an entry, on the device of another one."""
-        size, at = prod(shape), self._used
-        if at == len(self._buffers):
-            self._buffers.append(like.new_empty(size, dtype=torch.float32))
-        elif not size <= self._buffers[at].numel() <= 2 * size:
-            self._buffers[at] = like.new_empty(0)  # the old one goes first
-            self._buffers[at] = like.new_empty(size, dtype=torch.float32)
-        self._used += 1
-        return self._buffers[at][:size].view(*shape)
+        size = prod(shape)
+        while self._at < len(self._blocks) and self._used + size > self._blocks[self._at].numel():
+            self._at, self._used = self._at + 1, 0
+        if self._at == len(self._blocks):
+            self._blocks.append(activations.lasting(max(size, CHUNK), like.device))
+        part = self._blocks[self._at][self._used : self._used + size]
+        self._used += size
+        return part.view(*shape)
 
     def write(self, owner: object, entry: Any) -> None:
         self._entries.append((owner, entry))
@@ -86,7 +84,7 @@ class Tape:
 
 
 @contextmanager
-def _set(value: "Tape | str") -> Iterator[None]:
+def _set(value: "Tape | _FirstRow") -> Iterator[None]:
     token = _current.set(value)
     try:
         yield
@@ -94,43 +92,17 @@ def _set(value: "Tape | str") -> Iterator[None]:
         _current.reset(token)
 
 
+class _FirstRow(NamedTuple):
+    """That the first row of a batch is the base, and the memory for a layer's entry."""
+
+    tape: Tape
+
+
 @contextmanager
 def first_row_is_base() -> Iterator[None]:
     """Within, row 0 of every layer's input (B, ...) is the base of the others."""
-    with _set(_FIRST_ROW):
+    with _set(_FirstRow(Tape())):
         yield
-
-
-class Room:
-    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
-
-    def __init__(self) -> None:
-        self._buffer: torch.Tensor | None = None
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Within, `room` gives this."""
-        token = _room.set(self)
-        try:
-            yield
-        finally:
-            _room.reset(token)
-
-    def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
-        if self._buffer is None or self._buffer.numel() < size:
-            self._buffer = None  # the old one goes first
-            self._buffer = like.new_empty(size, dtype=torch.float32)
-        return self._buffer
-
-
-def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
-    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
-    lent = _room.get()
-    if lent is None:
-        return [activations.empty(shape, device=like.device) for shape in shapes]
-    sizes = [prod(shape) for shape in shapes]
-    parts = lent.get(like, sum(sizes))[: sum(sizes)].split(sizes)
-    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def is_active() -> bool:
@@ -158,13 +130,14 @@ class Held:
         """(n, C, H, W)."""
         return torch.Size((len(self.q), *self.base.shape[1:]))
 
-    def restored(self) -> torch.Tensor:
-        """(n, C, H, W) float32."""
+    def restored(self, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(n, C, H, W) float32, in ``out``, channels last, if it is given."""
         base = self.base.permute(0, 2, 3, 1)
-        if not _is_compiled(self.q):
-            return (self.q * self.scale).add_(base).permute(0, 3, 1, 2)
-        x = self.scale.new_empty(self.q.shape)
-        native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        x = activations.empty(self.q.shape, device=self.q.device) if out is None else out.permute(0, 2, 3, 1)
+        if _is_compiled(self.q):
+            native_difference.restore(self.q, self.scale, base.contiguous(), x)
+        else:
+            torch.mul(self.q, self.scale, out=x).add_(base)
         return x.permute(0, 3, 1, 2)
 
 
@@ -179,7 +152,7 @@ def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
     base = tape.read(owner)
     rows, base_row = (part.permute(0, 2, 3, 1).contiguous() for part in (x, base))
     if _is_compiled(x):
-        q, scale = torch.empty_like(rows, dtype=torch.int8), rows.new_empty((*rows.shape[:3], 1))
+        q, scale = activations.empty(rows.shape, torch.int8), rows.new_empty((*rows.shape[:3], 1))
         native_difference.hold(rows, base_row, q, scale)
         return Held(q, scale, base)
     change = rows - base_row
@@ -215,49 +188,58 @@ class _Rows(NamedTuple):
 
 
 def linear(
-    layer: Layer,
+    layers: Sequence[Layer],
     x: torch.Tensor,
     norm: nn.LayerNorm | None,
     gated: bool,
-    out: torch.Tensor | None,
+    outs: Sequence[torch.Tensor],
     added: bool,
     compiled: bool,
-) -> torch.Tensor:
-    """`IntLinear.forward` where differences are computed."""
-    tape, rows = _current.get(), _Rows(norm, gated, compiled)
-    y = x.new_empty((*x.shape[:-1], layer.out_features), dtype=torch.float32) if out is None else out
-    if isinstance(tape, Tape):
-        (_record_linear if tape.records else _replay_linear)(tape, layer, x, rows, y, added)
-        return y
-    own = Tape()
-    with own.recording():
-        _record_linear(own, layer, x[:1], rows, y[:1], added)
-    if len(x) > 1:
-        with own.replaying():
-            _replay_linear(own, layer, x[1:], rows, y[1:], added)
-    return y
-
-
-def _record_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
-    count = x.shape[:-1].numel()
-    inputs, y = tape.new(x, count, layer.in_features), tape.new(x, count, layer.out_features)
-    rows.of_base(x, inputs)
-    layer.multiply(inputs, layer.activation_bits, y)
-    tape.write(layer, (inputs, y))
-    (out.add_ if added else out.copy_)(y.view(out.shape))
-
-
-def _replay_linear(tape: Tape, layer: Layer, x: torch.Tensor, rows: _Rows, out: torch.Tensor, added: bool) -> None:
-    inputs, y = tape.read(layer)
-    if rows.compiled:
-        flat = x.flatten(0, -2).float().contiguous()
-        to = out.view(-1, layer.out_features)
-        native_difference.linear(flat, rows.norm, rows.gated, inputs, layer.matrix, y, to, added)
+) -> None:
+    """`IntLinear.forward` of layers with one input where differences are computed."""
+    current, rows = _current.get(), _Rows(norm, gated, compiled)
+    assert current is not None
+    if isinstance(current, Tape):
+        (_record_linear if current.records else _replay_linear)(current, layers, x, rows, outs, added)
         return
-    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, layer.in_features)
-    by_row = out.view(-1, *y.shape)
-    (by_row.add_ if added else by_row.copy_)(y)
-    layer.multiply(change, BITS, out.view(-1, layer.out_features), added=True, bias=False)
+    tape = current.tape
+    with tape.recording():
+        _record_linear(tape, layers, x[:1], rows, [y[:1] for y in outs], added)
+    if len(x) > 1:
+        with tape.replaying():
+            _replay_linear(tape, layers, x[1:], rows, [y[1:] for y in outs], added)
+
+
+def _record_linear(
+    tape: Tape, layers: Sequence[Layer], x: torch.Tensor, rows: _Rows, outs: Sequence[torch.Tensor], added: bool
+) -> None:
+    count = x.shape[:-1].numel()
+    inputs, ys = tape.new(x, count, layers[0].in_features), [tape.new(x, count, each.out_features) for each in layers]
+    rows.of_base(x, inputs)
+    if rows.compiled:
+        native.linears(inputs, [layer.matrix for layer in layers], layers[0].activation_bits, ys)
+    else:
+        for layer, y in zip(layers, ys, strict=True):
+            layer.multiply(inputs, layer.activation_bits, y)
+    tape.write(layers[0], (inputs, ys))
+    for y, out in zip(ys, outs, strict=True):
+        (out.add_ if added else out.copy_)(y.view(out.shape))
+
+
+def _replay_linear(
+    tape: Tape, layers: Sequence[Layer], x: torch.Tensor, rows: _Rows, outs: Sequence[torch.Tensor], added: bool
+) -> None:
+    inputs, ys = tape.read(layers[0])
+    flat_outs = [out.view(-1, out.shape[-1]) for out in outs]
+    if rows.compiled:
+        flat, matrices = x.flatten(0, -2).float().contiguous(), [layer.matrix for layer in layers]
+        native_difference.linear(flat, rows.norm, rows.gated, inputs, matrices, ys, flat_outs, added)
+        return
+    change = (rows.plain(x).reshape(-1, *inputs.shape) - inputs).view(-1, inputs.shape[1])
+    for layer, y, out in zip(layers, ys, flat_outs, strict=True):
+        by_row = out.view(-1, *y.shape)
+        (by_row.add_ if added else by_row.copy_)(y)
+        layer.multiply(change, BITS, out, added=True, bias=False)
 
 
 class _Images(NamedTuple):
@@ -276,21 +258,24 @@ class _Images(NamedTuple):
             self.norm, self.activated, parts[0], parts[1] if len(parts) > 1 else None, self.offsets
         )
 
-    def __call__(self, tape: Tape, parts: Parts, base: Parts | None) -> Parts:
-        """What is convolved, minus the base: one tensor (B, H, W, C), or the parts if nothing is done to them."""
+    def of_base(self, tape: Tape, parts: Parts) -> Parts:
+        """What is convolved: one tensor (B, H, W, C), or the parts if nothing is done to them."""
         if self.norm is None:
-            return parts if base is None else tuple(part - one for part, one in zip(parts, base, strict=True))
-        if self.compiled:
-            by = self.by(parts)
-            assert by is not None
-            shape = (*parts[0].shape[:3], self.norm.num_channels)
-            change = tape.new(parts[0], *shape) if base is None else room(parts[0], shape)[0]
-            native_difference.images(parts, by, None if base is None else base[0], change)
-            return (change,)
-        image = torch.cat(parts, dim=3).permute(0, 3, 1, 2)
+            return parts
+        if not self.compiled:
+            return (self.plain(parts),)
+        image = tape.new(parts[0], *parts[0].shape[:3], self.norm.num_channels)
+        native_difference.images(parts, self.by(parts), None, image)
+        return (image,)
+
+    def plain(self, parts: Parts) -> torch.Tensor:
+        """The same as one tensor, by PyTorch."""
+        image = torch.cat(parts, dim=3)
+        if self.norm is None:
+            return image
+        image = image.permute(0, 3, 1, 2)
         image = self.norm(image if self.offsets is None else image + self.offsets[:, :, None, None])
-        image = (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
-        return (image if base is None else image - base[0],)
+        return (F.silu(image) if self.activated else image).permute(0, 2, 3, 1)
 
 
 def convolution(
@@ -309,19 +294,25 @@ def convolution(
     images = _Images(norm, activated, offsets, layer.compiles(x))
     parts = tuple(part.float().permute(0, 2, 3, 1).contiguous() for part in (x, skip) if part is not None)
     if tape.records:
-        inputs = images(tape, parts, None)
+        inputs = images.of_base(tape, parts)
         y = layer.convolve(inputs, layer.activation_bits)
         kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # the caller may change its own
         tape.write(layer, (inputs, kept.copy_(y)))
         return y if out is None else out.add_(y)
     inputs, y = tape.read(layer)
-    if images.compiled and layer.is_pointwise:
-        to = y.new_empty((len(x), *x.shape[2:], layer.out_channels)) if out is None else out.permute(0, 2, 3, 1)
-        base = y.permute(0, 2, 3, 1)
-        native_difference.pointwise(parts, images.by(parts), inputs, layer.matrix, base, to, out is not None)
+    if not images.compiled:
+        change = layer.convolve((images.plain(parts) - torch.cat(inputs, dim=3),), BITS, bias=False).add_(y)
+        return change if out is None else out.add_(change)
+    base, matrix, by = y.permute(0, 2, 3, 1), layer.matrix, images.by(parts)
+    shape = (len(x), *base.shape[1:])
+    if layer.is_pointwise:
+        to = activations.empty(shape) if out is None else out.permute(0, 2, 3, 1)
+        native_difference.pointwise(parts, by, inputs, matrix, base, to, out is not None)
         return to.permute(0, 3, 1, 2)
-    change = layer.convolve(images(tape, parts, inputs), BITS, bias=False).add_(y)
-    return change if out is None else out.add_(change)
+    (change,) = activations.room(x, (*parts[0].shape[:3], layer.in_channels))
+    peaks, to = native_difference.images(parts, by, inputs, change), activations.empty(shape)
+    native_difference.convolution(change, peaks, matrix, base, to, (layer.kernel_size, layer.stride, layer.padding))
+    return to.permute(0, 3, 1, 2) if out is None else out.add_(to.permute(0, 3, 1, 2))
 
 
 def without_bias(matrix: Matrix) -> Matrix:

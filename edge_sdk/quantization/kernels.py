@@ -36,7 +36,7 @@ class Matrix:
 
     Attributes:
         q: (N, K) int8, or for int4 (N, K / 2) uint8 with two weights a byte, the even one in the low nibble.
-        scale, bias: (N,) float32; no bias is None.
+        scale, bias: (N,) float32; no bias is None. Compiled products also take biases (P, N), of row or pixel m mod P.
         zero, multiplier: int4 only, (N, G) int8.
     """
 

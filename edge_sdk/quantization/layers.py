@@ -146,7 +146,9 @@ class IntLinear(_IntLayer):
         """
         compiled = backend(x.device) is native
         if self.execution == "integer" and difference.is_active():
-            return difference.linear(self, x, norm, gated, out, added, compiled)
+            y = x.new_empty((*x.shape[:-1], self.out_features), dtype=torch.float32) if out is None else out
+            difference.linear((self,), x, norm, gated, (y,), added, compiled)
+            return y
         if self.execution == "integer" and compiled:
             flat = x.flatten(0, -2).float().contiguous()
             y = activations.empty((len(flat), self.out_features)) if out is None else out.view(-1, self.out_features)
@@ -286,7 +288,7 @@ class IntConv2d(_IntLayer):
         (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
         x = parts[0]
         ho, wo = (x.shape[1] + 2 * ph - kh) // sh + 1, (x.shape[2] + 2 * pw - kw) // sw + 1
-        y = x.new_empty((len(x), ho, wo, self.out_channels))
+        y = activations.empty((len(x), ho, wo, self.out_channels), device=x.device)
         matrix = self.matrix if bias else difference.without_bias(self.matrix)
         if self.groups == 1 and backend(x.device) is native:
             skip = parts[1] if len(parts) > 1 else None

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -30,10 +31,11 @@ HEADERS = tuple(sorted((Path(__file__).parent / "cpp").glob("*.h")))
 PROCESSOR = "-mcpu=native" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "-march=native"
 FLAGS = ("-O3", PROCESSOR, "-std=c++17", "-pthread", "-fopenmp-simd", "-fno-math-errno", "-ffp-contract=off")
 PRODUCTS = ("edge_linear", "edge_conv", "edge_winograd")
-DIFFERENCES = ("edge_row_differences", "edge_image_differences", "edge_linear_difference", "edge_pointwise_difference")
 SYMBOLS = (
     *PRODUCTS,
-    *DIFFERENCES,
+    "edge_rows",
+    "edge_image_differences",
+    "edge_pointwise_difference",
     "edge_hold",
     "edge_restore",
     "edge_group_norm",
@@ -68,7 +70,7 @@ class _Weights(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "zero", "multiplier", "scale", "bias")),
-        *((name, ctypes.c_int64) for name in ("rows", "columns", "groups")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "groups", "period")),
     )
 
 
@@ -80,6 +82,8 @@ class _Rows(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("epsilon", ctypes.c_float),
         ("is_gated", ctypes.c_int64),
+        ("base", ctypes.c_void_p),
+        ("period", ctypes.c_int64),
     )
 
 
@@ -99,14 +103,44 @@ def linear(
         gated: x is (M, 2 K), K numbers and K gates; their gated product is multiplied.
         added: to what is in ``out``.
     """
-    products = x.shape[0] * prod(matrix.shape)
-    _call("edge_linear", products, x, x.shape[0], _rows(norm, gated), matrix, LEVELS[bits], added, out, out.stride(0))
+    linears(x, [matrix], bits, [out], norm, gated, added)
 
 
-def _rows(norm: nn.LayerNorm | None, gated: bool) -> _Rows:
-    if norm is None:
-        return _Rows(None, None, 0.0, gated)
-    return _Rows(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, gated)
+def linears(
+    x: torch.Tensor,
+    matrices: Sequence[Matrix],
+    bits: int,
+    outs: Sequence[torch.Tensor],
+    norm: nn.LayerNorm | None = None,
+    gated: bool = False,
+    added: bool = False,
+    base: torch.Tensor | None = None,
+) -> None:
+    """`linear` for several matrices of as many columns; x is rounded once.
+
+    Args:
+        base: (P, K) float32, contiguous; row m mod P is subtracted from row m before it is rounded.
+    """
+    products = x.shape[0] * sum(prod(matrix.shape) for matrix in matrices)
+    rows, pitches = _rows(norm, gated, base), tuple(out.stride(0) for out in outs)
+    _call("edge_linear", products, x, x.shape[0], rows, *_matrices(matrices), LEVELS[bits], added, list(outs), pitches)
+
+
+def _rows(norm: nn.LayerNorm | None, gated: bool, base: torch.Tensor | None = None) -> _Rows:
+    by = (None, None, 0.0) if norm is None else (norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps)
+    return _Rows(*by, gated, *((None, 1) if base is None else (base.data_ptr(), len(base))))
+
+
+def _matrices(matrices: Sequence[Matrix]) -> tuple[int, object]:
+    """How many there are, and pointers to them."""
+    return len(matrices), (ctypes.POINTER(_Weights) * len(matrices))(*(ctypes.pointer(_weights(m)) for m in matrices))
+
+
+def _weights(matrix: Matrix) -> _Weights:
+    groups = 1 if matrix.zero is None else matrix.zero.shape[1]
+    pointers = (None if tensor is None else tensor.data_ptr() for tensor in matrix.tensors())
+    period = 0 if matrix.bias is None or matrix.bias.dim() == 1 else len(matrix.bias)
+    return _Weights(*pointers, *matrix.shape, groups, period)
 
 
 class _Images(ctypes.Structure):
@@ -123,10 +157,13 @@ class _Images(ctypes.Structure):
 
 
 class Normalized(NamedTuple):
-    """A group normalization of images as `conv2d` takes it: scales, shifts (B, C) and peaks (B,) float32."""
+    """A group normalization of images as `conv2d` takes it: scales, shifts (B, C) and peaks (B,) float32.
 
-    scales: torch.Tensor
-    shifts: torch.Tensor
+    Without scales nothing is done to them, but their largest magnitudes are known.
+    """
+
+    scales: torch.Tensor | None
+    shifts: torch.Tensor | None
     peaks: torch.Tensor
     activated: bool
 
@@ -134,7 +171,7 @@ class Normalized(NamedTuple):
 def _images(x: torch.Tensor, skip: torch.Tensor | None, by: Normalized | None, activated: bool) -> _Images:
     parts = (ctypes.c_void_p * 2)(x.data_ptr(), None if skip is None else skip.data_ptr())
     channels = (ctypes.c_int64 * 2)(x.shape[3], 0 if skip is None else skip.shape[3])
-    tensors = (None, None, None) if by is None else (by.scales.data_ptr(), by.shifts.data_ptr(), by.peaks.data_ptr())
+    tensors = (None if tensor is None else tensor.data_ptr() for tensor in (by[:3] if by else (None, None, None)))
     return _Images(parts, channels, *tensors, activated)
 
 
@@ -247,11 +284,13 @@ def _as_c(value: object) -> object:
     if isinstance(value, torch.Tensor):
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, Matrix):
-        groups = 1 if value.zero is None else value.zero.shape[1]
-        pointers = (None if tensor is None else tensor.data_ptr() for tensor in value.tensors())
-        return ctypes.byref(_Weights(*pointers, *value.shape, groups))
+        return ctypes.byref(_weights(value))
     if isinstance(value, _Rows | _Images):
         return ctypes.byref(value)
+    if isinstance(value, list):
+        return (ctypes.c_void_p * len(value))(*(tensor.data_ptr() for tensor in value))
+    if isinstance(value, ctypes.Array):
+        return value
     if value is None:
         return ctypes.c_void_p(None)
     if isinstance(value, tuple):
@@ -266,7 +305,8 @@ def _is_right(loaded: ctypes.CDLL) -> bool:
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)
-    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, _Rows(), matrix, LEVELS[16], False, out, 6)))
+    rows, layers = _rows(None, False), _matrices([matrix])
+    loaded.edge_linear(*(_as_c(v) for v in (2, x, 6, rows, *layers, LEVELS[16], False, [out], (6,))))
     if not torch.equal(out, (x.long() @ q.long().t()).float()):
         return False
     image, kernels = torch.arange(-60, 60.0).view(1, 4, 5, 6), q[:, :54].contiguous()

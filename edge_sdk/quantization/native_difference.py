@@ -1,5 +1,8 @@
 """The compiled kernels of `cpp/difference.cpp`: what `difference.py` computes, without tensors in between."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -7,15 +10,14 @@ from edge_sdk.quantization import native
 from edge_sdk.quantization.kernels import Matrix
 from edge_sdk.quantization.native import NORM_WORK, Normalized
 
+BITS = 8  # of a difference
 Parts = tuple[torch.Tensor, ...]  # one or two tensors (B, H, W, C) whose channels follow each other
 
 
 def rows(x: torch.Tensor, norm: nn.LayerNorm | None, gated: bool, out: torch.Tensor) -> None:
     """What `native.linear` makes of the rows of x before it rounds them, into ``out`` (M, K)."""
     count, columns = out.shape
-    native._call(
-        "edge_row_differences", NORM_WORK * out.numel(), x, count, native._rows(norm, gated), columns, None, 1, out
-    )
+    native._call("edge_rows", NORM_WORK * out.numel(), x, count, native._rows(norm, gated), columns, out)
 
 
 def linear(
@@ -23,28 +25,47 @@ def linear(
     norm: nn.LayerNorm | None,
     gated: bool,
     base: torch.Tensor,
-    matrix: Matrix,
-    y0: torch.Tensor,
-    out: torch.Tensor,
+    matrices: Sequence[Matrix],
+    y0: Sequence[torch.Tensor],
+    outs: Sequence[torch.Tensor],
     added: bool,
 ) -> None:
-    """out = y0 + (f(x) - base) W^T, or this added to ``out``; differences in 8 bits, a scale a row.
+    """Of each matrix out = y0 + (f(x) - base) W^T, or this added to ``out``; differences in 8 bits, a scale a row.
 
     Args:
         x: (M, K) or gated (M, 2 K) float32, contiguous; see `native.linear`, also for ``norm``.
         base: (P, K) float32, f of the base's rows; row m has row m mod P. y0: (P, N) float32, their outputs.
-        out: (M, N) float32, contiguous.
+        outs: (M, N) float32, contiguous.
     """
-    count, period = len(out), len(base)
-    work, how = count * matrix.q.shape[0] * base.shape[1], native._rows(norm, gated)
-    native._call("edge_linear_difference", work, x, count, how, base, period, matrix, y0, added, out)
+    beside = [replace(matrix, bias=y) for matrix, y in zip(matrices, y0, strict=True)]
+    native.linears(x, beside, BITS, outs, norm, gated, added, base)
 
 
-def images(parts: Parts, by: Normalized, base: torch.Tensor | None, out: torch.Tensor) -> None:
-    """What `native.conv2d` makes of images before it rounds them, minus ``base`` (1, H, W, C), into ``out``."""
+def images(parts: Parts, by: Normalized | None, base: Parts | None, out: torch.Tensor) -> Normalized:
+    """What `native.conv2d` makes of images before it rounds them, minus ``base`` (1, H, W, C), into ``out``.
+
+    Returns:
+        What `native.conv2d` is given with ``out``: how large its numbers are.
+    """
     batch, height, width, _ = out.shape
-    x = _images(parts, by)
-    native._call("edge_image_differences", NORM_WORK * out.numel(), x, batch, height, width, base, out)
+    peaks, of_base = out.new_empty(batch), None if base is None else _images(base, None)
+    sizes = (batch, height, width)
+    native._call("edge_image_differences", NORM_WORK * out.numel(), _images(parts, by), *sizes, of_base, out, peaks)
+    return Normalized(None, None, peaks, False)
+
+
+def convolution(
+    change: torch.Tensor,
+    by: Normalized,
+    matrix: Matrix,
+    y0: torch.Tensor,
+    out: torch.Tensor,
+    window: tuple[tuple[int, int], ...],
+) -> None:
+    """out (B, Ho, Wo, N) = y0 (1, Ho, Wo, N) + the convolution of what `images` gives; 8 bits, a scale an image."""
+    kernel, stride, padding = window
+    own = replace(matrix, bias=y0.reshape(-1, y0.shape[3]))
+    native.conv2d(change, own, BITS, out, kernel, stride, padding, by=by)
 
 
 def pointwise(
@@ -58,8 +79,9 @@ def pointwise(
     """
     batch, height, width, _ = out.shape
     x, images_of_base = _images(parts, by), _images(base, None)
+    own = replace(matrix, bias=y0.reshape(-1, y0.shape[3]))
     work = out.numel() * matrix.shape[1]
-    native._call("edge_pointwise_difference", work, x, batch, height * width, images_of_base, matrix, y0, added, out)
+    native._call("edge_pointwise_difference", work, x, batch, height * width, images_of_base, own, added, out)
 
 
 def hold(x: torch.Tensor, base: torch.Tensor, q: torch.Tensor, steps: torch.Tensor) -> None:

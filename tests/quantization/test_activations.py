@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edge_sdk.quantization import activations
-from edge_sdk.quantization.activations import LARGE, empty, reused
+from edge_sdk.quantization.activations import LARGE, empty, lasting, reused
 
 COUNT = LARGE // 4  # float32 numbers of the smallest block
 
@@ -16,7 +16,9 @@ def mapped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the blocks that the system was asked for."""
     sizes: list[int] = []
     real = activations.mmap.mmap
-    monkeypatch.setattr(activations.mmap, "mmap", lambda place, size: (sizes.append(size), real(place, size))[1])
+    monkeypatch.setattr(
+        activations.mmap, "mmap", lambda place, size, **how: (sizes.append(size), real(place, size, **how))[1]
+    )
     return sizes
 
 
@@ -81,3 +83,25 @@ def test_threads_have_passes_of_their_own(mapped: list[int]) -> None:
         outside.join()
         empty((COUNT,))
     assert len(mapped) == 1
+
+
+@pytest.mark.skipif(not hasattr(activations.mmap, "MAP_PRIVATE"), reason="this system has no such memory")
+def test_blocks_belong_to_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    real = activations.mmap.mmap
+    monkeypatch.setattr(
+        activations.mmap, "mmap", lambda place, size, flags=0, **how: (found.append(flags), real(place, size, flags))[1]
+    )
+    with reused():
+        empty((COUNT,))
+    lasting(COUNT, torch.device("cpu"))
+    assert len(found) == 2 and all(each & activations.mmap.MAP_PRIVATE for each in found)
+
+
+def test_lasting_memory_is_not_kept_for_others() -> None:
+    with reused():
+        blocks, first = activations._blocks.get(), lasting(COUNT, torch.device("cpu")).fill_(2)
+        assert blocks is not None and blocks.used == 0
+        del first
+        assert not blocks.kept
+    assert lasting(3, torch.device("cpu")).shape == (3,)

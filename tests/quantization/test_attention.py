@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.speed.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
 from edge_sdk.diffusion.networks.unet_blocks import Attention
-from edge_sdk.quantization import native, quantize_module
-from edge_sdk.quantization.attention import MIN_KEYS, attention, prepared
+from edge_sdk.quantization import difference, integer_layers, native, quantize_module
+from edge_sdk.quantization.attention import MIN_COARSE_KEYS, MIN_KEYS, attention, prepared
 
 compiled = pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler")
 
@@ -199,3 +199,18 @@ def test_without_rounding_it_is_pytorchs_and_has_gradients() -> None:
         assert torch.equal(found, expected)
         found.sum().backward()
     assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in (q, k, v))
+
+
+@compiled
+@pytest.mark.parametrize("bits", [16, 8])
+@torch.inference_mode()
+def test_keys_of_a_text_are_rounded_where_the_layers_are_coarse_anyway(bits: int) -> None:
+    layer = quantize_module(Attention(64, 32, 4), "int8", "integer")
+    for each in integer_layers(layer).values():
+        each.activation_bits = bits
+    text = torch.randn(2, 77, 32)
+    assert isinstance(layer._keys(text), native.Keys) is (bits == 8)  # type: ignore[operator]
+    assert not isinstance(layer._keys(text[:, : MIN_COARSE_KEYS - 1]), native.Keys)  # type: ignore[operator]
+    tape = difference.Tape()
+    with tape.recording():
+        assert isinstance(layer._keys(text[:1]), native.Keys)  # type: ignore[operator]

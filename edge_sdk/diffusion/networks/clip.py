@@ -13,6 +13,7 @@ from torch import nn
 
 from edge_sdk.diffusion.configs import known_entries
 from edge_sdk.diffusion.tables import CLIP
+from edge_sdk.quantization import joint
 from edge_sdk.quantization.threads import by_size
 
 
@@ -61,8 +62,8 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            project(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in joint.linear((self.q_proj, self.k_proj, self.v_proj), x)
         )
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
@@ -77,7 +78,12 @@ class _Mlp(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = self.fc1(x)
-        return self.fc2(hidden * torch.sigmoid(1.702 * hidden) if self.quick else F.gelu(hidden))
+        if not self.quick:
+            return self.fc2(F.gelu(hidden))
+        gate = 1.702 * hidden
+        if torch.is_grad_enabled():
+            return self.fc2(hidden * torch.sigmoid(gate))
+        return self.fc2(gate.sigmoid_().mul_(hidden))
 
 
 class _Layer(nn.Module):

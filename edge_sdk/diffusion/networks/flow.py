@@ -20,6 +20,8 @@ class Flow:
         first_skip: makes the skip connection that is used last.
     """
 
+    group: Any = None  # of `lockstep`: flows that passed the last stage together
+
     x: torch.Tensor
     time: torch.Tensor
     first_skip: Callable[["Flow"], torch.Tensor]

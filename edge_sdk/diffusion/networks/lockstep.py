@@ -7,13 +7,13 @@ Between stages a row is its activation and what it differs by at the skip connec
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from edge_sdk.diffusion.networks.flow import Flow
 from edge_sdk.diffusion.networks.unet import UNet
-from edge_sdk.quantization import difference
+from edge_sdk.quantization import activations, difference
 from edge_sdk.quantization.threads import sized
 
 POSITIONS = 1024  # of all rows that a stage takes together
@@ -39,7 +39,7 @@ def differences(
     parts = [slice(first, first + size) for first in range(1, len(context), size)]
     others: list[Flow] = []
     tape = difference.Tape()
-    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), difference.Room().lent():
+    with sized(sample[:, 0].numel() * unet.config.block_out_channels[0]), activations.Room().lent():
         for stage in unet.stages(base, banded=True):
             if stage.sees_text and not others:
                 others = [_fork(base, _flow(sample, timestep, context, added, part)) for part in parts]
@@ -88,18 +88,31 @@ def _run(run: Callable[[Flow], None], flows: Sequence[Flow]) -> None:
         return
     joined = _Joined(flows)
     run(joined)
-    for flow, part in zip(flows, joined.parts, strict=True):
-        flow.x = joined.x[part]
+    group = _Group(joined.x, [joined.x[part] for part in joined.parts])
+    for flow, part in zip(flows, group.parts, strict=True):
+        flow.x, flow.group = part, group
+
+
+class _Group(NamedTuple):
+    """What a stage made of several flows, and the part of each."""
+
+    x: torch.Tensor
+    parts: list[torch.Tensor]
+
+    def is_of(self, flows: Sequence[Flow]) -> bool:
+        """Whether the flows have come no further since."""
+        return len(flows) == len(self.parts) and all(f.x is part for f, part in zip(flows, self.parts, strict=True))
 
 
 class _Joined(Flow):
     """Several flows as one, for a stage."""
 
     def __init__(self, flows: Sequence[Flow]) -> None:
-        sample, timestep, context, self.time, self.x = (
-            torch.cat([getattr(flow, name) for flow in flows])
-            for name in ("sample", "timestep", "context", "time", "x")
+        sample, timestep, context, self.time = (
+            torch.cat([getattr(flow, name) for flow in flows]) for name in ("sample", "timestep", "context", "time")
         )
+        group = flows[0].group
+        self.x = group.x if group and group.is_of(flows) else torch.cat([flow.x for flow in flows])
         super().__init__(sample, timestep, context, None, None)
         self.flows, self.first_skip, self.skips = flows, flows[0].first_skip, flows[0].skips
         ends = list(accumulate(len(flow.context) for flow in flows))
@@ -111,4 +124,12 @@ class _Joined(Flow):
             flow.skips.append(kept[part])
 
     def pop(self) -> torch.Tensor:
-        return torch.cat([flow.pop() for flow in self.flows])
+        kept = [flow.skips.pop() for flow in self.flows]
+        if not all(isinstance(each, difference.Held) for each in kept):
+            return torch.cat(kept)
+        _, channels, height, width = kept[0].shape
+        shape = (len(self.context), height, width, channels)
+        x = activations.empty(shape, device=self.context.device).permute(0, 3, 1, 2)
+        for each, part in zip(kept, self.parts, strict=True):
+            each.restored(x[part])
+        return x

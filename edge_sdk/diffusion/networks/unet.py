@@ -17,6 +17,7 @@ from edge_sdk.diffusion.networks.timesteps import TimeEmbedding, sinusoids
 from edge_sdk.diffusion.networks.unet_blocks import Block, Resampler, Stage
 from edge_sdk.diffusion.networks.unet_config import UNetConfig
 from edge_sdk.errors import EdgeSdkError
+from edge_sdk.quantization.activations import empty
 from edge_sdk.quantization.layers import IntConv2d
 from edge_sdk.quantization.threads import by_size
 
@@ -142,7 +143,13 @@ def _downsample(flow: Flow, conv: nn.Module) -> None:
 
 
 def _upsample(flow: Flow, conv: nn.Module) -> None:
-    flow.x = conv(F.interpolate(flow.x, size=flow.next_size(), mode="nearest"))
+    size = flow.next_size()
+    if torch.is_grad_enabled():
+        flow.x = conv(F.interpolate(flow.x, size=size, mode="nearest"))
+        return
+    batch, channels = flow.x.shape[:2]
+    out = empty((batch, *size, channels), flow.x.dtype, flow.x.device).permute(0, 3, 1, 2)
+    flow.x = conv(torch.ops.aten.upsample_nearest2d.out(flow.x, size, out=out))
 
 
 def _spread_all(flow: Flow) -> None:

@@ -14,8 +14,8 @@ from torch import nn
 from edge_sdk.diffusion.networks.bands import add_pointwise, normed_convolution
 from edge_sdk.diffusion.networks.flow import Flow, spread
 from edge_sdk.diffusion.networks.unet_config import BlockConfig, UNetConfig
-from edge_sdk.quantization import difference
-from edge_sdk.quantization.activations import empty
+from edge_sdk.quantization import difference, joint
+from edge_sdk.quantization.activations import empty, room
 from edge_sdk.quantization.attention import Keys, attention, prepared
 from edge_sdk.quantization.layers import IntConv2d, runs_in_integers
 
@@ -95,27 +95,31 @@ class Attention(nn.Module):
         )
 
     def _in_place(self, norm: nn.LayerNorm, x: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        """The same in x itself; queries and what they see have one room for all rows."""
+        """The same in x itself; what queries see takes their place."""
         if len(x) > 1 and x.shape[1] > QUERY_ROWS and not difference.is_active():
             for i in range(len(x)):
                 self._in_place(norm, x[i : i + 1], None if context is None else context[i : i + 1])
             return x
         rows = min(x.shape[1], QUERY_ROWS)
-        some = (len(x), rows, x.shape[2])
-        queries, seen, *room = difference.room(x, some, some, *[x.shape] * (0 if context is not None else 2))
         if context is None:
-            k, v = room
-            keys = prepared(self.to_k(x, norm, out=k), self.to_v(x, norm, out=v), self.heads, rounded=True)
+            q, k, v = joint.linear((self.to_q, self.to_k, self.to_v), x, norm, room(x, *[x.shape] * 3))
+            keys = prepared(k, v, self.heads, rounded=True)
+            del k, v
         else:
-            keys = self._keys(context)
-        for part in x.split(rows, dim=1):
-            count = part.shape[1]
-            q = self.to_q(part, norm, out=queries[:, :count])
-            self.to_out[0](attention(q, keys, self.heads, seen[:, :count]), out=part, added=True)
+            keys, (q,) = self._keys(context), room(x, (len(x), rows, x.shape[2]))
+        for i, part in enumerate(x.split(rows, dim=1)):
+            if context is None:
+                queries = q[:, i * rows : i * rows + part.shape[1]]
+            else:
+                queries = self.to_q(part, norm, out=q[:, : part.shape[1]])
+            self.to_out[0](attention(queries, keys, self.heads, queries), out=part, added=True)
         return x
 
     def _keys(self, context: torch.Tensor) -> Keys:
-        return prepared(self.to_k(context), self.to_v(context), self.heads, runs_in_integers(self.to_q))
+        k, v = joint.linear((self.to_k, self.to_v), context)
+        rounded = runs_in_integers(self.to_q)
+        coarse = rounded and (difference.is_active() or self.to_q.activation_bits == difference.BITS)
+        return prepared(k, v, self.heads, rounded, coarse)
 
 
 class GatedLinear(nn.Module):
@@ -145,7 +149,7 @@ class FeedForward(nn.Module):
             part += self.net[2](self.net[0](norm(part)))
             return
         whole = part.contiguous()
-        (hidden,) = difference.room(x, (*part.shape[:2], 8 * x.shape[2]))
+        (hidden,) = room(x, (*part.shape[:2], 8 * x.shape[2]))
         self.net[2](self.net[0].proj(whole, norm, out=hidden), gated=True, out=whole, added=True)
         if whole is not part:
             part.copy_(whole)

@@ -24,15 +24,42 @@ struct Panel {
   Floats lanes[NF];
 };
 
-// Writes x / scale as integers and returns the scale, NaN if a number is not finite.
-float quantize(const float* x, int64_t count, int16_t* out) {
-  float squares = 0, most = 1e-18f;
-#pragma omp simd reduction(+ : squares) reduction(max : most)
-  for (int64_t k = 0; k < count; ++k) squares += x[k] * x[k], most = std::max(most, std::fabs(x[k]));
-  const float scale = std::max(std::sqrt(squares) / NORM, most / 32767), inverse = 1 / scale;
+// Writes ROWS rows of `count` numbers as integers and their scales, NaN where a number is not finite. The rows' chains of
+// additions run beside each other.
+template <int ROWS>
+void quantize_rows(const float* const* x, int64_t count, int16_t* const* out, float* scales) {
+  const int64_t whole = count / LANES * LANES;
+  Floats squares[ROWS] = {}, most[ROWS];
+#pragma GCC unroll 8
+  for (int i = 0; i < ROWS; ++i) most[i] = all(1e-18f);
+  for (int64_t k = 0; k < whole; k += LANES)
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; ++i) {
+      const Floats value = load_some(x[i] + k, LANES);
+      squares[i] += value * value, most[i] = larger(larger(value, -value), most[i]);
+    }
+  float sums[ROWS] = {}, peaks[ROWS];
+  for (int i = 0; i < ROWS; ++i) peaks[i] = 1e-18f, sums[i] = squares[i][0];
+  for (int64_t k = whole; k < count; ++k)
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; ++i) sums[i] += x[i][k] * x[i][k], peaks[i] = std::max(peaks[i], std::fabs(x[i][k]));
+#pragma GCC unroll 16
+  for (int lane = 0; lane < LANES; ++lane)
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; ++i) {
+      if (lane) sums[i] += squares[i][lane];
+      peaks[i] = std::max(peaks[i], most[i][lane]);
+    }
+  for (int i = 0; i < ROWS; ++i) {
+    const float scale = std::max(std::sqrt(sums[i]) / NORM, peaks[i] / 32767), inverse = 1 / scale;
+    scales[i] = scale + sums[i] * 0;
+    const auto write = [&, i](int64_t k) { out[i][k] = int16_t(std::nearbyint(x[i][k] * inverse)); };
+    // The last vector may repeat what the one before it wrote.
+    for (int64_t k = 0; k < count && whole; k += LANES)
 #pragma omp simd
-  for (int64_t k = 0; k < count; ++k) out[k] = int16_t(std::nearbyint(x[k] * inverse));
-  return scale + squares * 0;
+      for (int lane = 0; lane < LANES; ++lane) write(std::min(k, count - LANES) + lane);
+    for (int64_t k = 0; k < count && !whole; ++k) write(k);
+  }
 }
 
 // Writes d channels of `count` rows, `pitch` apart, as integers, (d, KEYS), zeros after the last row.
@@ -73,15 +100,25 @@ struct Head {
 
 // Queries first, first + 1, ..., up to the last one, which is repeated after it.
 void begin(State& state, const float* q, int64_t first, int64_t last, const Head& head, float scale) {
-  thread_local std::vector<int16_t> row;
-  row.resize(head.length), state.queries.resize(NR * head.length), state.mixed.assign(head.d, Panel{});
+  constexpr int ROWS = NR < 8 ? NR : 8;
+  int16_t* room = room_for<int16_t>(ROWS * head.length);
+  state.queries.resize(NR * head.length), state.mixed.assign(head.d, Panel{});
   state.sum = Panel{};
-  for (int64_t i = 0; i < NR; ++i) {
-    const float* from = q + std::min(first + i, last) * head.pitch;
-    reinterpret_cast<float*>(&state.scale)[i] = scale * quantize(from, head.d, row.data());
-    reinterpret_cast<float*>(&state.top)[i] = -INFINITY;
-    int16_t* to = state.queries.data() + i * PAIR;
-    for (int64_t c = 0; c < head.length; c += PAIR, to += NR * PAIR) std::memcpy(to, &row[c], sizeof(*to) * PAIR);
+  for (int i = 0; i < NR; i += ROWS) {
+    const float* from[ROWS];
+    int16_t* rows[ROWS];
+    float scales[ROWS];
+    for (int j = 0; j < ROWS; ++j) {
+      from[j] = q + std::min(first + i + j, last) * head.pitch, rows[j] = room + j * head.length;
+      rows[j][head.length - 1] = 0;
+    }
+    quantize_rows<ROWS>(from, head.d, rows, scales);
+    for (int j = 0; j < ROWS; ++j) {
+      reinterpret_cast<float*>(&state.scale)[i + j] = scale * scales[j];
+      reinterpret_cast<float*>(&state.top)[i + j] = -INFINITY;
+      int16_t* to = state.queries.data() + (i + j) * PAIR;
+      for (int64_t c = 0; c < head.length; c += PAIR, to += NR * PAIR) std::memcpy(to, rows[j] + c, sizeof(*to) * PAIR);
+    }
   }
 }
 
@@ -187,10 +224,10 @@ void end(State& state, float* y, int64_t first, int64_t last, const Head& head) 
   for (int64_t c = 0; c < head.d; ++c) {
     Panel& mixed = state.mixed[c];
     for (int j = 0; j < NF; ++j) mixed.lanes[j] *= state.sum.lanes[j] * head.value_scales[c];
-    const float* from = reinterpret_cast<const float*>(&mixed);
-    float* to = y + first * head.pitch + c;
-    for (int64_t i = 0; i < rows; ++i) to[i * head.pitch] = from[i];
   }
+  const float* from = reinterpret_cast<const float*>(state.mixed.data());
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t c = 0; c < head.d; ++c) y[(first + i) * head.pitch + c] = from[c * NR + i];
 }
 
 // Keys and values as integers, and where all of them lie in a room that the caller has.
@@ -226,7 +263,8 @@ void prepare(const float* k, const float* v, int64_t batch, int64_t keys, int64_
     const int64_t sample = at / (heads * keys), key = at / heads % keys, pair = sample * heads + at % heads;
     const Head head = room.head(out, pair, pitch);
     int16_t* to = head.k + key * room.length;
-    head.key_scales[key] = quantize(k + at * d, d, to);
+    const float* from = k + at * d;
+    quantize_rows<1>(&from, d, &to, head.key_scales + key);
     std::fill(to + d, to + room.length, int16_t(0));
   });
   parallel_for(batch, lines_of(keys * pitch), [&](int64_t sample) {

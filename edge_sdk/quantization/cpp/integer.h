@@ -15,8 +15,8 @@ struct EdgeWeights {
   const int8_t* zero;        // int4: (rows, groups), else null
   const int8_t* multiplier;  // int4: (rows, groups)
   const float* scale;        // (rows)
-  const float* bias;         // (rows) or null
-  int64_t rows, columns, groups;
+  const float* bias;         // (rows) or null; with a period (period, rows), and output m takes row m % period
+  int64_t rows, columns, groups, period;
 };
 
 // Room that a thread keeps from call to call, one an element type for all products together.

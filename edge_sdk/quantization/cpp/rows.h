@@ -4,11 +4,14 @@
 #include "floats.h"
 #include "integer.h"
 
-// Nothing, a layer normalization, or values times the GELU of gates that follow them in the row.
+// Nothing, a layer normalization, or values times the GELU of gates that follow them in the row; then `base`
+// (period, columns) is subtracted if it is not null, row i % period from row i.
 struct EdgeRows {
   const float *weight, *bias;  // of a normalization, else null
   float epsilon;
   int64_t is_gated;
+  const float* base;
+  int64_t period;
 };
 
 namespace {
@@ -34,8 +37,14 @@ void normalize(const float* x, int64_t columns, const EdgeRows& how, float* out)
   for (int64_t k = 0; k < columns; ++k) out[k] = (x[k] - mean) * scale * how.weight[k] + how.bias[k];
 }
 
-// Row i of x as it is quantized: where it is, or in `room`.
-const float* row_of(const float* x, int64_t i, int64_t columns, const EdgeRows& how, float* room) {
+// to = from - base; `from` may be `to`.
+inline void subtract(const float* from, const float* base, int64_t count, float* to) {
+#pragma omp simd
+  for (int64_t k = 0; k < count; ++k) to[k] = from[k] - base[k];
+}
+
+// Row i of x before a base is subtracted: where it is, or in `room`.
+const float* function_of(const float* x, int64_t i, int64_t columns, const EdgeRows& how, float* room) {
   const float* row = x + i * columns * (how.is_gated ? 2 : 1);
   if (how.weight) {
     normalize(row, columns, how, room);
@@ -47,6 +56,14 @@ const float* row_of(const float* x, int64_t i, int64_t columns, const EdgeRows& 
   } else {
     return row;
   }
+  return room;
+}
+
+// Row i of x as it is quantized: where it is, or in `room`.
+const float* row_of(const float* x, int64_t i, int64_t columns, const EdgeRows& how, float* room) {
+  const float* row = function_of(x, i, columns, how, room);
+  if (!how.base) return row;
+  subtract(row, how.base + i % how.period * columns, columns, room);
   return room;
 }
 

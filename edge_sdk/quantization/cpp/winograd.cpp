@@ -5,7 +5,8 @@
 // Networks", CVPR 2016. The transforms there have fractions; here rows of the weights' transform are multiplied by 2 or
 // 24 or what else makes them small whole numbers, and the outputs' transform makes up for it, so all sums are exact.
 // Inputs are transformed a band of tiles at a time. Weights are transformed a panel of outputs and a block of channels at
-// a time, by the thread that uses them. Sums are emptied into doubles that stay in the nearest cache, a few tiles at once.
+// a time, by the thread that uses them. Sums are emptied into doubles that stay in the nearest cache, a few tiles at
+// once; seldom, because the magnitudes of the inputs, which are summed as these are transformed, bound them.
 #include "images.h"
 #include "winograd.h"
 
@@ -37,14 +38,19 @@ void write(T* to, V value) {
 constexpr int64_t BLOCK = 320;                  // channels whose transformed weights are there at once
 constexpr int64_t TRANSFORMED_BYTES = 3 << 20;  // of transformed inputs at once
 constexpr int64_t GROUP_TILES = 4 * MR;         // multiplied by a point's weights while these are in the nearest cache
+constexpr int16_t UNIT_BITS = 5, ONE = 1;       // magnitudes are summed in units of 2^UNIT_BITS
 constexpr int64_t APART = 32;                   // so that planes do not all start in the same set of a cache
 
 int64_t rounded(int64_t count, int64_t step) { return ceil_div(count, step) * step; }
 
-// Transformed inputs of some tiles: (blocks of channels, points, tiles, channels of the block).
+// Transformed inputs of some tiles: (blocks of channels, points, tiles, channels of the block). `sizes` (blocks, tiles,
+// points) are what the magnitudes of a point's channels in a block sum up to, or a little more.
 struct Tiles {
   int16_t* v;
+  int32_t* sizes;
   int64_t count, channels, points;
+
+  int32_t* sizes_of(int64_t channel, int64_t tile) const { return sizes + (channel / BLOCK * count + tile) * points; }
 
   int64_t width(int64_t channel) const { return std::min(BLOCK, rounded(channels - channel, WORDS)); }
   int64_t plane(int64_t channel) const { return count * width(channel) + APART; }
@@ -61,6 +67,7 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
   for (int64_t block = 0; block < to.channels; block += BLOCK) {
     const int64_t width = to.width(block), plane = to.plane(block);
     int16_t* out = to.at(block) + tile * width;
+    Vector sizes[P * P] = {};  // rounded up, at most BLOCK / WORDS times 2^15 / 2^UNIT_BITS
     for (int64_t c = 0; c < width; c += WORDS) {
       Vector d[P * P], rows[P * P];
 #pragma GCC unroll 8
@@ -74,8 +81,18 @@ void transform_input(const int16_t* a, int64_t pitch, const Tiles& to, int64_t t
       for (int j = 0; j < P; ++j) {
         Transform<SIZE>::input(rows + j, d + j, P);
 #pragma GCC unroll 8
-        for (int i = 0; i < P; ++i) write(out + (i * P + j) * plane + c, d[i * P + j]);
+        for (int i = 0; i < P; ++i) {
+          const Vector value = d[i * P + j];
+          write(out + (i * P + j) * plane + c, value);
+          sizes[i * P + j] += (((value < 0 ? -value : value) - ONE) >> UNIT_BITS) + ONE;
+        }
       }
+    }
+    int32_t* const sums = to.sizes_of(block, tile);
+    for (int i = 0; i < P * P; ++i) {
+      int32_t sum = 0;
+      for (int k = 0; k < WORDS; ++k) sum += sizes[i][k];
+      sums[i] = sum << UNIT_BITS;
     }
   }
 }
@@ -102,13 +119,15 @@ void transform_weight(const int8_t* g, int64_t apart, int64_t count, int16_t* u,
   }
 }
 
-// How many steps of a point's products stay below 2^31, with weights down to -128.
+// How many of `steps` steps of a point's products surely stay below 2^31, with weights down to -128: all, if the
+// magnitudes of the inputs sum up to little enough.
 template <int SIZE>
-int64_t longest(int point, float levels) {
+int64_t longest(int point, int64_t steps, int32_t size, float levels) {
   const int64_t *input = Transform<SIZE>::INPUT, *weight = Transform<SIZE>::WEIGHT;
   const int i = point / (SIZE + 2), j = point % (SIZE + 2);
-  const double product = double(input[i] * input[j]) * levels * double(weight[i] * weight[j]) * 128;
-  return int64_t(2147483647.0 / (product * PAIR));
+  const double most = double(weight[i] * weight[j]) * 128, limit = 2147483647.0;
+  if (size * most <= limit) return steps;
+  return int64_t(limit / (double(input[i] * input[j]) * levels * most * PAIR));
 }
 
 // Sets the sums of `count` tiles, up to MR, `width` apart, to `steps` steps of theirs, or adds these.
@@ -129,6 +148,8 @@ struct Outputs {
   float* y;
   const std::vector<float>& steps;  // of the activations of each image
   int64_t rows, columns, across, tiles, pitch;
+  const float* own;  // biases of each pixel, `weights` numbers, or null
+  int64_t weights;
 };
 
 // What outputs of a panel are multiplied by and what is added, for sums that are short or not.
@@ -140,7 +161,7 @@ struct Scales {
   Scales(const EdgeWeights& w, int64_t n, int64_t width, float levels) : is_short(::is_short(w.columns, levels)) {
     for (int64_t j = 0; j < width; ++j) {
       scales[j] = short_scales[j] = w.scale[n + j];
-      if (w.bias) biases[j] = short_biases[j] = w.bias[n + j];
+      if (w.bias && !w.period) biases[j] = short_biases[j] = w.bias[n + j];
     }
   }
 };
@@ -181,7 +202,13 @@ void write_tile(const double* m, int64_t plane, const Scales& by, int64_t tile, 
   float* const start = to.y + image * to.rows * to.columns * to.pitch + n;
   for (int64_t i = 0; i < SIZE && top + i < to.rows; ++i)
     for (int64_t k = 0; k < SIZE && left + k < to.columns; ++k) {
-      float* const pixel = start + ((top + i) * to.columns + left + k) * to.pitch;
+      const int64_t at = (top + i) * to.columns + left + k;
+      if (to.own) {
+        const float* const own = to.own + at * to.weights + n;
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) y[i][k][j] += own[j];
+      }
+      float* const pixel = start + at * to.pitch;
       if (width == NR)
         std::memcpy(pixel, y[i][k], sizeof(y[i][k]));  // of a size that the compiler knows
       else
@@ -196,8 +223,11 @@ void multiply_block(const Tiles& tiles, int64_t t0, int64_t t1, int64_t block, c
                     float levels, double* m, int64_t m_plane) {
   constexpr int POINTS = (SIZE + 2) * (SIZE + 2);
   const int64_t steps = ceil_div(std::min(BLOCK, tiles.channels - block), PAIR), wide = tiles.width(block);
+  int32_t sizes[POINTS] = {};
+  for (int64_t t = t0; t < t1; ++t)
+    for (int i = 0; i < POINTS; ++i) sizes[i] = std::max(sizes[i], tiles.sizes_of(block, t)[i]);
   for (int i = 0; i < POINTS; ++i) {
-    const int64_t pieces = ceil_div(steps, longest<SIZE>(i, levels)), piece = ceil_div(steps, pieces);
+    const int64_t pieces = ceil_div(steps, longest<SIZE>(i, steps, sizes[i], levels)), piece = ceil_div(steps, pieces);
     const int16_t* v = tiles.at(block) + i * tiles.plane(block);
     for (int64_t t = t0; t < t1; t += MR) {
       double* const sums = m + i * m_plane + (t - t0) * NR;
@@ -250,6 +280,7 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
   const int64_t room = Tiles::bytes(all * most * across, c, POINTS) / 2;
   int16_t* v = room_for<int16_t>(room + all * size + WORDS);
   int16_t* a = v + room;
+  int32_t* sizes = room_for<int32_t>(all * most * across * POINTS * ceil_div(c, BLOCK));
   for (int64_t b = 0; b < batch; b += all) {
     const int64_t images = std::min(all, batch - b);
     const auto steps = steps_of(x, b, images, h, width, levels);
@@ -257,12 +288,14 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
       const int64_t count = std::min(most, down - top), each = count * across;
       const Lines lines{h, width, c, top * SIZE - padding[0], count * SIZE + 2, padding[1], wide};
       quantize_lines(x, b, steps, lines, a);
-      const Tiles tiles{v, images * each, c, POINTS};
+      const Tiles tiles{v, sizes, images * each, c, POINTS};
       parallel_for(tiles.count, lines_of(POINTS * c), [&](int64_t t) {
         const int64_t tile = t % each, corner = tile / across * SIZE * wide + tile % across * SIZE;
         transform_input<SIZE>(a + t / each * lines.size() + corner * c, wide * c, tiles, t);
       });
-      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, steps, ho - top * SIZE, wo, across, each, pitch};
+      const float* own = w.period ? w.bias + top * SIZE * wo * w.rows : nullptr;
+      const Outputs to{y + (b * ho + top * SIZE) * wo * pitch, steps, ho - top * SIZE, wo, across, each, pitch, own,
+                       w.rows};
       const int64_t tasks = std::min(ceil_div(wanted_tasks(), panels), ceil_div(tiles.count, 8 * MR));
       const int64_t part = rounded(ceil_div(tiles.count, tasks), MR);
       parallel_for(ceil_div(tiles.count, part) * panels, 1, [&](int64_t task) {
@@ -277,7 +310,8 @@ void convolve(const EdgeImages& x, int64_t batch, int64_t h, int64_t width, cons
 
 extern "C" {
 
-// As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327.
+// As `edge_conv`, for 3 x 3 and stride 1, in tiles of `size` x `size` outputs: 2 up to 8191 levels, 4 up to 327. Biases have
+// no period, or, where sums are short, one of an image.
 int edge_winograd(int64_t threads, const EdgeImages* x, int64_t batch, int64_t h, int64_t width, const int64_t* padding,
                   int64_t size, const EdgeWeights* w, float levels, float* y, int64_t pitch) {
   return with_threads(threads, [&] {

@@ -1,0 +1,61 @@
+"""Several linear layers of one input, which is normalized and rounded once for them all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from edge_sdk.quantization import difference, native
+from edge_sdk.quantization.layers import IntLinear, backend
+
+
+def linear(
+    layers: Sequence[nn.Module],
+    x: torch.Tensor,
+    norm: nn.LayerNorm | None = None,
+    outs: Sequence[torch.Tensor | None] | None = None,
+) -> list[torch.Tensor]:
+    """Of each layer the output (..., N) float32 for x (..., K), the same bits as of the layer alone.
+
+    Args:
+        norm: takes x first.
+        outs: contiguous tensors to write to, or None for new ones.
+    """
+    places = list(outs or [None] * len(layers))
+    if not _share(layers):
+        options = {} if norm is None else {"norm": norm}
+        return [
+            layer(x, **options) if out is None else layer(x, **options, out=out)
+            for layer, out in zip(layers, places, strict=True)
+        ]
+    own: Any = layers
+    ys = [
+        x.new_empty((*x.shape[:-1], layer.out_features), dtype=torch.float32) if out is None else out
+        for layer, out in zip(own, places, strict=True)
+    ]
+    compiled = backend(x.device) is native
+    if difference.is_active():
+        difference.linear(own, x, norm, False, ys, False, compiled)
+        return _passed(own, x, ys)
+    if not compiled:
+        return [layer(x, norm, out=y) for layer, y in zip(own, ys, strict=True)]
+    flat = x.flatten(0, -2).float().contiguous()
+    flat_ys = [y.view(-1, y.shape[-1]) for y in ys]
+    native.linears(flat, [layer.matrix for layer in own], own[0].activation_bits, flat_ys, norm)
+    return _passed(own, x, ys)
+
+
+def _passed(layers: Sequence[Any], x: torch.Tensor, ys: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Do what follows a layer's forward pass: streamed weights are let go then."""
+    for layer, y in zip(layers, ys, strict=True):
+        for hook in layer._forward_hooks.values():
+            hook(layer, (x,), y)
+    return ys
+
+
+def _share(layers: Sequence[nn.Module]) -> bool:
+    """Whether they round their inputs alike."""
+    if not all(isinstance(layer, IntLinear) and layer.execution == "integer" for layer in layers):
+        return False
+    return len({(layer.in_features, layer.activation_bits) for layer in layers}) == 1
