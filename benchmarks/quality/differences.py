@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/differences.json"))
     args = parser.parse_args()
     name = "pocket" if args.model == "pocket" else Path(args.model).name
-    command = f"python -m benchmarks.quality.differences --model {name} --subjects {args.subjects}"
+    command = f"python -m benchmarks.quality.differences --model {args.model} --subjects {args.subjects}"
     record = Record(args.output, command, model=name, references=REFERENCES)
     known = record.values.setdefault("errors", {})
     for weights in WEIGHTS:

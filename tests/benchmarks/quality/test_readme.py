@@ -42,6 +42,10 @@ def beside_integer(name: str, case: str) -> str:
     return figures(interval(start - own, start - base))
 
 
+def loss(name: str, case: str) -> str:
+    return figures(interval(by_subject(results(name)[case]["runs"], "loss")), 4)
+
+
 def people_and_seeds(name: str, case: str) -> str:
     runs = results(name)[case]["runs"]
     return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
@@ -116,6 +120,9 @@ CLAIMS = (
         ),
         "stopped after DVAR": f"| {stopped()} |",
         "qnn": f"`--target qnn` | {people_and_seeds('targets', 'qnn')} | {beside_integer('targets', 'qnn')} |",
+        "ane": f"| {people_and_seeds('ane', 'ane, as exported')} | {loss('ane', 'ane, as exported')} "
+        f"| {beside_integer('ane', 'ane, as exported')} |",
+        "ane, wide": f"keeps {beside_integer('ane_distilled', 'ane, as exported')} of `integer`'s decrease, 20 people",
         "qnn, wide": f"keeps {beside_integer('targets_distilled', 'qnn')} of `integer`'s decrease, 20 people",
         "stopped": (
             f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
