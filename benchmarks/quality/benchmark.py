@@ -60,6 +60,12 @@ def run_condition(args: argparse.Namespace, command: str) -> None:
         record = json.loads(args.output.read_text())
     if record["results"] and (record.get("people", "held_out"), record.get("noise", 0.0)) != (args.people, args.noise):
         raise EdgeSdkError(f"{args.output} is of other people or another noise; choose another --output")
+    known_people = {row["subject"] for result in record["results"].values() for row in result["runs"]}
+    if known_people and known_people != set(range(len(people))):
+        raise EdgeSdkError(
+            f"{args.output} is of {len(known_people)} people, not {len(people)}; give --subjects {len(known_people)}, "
+            "or choose another --output"
+        )
     record |= {
         "model": args.model,
         "people": args.people,

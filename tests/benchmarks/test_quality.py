@@ -108,6 +108,22 @@ def test_what_cannot_be_measured_is_refused_at_once(options: list[str], message:
         quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
 
 
+def test_a_record_of_other_people_is_not_resumed(tmp_path: Path) -> None:
+    parser, output = argparse.ArgumentParser(), tmp_path / "quality.json"
+    known = {
+        "commands": [],
+        "people": "fresh",
+        "noise": 1.0,
+        "results": {"initializer-float": {"runs": [{"subject": 0}]}},
+    }
+    output.write_text(json.dumps(known))
+    quality.add_arguments(parser)
+    options = ["--resume", "--noise", "1", "--people", "fresh", "--subjects", "3", "--no_pictures"]
+    with pytest.raises(EdgeSdkError, match="is of 1 people, not 3; give --subjects 1, or choose another --output"):
+        quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
+    assert json.loads(output.read_text()) == known
+
+
 def test_noise_is_a_standing_condition_with_a_record_of_its_own(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     quality.add_arguments(parser)
