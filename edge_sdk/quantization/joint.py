@@ -1,6 +1,7 @@
 """Several linear layers of one input, which is normalized and rounded once for them all."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,23 +36,28 @@ def linear(
         for layer, out in zip(own, places, strict=True)
     ]
     compiled = backend(x.device) is native
-    if difference.is_active():
-        difference.linear(own, x, norm, False, ys, False, compiled)
-        return _passed(own, x, ys)
-    if not compiled:
+    if not compiled and not difference.is_active():
         return [layer(x, norm, out=y) for layer, y in zip(own, ys, strict=True)]
-    flat = x.flatten(0, -2).float().contiguous()
-    flat_ys = [y.view(-1, y.shape[-1]) for y in ys]
-    native.linears(flat, [layer.matrix for layer in own], own[0].activation_bits, flat_ys, norm)
-    return _passed(own, x, ys)
-
-
-def _passed(layers: Sequence[Any], x: torch.Tensor, ys: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Do what follows a layer's forward pass: streamed weights are let go then."""
-    for layer, y in zip(layers, ys, strict=True):
-        for hook in layer._forward_hooks.values():
-            hook(layer, (x,), y)
+    with _hooked(own, x, ys):
+        if difference.is_active():
+            difference.linear(own, x, norm, False, ys, False, compiled)
+        else:
+            flat = x.flatten(0, -2).float().contiguous()
+            flat_ys = [y.view(-1, y.shape[-1]) for y in ys]
+            native.linears(flat, [layer.matrix for layer in own], own[0].activation_bits, flat_ys, norm)
     return ys
+
+
+@contextlib.contextmanager
+def _hooked(layers: Sequence[nn.Module], x: torch.Tensor, ys: Sequence[torch.Tensor]) -> Iterator[None]:
+    """What each layer's forward pass has before and after it: streamed weights are let go then."""
+    for layer in layers:
+        for before in layer._forward_pre_hooks.values():
+            before(layer, (x,))
+    yield
+    for layer, y in zip(layers, ys, strict=True):
+        for after in layer._forward_hooks.values():
+            after(layer, (x,), y)
 
 
 def _share(layers: Sequence[nn.Module]) -> bool:

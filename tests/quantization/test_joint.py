@@ -95,12 +95,14 @@ def test_differences_are_those_of_each_alone(weights: str) -> None:
 
 
 @torch.inference_mode()
-def test_what_follows_a_layers_pass_follows_here_too() -> None:
-    own, (x, norm), passed = made("int8"), inputs(), []
+def test_what_surrounds_a_layers_pass_surrounds_it_here_too() -> None:
+    own, (x, norm), begun, passed = made("int8"), inputs(), [], []
     for layer in own:
+        layer.register_forward_pre_hook(lambda used, _inputs: begun.append((used, len(passed))))
         layer.register_forward_hook(lambda used, _inputs, _output: passed.append(used))
     joint.linear(own, x, norm)
     tape = difference.Tape()
     with tape.recording():
         joint.linear(own, x[:1], norm)
-    assert passed == [*own, *own]
+    assert passed == [*own, *own] and [used for used, _ in begun] == passed
+    assert all(before <= i for i, (_, before) in enumerate(begun))

@@ -50,8 +50,9 @@ class WeightWatch(TorchDispatchMode):
             if not isinstance(tensor, torch.Tensor):
                 continue
             self.tensors_seen += 1
-            if self._running and tensor.is_floating_point() and tensor.numel() == self._running[-1][1]:
-                self.violations.append(f"{self._running[-1][0]}: {func} made a float tensor {tuple(tensor.shape)}")
+            for name, size in self._running:  # layers of one input run together
+                if tensor.is_floating_point() and tensor.numel() == size:
+                    self.violations.append(f"{name}: {func} made a float tensor {tuple(tensor.shape)}")
         return out
 
     def __exit__(
