@@ -42,6 +42,13 @@ def beside_integer(name: str, case: str) -> str:
     return figures(interval(start - own, start - base))
 
 
+def as_differences(name: str) -> str:
+    """Of the loss decrease with 16-bit activations, what rows as differences keep."""
+    cases = ("fast-int8-difference", "fast-int8-integer", "initializer-int8-integer")
+    own, base, start = (by_subject(results(name)[case]["runs"], "loss") for case in cases)
+    return figures(interval(start - own, start - base))
+
+
 def loss(name: str, case: str) -> str:
     return figures(interval(by_subject(results(name)[case]["runs"], "loss")), 4)
 
@@ -123,6 +130,8 @@ CLAIMS = (
         "ane": f"| {people_and_seeds('ane', 'ane, as exported')} | {loss('ane', 'ane, as exported')} "
         f"| {beside_integer('ane', 'ane, as exported')} |",
         "ane, wide": f"keeps {beside_integer('ane_distilled', 'ane, as exported')} of `integer`'s decrease, 20 people",
+        "differences": f"twenty people on whom nothing was chosen, one seed, keep {as_differences('differences')} of",
+        "differences, wide": f"people keep {as_differences('differences_distilled')} of 16 bits' decrease there",
         "qnn, wide": f"keeps {beside_integer('targets_distilled', 'qnn')} of `integer`'s decrease, 20 people",
         "stopped": (
             f"after DVAR, ends at {ends('backpropagation, stopped after DVAR'):.3f} after "
