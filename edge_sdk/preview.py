@@ -36,11 +36,22 @@ def draw_preview(
 
     The objective of the run is closed.
     """
+    drawn = before_and_after(personalizer, steps, on_progress=on_progress)
+    photos = personalizer.fitted().photos.pixels[:PREVIEW_PICTURES]
+    rows = [("photos", [to_pil(pixels) for pixels in photos])]
+    rows += [(label, [to_pil(p) for p in pictures]) for label, pictures in zip(("before", "after"), drawn, strict=True)]
+    return contact_sheet(rows)
+
+
+def before_and_after(
+    personalizer: Personalizer, steps: int, keep_objective: bool = False, on_progress: OnProgress = silent
+) -> list[np.ndarray]:
+    """Pictures of the initial and of the learned vectors, (N, H, W, 3) uint8 each, see `edge_sdk.generation.sample`."""
     prepared, model, learned = personalizer.fitted(), personalizer.model, personalizer.embedding
     prompt = model.training_prompts(personalizer.config.learnable_property, learned.token)[0]
     noise = starting_noise(personalizer.config.seed, preview_rows(model), prepared.objective.latents_shape)
     both = [LearnedEmbedding(learned.token, v, widths=learned.widths) for v in (prepared.initial, learned.vectors)]
-    drawn = sample(
+    return sample(
         model,
         [(prompt, [embedding]) for embedding in both],
         noise,
@@ -48,12 +59,10 @@ def draw_preview(
         steps=steps,
         guidance_scale=PREVIEW_GUIDANCE,
         objective=prepared.objective,
+        keep_objective=keep_objective,
         stage=PREVIEW,
         on_progress=on_progress,
     )
-    rows = [("photos", [to_pil(pixels) for pixels in prepared.photos.pixels[:PREVIEW_PICTURES]])]
-    rows += [(label, [to_pil(p) for p in pictures]) for label, pictures in zip(("before", "after"), drawn, strict=True)]
-    return contact_sheet(rows)
 
 
 @dataclass(frozen=True)

@@ -131,19 +131,12 @@ def train_vae(photos: np.ndarray, steps: int, seed: int = 0) -> AutoencoderKL:
     """An autoencoder of photos (N, 28, 28) uint8, whose latents have mean 0 and deviation 1."""
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), build_vae().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    for step in range(steps):
-        x = torch.from_numpy(fashion.pictures(photos[rng.integers(len(photos), size=VAE_BATCH)]))
-        posterior = model.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist
-        difference = model.decode(posterior.sample()).sample - x
-        loss = difference.abs().mean() + 3 * difference.pow(2).mean() + 5e-5 * posterior.kl().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"vae step {step} loss {loss.item():.4f}", flush=True)
+
+    def batch() -> torch.Tensor:
+        pixels = torch.from_numpy(fashion.pictures(photos[rng.integers(len(photos), size=VAE_BATCH)]))
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    vae.fit(model, batch, steps)
     chosen = photos[rng.integers(len(photos), size=512)]
     vae.fold_normalization(model, torch.from_numpy(fashion.pictures(chosen)))
     vae.narrow_posterior(model)

@@ -64,17 +64,7 @@ def build_unet() -> UNet2DConditionModel:
 def train_vae(steps: int, seed: int = 0) -> AutoencoderKL:
     torch.manual_seed(seed)
     rng, model = np.random.default_rng(seed), build_vae()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
-    for _ in range(steps):
-        x = enlarged(render(random_people(vae.BATCH, rng), rng).pixels)
-        posterior = model.encode(x).latent_dist
-        difference = model.decode(posterior.sample()).sample - x
-        loss = difference.abs().mean() + 3 * difference.pow(2).mean() + 5e-5 * posterior.kl().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    vae.fit(model, lambda: enlarged(render(random_people(vae.BATCH, rng), rng).pixels), steps)
     vae.fold_normalization(model, enlarged(render(random_people(512, rng), rng).pixels))
     vae.narrow_posterior(model)
     return model.eval()

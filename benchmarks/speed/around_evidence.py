@@ -16,10 +16,8 @@ import numpy as np
 from benchmarks.lib.report import machine, markdown, say
 from edge_sdk import Personalizer, mu_floor, pocket
 from edge_sdk.config import PersonalizeConfig
-from edge_sdk.embedding import LearnedEmbedding
-from edge_sdk.generation import sample, starting_noise
 from edge_sdk.images import contact_sheet, save_png, to_pil
-from edge_sdk.preview import PREVIEW_GUIDANCE, PREVIEW_STEPS, preview_rows
+from edge_sdk.preview import PREVIEW_STEPS, before_and_after
 from edge_sdk.system.files import write_json
 
 MANY, SEEDS = 64, 8
@@ -51,23 +49,7 @@ def previews(folder: Path) -> dict[str, list[float]]:
     personalizer = Personalizer.from_pretrained("pocket")
     for _ in personalizer.fit(pocket.PHOTOS):
         pass
-    prepared, learned, model = personalizer.fitted(), personalizer.embedding, personalizer.model
-    noise = starting_noise(0, preview_rows(model), prepared.objective.latents_shape)
-    prompt = model.training_prompts("object", learned.token)[0]
-    both = [LearnedEmbedding(learned.token, v, widths=learned.widths) for v in (prepared.initial, learned.vectors)]
-    pictures = {
-        steps: sample(
-            model,
-            [(prompt, [each]) for each in both],
-            noise,
-            prepared.photos.pixels.shape[3],
-            steps=steps,
-            guidance_scale=PREVIEW_GUIDANCE,
-            objective=prepared.objective,
-            keep_objective=True,
-        )
-        for steps in STEPS
-    }
+    pictures = {steps: before_and_after(personalizer, steps, keep_objective=True) for steps in STEPS}
     rows = [
         (f"{steps} steps, {when}", [to_pil(one) for one in drawn])
         for i, when in enumerate(("before", "after"))

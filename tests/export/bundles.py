@@ -1,8 +1,11 @@
 """Models for export tests: the tiny ones of every family, and one that predicts a flow."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from edge_sdk.integer_checkpoint import quantize
+from edge_sdk.runtime.pytorch.model import Model, open_model
 from tests import tiny_models
 
 FAMILIES = (*tiny_models.FAMILIES, "flow")
@@ -22,3 +25,12 @@ def source(folder: Path, family: str) -> str:
     if family == "pocket":
         return "pocket"
     return str(folder / family if (folder / family).exists() else build(folder / family, family))
+
+
+def opened(folder: Path, family: str, weights: str) -> Model:
+    """A model in PyTorch. Integer weights are quantized into the folder and streamed; activations stay float."""
+    if weights == "none":
+        return open_model(source(folder, family), "none")
+    checkpoint = folder / f"{family}-{weights}"
+    quantize(source(folder, family), checkpoint, weights)
+    return replace(open_model(str(checkpoint), weights, "fused"), residency="streamed")

@@ -7,13 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.bundle import export
@@ -86,12 +84,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Made]
 
     @functools.cache
     def of(family: str, weights: str) -> Made:
-        out = folder / f"{family}-{weights}"
-        if weights == "none":
-            return Made(open_model(bundles.source(folder, family), "none"), out)
-        quantize(bundles.source(folder, family), out, weights)
-        model = replace(open_model(str(out), weights, "fused"), residency="streamed")
-        return Made(model, folder / f"{out.name}.programs")
+        return Made(bundles.opened(folder, family, weights), folder / f"{family}-{weights}.programs")
 
     return of
 

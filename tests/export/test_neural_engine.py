@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edge_sdk import quantize
 from edge_sdk.cli.main import main
 from edge_sdk.errors import EdgeSdkError
 from edge_sdk.export.bundle import export
@@ -26,7 +25,7 @@ from edge_sdk.export.graphs import Graph
 from edge_sdk.export.verify import verify
 from edge_sdk.export.weights import weights_of
 from edge_sdk.runtime.onnx.bundle import Bundle
-from edge_sdk.runtime.pytorch.model import Model, open_model
+from edge_sdk.runtime.pytorch.model import Model
 from edge_sdk.zo import ZoConfig, calibrate_mu, lengths_below, random_directions
 from tests.export import bundles
 
@@ -66,12 +65,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Eng
 
     @functools.cache
     def of(family: str, weights: str) -> Engine:
-        out = folder / f"{family}-{weights}"
-        if weights == "none":
-            return Engine(open_model(bundles.source(folder, family), "none"), out)
-        quantize(bundles.source(folder, family), out, weights)
-        model = replace(open_model(str(out), weights, "fused"), residency="streamed")
-        return Engine(model, folder / f"{out.name}.program")
+        return Engine(bundles.opened(folder, family, weights), folder / f"{family}-{weights}.program")
 
     return of
 

@@ -1,8 +1,6 @@
 """Tables and figures of the photos README are those of the records, computed again."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,16 +10,13 @@ from benchmarks.lib.report import by_subject
 from benchmarks.photos import personalization
 from benchmarks.photos.face_ruler import KEYS
 from benchmarks.photos.forgetting import COLUMNS, table
+from tests.benchmarks.pages import RESULTS, ROOT, flat, page, results
 
-ROOT = Path(__file__).parents[3]
-README = re.sub(r"\s+", " ", (ROOT / "benchmarks" / "photos" / "README.md").read_text())
+README = page("benchmarks/photos/README.md")
 
 
 def record(name: str) -> dict[str, Any]:
-    path = ROOT / "benchmarks" / "results" / f"photos_{name}.json"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not there yet")
-    return json.loads(path.read_text())
+    return json.loads((RESULTS / f"photos_{name}.json").read_text())
 
 
 def test_what_the_face_network_tells_apart() -> None:
@@ -33,22 +28,20 @@ def test_what_the_face_network_tells_apart() -> None:
 def test_what_is_learned_from_photos() -> None:
     values = record("personalization")
     for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
-        assert re.sub(r"\s+", " ", line) in README, line
-    drawn = json.loads((ROOT / "benchmarks" / "results" / "equal_care.json").read_text())["results"]
-    ends = [drawn[name]["summary"]["share"]["mean"] for name in ("fast", "paper, published")]
+        assert flat(line) in README, line
+    ends = [results("equal_care")[name]["summary"]["share"]["mean"] for name in ("fast", "paper, published")]
     assert "`fast` has {:.3f} and `paper` {:.3f} ([equal care]".format(*ends) in README
-    results = values["results"]
+    learned = values["results"]
     for method in ("fast", "paper"):
-        share = results[method]["summary"]["all"]["share"]
+        share = learned[method]["summary"]["all"]["share"]
         assert f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]" in README
-    counts = [results[method]["summary"]["to 0.9"] for method in ("paper", "fast", personalization.CEILING)]
+    counts = [learned[method]["summary"]["to 0.9"] for method in ("paper", "fast", personalization.CEILING)]
     claim = "takes `paper` {:.0f} forward passes, `fast` {:.0f}, and backpropagation {:.0f} draws"
     assert claim.format(*counts) in README
-    fast, paper = (by_subject(results[method]["runs"], "loss") for method in ("fast", "paper"))
+    fast, paper = (by_subject(learned[method]["runs"], "loss") for method in ("fast", "paper"))
     assert f"lower on {(fast < paper).sum()} of {len(fast)} subjects" in README
     start, end = (
-        by_subject(values["results"][name]["runs"], "loss").mean()
-        for name in (personalization.WORD, personalization.CEILING)
+        by_subject(learned[name]["runs"], "loss").mean() for name in (personalization.WORD, personalization.CEILING)
     )
     assert f"{100 * (1 - end / start):.0f} % of the loss" in README
 
@@ -58,7 +51,7 @@ def test_what_is_forgotten(name: str) -> None:
     for line in table(record(name)["rows"]).splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == 2 + len(COLUMNS)
-        assert re.sub(r"\s+", " ", line) in README, line
+        assert flat(line) in README, line
 
 
 def test_a_photo_of_a_face_beside_retraining() -> None:

@@ -36,17 +36,18 @@ def equal_care(method: str) -> str:
     return " | ".join([figures(summary["share"]), *cells])
 
 
+def kept(name: str, case: str, base: str, start: str) -> str:
+    """Of a base's loss decrease from a start, what a case keeps, over people; seeds averaged first."""
+    ends, of_base, of_start = (by_subject(results(name)[one]["runs"], "loss") for one in (case, base, start))
+    return figures(interval(of_start - ends, of_start - of_base))
+
+
 def beside_integer(name: str, case: str) -> str:
-    """Of the loss decrease on int8 `integer`, what a target's graphs keep, over people; seeds averaged first."""
-    own, base, start = (by_subject(results(name)[key]["runs"], "loss") for key in (case, "int8 integer", "initializer"))
-    return figures(interval(start - own, start - base))
+    return kept(name, case, "int8 integer", "initializer")
 
 
 def as_differences(name: str) -> str:
-    """Of the loss decrease with 16-bit activations, what rows as differences keep."""
-    cases = ("fast-int8-difference", "fast-int8-integer", "initializer-int8-integer")
-    own, base, start = (by_subject(results(name)[case]["runs"], "loss") for case in cases)
-    return figures(interval(start - own, start - base))
+    return kept(name, "fast-int8-difference", "fast-int8-integer", "initializer-int8-integer")
 
 
 def loss(name: str, case: str) -> str:
