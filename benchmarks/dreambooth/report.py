@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.dreambooth.subjects import Subject
-from benchmarks.lib.report import OTHER, OURS, by_subject, interval, markdown, pyplot, save_figure
+from benchmarks.lib.intervals import by_subject, interval
+from benchmarks.lib.report import OTHER, OURS, markdown, pyplot, save_figure
 from edge_sdk.images import contact_sheet, save_png
 
 SCORES = {"clip_t": "CLIP-T", "clip_i": "CLIP-I", "dino": "DINO"}

@@ -1,11 +1,54 @@
-"""Small samples: Student's t interval of a mean, and the sign test; a bootstrap of eight covers too little."""
+"""Intervals over people or targets, seeds averaged first: percentile bootstrap, Student's t, and the sign test.
+
+A bootstrap of eight covers too little.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+Row = dict[str, Any]  # one run: subject, seed and what was measured
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
+    """Mean over the seeds of every subject, (subjects,), in the order of subjects."""
+    subjects = sorted({row["subject"] for row in rows})
+    return np.array([np.mean([row[key] for row in rows if row["subject"] == s]) for s in subjects])
+
+
+def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[str, float]:
+    """Mean and 95 % bootstrap interval over subjects; with ``divide_by`` of the ratio of two paired sums."""
+    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    below = np.ones_like(values) if divide_by is None else divide_by
+    low, high = np.quantile(values[picks].sum(1) / below[picks].sum(1), [0.025, 0.975])
+    return {"mean": float(values.sum() / below.sum()), "low": float(low), "high": float(high)}
+
+
+def on_common_runs(results: Mapping[str, Mapping[str, Any]], *names: str, key: str = "loss") -> list[np.ndarray]:
+    """A figure of several results, each (subjects,), of the subjects and seeds that all of them have.
+
+    Args:
+        results: by name, ``"runs"``: rows.
+    """
+    rows = [{(row["subject"], row["seed"]): row for row in results[name]["runs"]} for name in names]
+    common = set(rows[0]).intersection(*rows)
+    return [by_subject([row for run, row in own.items() if run in common], key) for own in rows]
+
+
+def interval_cell(value: Mapping[str, float] | None, digits: int = 3, sign: str = "") -> str:
+    """An interval for a table; without ends the mean alone.
+
+    Args:
+        sign: "+": of positive values too.
+    """
+    if value is None:
+        return ""
+    ends = f" [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]" if "low" in value else ""
+    return f"{value['mean']:{sign}.{digits}f}{ends}"
 
 
 def t_interval(values: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> dict[str, float]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from edge_sdk.system.files import write_bytes
 
-Row = dict[str, float]  # one run: subject, seed and what was measured
 PACKAGES = (
     "torch",
     "diffusers",
@@ -29,7 +28,6 @@ PACKAGES = (
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")  # that change times
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "EDGE_SDK_NATIVE")
 OURS, OTHER = "#d62728", "#4c6a92"
-RESAMPLES = 2000
 
 
 def machine() -> dict[str, str]:
@@ -88,20 +86,6 @@ def save_figure(figure: Any, path: Path, dpi: int = 110) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=dpi)
     pyplot().close(figure)
-
-
-def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
-    """Mean over the seeds of every subject, (subjects,), in the order of subjects."""
-    subjects = sorted({row["subject"] for row in rows})
-    return np.array([np.mean([row[key] for row in rows if row["subject"] == s]) for s in subjects])
-
-
-def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[str, float]:
-    """Mean and 95 % bootstrap interval over subjects; with ``divide_by`` of the ratio of two paired sums."""
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    below = np.ones_like(values) if divide_by is None else divide_by
-    low, high = np.quantile(values[picks].sum(1) / below[picks].sum(1), [0.025, 0.975])
-    return {"mean": float(values.sum() / below.sum()), "low": float(low), "high": float(high)}
 
 
 def bars(

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.lib.report import interval, markdown
+from benchmarks.lib.intervals import interval, interval_cell
+from benchmarks.lib.report import markdown
 from edge_sdk.unlearning.audit import measure
 from edge_sdk.unlearning.audit.measure import Model
 from edge_sdk.unlearning.data import encoded
@@ -180,7 +181,6 @@ def table(rows: list[Row]) -> str:
     lines = []
     for name in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == name]
-        cells = [interval(np.array([column(row) for row in own])) for column in COLUMNS.values()]
-        shown = [f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" for cell in cells]
+        shown = [interval_cell(interval(np.array([column(row) for row in own]))) for column in COLUMNS.values()]
         lines.append([name, str(len(own)), *shown])
     return markdown(["model", "targets", *COLUMNS], lines)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from benchmarks.lib.baselines.backprop import BackpropConfig
-from benchmarks.lib.report import by_subject, interval, markdown, pyplot, save_figure, say
+from benchmarks.lib.intervals import by_subject, interval, interval_cell
+from benchmarks.lib.report import markdown, pyplot, save_figure, say
 from benchmarks.photos import fashion
 from benchmarks.photos.classifier import Classifier, load
 from benchmarks.photos.command import run
@@ -110,8 +111,7 @@ def table(results: dict[str, Any], real: dict[str, Any]) -> str:
     rows = []
     for group, title in {"styles": "new styles of known classes", "class": "a class never seen"}.items():
         for name, result in results.items():
-            cells = [result["summary"][group][key] for key in ("loss", "share", "class", "style")]
-            shown = [f"{c['mean']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" for c in cells]
+            shown = [interval_cell(result["summary"][group][key]) for key in ("loss", "share", "class", "style")]
             rows.append([title, name, str(result["forwards"]), *shown])
         rows.append(
             [title, "their photos, through the VAE", "", "", "", *(f"{real[group][k]:.3f}" for k in ("class", "style"))]

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.report import interval, markdown, say
+from benchmarks.lib.intervals import interval, interval_cell, on_common_runs
+from benchmarks.lib.report import markdown, say
 from benchmarks.quality.configurations import CONFIGURATIONS
 from benchmarks.quality.learn import REFERENCES, Bench, Subjects
+from benchmarks.quality.measure import difference_errors
 from benchmarks.quality.people import fresh_people
 from benchmarks.quality.runs import Record, measured
 from edge_sdk.quantization.layers import integer_layers
@@ -38,22 +40,16 @@ def errors(model: str, weights: str) -> dict[str, dict[str, list[float]]]:
         for timestep in TIMESTEPS:
             drawn = draw(bench.objective, 0, 0, 1, (timestep, timestep + 1))[0]
             rows = np.concatenate([token[None], token + np.float32(share) * mu * basis])
-            truth = _changes(exact.objective, rows, drawn)
+            truth = exact.objective.residuals(rows, [drawn] * len(rows))
             cell = out[f"{share:g}, {timestep}"] = {}
             for activations in ACTIVATIONS:
                 for module in (bench.objective.unet, *bench.objective.text.models):
                     for layer in integer_layers(module).values():
                         layer.activation_bits = 8 if activations == "8" else 16
                 bench.objective.activations = activations
-                found = _changes(near(bench.objective, token), rows, drawn)
-                error = np.linalg.norm(found - truth, axis=1) / np.linalg.norm(truth, axis=1)
-                cell[activations] = (100 * error).tolist()
+                found = near(bench.objective, token).residuals(rows, [drawn] * len(rows))
+                cell[activations] = (100 * difference_errors(found, truth)).tolist()
     return out
-
-
-def _changes(objective: Any, rows: np.ndarray, drawn: Any) -> np.ndarray:
-    residuals = objective.residuals(rows, [drawn] * len(rows)).astype(np.float64)
-    return residuals[1:] - residuals[0]
 
 
 def error_table(results: dict[str, Any]) -> str:
@@ -68,24 +64,13 @@ def error_table(results: dict[str, Any]) -> str:
 
 def learning_table(results: dict[str, Any]) -> str:
     """Loss, and the decrease as a share of what the same people get with 16-bit activations."""
-    losses = {
-        name: {(row["subject"], row["seed"]): row["loss"] for row in result["runs"]} for name, result in results.items()
-    }
     rows = []
-    for name, found in losses.items():
-        both = sorted(set(found) & set(losses[CONFIGS[0]]) & set(losses.get(CONFIGS[1], {})))
-        if not both:
-            continue
-        start, reference, own = (np.array([losses_of[run] for run in both]) for losses_of in _three(losses, name))
-        share = interval(start - own, start - reference)
-        loss = interval(own)
-        cells = [f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" for value in (loss, share)]
-        rows.append([name, str(len(both)), *cells])
+    for name in results if set(CONFIGS[:2]) <= set(results) else ():
+        start, reference, own = on_common_runs(results, *CONFIGS[:2], name)
+        if len(own):
+            cells = [interval_cell(value) for value in (interval(own), interval(start - own, start - reference))]
+            rows.append([name, str(len(own)), *cells])
     return markdown(["configuration", "people", "loss", "decrease, of 16 bits'"], rows)
-
-
-def _three(losses: dict[str, Any], name: str) -> tuple[Any, Any, Any]:
-    return losses[CONFIGS[0]], losses[CONFIGS[1]], losses[name]
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.lib.intervals import interval, interval_cell, on_common_runs
 from benchmarks.lib.models import chosen
-from benchmarks.lib.report import by_subject, interval, markdown, pyplot, save_figure, say
+from benchmarks.lib.report import markdown, pyplot, save_figure, say
 from benchmarks.quality import bases, tables
 from benchmarks.quality.configurations import BUDGET, Config, fast_with
 from benchmarks.quality.learn import Bench, Subjects
@@ -127,26 +128,16 @@ def summarize(results: dict[str, dict[str, Any]], reference: str) -> None:
     Beside it is the difference from the share of as many principal directions, paired by person.
     """
     for name, result in results.items():
-        others = [START, reference]
         principal = f"{name.rpartition(', ')[0].removesuffix(', principal')}, principal"
-        if principal in results and principal != name:
-            others.append(principal)
-        people = {row["subject"] for row in result["runs"]}
-        for other in others:
-            people &= {row["subject"] for row in results[other]["runs"]}
-
-        def of(name_or_result: dict[str, Any], people: set[int] = people) -> np.ndarray:
-            return by_subject([row for row in name_or_result["runs"] if row["subject"] in people], "loss")
-
-        start = of(results[START])
+        others = [principal] if principal in results and principal != name else []
+        start, whole, own, *beside = on_common_runs(results, START, reference, name, *others)
         result["summary"] = {
-            "people": len(people),
-            "loss": interval(of(result)),
-            "share": interval(start - of(result), start - of(results[reference])),
+            "people": len(own),
+            "loss": interval(own),
+            "share": interval(start - own, start - whole),
         }
-        if principal in others[2:]:
-            gain = interval(of(results[principal]) - of(result), start - of(results[reference]))
-            result["summary"]["beside_principal"] = gain
+        for one in beside:
+            result["summary"]["beside_principal"] = interval(one - own, start - whole)
 
 
 def table(results: dict[str, dict[str, Any]], reference: str) -> str:
@@ -154,11 +145,10 @@ def table(results: dict[str, dict[str, Any]], reference: str) -> str:
     head.append("more than as many principal ones")
     rows = []
     for name, result in results.items():
-        share, variance = result["summary"]["share"], result.get("variance_share")
-        cell = f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
-        gain = result["summary"].get("beside_principal")
-        more = f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
-        rows.append([name, "" if variance is None else f"{variance:.2f}", str(result["summary"]["people"]), cell, more])
+        summary, variance = result["summary"], result.get("variance_share")
+        more = interval_cell(summary.get("beside_principal"), sign="+")
+        held = "" if variance is None else f"{variance:.2f}"
+        rows.append([name, held, str(summary["people"]), interval_cell(summary["share"]), more])
     return markdown(head, rows)
 
 

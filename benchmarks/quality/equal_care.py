@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.report import RESAMPLES, by_subject, interval, markdown, pyplot, save_figure, say
+from benchmarks.lib.intervals import RESAMPLES, by_subject, interval, interval_cell
+from benchmarks.lib.report import markdown, pyplot, save_figure, say
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.configurations import Config
 from benchmarks.quality.learn import Bench, Run, Subjects
@@ -67,12 +68,13 @@ def tune(record: Record, benches: Benches, runs: list[Run]) -> dict[str, Setting
 def report(record: Record, benches: Benches, runs: list[Run], best: dict[str, Settings]) -> None:
     """Measure what is reported, with its curve."""
     for name, config in {START: Config("int8"), **reported(best)}.items():
+        settings = next((best[method] for method in best if name.startswith(f"{method}, tuned")), {})
+        record.keep_only(name, settings)  # a wider scan may have found others
         if not (missing := record.missing(name, runs)):
             continue
         rows, cost = measured(config, benches.of(config), missing, curve=True), BACKWARD if config.backprop else 1
         for row in rows:
             row["curve"]["forwards"] = [cost * count for count in row["curve"]["forwards"]]
-        settings = next((best[method] for method in best if name.startswith(f"{method}, tuned")), {})
         record.add(name, rows, settings=settings)
         print(f"{name}: {np.mean([row['loss'] for row in rows]):.4f}", flush=True)
 
@@ -130,7 +132,6 @@ def table(results: Results, costs: dict[str, Any]) -> str:
     rows = []
     for name, result in results.items():
         summary, first = result["summary"], result["runs"][0]
-        share = summary["share"]
         total = f"{summary['forwards']['mean']:.0f}" if "forwards" in summary else str(first["curve"]["forwards"][-1])
         of = next((cost for method, cost in costs.items() if name.startswith(method)), None)
         cells = [
@@ -140,8 +141,8 @@ def table(results: Results, costs: dict[str, Any]) -> str:
             for value in (summary.get(str(one)) for one in SHARES)
         ]
         settings = described(result["settings"]) if result.get("settings") else ""
-        cell = f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
-        rows.append([name, settings, total, cell, *cells, f"{of['peak_anonymous_mb']:.0f}" if of else ""])
+        memory = f"{of['peak_anonymous_mb']:.0f}" if of else ""
+        rows.append([name, settings, total, interval_cell(summary["share"]), *cells, memory])
     return markdown(head, rows)
 
 

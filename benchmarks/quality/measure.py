@@ -34,6 +34,12 @@ def losses(bench: Bench, tokens: np.ndarray, runs: Sequence[Run]) -> list[dict[s
     ]
 
 
+def difference_errors(residuals: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """How far the differences of rows (N, K) to row 0 are from the true ones, as shares of their norms, (N - 1,)."""
+    own, exact = (rows[1:].astype(np.float64) - rows[0].astype(np.float64) for rows in (residuals, true))
+    return np.linalg.norm(own - exact, axis=1) / np.linalg.norm(exact, axis=1)
+
+
 def pictures(
     bench: Bench, tokens: np.ndarray, runs: Sequence[Run], subjects: Subjects, classifier: Classifier
 ) -> tuple[list[dict[str, float]], torch.Tensor]:

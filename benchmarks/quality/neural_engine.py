@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.lib.intervals import interval, interval_cell, on_common_runs
 from benchmarks.lib.models import chosen
-from benchmarks.lib.report import by_subject, interval, markdown, say
+from benchmarks.lib.report import markdown, say
 from benchmarks.quality.configurations import Config, Settings
 from benchmarks.quality.graph import GraphObjective
 from benchmarks.quality.learn import Bench, Subjects
+from benchmarks.quality.measure import difference_errors
 from benchmarks.quality.people import COUNT, fresh_people
 from benchmarks.quality.runs import Record, measured
 from edge_sdk import mu_floor
@@ -142,9 +144,8 @@ def resolution(bench: Bench, learned_on: Bench, exact: Bench) -> dict[str, float
     rows = np.concatenate([bench.initial[None], bench.initial + np.float32(zo.zo_mu) * basis[: zo.zo_samples]])
     errors = []
     for drawn in held_out_draws(objective, 0, DRAWS, zo.timestep_range):
-        own, true = (one.residuals(rows, [drawn] * len(rows)) for one in (objective, exact.objective))
-        own, true = own[1:] - own[0], true[1:] - true[0]
-        errors.append(np.linalg.norm(own - true, axis=1) / np.linalg.norm(true, axis=1))
+        residuals = (one.residuals(rows, [drawn] * len(rows)) for one in (objective, exact.objective))
+        errors.append(difference_errors(*residuals))
     return {"mu_min": floor.mu_min, "preset_mu": zo.zo_mu, "noise": floor.noise, "error": float(np.median(errors))}
 
 
@@ -154,17 +155,10 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
         if not result["runs"]:
             result["summary"] = {"people": 0, "seeds": 0}
             continue
-        pairs = {(row["subject"], row["seed"]) for row in result["runs"]}
-        for other in (START, INTEGER):
-            pairs &= {(row["subject"], row["seed"]) for row in results[other]["runs"]}
-
-        def loss(of: str, pairs: set[tuple[int, int]] = pairs) -> np.ndarray:
-            return by_subject([row for row in results[of]["runs"] if (row["subject"], row["seed"]) in pairs], "loss")
-
-        start, reference, own = loss(START), loss(INTEGER), loss(name)
+        start, reference, own = on_common_runs(results, START, INTEGER, name)
         result["summary"] = {
             "people": len(own),
-            "seeds": len({seed for _, seed in pairs}),
+            "seeds": len({row["seed"] for row in result["runs"]}),
             "loss": interval(own),
             "share": interval(start - own, start - reference),
         }
@@ -175,11 +169,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name, result in results.items():
         of = result["summary"]
-        values = [of.get(key) for key, _ in COLUMNS]
-        cells = [
-            f"{value['mean']:.{n}f} [{value['low']:.{n}f}, {value['high']:.{n}f}]" if value else ""
-            for value, (_, n) in zip(values, COLUMNS, strict=True)
-        ]
+        cells = [interval_cell(of.get(key), digits) for key, digits in COLUMNS]
         seen = result.get("resolution")
         first = [f"{seen['mu_min']:.2g}", f"{100 * seen['error']:.1f} %"] if seen else ["", ""]
         rows.append([name, *first, str(of["people"]), str(of["seeds"]), *cells])

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.report import Row, by_subject, interval, markdown, pyplot, save_figure, spread, spread_cell
+from benchmarks.lib.intervals import Row, by_subject, interval, interval_cell
+from benchmarks.lib.report import markdown, pyplot, save_figure, spread, spread_cell
 
 COLUMNS = {
     "share_of_loss_learned": "share of the loss, noise included, that the token takes away",
@@ -51,16 +52,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name, result in results.items():
         clock = spread_cell(spread(result["seconds"]), 0) if result["seconds"] else ""
-        cells = [_cell(result["summary"].get("loss"), 4)]
-        cells += [_cell(result["summary"].get(key), 3) for key in COLUMNS]
+        cells = [interval_cell(result["summary"].get("loss"), 4)]
+        cells += [interval_cell(result["summary"].get(key)) for key in COLUMNS]
         rows.append([name, str(result["forwards"]), clock, *cells])
     return markdown(head, rows)
-
-
-def _cell(value: Row | None, digits: int) -> str:
-    if value is None:
-        return ""
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
 def plot(results: dict[str, dict[str, Any]], chance: Row, path: Path) -> None:

@@ -33,6 +33,11 @@ class Record:
         known = {(row["subject"], row["seed"]) for row in self.results.get(name, {}).get("runs", [])}
         return [run for run in runs if run not in known]
 
+    def keep_only(self, name: str, settings: dict[str, Any]) -> None:
+        """Forget a configuration that was measured with other settings."""
+        if self.results.get(name, {}).get("settings", settings) != settings:
+            del self.results[name]
+
     def add(self, name: str, rows: list[dict[str, Any]], **about: Any) -> None:
         """Add a configuration's rows, and write the file."""
         result = self.results.setdefault(name, {"runs": []}) | about

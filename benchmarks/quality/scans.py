@@ -63,7 +63,9 @@ SCANS = {
             ({"lr_schedule": "cosine"}, {"average_from": 0.7}),
         ),
     ),
-    "evolution strategy": Scan(evolution, {"sigma": 0.5}, (({"sigma": 0.25}, {"sigma": 1.0}), ({"draws": 4},))),
+    "evolution strategy": Scan(
+        evolution, {"sigma": 0.5}, (({"sigma": 0.25}, {"sigma": 1.0}, {"sigma": 0.125}), ({"draws": 4},))
+    ),
 }
 
 

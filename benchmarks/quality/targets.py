@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.lib.intervals import interval, interval_cell, on_common_runs
 from benchmarks.lib.lockstep import View
-from benchmarks.lib.report import interval, markdown, say
+from benchmarks.lib.report import markdown, say
 from benchmarks.quality.configurations import Config
 from benchmarks.quality.learn import REFERENCES, TOKEN, Bench, Subjects, learn
-from benchmarks.quality.measure import losses
+from benchmarks.quality.measure import difference_errors, losses
 from benchmarks.quality.people import fresh_people
 from benchmarks.quality.runs import Record
 from edge_sdk.diffusion.prompts import training_prompts
@@ -95,9 +96,7 @@ def noise_of_differences(bench: Bench, truth: Bench, zo: ZoConfig) -> list[dict[
         for share in SHARES:
             tokens = np.concatenate([bench.initial[None], bench.initial + np.float32(zo.zo_mu * share) * basis])
             draws = [replace(first, timestep=timestep)] * len(tokens)
-            rounded, exact = (view.residuals(tokens, draws).astype(np.float64) for view in views)
-            rounded, exact = rounded[1:] - rounded[0], exact[1:] - exact[0]
-            errors = np.linalg.norm(rounded - exact, axis=1) / np.linalg.norm(exact, axis=1)
+            errors = difference_errors(*(view.residuals(tokens, draws) for view in views))
             row = {"timestep": timestep, "mu_share": share, "median": np.median(errors), "worst": errors.max()}
             out.append({key: float(value) for key, value in row.items()})
     return out
@@ -105,30 +104,21 @@ def noise_of_differences(bench: Bench, truth: Bench, zo: ZoConfig) -> list[dict[
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Loss decreases beside those of `BASE`, on the runs that both have; intervals over people."""
-    values = {name: {(r["subject"], r["seed"]): r["loss"] for r in result["runs"]} for name, result in results.items()}
     lines = []
     for name, result in results.items():
-        runs = sorted(run for run in values[name] if run in values[BASE] and run in values[START])
-        if name == START or not (runs or "noise" in result):
+        start, base, here = on_common_runs(results, START, BASE, name)
+        if name == START or not (len(here) or "noise" in result):
             continue
         cells = ["", "", ""]
-        if runs:
-            people = sorted({subject for subject, _ in runs})
-            start, base, here = (
-                np.array([np.mean([values[one][run] for run in runs if run[0] == person]) for person in people])
-                for one in (START, BASE, name)
-            )
+        if people := len(here):
             share, lost = interval(start - here, start - base), interval(here - base, start - base)
-            cells = [f"{len(people)} x {len(runs) // len(people)}", _cell(share, ""), _cell(lost, "+")]
+            seeds = len({row["seed"] for row in result["runs"]})
+            cells = [f"{people} x {seeds}", interval_cell(share), interval_cell(lost, sign="+")]
         errors = [[row["median"] for row in result.get("noise", []) if row["mu_share"] == length] for length in SHARES]
         floor = f"{result['mu_min'] / result['mu']:.3f}" if result.get("mu_min") else ""
         lines.append([name, *cells, floor, *(f"{100 * np.median(each):.2f}" if each else "" for each in errors)])
     head = ["", "people x seeds", f"share of the decrease of {BASE}", "lost", "floor of mu / mu"]
     return markdown([*head, *(f"error of differences at {length:g} mu, %" for length in SHARES)], lines)
-
-
-def _cell(value: dict[str, float], sign: str) -> str:
-    return f"{value['mean']:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.lib.intervals import sign_test, t_interval
+from benchmarks.lib.intervals import interval_cell, sign_test, t_interval
 from benchmarks.lib.report import markdown, pyplot, save_figure
 from edge_sdk.images import save_png, to_pil
 
@@ -75,8 +75,7 @@ def spread_over(values: list[float], sign: str = "") -> str:
     """Mean and t interval over targets, of one target the value alone."""
     if len(values) < 2:
         return f"{values[0]:{sign}.3f}"
-    found = t_interval(values)
-    return f"{found['mean']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+    return interval_cell(t_interval(values), sign=sign)
 
 
 def comparison(record: dict[str, Any], ours: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.intervals import sign_test, t_interval
+from benchmarks.lib.intervals import interval_cell, sign_test, t_interval
 from benchmarks.lib.report import markdown, pyplot, save_figure, say
 
 Row = dict[str, Any]
@@ -218,8 +218,8 @@ def comparison(found: dict[str, Any]) -> str:
         columns = [own.get(column, {}) for column in (PUBLISHED, SHARED)]
         beside = [_gap(column.get("ours_beside_it", {}).get("target_similarity")) for column in columns]
         gives = _gap(own.get("optimizer_gives", {}).get("target_similarity"))
-        lines.append([rule, *(_cell(column.get("at_drift", {}).get("target_similarity")) for column in columns)])
-        lines[-1] += [gives, beside[1], beside[0]]
+        ends = [interval_cell(column.get("at_drift", {}).get("target_similarity")) for column in columns]
+        lines.append([rule, *ends, gives, beside[1], beside[0]])
     head = ["rule", PUBLISHED, SHARED, "the optimizer gives", "our rule gives, same optimizer", "our rule gives, Adam"]
     return markdown(head, lines)
 
@@ -235,7 +235,7 @@ def overview(found: dict[str, Any]) -> str:
         if rule == OURS and own_changes[0] is None:
             published = None  # elsewhere it went through its own optimizer
         beside, at = columns[1].get("ours_beside_it", {}).get("target_similarity"), columns[1].get("at_drift", {})
-        cells = [_cell(published, "+"), _cell(own_changes[1], "+"), _gap(beside)]
+        cells = [interval_cell(published, sign="+"), interval_cell(own_changes[1], sign="+"), _gap(beside)]
         cells += [f"{at[key]['mean']:.{digits}f}" if at else "" for key, digits in (("person_in_unseen", 2),)]
         cells += [f"{at['kept_rise']['mean']:.1%}" if at else "", str(columns[1].get("targets", ""))]
         lines.append([rule, *cells])
@@ -246,28 +246,21 @@ def overview(found: dict[str, Any]) -> str:
 def details(found: dict[str, Any], part: str) -> str:
     """Markdown: every figure of every rule in each column, from the base to the floor."""
     names = {title: key for title, key in FIGURES.items() if (key in WHOLE if part == "whole_run" else key != "drift")}
-    lines = [["before", "", *(_cell(found["before"][key]) for key in names.values()), ""]]
+    lines = [["before", "", *(interval_cell(found["before"][key]) for key in names.values()), ""]]
     for column in (SHARED, PUBLISHED):
         for rule, own in found["rules"].items():
             if column in own:
-                cells = [_cell(own[column][part][key]) for key in names.values()]
+                cells = [interval_cell(own[column][part][key]) for key in names.values()]
                 lines.append([rule, column, *cells, f"{own[column]['reached']:.0%} of {own[column]['targets']}"])
     for name, values in found["floor"].items():
-        lines.append([name, "", *(_cell(values.get(key)) for key in names.values()), ""])
+        lines.append([name, "", *(interval_cell(values.get(key)) for key in names.values()), ""])
     return markdown(["rule", "optimizer", *names, f"runs that drift by {DRIFT:g}"], lines)
-
-
-def _cell(value: dict[str, float] | None, sign: str = "") -> str:
-    if value is None:
-        return ""
-    ends = f" [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]" if "low" in value else ""
-    return f"{value['mean']:{sign}.3f}{ends}"
 
 
 def _gap(value: dict[str, float] | None) -> str:
     if value is None:
         return ""
-    return f"{_cell(value, '+')}, lower on {value['lower']:.0f} of {value['n']:.0f}, p = {value['p']:.3f}"
+    return f"{interval_cell(value, sign='+')}, lower on {value['lower']:.0f} of {value['n']:.0f}, p = {value['p']:.3f}"
 
 
 def plot(record: dict[str, Any], path: Path) -> None:

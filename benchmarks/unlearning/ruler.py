@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.lib.report import interval
+from benchmarks.lib.intervals import interval
 from benchmarks.pocket.classifier import Classifier, load_classifier
 from benchmarks.unlearning.cases import Case
 from benchmarks.unlearning.faces import NUM_PEOPLE, people

@@ -20,6 +20,7 @@ from benchmarks.quality.equal_care import reached
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.people import fresh_people
+from benchmarks.quality.runs import Record
 from benchmarks.quality.tables import shuffled, white, widened
 from edge_sdk import pocket
 from edge_sdk.errors import EdgeSdkError
@@ -122,6 +123,15 @@ def test_a_record_of_other_people_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(EdgeSdkError, match="is of 1 people, not 3; give --subjects 1, or choose another --output"):
         quality.run_benchmark(parser.parse_args([*options, "--output", str(output)]), "")
     assert json.loads(output.read_text()) == known
+
+
+def test_what_other_settings_gave_is_measured_again(tmp_path: Path) -> None:
+    record = Record(tmp_path / "record.json", "a command")
+    record.add("paper, tuned", [{"subject": 0, "seed": 0}], settings={"zo_mu": 0.1})
+    record.keep_only("paper, tuned", {"zo_mu": 0.1})
+    assert not record.missing("paper, tuned", [(0, 0)])
+    record.keep_only("paper, tuned", {"zo_mu": 0.2})
+    assert record.missing("paper, tuned", [(0, 0)]) == [(0, 0)]
 
 
 def test_noise_is_a_standing_condition_with_a_record_of_its_own(tmp_path: Path) -> None:

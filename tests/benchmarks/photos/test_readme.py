@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lib.intervals import t_interval
-from benchmarks.lib.report import by_subject
+from benchmarks.lib.intervals import by_subject, t_interval
 from benchmarks.photos import personalization
 from benchmarks.photos.face_ruler import KEYS
 from benchmarks.photos.forgetting import COLUMNS, table

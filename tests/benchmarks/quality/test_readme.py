@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.lib.report import by_subject, interval
+from benchmarks.lib.intervals import by_subject, interval
 from tests.benchmarks.pages import figures, flat, page, results
 
 
