@@ -96,21 +96,7 @@ def compile_app(folder: Path) -> Path:
     compiler = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
     options = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{lib}/*", compiler]
     _run(str(toolchain.java()), *options, *words, "-cp", joined, "-d", str(classes), *files, *generated)
-    javac = str(toolchain.java().with_name("javac"))
-    _run(
-        javac,
-        "-nowarn",
-        "-Xlint:-options",
-        "-source",
-        "8",
-        "-target",
-        "8",
-        "-cp",
-        joined,
-        "-d",
-        str(classes),
-        *generated,
-    )
+    _run(*toolchain.javac(), "-cp", joined, "-d", str(classes), *generated)
     return classes
 
 

@@ -65,22 +65,8 @@ def platform() -> Path:
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory() as classes:
-            words = [
-                "-nowarn",
-                "-Xlint:-options",
-                "-source",
-                "8",
-                "-target",
-                "8",
-                "-cp",
-                str(old_platform()),
-                "-d",
-                classes,
-            ]
-            compiler = toolchain.java().with_name("javac")
-            if not compiler.exists():
-                raise MissingTool(f"{compiler} is missing: a JDK is needed, not a JRE")
-            toolchain.command(str(compiler), *words, *map(str, sources))
+            words = [*toolchain.javac(), "-cp", str(old_platform()), "-d", classes]
+            toolchain.command(*words, *map(str, sources))
             run_java("MergeStubs", str(old_platform()), classes, str(into / "platform.jar"))
 
     return toolchain.made_once(folder, make) / "platform.jar"

@@ -66,6 +66,18 @@ def java() -> Path:
     raise MissingTool(f"there is no Java {JAVA} or newer; apt-get install {package}")
 
 
+def javac() -> list[str]:
+    """The compiler beside `java`, with what makes class files of Java 8, as Android's dexer wants them.
+
+    Raises:
+        MissingTool: there is a JRE only.
+    """
+    compiler = java().with_name("javac")
+    if not compiler.exists():
+        raise MissingTool(f"{compiler} is missing: a JDK is needed, not a JRE")
+    return [str(compiler), "-nowarn", "-Xlint:-options", "-source", "8", "-target", "8"]
+
+
 def installed(tool: str | Path, package: str) -> None:
     """Install a package of Debian where that is possible, unless the program or file is there already.
 

@@ -19,7 +19,7 @@ from edge_sdk.export.onnx.qdq import QdqOps
 from edge_sdk.export.onnx.rounding import STANDARD, Range, Recipe
 from edge_sdk.export.weight_file import WeightFile
 from edge_sdk.export.weights import TABLE, Weights
-from edge_sdk.runtime.onnx.session import load
+from edge_sdk.runtime.onnx.session import by_name, load
 
 # Of the page "QNN Execution Provider" of onnxruntime.ai, read on 2026-11-28, and Reshape, which only the provider's
 # op_builder_factory.cc has.
@@ -126,9 +126,7 @@ def check(name: str, model: onnx.ModelProto) -> None:
 
 def function(folder: Path, described: dict[str, Any]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """A graph of a folder, as the manifest describes it: inputs by name to outputs by name."""
-    opened = session(folder / described["file"])
-    names = [output.name for output in opened.get_outputs()]
-    return lambda inputs: dict(zip(names, opened.run(None, inputs), strict=True))
+    return by_name(session(folder / described["file"]))
 
 
 def session(graph: Path) -> onnxruntime.InferenceSession:

@@ -21,7 +21,7 @@ from edge_sdk.export.onnx import packed
 from edge_sdk.export.ops import Value
 from edge_sdk.export.weight_file import WeightFile
 from edge_sdk.export.weights import TABLE, Layer, Weights
-from edge_sdk.runtime.onnx.session import load
+from edge_sdk.runtime.onnx.session import by_name, load
 
 OPSET, IR_VERSION = 21, 10
 MICROSOFT = "com.microsoft"
@@ -79,9 +79,7 @@ def write(
 
 def function(folder: Path, described: dict[str, Any]) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """A graph of a folder, as the manifest describes it: inputs by name to outputs by name."""
-    opened = session(folder / described["file"])
-    names = [output.name for output in opened.get_outputs()]
-    return lambda inputs: dict(zip(names, opened.run(None, inputs), strict=True))
+    return by_name(session(folder / described["file"]))
 
 
 def session(graph: Path) -> onnxruntime.InferenceSession:

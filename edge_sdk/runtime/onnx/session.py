@@ -1,7 +1,7 @@
 """Graphs of a bundle in ONNX Runtime, with the settings that keep weights integer and in their file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,12 @@ def open_session(bundle: Bundle, name: str) -> onnxruntime.InferenceSession:
     """
     weights = [path for path, entry in bundle.manifest["files"].items() if entry["role"] == "weights"]
     return load(bundle.graph(name), bundle.manifest["runtime"].get("onnxruntime", {}), weights)
+
+
+def by_name(session: onnxruntime.InferenceSession) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A loaded graph as a function of inputs by name that gives outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(None, inputs), strict=True))
 
 
 def load(graph: Path, settings: dict[str, Any], weights: Sequence[str] = ()) -> onnxruntime.InferenceSession:
