@@ -138,7 +138,7 @@ def test_a_sample_that_is_most_like_a_target_is_blank_on_the_page_unless_asked_f
 def test_a_target_cannot_be_among_the_pictures_that_must_not_change(
     arguments: list[str], pictures: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments[arguments.index("--retain_data_dir") + 1] = str(pictures["forget"])
+    arguments += ["--retain_data_dir", str(pictures["forget"])]
     assert main(arguments) == 2
     assert "a target cannot be kept" in capsys.readouterr().err and not (tmp_path / "a").exists()
 
@@ -154,7 +154,7 @@ def test_pictures_of_earlier_requests_must_be_audited_again(
     ]
     after = shutil.copytree(ddpm_folder, tmp_path / "after")
     (after / "unlearned.json").write_text(json.dumps({"requests": requests}))
-    arguments[arguments.index("--after") + 1] = str(after)
+    arguments += ["--after", str(after)]
     main(arguments)
     record = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert (record["requests"], record["unaudited"]) == (2, 0)
@@ -168,7 +168,7 @@ def test_pictures_of_earlier_requests_must_be_audited_again(
 def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Path) -> None:
     main(arguments)
     without = (tmp_path / "a" / "audit.html").read_text()
-    arguments[arguments.index("--output_dir") + 1] = str(tmp_path / "b")
+    arguments += ["--output_dir", str(tmp_path / "b")]
     main([*arguments, "--include-images"])
     shown = (tmp_path / "b" / "audit.html").read_text()
     assert without.count("<img") == 3 and shown.count("<img") == 3 + 2 * 5
@@ -177,7 +177,7 @@ def test_targets_are_shown_only_if_asked_for(arguments: list[str], tmp_path: Pat
 def test_models_of_different_kinds_are_refused(
     arguments: list[str], sd1_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments[arguments.index("--after") + 1] = str(sd1_folder)
+    arguments += ["--after", str(sd1_folder)]
     assert main(arguments) == 2 and "UNet2DConditionModel" in capsys.readouterr().err
 
 
@@ -186,7 +186,7 @@ def test_a_model_without_its_text_encoder_is_not_said_to_be_a_place_that_cannot_
 ) -> None:
     broken = shutil.copytree(sd1_folder, tmp_path / "broken")
     shutil.rmtree(broken / "text_encoder")
-    arguments[arguments.index("--before") + 1] = arguments[arguments.index("--after") + 1] = str(broken)
+    arguments += ["--before", str(broken), "--after", str(broken)]
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert f"text encoder or tokenizer of {broken} cannot be used" in error and error.count("\n") == 1

@@ -32,7 +32,7 @@ def test_a_target_that_is_also_kept_is_refused(
     both = shutil.copytree(pictures["retain"], tmp_path / "both")
     shutil.copy(pictures["forget"] / "1.png", both / "again.png")
     arguments = command(model_of["ddpm"])
-    arguments[arguments.index("--retain_data_dir") + 1] = str(both)
+    arguments += ["--retain_data_dir", str(both)]
     one_line(capsys, arguments, "a target cannot be kept")
     assert not (tmp_path / "out").exists()
 
@@ -48,11 +48,11 @@ def test_a_picture_that_an_earlier_request_made_the_model_forget_cannot_be_kept(
     first = json.loads((tmp_path / "first" / "unlearn.json").read_text())
     assert first["earlier_requests"] == []
     arguments = command(tmp_path / "first" / "model", given=False)
-    arguments[arguments.index("--forget_data_dir") + 1] = str(pictures["given"])
-    forgotten, kept = str(pictures["forget"]), arguments.index("--retain_data_dir") + 1
+    arguments += ["--forget_data_dir", str(pictures["given"])]
+    forgotten = str(pictures["forget"])
     said = "picture 1 of {}_data_dir is one that an earlier request made this model forget"
     one_line(capsys, [*arguments, "--surrogate_data_dir", forgotten], said.format("surrogate"))
-    one_line(capsys, [*arguments[:kept], forgotten, *arguments[kept + 1 :]], said.format("retain"))
+    one_line(capsys, [*arguments, "--retain_data_dir", forgotten], said.format("retain"))
     assert main([*arguments, "--max_target_similarity", "1"]) == 0
     earlier = json.loads((tmp_path / "out" / "unlearn.json").read_text())["earlier_requests"]
     assert [entry["targets"] for entry in earlier] == [first["targets"]]
@@ -102,7 +102,7 @@ def test_a_retained_picture_that_is_skipped_is_named(
     arguments = command(model_of["ddpm"], "--dry_run")
     some = shutil.copytree(pictures["retain"], tmp_path / "some")
     (some / "9.png").write_bytes(b"no picture")
-    arguments[arguments.index("--retain_data_dir") + 1] = str(some)
+    arguments += ["--retain_data_dir", str(some)]
     arguments.remove("--quiet")
     assert main(arguments) == 0 and "skipped 9.png" in capsys.readouterr().err
 
@@ -121,7 +121,7 @@ def test_results_appear_where_a_link_points_to_and_not_in_place_of_the_working_f
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     arguments = command(model_of["ddpm"])
-    arguments[arguments.index("--output_dir") + 1] = "."
+    arguments += ["--output_dir", "."]
     one_line(capsys, arguments, "give a new folder as --output_dir")
 
 
@@ -289,5 +289,5 @@ def test_folders_are_checked_before_a_model_is_looked_for(
     if kind == "broken":
         (folder / "1.png").write_bytes(b"no picture")
     arguments = command("anything", "--mask_data_dir", str(pictures["given"]))
-    arguments[arguments.index(f"--{option}_data_dir") + 1] = str(folder)
+    arguments += [f"--{option}_data_dir", str(folder)]
     one_line(capsys, arguments, f"{option}_data_dir {folder}")

@@ -27,7 +27,7 @@ def test_a_target_is_no_surrogate_of_another(
     for one, other in (("0", "1"), ("1", "0")):
         shutil.copy(pictures["forget"] / f"{one}.png", swapped / f"{other}.png")
     arguments = command(model_of["ddpm"])
-    arguments[arguments.index("--surrogate_data_dir") + 1] = str(swapped)
+    arguments += ["--surrogate_data_dir", str(swapped)]
     one_line(capsys, arguments, "picture 1 of forget_data_dir is also picture 2 of surrogate_data_dir")
 
 
@@ -52,7 +52,7 @@ def test_by_default_the_nearest_retained_pictures_are_surrogates_as_many_as_are_
         score for score in scores[0] + scores[1] if min(sum(one <= score for one in own) for own in scores) == 1
     )
     fewer = [sum(one <= limit for one in own) for own in scores]  # for one target a single one, for the other more
-    arguments[arguments.index("--max_target_similarity") + 1] = str(limit)
+    arguments += ["--max_target_similarity", str(limit)]
     shutil.rmtree(tmp_path / "out")
     arguments.remove("--quiet")
     capsys.readouterr()
@@ -64,7 +64,7 @@ def test_by_default_the_nearest_retained_pictures_are_surrogates_as_many_as_are_
         assert many == [many[j % own] for j in range(len(many))] and len({one["sha256"] for one in many}) == own
     assert f"surrogates of each target: {fewer[0]}, {fewer[1]};" in capsys.readouterr().err
     arguments.append("--quiet")
-    arguments[arguments.index("--max_target_similarity") + 1] = "-1"
+    arguments += ["--max_target_similarity", "-1"]
     shutil.rmtree(tmp_path / "out")
     one_line(capsys, arguments, "0 of 6 surrogates are admitted")
 
