@@ -67,8 +67,8 @@ def short_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "NOISES", 2)
     monkeypatch.setattr(measure, "NOISED", 32)
     monkeypatch.setattr(recovery, "BATCH", 4)
-    monkeypatch.setattr(sampling, "STEPS", 4)
-    monkeypatch.setattr(recovery, "RELEARNING", (1, 2, 4))
+    monkeypatch.setattr(sampling, "STEPS", 2)
+    monkeypatch.setattr(recovery, "RELEARNING", (1, 2))
 
 
 @pytest.fixture

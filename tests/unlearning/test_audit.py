@@ -50,7 +50,7 @@ def test_a_model_audited_against_itself_has_not_moved(arguments: list[str], tmp_
     assert all(found["before"] == found["after"] for found in record["forgetting"].values())
     assert all(rate["rise"] == 0 for form in record["samples_like_targets"].values() for rate in form["after"])
     assert record["control_to_targets"] < 0.9
-    assert record["relearning_steps"] == [0, 1, 2, 4]
+    assert record["relearning_steps"] == [0, 1, 2]
     starts = {}
     for form, found in record["attacks"].items():
         assert found["inversion"]["before"] == found["inversion"]["after"]

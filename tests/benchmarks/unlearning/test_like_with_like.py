@@ -1,9 +1,7 @@
 """Rules of forgetting through one optimizer, and what is read off their runs."""
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from benchmarks.unlearning.like_with_like_report import (
     distances,
     elsewhere,
     levels,
-    overview,
     summary,
 )
 from edge_sdk.unlearning.config import UnlearnConfig
@@ -235,13 +232,3 @@ def test_what_is_measured_is_not_run_again() -> None:
         (0, PUBLISHED, 40, "naive deletion"),
         (0, PUBLISHED, 41, "naive deletion"),
     ]
-
-
-def test_the_page_has_the_figures_of_the_record() -> None:
-    root = Path(__file__).parents[2] / "benchmarks"
-    record = json.loads((root / "results" / "unlearning_like_with_like.json").read_text())
-    found = summary(record)
-    found["elsewhere"] = elsewhere(json.loads((root / "results" / "unlearning.json").read_text()))
-    page = (root / "unlearning" / "README.md").read_text()
-    for table in (overview(found), levels(found)):
-        assert table in page
