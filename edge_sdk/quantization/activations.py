@@ -1,8 +1,8 @@
-"""Memory of activations, used again within a forward pass instead of being returned to the system at once.
+"""Memory of activations, reused within a forward pass instead of being returned to the system at once.
 
-The system clears whatever memory it gives out, page by page: without this a pass at the true size of Stable Diffusion
-1.5 spends a twelfth of its time there. What is kept and what is in use together never exceed what was in use at once
-since the pass began, so the peak stays where it is; when the pass ends nothing is kept.
+The system clears all memory that it hands out, page by page. Without reuse, a pass at the true size of Stable Diffusion
+1.5 spends a twelfth of its time on this. Kept and used memory together never exceed the most that was in use at one
+time since the pass began, so the peak does not change. When the pass ends, nothing is kept.
 """
 
 import mmap
@@ -16,25 +16,25 @@ from threading import RLock
 
 import torch
 
-LARGE = 1 << 20  # bytes, from which on the allocator returns a block to the system by itself
+LARGE = 1 << 20  # bytes; the allocator returns blocks of this size or more to the system by itself
 
 
 def _mapped(size: int) -> mmap.mmap:
-    """Memory of this process alone, in pages of some megabytes where the system has them: it clears those sooner."""
+    """Private memory, in pages of some megabytes where the system has them: it clears large pages faster."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size)
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
+        with suppress(OSError):  # a kernel without large pages
             block.madvise(mmap.MADV_HUGEPAGE)
     return block
 
 
 class _Blocks:
-    """Blocks of one forward pass by their size in bytes."""
+    """Blocks of one forward pass, reused by their size in bytes."""
 
     def __init__(self) -> None:
-        self.kept: list[mmap.mmap] = []  # the one that was freed last is at the end
+        self.kept: list[mmap.mmap] = []  # the last freed block is at the end
         self.used = self.unused = self.most = 0  # bytes
         self.closed = False
         self.lock = RLock()  # a block may be freed whenever Python collects garbage, here too
@@ -75,7 +75,7 @@ class _Blocks:
 
 
 def lasting(size: int, device: torch.device) -> torch.Tensor:
-    """(size,) float32, with any contents; for memory that outlives what it is used for, so that it is never kept."""
+    """(size,) float32, uninitialized, never kept for reuse here: for memory that its owner reuses across passes."""
     if device.type != "cpu" or 4 * size < LARGE:
         return torch.empty(size, dtype=torch.float32, device=device)
     return torch.frombuffer(_mapped(4 * size), dtype=torch.float32)
@@ -87,7 +87,7 @@ _room: ContextVar["Room | None"] = ContextVar("room", default=None)
 
 @contextmanager
 def reused() -> Iterator[None]:
-    """Let what `empty` gives be used again in this block."""
+    """Within this block, reuse the memory that `empty` hands out."""
     if _blocks.get():
         yield
         return
@@ -101,7 +101,7 @@ def reused() -> Iterator[None]:
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> torch.Tensor:
-    """A contiguous tensor with any contents; on other devices than the processor it is PyTorch's."""
+    """A contiguous uninitialized tensor; on devices other than the CPU PyTorch allocates it."""
     size = prod(shape) * dtype.itemsize
     blocks = _blocks.get()
     if blocks is None or size < LARGE or (device is not None and device.type != "cpu"):
@@ -110,14 +110,14 @@ def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32, device: torc
 
 
 class Room:
-    """Memory for what one operation needs, used again by the next: what a system gives it has to clear first."""
+    """Scratch memory of one operation, reused by the next: the system would have to clear new memory first."""
 
     def __init__(self) -> None:
         self._buffer: torch.Tensor | None = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Within, `room` gives this."""
+        """Within this block, `room` returns parts of this memory."""
         token = _room.set(self)
         try:
             yield
@@ -126,13 +126,13 @@ class Room:
 
     def get(self, like: torch.Tensor, size: int) -> torch.Tensor:
         if self._buffer is None or self._buffer.numel() < size:
-            self._buffer = None  # the old one goes first
+            self._buffer = None  # free the old one first
             self._buffer = lasting(size, like.device)
         return self._buffer
 
 
 def room(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
-    """Float32 tensors on the device of another one. Where there is a `Room`, they last until the next call."""
+    """Float32 tensors of these shapes, on the device of ``like``. In a `Room` they are valid until the next call."""
     lent = _room.get()
     if lent is None:
         return [empty(shape, device=like.device) for shape in shapes]

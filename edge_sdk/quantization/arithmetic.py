@@ -1,4 +1,4 @@
-"""How a network rounds on this machine, as a text: what two runs must share for what one measured to hold for both."""
+"""How a network rounds on this machine, as a text: if two runs have the same text, one floor of mu holds for both."""
 
 import platform
 from collections import Counter
@@ -13,7 +13,7 @@ from edge_sdk.quantization.layers import integer_layers
 
 
 def arithmetic(modules: Iterable[nn.Module], device: torch.device) -> str:
-    """Execution and activation bits of all integer layers, the levels of activations, and what computes the products.
+    """Execution and activation bits of all integer layers, levels of activations, and the library for the products.
 
     Args:
         modules: networks. device: where they are.

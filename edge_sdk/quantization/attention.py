@@ -1,11 +1,11 @@
-"""Attention that makes no scores of all queries with all keys, neither compiled nor PyTorch's."""
+"""Attention that never stores the scores of all queries with all keys, compiled or by PyTorch."""
 
 import torch
 import torch.nn.functional as F
 
 from edge_sdk.quantization import layers, native
 
-MIN_KEYS = 128  # with fewer, PyTorch's is nearly as fast, and exact
+MIN_KEYS = 128  # with fewer keys, PyTorch's attention is nearly as fast, and exact
 MIN_COARSE_KEYS = 64  # the same where layers round to 8 bits anyway
 Keys = native.Keys | tuple[torch.Tensor, torch.Tensor]
 
@@ -14,9 +14,9 @@ def prepared(k: torch.Tensor, v: torch.Tensor, heads: int, rounded: bool = False
     """Keys and values (B, T, heads * d) for `attention`.
 
     Args:
-        rounded: all that attention multiplies may be rounded to 16 bits, as `integer` layers round activations; it
-            never is where a gradient is due.
-        coarse: the layers round activations, or what these differ by, to 8 bits.
+        rounded: all factors may be rounded to 16 bits, as `integer` layers round activations; ignored where a gradient
+            is needed.
+        coarse: the layers round activations, or their differences, to 8 bits.
     """
     due = torch.is_grad_enabled() and (k.requires_grad or v.requires_grad)
     if (

@@ -1,8 +1,8 @@
 """A library compiled from C++ sources on first use and kept in the user's cache folder.
 
-A library's name ends in the hash of its contents, so a name and a hash cannot disagree, however many processes compile
-at once or are killed. A file is loaded only if this user owns it, nobody else can write it, and the bytes that are
-open at that moment have that hash. Anything else is built again.
+A library's name ends in the hash of its contents. So a name always fits its file, however many processes compile at
+once or are killed. A file is loaded only if this user owns it, nobody else can write it, and the bytes that are then
+open have that hash. Anything else is built again.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ BUILD_SECONDS = 300
 
 @dataclass(frozen=True)
 class Sources:
-    """What a library is made of."""
+    """The sources of a library, and how to compile them."""
 
     name: str
     files: Sequence[Path]
     headers: Sequence[Path]
     flags: Sequence[str]
-    symbols: Sequence[str]  # that it has when it is complete
+    symbols: Sequence[str]  # of a complete library
 
     def prefix(self) -> str:
-        """Of the library's file name: it says which sources, flags and processor the library is for."""
+        """The start of the library's file name: a hash of its sources, flags and processor."""
         processor = processor_of.machine() + processor_of.processor()
         cpuinfo = Path("/proc/cpuinfo")
         if cpuinfo.exists():
@@ -50,11 +50,11 @@ class Sources:
 
 
 def open_library(sources: Sources) -> ctypes.CDLL:
-    """The library, built if there is no good one.
+    """The library, built if there is no valid one.
 
     Raises:
         OSError: the cache folder cannot be used or belongs to somebody else, or the library cannot be loaded.
-        subprocess.SubprocessError: it cannot be built.
+        subprocess.SubprocessError: the library cannot be built.
     """
     with _private_cache() as (folder, handle):
         prefix = sources.prefix()
@@ -70,17 +70,17 @@ def open_library(sources: Sources) -> ctypes.CDLL:
 
 
 def install(compiled: Path, sources: Sources) -> None:
-    """Put a library that was compiled elsewhere where `open_library` looks for it."""
+    """Copy a library that was compiled elsewhere to where `open_library` looks for it."""
     with _private_cache() as (folder, handle), staging(folder) as place:
         _publish(Path(shutil.copyfile(compiled, place / compiled.name)), handle, sources.prefix())
 
 
 @contextlib.contextmanager
 def _private_cache() -> Iterator[tuple[Path, int]]:
-    """The cache folder, made if it is missing, and its descriptor.
+    """The cache folder, created if it is missing, and its descriptor.
 
     Raises:
-        OSError: it cannot be made, is a link or no folder, or others own it or can write in it.
+        OSError: it cannot be created, is a link or no folder, or others own it or can write in it.
     """
     if not platform.IS_POSIX:
         raise OSError("kernels are compiled on Linux and macOS only")
@@ -124,10 +124,10 @@ def _built(handle: int, prefix: str) -> list[tuple[str, str]]:
 
 
 def _load(folder: Path, handle: int, prefix: str, symbols: Sequence[str]) -> ctypes.CDLL | None:
-    """The first library whose bytes are those that its name says and that has all symbols.
+    """The first library whose bytes have the hash in its name and that has all symbols.
 
-    It is loaded through the descriptor that was hashed, where the system has names for descriptors. That stays open:
-    the loader would take another file under the same number for this one.
+    It is loaded through the descriptor that was hashed, where the system has names for descriptors. The descriptor
+    stays open: otherwise the loader would mistake a later file with the same number for this library.
     """
     for name, digest in _built(handle, prefix):
         opened = _open_ours(name, handle)
@@ -144,7 +144,7 @@ def _load(folder: Path, handle: int, prefix: str, symbols: Sequence[str]) -> cty
 
 
 def _publish(compiled: Path, handle: int, prefix: str) -> None:
-    """Move a compiled library into the cache folder, under the name that its bytes give it; damaged ones go."""
+    """Move a compiled library into the cache folder, named by the hash of its bytes, and delete damaged libraries."""
     opened = _open_ours(compiled)
     if opened is None:
         raise OSError(f"{compiled} is not what was compiled")
@@ -166,9 +166,9 @@ def _publish(compiled: Path, handle: int, prefix: str) -> None:
 
 
 def _build_apart(sources: Sources, folder: Path) -> None:
-    """Build in a process of its own: what a compiler driver imports stays out of this one's memory.
+    """Build in a separate process, so that the imports of the compiler driver do not stay in this one's memory.
 
-    It finds the ``ninja`` that is installed beside this Python, whose environment need not be activated.
+    It finds the ``ninja`` that is installed with this Python, even if the environment is not activated.
     """
     command = [sys.executable, "-m", "edge_sdk.quantization.build", sources.name, str(folder)]
     command += [*map(str, sources.files), "--", *sources.flags]

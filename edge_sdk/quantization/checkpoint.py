@@ -1,9 +1,9 @@
-"""The integer checkpoint of one model part: ``config.json`` and ``integer_model.safetensors``.
+"""The integer checkpoint of one model component: ``config.json`` and ``integer_model.safetensors``.
 
-The safetensors header says what is inside (schema version, weights, the hash of the float source). Tensors that fill
-whole pages come first and begin on pages, so that the file can be mapped and pages of one weight dropped without
-touching another. Loading builds the part without weights, swaps in integer layers of the right shapes and fills every
-tensor from the file; nothing in the file is ever executed.
+The safetensors header has the schema version, the type of weights and the hash of the float source. Tensors that fill
+whole pages come first and start at page boundaries. So the file can be mapped, and the pages of one weight dropped
+without touching another. Loading builds the component without weights, swaps in integer layers of the right shapes and
+fills every tensor from the file. Nothing in the file is ever executed.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from edge_sdk.system.safetensors import data_start, read_header
 SCHEMA_VERSION = "3"
 FILE_NAME = "integer_model.safetensors"
 PAGE = 4096
-ROWS = 4096  # of a float tensor read together
-HALF = "token_embedding.weight"  # the one float tensor that is large, kept in float16
+ROWS = 4096  # rows of a float tensor that are read together
+HALF = "token_embedding.weight"  # the only large float tensor, kept in float16
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.int8: "I8", torch.uint8: "U8"}
 
 
 @contextlib.contextmanager
 def shapes_only() -> Iterator[None]:
-    """Within, modules are built on the meta device and not initialized, for which PyTorch would load 70 MB more."""
+    """Within this block, modules are built on the meta device, uninitialized: initializing would load 70 MB more."""
     kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
     before = [kind.reset_parameters for kind in kinds]
     for kind in kinds:
@@ -60,7 +60,7 @@ def integer_form(build: Callable[[], nn.Module], weights: str, execution: str) -
 def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a module made by `integer_form`, quantized from float weights one layer at a time.
 
-    Weights that are int8 in the source (saved by quanto) are taken as they are.
+    Weights that are int8 in the source (saved by quanto) are copied unchanged.
 
     Raises:
         EdgeSdkError: a tensor is missing, of another shape or not finite.
@@ -68,7 +68,7 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
     layers = integer_layers(module)
     for name, layer in layers.items():
         shape = layer.float_shape
-        source.check(name, shape)  # before as much memory is taken
+        source.check(name, shape)  # before memory for it is taken
         filled = layer.to_empty(device="cpu")
         bias = None if layer.bias is None else source.read(f"{name}.bias", tuple(layer.bias.shape))
         if (weight := f"{name}.weight") in source.integers:
@@ -87,7 +87,7 @@ def quantized(module: nn.Module, source: FloatWeights) -> Iterator[tuple[str, to
 
 
 def save_component(module: nn.Module, source: FloatWeights, folder: Path, weights: str, source_hash: str) -> Path:
-    """Quantize into a file, one layer at a time; ``module`` is one of `integer_form`.
+    """Quantize into a file, one layer at a time; ``module`` comes from `integer_form`.
 
     Raises:
         EdgeSdkError: the source does not fit, the disk is full or the folder cannot be written.
@@ -136,13 +136,13 @@ def read_checked_header(path: Path) -> dict[str, Any]:
 def load_component(
     build: Callable[[], nn.Module], folder: Path, execution: str, residency: str = "resident"
 ) -> nn.Module:
-    """Read a part back.
+    """Load a component.
 
     Args:
         build: makes the float module of the same configuration; it is called on the meta device, so no weight exists.
         execution: "integer" or "fused".
-        residency: "resident" reads the weights into memory, "mapped" leaves them in the file and lets the system
-            keep the pages it has room for, "streamed" also drops every weight's pages after each use.
+        residency: "resident" reads the weights into memory. "mapped" leaves them in the file, and the system keeps the
+            pages that it has room for. "streamed" also drops every weight's pages after each use.
 
     Raises:
         EdgeSdkError: the file is missing, cut short, edited, of another schema or model, or holds a NaN.
@@ -172,13 +172,13 @@ def load_component(
         for layer in integer_layers(module).values():
             layer.register_forward_hook(lambda used, _inputs, _output: file.drop(used.q))
     for name, table in module.named_parameters():
-        if name.endswith(HALF):  # what statistics over the whole table have read does not stay
+        if name.endswith(HALF):  # drop the pages that statistics over the whole table have read
             module.register_forward_hook(lambda *_, table=table: file.drop(table))
     return module.eval().requires_grad_(False)
 
 
 class _File:
-    """A safetensors file mapped privately: nothing that is done to a tensor of it reaches the file."""
+    """A privately mapped safetensors file: changes to its tensors never reach the file."""
 
     def __init__(self, path: Path) -> None:
         self._base = data_start(path)
@@ -194,7 +194,7 @@ class _File:
         return torch.frombuffer(self._map, dtype=dtype, offset=self._base + first, count=count).view(entry["shape"])
 
     def is_finite(self, tensor: torch.Tensor) -> bool:
-        """Whether all of a tensor of this file is, read some rows at a time that do not stay."""
+        """Whether all numbers of a tensor are finite; its rows are read in pieces and dropped."""
         for rows in tensor.split(ROWS):
             if not torch.isfinite(rows).all():
                 return False
@@ -202,7 +202,7 @@ class _File:
         return True
 
     def drop(self, tensor: torch.Tensor) -> None:
-        """Let the system take back the whole pages of a tensor of this file; they are read again when needed."""
+        """Let the system reclaim all whole pages of a tensor of this file; they are read again when needed."""
         start = tensor.data_ptr() - self._start
         first, last = -(-start // PAGE) * PAGE, (start + _bytes(tensor)) // PAGE * PAGE
         if 0 <= first < last <= len(self._map) and hasattr(mmap, "MADV_DONTNEED"):

@@ -1,11 +1,11 @@
-"""Rows as differences to a base row: ``y_i = y_0 + W q8(x_i - x_0)`` in every integer layer.
+"""Rows as differences from a base row: ``y_i = y_0 + W q8(x_i - x_0)`` in every integer layer.
 
-The base row runs with the layer's own activations, of 16 bits. What another row differs by from it is rounded to 8 bits
-with a scale of its own, so the error is a share of the difference, however small that is: there is no floor under mu.
+The base row runs with the layer's own activations, of 16 bits. The difference of another row from the base is rounded
+to 8 bits with a scale of its own. So the error is a share of the difference, however small it is, and mu has no floor.
 Norms, activations and attention see the true values.
 
-A `Tape` holds what the layers computed for the base, in the order of their calls, while other rows pass the same
-layers. `first_row_is_base` does the same within each layer, for batches that are small.
+A `Tape` holds what the layers computed for the base, in the order of their calls, while other rows pass through the
+same layers. `first_row_is_base` does the same within each layer, for small batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,21 +25,21 @@ from edge_sdk.quantization.native_difference import BITS, Parts
 
 Layer = Any  # an `IntLinear` or `IntConv2d` of `layers.py`, which imports this module
 
-CHUNK = 1 << 22  # numbers of a block of a tape at least
+CHUNK = 1 << 22  # least size of a tape's block, in numbers
 _current: ContextVar["Tape | _FirstRow | None"] = ContextVar("current", default=None)
 
 
 class Tape:
-    """What layers computed for the base row, one entry a call; the rows that follow read it in the same order.
+    """What layers computed for the base row, one entry per call; later rows read the entries in the same order.
 
-    A tape that is recorded again uses its memory again: a system clears what it gives.
+    A new recording reuses the tape's memory, because the system would have to clear new memory.
     """
 
     def __init__(self) -> None:
         self._entries: list[tuple[object, Any]] = []
         self._blocks: list[torch.Tensor] = []
-        self._at = self._used = 0  # a block, and its numbers that are taken
-        self._next: int | None = None  # entry, None while recording
+        self._at = self._used = 0  # the current block, and how many of its numbers are in use
+        self._next: int | None = None  # the next entry to read; None while recording
 
     @property
     def records(self) -> bool:
@@ -47,7 +47,7 @@ class Tape:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Within, the base row passes; what the tape held is gone."""
+        """Within this block, layers record the base row; earlier entries are discarded."""
         self._entries, self._at, self._used, self._next = [], 0, 0, None
         with _set(self):
             yield
@@ -55,13 +55,13 @@ class Tape:
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
-        """Within, other rows pass the same layers."""
+        """Within this block, other rows pass through the same layers."""
         self._next = 0
         with _set(self):
             yield
 
     def new(self, like: torch.Tensor, *shape: int) -> torch.Tensor:
-        """A float32 tensor for an entry, on the device of another one."""
+        """A float32 tensor for an entry, on the device of ``like``."""
         size = prod(shape)
         while self._at < len(self._blocks) and self._used + size > self._blocks[self._at].numel():
             self._at, self._used = self._at + 1, 0
@@ -93,14 +93,14 @@ def _set(value: "Tape | _FirstRow") -> Iterator[None]:
 
 
 class _FirstRow(NamedTuple):
-    """That the first row of a batch is the base, and the memory for a layer's entry."""
+    """Marks the first row of a batch as the base, and holds the memory for a layer's entry."""
 
     tape: Tape
 
 
 @contextmanager
 def first_row_is_base() -> Iterator[None]:
-    """Within, row 0 of every layer's input (B, ...) is the base of the others."""
+    """Within this block, row 0 of every layer's input (B, ...) is the base of the other rows."""
     with _set(_FirstRow(Tape())):
         yield
 
@@ -112,7 +112,7 @@ def is_active() -> bool:
 
 @dataclass(frozen=True)
 class Held:
-    """Rows (n, C, H, W) kept as differences to a base: 8 bits a number, a scale a pixel.
+    """Rows (n, C, H, W) stored as differences from a base: 8 bits per number, one scale per pixel.
 
     Attributes:
         q: (n, H, W, C) int8. scale: (n, H, W, 1) float32. base: (1, C, H, W) float32.
@@ -131,7 +131,7 @@ class Held:
         return torch.Size((len(self.q), *self.base.shape[1:]))
 
     def restored(self, out: torch.Tensor | None = None) -> torch.Tensor:
-        """(n, C, H, W) float32, in ``out``, channels last, if it is given."""
+        """(n, C, H, W) float32, written to ``out`` (channels last) if given."""
         base = self.base.permute(0, 2, 3, 1)
         x = activations.empty(self.q.shape, device=self.q.device) if out is None else out.permute(0, 2, 3, 1)
         if _is_compiled(self.q):
@@ -142,7 +142,7 @@ class Held:
 
 
 def held(x: torch.Tensor, owner: object) -> "torch.Tensor | Held":
-    """An activation (B, C, H, W) that is needed later: as it is, or of rows with a base as what they differ by."""
+    """An activation (B, C, H, W) that is needed later: unchanged, or for rows with a base as differences from it."""
     tape = _current.get()
     if not isinstance(tape, Tape):
         return x
@@ -165,7 +165,7 @@ def _is_compiled(x: torch.Tensor) -> bool:
 
 
 class _Rows(NamedTuple):
-    """What a linear layer's input goes through first."""
+    """The operations on a linear layer's input before its product."""
 
     norm: nn.LayerNorm | None
     gated: bool
@@ -196,7 +196,7 @@ def linear(
     added: bool,
     compiled: bool,
 ) -> None:
-    """`IntLinear.forward` of layers with one input where differences are computed."""
+    """`IntLinear.forward` for layers that share one input, while differences are computed."""
     current, rows = _current.get(), _Rows(norm, gated, compiled)
     assert current is not None
     if isinstance(current, Tape):
@@ -243,7 +243,7 @@ def _replay_linear(
 
 
 class _Images(NamedTuple):
-    """What a convolution's input goes through first."""
+    """The operations on a convolution's input before its product."""
 
     norm: nn.GroupNorm | None
     activated: bool
@@ -251,7 +251,7 @@ class _Images(NamedTuple):
     compiled: bool
 
     def by(self, parts: Parts) -> native.Normalized | None:
-        """The normalization as the compiled products take it."""
+        """The normalization in the form of the compiled products."""
         if self.norm is None:
             return None
         return native.group_norm(
@@ -259,7 +259,7 @@ class _Images(NamedTuple):
         )
 
     def of_base(self, tape: Tape, parts: Parts) -> Parts:
-        """What is convolved: one tensor (B, H, W, C), or the parts if nothing is done to them."""
+        """The input of the convolution: one tensor (B, H, W, C), or the unchanged parts if there is no norm."""
         if self.norm is None:
             return parts
         if not self.compiled:
@@ -287,7 +287,7 @@ def convolution(
     offsets: torch.Tensor | None,
     out: torch.Tensor | None,
 ) -> torch.Tensor:
-    """`IntConv2d.forward` where differences are computed."""
+    """`IntConv2d.forward` while differences are computed."""
     tape = _current.get()
     if not isinstance(tape, Tape):
         raise RuntimeError("a convolution of rows with a base needs a tape")
@@ -296,7 +296,7 @@ def convolution(
     if tape.records:
         inputs = images.of_base(tape, parts)
         y = layer.convolve(inputs, layer.activation_bits)
-        kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # the caller may change its own
+        kept = tape.new(y, *y.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)  # a copy: the caller may change y
         tape.write(layer, (inputs, kept.copy_(y)))
         return y if out is None else out.add_(y)
     inputs, y = tape.read(layer)
@@ -316,5 +316,5 @@ def convolution(
 
 
 def without_bias(matrix: Matrix) -> Matrix:
-    """The same weights."""
+    """The same weights without a bias."""
     return replace(matrix, bias=None)

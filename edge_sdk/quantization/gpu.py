@@ -1,4 +1,4 @@
-"""Which integer products a GPU runs: those of `triton_kernels.py` where Triton is there and computes what it must."""
+"""Which integer products a GPU runs: those of `triton_kernels.py`, if Triton is installed and computes exactly."""
 
 import functools
 import logging
@@ -10,12 +10,12 @@ from edge_sdk.quantization import kernels
 
 @functools.cache
 def is_available(device: torch.device) -> bool:
-    """Whether Triton's products work on a device; a small layer is compared with exact integers once a process."""
+    """Whether Triton's products work on a device; each process compares a small layer with exact integers once."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (7, 5):
         return False
     try:
         return is_right(device)
-    except Exception as error:  # a compiler, a driver: whatever Triton needs and does not find
+    except Exception as error:  # whatever Triton needs and does not find: a compiler, a driver
         logging.getLogger(__name__).warning("integer products have no GPU kernels, so a run is slower: %s", error)
         return False
 
@@ -58,7 +58,7 @@ def _multiply(
 
 
 def is_right(device: torch.device) -> bool:
-    """Whether a convolution and a linear layer, of int8 and of int4 weights, are those of `kernels.py`."""
+    """Whether a convolution and a linear layer, with int8 and int4 weights, give the results of `kernels.py`."""
     generator = torch.Generator().manual_seed(0)
 
     def integers(low: int, high: int, *shape: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Several linear layers of one input, which is normalized and rounded once for them all."""
+"""Several linear layers with the same input, which is normalized and rounded only once."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ def linear(
     norm: nn.LayerNorm | None = None,
     outs: Sequence[torch.Tensor | None] | None = None,
 ) -> list[torch.Tensor]:
-    """Of each layer the output (..., N) float32 for x (..., K), the same bits as of the layer alone.
+    """The output (..., N) float32 of each layer for x (..., K), with the same bits as from the layer alone.
 
     Args:
-        norm: takes x first.
+        norm: applied to x first.
         outs: contiguous tensors to write to, or None for new ones.
     """
     places = list(outs or [None] * len(layers))
@@ -50,7 +50,7 @@ def linear(
 
 @contextlib.contextmanager
 def _hooked(layers: Sequence[nn.Module], x: torch.Tensor, ys: Sequence[torch.Tensor]) -> Iterator[None]:
-    """What each layer's forward pass has before and after it: streamed weights are let go then."""
+    """Call each layer's hooks before and after its forward pass: they also drop the pages of streamed weights."""
     for layer in layers:
         for before in layer._forward_pre_hooks.values():
             before(layer, (x,))
@@ -61,7 +61,7 @@ def _hooked(layers: Sequence[nn.Module], x: torch.Tensor, ys: Sequence[torch.Ten
 
 
 def _share(layers: Sequence[nn.Module]) -> bool:
-    """Whether they round their inputs alike."""
+    """Whether the layers round their inputs in the same way."""
     if not all(isinstance(layer, IntLinear) and layer.execution == "integer" for layer in layers):
         return False
     return len({(layer.in_features, layer.activation_bits) for layer in layers}) == 1

@@ -1,8 +1,8 @@
 """The arithmetic of integer layers. No function here makes a float tensor of a weight's size.
 
-`integer`: activations are written as 16-bit integers, split into a high and a low byte, and both are multiplied with
-the int8 weights in one int8 x int8 -> int32 product; 8-bit activations are the fast, coarse option. Convolutions that
-Winograd's transform serves have activations of 14 bits instead of 16 (`conv_levels`).
+`integer`: activations become 16-bit integers, split into a high and a low byte. One int8 x int8 -> int32 product
+multiplies both bytes with the int8 weights. 8-bit activations are the fast, coarse option. Convolutions that can use
+Winograd's transform have activations of 14 bits instead of 16 (`conv_levels`).
 `fused`: activations stay float32; the weight is converted a few rows at a time.
 """
 
@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 
 LEVELS = {16: 32500.0, 8: 127.0}  # largest integer an activation is scaled to; 32500 keeps the high byte within +-127
-WINOGRAD_LEVELS = 8191.0  # fourfold, what the transform of `winograd.cpp` makes of an activation at most, is 16 bits
-WINOGRAD_CHANNELS = 64  # with fewer, it costs more time than it saves
+WINOGRAD_LEVELS = 8191.0  # the transform of `winograd.cpp` makes activations up to 4 times larger, which fits 16 bits
+WINOGRAD_CHANNELS = 64  # with fewer channels, the transform costs more time than it saves
 FUSED_TILES = 4  # a fused layer converts at most a quarter of its rows at once
-FUSED_ELEMENTS = 1 << 20  # and at most so many weights
+FUSED_ELEMENTS = 1 << 20  # and at most this many weights
 INT4_ELEMENTS = 1 << 22  # weights unpacked to int8 at once
 COLUMN_BYTES = 4 << 20  # of im2col columns at once
 EXACT_TERMS = 1024  # 1024 * 128 * 128 = 2^24, up to which float32 holds every integer
-CUDA_ROWS, CUDA_ALIGNMENT = 32, 16  # least rows, and what the other sizes are multiples of, in CUDA's int8 product
+CUDA_ROWS, CUDA_ALIGNMENT = 32, 16  # CUDA's int8 product: least number of rows; the other sizes are multiples of 16
 
 
 def has_int8_dot(device: torch.device) -> bool:
-    """Whether PyTorch's int8 product is exact and fast there: AVX512-VNNI, or int8 tensor cores (Turing and later)."""
+    """Whether PyTorch's int8 product is exact and fast on a device: AVX512-VNNI, or int8 tensor cores (from Turing)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (7, 5)
     return device.type == "cpu" and torch.cpu._is_vnni_supported()
@@ -35,8 +35,9 @@ class Matrix:
     """The weight matrix of a layer, or some of its rows: W = scale * q, or for int4 scale * multiplier * (q - zero).
 
     Attributes:
-        q: (N, K) int8, or for int4 (N, K / 2) uint8 with two weights a byte, the even one in the low nibble.
-        scale, bias: (N,) float32; no bias is None. Compiled products also take biases (P, N), of row or pixel m mod P.
+        q: (N, K) int8, or for int4 (N, K / 2) uint8 with two weights per byte, the even one in the low nibble.
+        scale, bias: (N,) float32; bias may be None. Compiled products also accept (P, N) biases: row or pixel m takes
+            bias m mod P.
         zero, multiplier: int4 only, (N, G) int8.
     """
 
@@ -55,7 +56,7 @@ class Matrix:
         return self.q, self.zero, self.multiplier, self.scale, self.bias
 
     def rows(self, part: slice) -> "Matrix":
-        """Some rows; nothing is copied."""
+        """Some rows, as views without a copy."""
         q, zero, multiplier, scale, bias = (None if tensor is None else tensor[part] for tensor in self.tensors())
         assert q is not None and scale is not None
         return Matrix(q, scale, bias, zero, multiplier)
@@ -72,7 +73,7 @@ class Matrix:
 
 
 def suits_winograd(kernel: tuple[int, int], stride: tuple[int, int], channels: int) -> bool:
-    """Whether Winograd's transform may be used for a convolution, and so how finely its activations are written."""
+    """Whether a convolution may use Winograd's transform; this also decides how finely its activations are rounded."""
     return kernel == (3, 3) and stride == (1, 1) and channels >= WINOGRAD_CHANNELS
 
 
@@ -144,22 +145,22 @@ def conv2d(
 
 
 def integer_tile_rows(matrix: Matrix) -> int:
-    """How many rows an integer product takes at once: all that are int8 already, some that must be unpacked."""
+    """How many rows an integer product takes at once: all rows of int8 weights, some if they must be unpacked."""
     rows, columns = matrix.shape
     return rows if matrix.zero is None else max(1, INT4_ELEMENTS // columns)
 
 
 def integer_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact on every processor, so the same integers everywhere."""
+    """(M, K) int8 times (N, K) int8 -> (M, N) int32, exact and therefore the same on every processor."""
     if not has_int8_dot(columns.device) or (columns.device.type == "cpu" and weight.shape[1] == 1):
-        return tiled_matmul(columns, weight)  # PyTorch 2.13 leaves the product of one column by one row unwritten
+        return tiled_matmul(columns, weight)  # PyTorch 2.13 does not write the product of one column by one row
     return padded_matmul(columns, weight) if columns.is_cuda else torch._int_mm(columns, weight.t())
 
 
 def padded_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """The same integers within the limits of CUDA's product: zeros, which add nothing, fill the operands up.
+    """The same integers within the limits of CUDA's product: operands are padded with zeros, which add nothing.
 
-    The second operand is the transpose of row-major weights, the only layout that every GPU takes.
+    The second operand is the transpose of row-major weights, the only layout that every GPU accepts.
     """
     m, n = len(columns), len(weight)
     product = torch._int_mm(_filled_up(columns, CUDA_ROWS, 1), _filled_up(weight, 1, CUDA_ALIGNMENT).t())
@@ -167,7 +168,7 @@ def padded_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _filled_up(matrix: torch.Tensor, least: int, rows: int) -> torch.Tensor:
-    """Zeros below and beside a matrix: at least so many rows, a multiple of ``rows``, and aligned columns."""
+    """Pad a matrix with zeros: to at least ``least`` rows, a multiple of ``rows``, and aligned columns."""
     below, beside = max(least - len(matrix), -len(matrix) % rows), -matrix.shape[1] % CUDA_ALIGNMENT
     return F.pad(matrix, (0, beside, 0, below)) if below or beside else matrix
 
@@ -175,8 +176,8 @@ def _filled_up(matrix: torch.Tensor, least: int, rows: int) -> torch.Tensor:
 def tiled_matmul(columns: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The same integers on float32 units, for processors without int8 dot products.
 
-    There PyTorch's int8 product is a plain loop, and oneDNN's saturates. Float32 holds integers up to 2^24, thus a sum
-    of 1,024 products of two bytes, exactly; weights are converted a few rows at a time, and longer sums are int32.
+    There PyTorch's int8 product is a plain loop, and oneDNN's saturates. Float32 holds integers up to 2^24 exactly, and
+    so a sum of 1,024 products of two bytes. Weights are converted a few rows at a time, and longer sums are int32.
     """
     step = fused_tile_rows(len(weight), weight.shape[1])
     pieces = [(part, columns[:, part].float()) for part in _slices(weight.shape[1], EXACT_TERMS)]

@@ -19,15 +19,15 @@ class _IntLayer(nn.Module):
     """An integer weight matrix and how to multiply with it.
 
     Buffers:
-        q: int8 (N, K), or for int4 uint8 (N, K / 2) with two weights a byte.
+        q: int8 (N, K), or for int4 uint8 (N, K / 2) with two weights per byte.
         scale: (N,) float32, per output channel.
         zero, multiplier: int4 only, (N, G) int8; weight = scale * multiplier * (q - zero).
         bias: (N,) float32 or None.
 
     Attributes:
         weights: "int8" or "int4".
-        execution: "integer" or "fused", may be set at any time.
-        activation_bits: 16 or 8, for "integer"; 16 are 14 in some convolutions, see `kernels.conv_levels`.
+        execution: "integer" or "fused"; may be changed at any time.
+        activation_bits: 16 or 8, for "integer"; 16 means 14 in some convolutions, see `kernels.conv_levels`.
     """
 
     q: torch.Tensor
@@ -60,7 +60,7 @@ class _IntLayer(nn.Module):
         """Quantize into the buffers, some rows at a time.
 
         Args:
-            read: gives rows start..stop of the float weight, of any shape (stop - start, ...) of the float layer.
+            read: returns rows start..stop of the float layer's weight, (stop - start, ...).
         """
         count = self.q.shape[0]
         step = max(1, FILL_ELEMENTS // prod(self.float_shape[1:]))
@@ -76,7 +76,7 @@ class _IntLayer(nn.Module):
             self.bias = bias.detach().float().clone()
 
     def take(self, integers: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> None:
-        """Fill an int8 layer with integers that are there already, of the float layer's shape, and scales (N,)."""
+        """Fill an int8 layer with existing integers, in the float layer's shape, and scales (N,)."""
         self.q.copy_(self.as_matrix(integers))
         self.scale.copy_(scale)
         if bias is not None:
@@ -84,7 +84,7 @@ class _IntLayer(nn.Module):
 
     @property
     def float_shape(self) -> tuple[int, ...]:
-        """The shape of the weight that this layer stands for."""
+        """The shape of the float weight that this layer replaces."""
         raise NotImplementedError
 
     def as_matrix(self, weight: torch.Tensor) -> torch.Tensor:
@@ -93,21 +93,21 @@ class _IntLayer(nn.Module):
 
     @property
     def matrix(self) -> kernels.Matrix:
-        """The weights with their scales and the bias, as the products take them."""
+        """The weights with their scales and the bias, in the form that the products take."""
         if self.weights == "int8":
             return kernels.Matrix(self.q, self.scale, self.bias)
         return kernels.Matrix(self.q, self.scale, self.bias, self.zero, self.multiplier)
 
 
 def backend(device: torch.device) -> ModuleType:
-    """The compiled integer products where a processor or a GPU has them, else PyTorch's."""
+    """The module of the compiled integer products for a CPU or a GPU if there are any, else PyTorch's."""
     if device.type == "cpu" and native.library():
         return native
     return gpu if gpu.is_available(device) else kernels
 
 
 class IntLinear(_IntLayer):
-    """y = x W^T + b for x (..., K) float, one activation scale a row; `fused` converts one row of weights or more."""
+    """y = x W^T + b for x (..., K) float, one activation scale per row; `fused` converts one weight row or more."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool, weights: str, execution: str) -> None:
         super().__init__(out_features, in_features, weights, execution, bias)
@@ -136,13 +136,13 @@ class IntLinear(_IntLayer):
         out: torch.Tensor | None = None,
         added: bool = False,
     ) -> torch.Tensor:
-        """The output for x, or for what is made of its rows first: compiled products do that without a tensor.
+        """The output for x, after the optional operations on x; compiled products fuse these without a new tensor.
 
         Args:
-            norm: takes x first.
-            gated: x (..., 2 K) is K numbers and K gates, and the numbers times the GELU of the gates are multiplied.
+            norm: applied to x first.
+            gated: x (..., 2 K) is K numbers and K gates; the layer's input is the numbers times the GELU of the gates.
             out: (..., N) float32, contiguous, to write to.
-            added: to what is in ``out``.
+            added: add the output to ``out``.
         """
         compiled = backend(x.device) is native
         if self.execution == "integer" and difference.is_active():
@@ -170,7 +170,7 @@ class IntLinear(_IntLayer):
         return out.add_(y) if added else out.copy_(y)
 
     def multiply(self, x: torch.Tensor, bits: int, out: torch.Tensor, added: bool = False, bias: bool = True) -> None:
-        """out (M, N) = x W^T + bias for x (M, K) float32, contiguous, in integers; or ``added`` to what is there."""
+        """out (M, N) = x W^T + bias in integers for x (M, K) float32, contiguous; with ``added``, out += that."""
         matrix = self.matrix if bias else difference.without_bias(self.matrix)
         if backend(x.device) is native:
             native.linear(x, matrix, bits, out, added=added)
@@ -230,13 +230,13 @@ class IntConv2d(_IntLayer):
         offsets: torch.Tensor | None = None,
         out: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The output for x (B, C, H, W), or for what is made of it first: compiled products do that without a tensor.
+        """The output for x (B, C, H, W), after the optional operations; compiled products fuse these without a tensor.
 
         Args:
             skip: channels that follow those of x.
-            norm: takes both first.
-            activated: SiLU follows it.
-            offsets: (B, C) float32, added to every pixel before it.
+            norm: applied to the channels of both.
+            activated: SiLU follows the norm.
+            offsets: (B, C) float32, added to every pixel before the norm.
             out: (B, N, Ho, Wo) float32, channels last, to add the output to.
         """
         if self.execution == "integer" and difference.is_active():
@@ -258,7 +258,7 @@ class IntConv2d(_IntLayer):
         return (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
 
     def compiles(self, x: torch.Tensor) -> bool:
-        """Whether all of that is one compiled product."""
+        """Whether `forward` is one compiled product, with all its optional operations."""
         return self.execution == "integer" and self.groups == 1 and backend(x.device) is native
 
     def _compiled(
@@ -284,7 +284,7 @@ class IntConv2d(_IntLayer):
         return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
 
     def convolve(self, parts: tuple[torch.Tensor, ...], bits: int, bias: bool = True) -> torch.Tensor:
-        """Integer products of images (B, H, W, C) float32, or of channels in two of them -> (B, N, Ho, Wo) float32."""
+        """Integer products of images (B, H, W, C) float32, their channels in one tensor or two -> (B, N, Ho, Wo)."""
         (kh, kw), (sh, sw), (ph, pw) = window = self.kernel_size, self.stride, self.padding
         x = parts[0]
         ho, wo = (x.shape[1] + 2 * ph - kh) // sh + 1, (x.shape[2] + 2 * pw - kw) // sw + 1

@@ -1,7 +1,7 @@
-"""The compiled integer products and attention of the ``*.cpp`` here: built on first use if there is a C++ compiler.
+"""The compiled integer products and attention of ``cpp/*.cpp``: built on first use if there is a C++ compiler.
 
-`build.py` compiles them and keeps the library in the user's cache folder. ``EDGE_SDK_NATIVE=0`` does without it: then
-`kernels.py` computes the same sums, more slowly, and PyTorch the attention.
+`build.py` compiles them and keeps the library in the user's cache folder. With ``EDGE_SDK_NATIVE=0``, `kernels.py`
+computes the same sums, more slowly, and PyTorch computes the attention.
 """
 
 import ctypes
@@ -44,16 +44,16 @@ SYMBOLS = (
     "edge_attention",
 )
 LIBRARY = Sources("integer", SOURCES, HEADERS, FLAGS, SYMBOLS)
-LARGE_TILE_LEVELS = 327  # a hundredfold, what the transform for tiles of 4 x 4 makes of an activation, is 16 bits
-WINOGRAD_PIXELS = 64  # of output, from which on Winograd's transform is faster
+LARGE_TILE_LEVELS = 327  # the transform for tiles of 4 x 4 makes activations up to 100 times larger, which fits 16 bits
+WINOGRAD_PIXELS = 64  # output pixels from which on Winograd's transform is faster
 LARGE_TILE_PIXELS = 144  # the same for tiles of 4 x 4
-NORM_WORK = 16  # multiplications that take as long as to read a number's share of a mean and a variance
-KEY_WORK = 64  # multiplications that take as long as to quantize a key's number and a value's
+NORM_WORK = 16  # cost of adding a number to a mean and a variance, in multiplications
+KEY_WORK = 64  # cost of quantizing one number of a key and one of a value, in multiplications
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The library, or None where it cannot be built or loaded or does not compute what it must."""
+    """The library, or None if it cannot be built or loaded or gives wrong results."""
     if os.environ.get("EDGE_SDK_NATIVE") == "0":
         return None
     try:
@@ -99,9 +99,9 @@ def linear(
     """out = x W^T + bias for x (M, K) float32, contiguous; ``out`` (M, N) may be some columns of a wider matrix.
 
     Args:
-        norm: takes the rows of x first; it has a weight and a bias.
-        gated: x is (M, 2 K), K numbers and K gates; their gated product is multiplied.
-        added: to what is in ``out``.
+        norm: applied to the rows of x first; it has a weight and a bias.
+        gated: x is (M, 2 K), K numbers and K gates; the input is the numbers times the GELU of the gates.
+        added: add the result to ``out``.
     """
     linears(x, [matrix], bits, [out], norm, gated, added)
 
@@ -116,10 +116,10 @@ def linears(
     added: bool = False,
     base: torch.Tensor | None = None,
 ) -> None:
-    """`linear` for several matrices of as many columns; x is rounded once.
+    """`linear` for several matrices with the same number of columns; x is rounded once.
 
     Args:
-        base: (P, K) float32, contiguous; row m mod P is subtracted from row m before it is rounded.
+        base: (P, K) float32, contiguous; row m mod P of it is subtracted from row m of x before rounding.
     """
     products = x.shape[0] * sum(prod(matrix.shape) for matrix in matrices)
     rows, pitches = _rows(norm, gated, base), tuple(out.stride(0) for out in outs)
@@ -132,7 +132,7 @@ def _rows(norm: nn.LayerNorm | None, gated: bool, base: torch.Tensor | None = No
 
 
 def _matrices(matrices: Sequence[Matrix]) -> tuple[int, object]:
-    """How many there are, and pointers to them."""
+    """The number of matrices, and pointers to them."""
     return len(matrices), (ctypes.POINTER(_Weights) * len(matrices))(*(ctypes.pointer(_weights(m)) for m in matrices))
 
 
@@ -159,7 +159,7 @@ class _Images(ctypes.Structure):
 class Normalized(NamedTuple):
     """A group normalization of images as `conv2d` takes it: scales, shifts (B, C) and peaks (B,) float32.
 
-    Without scales nothing is done to them, but their largest magnitudes are known.
+    Without scales the images are not normalized, but peaks still hold their largest magnitudes.
     """
 
     scales: torch.Tensor | None
@@ -182,11 +182,11 @@ def group_norm(
     skip: torch.Tensor | None = None,
     offsets: torch.Tensor | None = None,
 ) -> Normalized:
-    """What a normalization does to x and skip as in `conv2d`.
+    """The normalization of x and skip for `conv2d`.
 
     Args:
         activated: SiLU follows.
-        offsets: (B, C) float32, contiguous, added first.
+        offsets: (B, C) float32, contiguous, added before the norm.
     """
     batch, height, width, _ = x.shape
     scales, shifts = (x.new_empty((batch, norm.num_channels)) for _ in range(2))
@@ -214,9 +214,9 @@ def conv2d(
     ``out`` may be some channels of a wider tensor.
 
     Args:
-        skip: the same, channels that follow those of x.
-        by: normalizes all of them first.
-        added: to what is in ``out``; not where Winograd's transform is used.
+        skip: like x, with the channels that follow those of x.
+        by: normalizes the channels of both first.
+        added: add the result to ``out``; not with Winograd's transform.
     """
     batch, height, width, channels = x.shape
     channels += 0 if skip is None else skip.shape[3]
@@ -237,7 +237,7 @@ def winograd_tile(
 ) -> int | None:
     """The side of Winograd's tiles, or None where the direct product is faster. The sums are the same.
 
-    Transforming the weights costs as much for a small image as for a large one, and more for larger tiles.
+    The cost of transforming the weights does not depend on the image's size, and is higher for larger tiles.
     """
     large = levels <= LARGE_TILE_LEVELS
     if not suits_winograd(kernel, stride, channels) or pixels < (LARGE_TILE_PIXELS if large else WINOGRAD_PIXELS):
@@ -254,7 +254,7 @@ class Keys(NamedTuple):
 
 
 def quantized_keys(k: torch.Tensor, v: torch.Tensor, heads: int) -> Keys:
-    """k and v (B, T, heads * d) float32, contiguous."""
+    """Round keys k and values v (B, T, heads * d) float32, contiguous."""
     batch, count, width = k.shape
     loaded = library()
     assert loaded is not None
@@ -268,7 +268,7 @@ def quantized_keys(k: torch.Tensor, v: torch.Tensor, heads: int) -> Keys:
 def attention(q: torch.Tensor, keys: Keys, out: torch.Tensor) -> None:
     """out = softmax(q k^T / sqrt(d)) v in every head; q and out (B, S, heads * d) float32, contiguous.
 
-    All that is multiplied is rounded to 16 bits or nearly so: the relative error of what comes out is about 1e-4.
+    All factors are rounded to about 16 bits: the relative error of the output is about 1e-4.
     """
     batch, count, width = q.shape
     products = 2 * q.numel() * keys.keys
@@ -301,7 +301,7 @@ def _as_c(value: object) -> object:
 
 
 def _is_right(loaded: ctypes.CDLL) -> bool:
-    """Whether small products and convolutions are exact on this processor, and a small attention near PyTorch's."""
+    """Whether small products and convolutions are exact on this processor, and a small attention is near PyTorch's."""
     x, q = torch.arange(-255, 255.0).view(6, 85) * 127.0, torch.arange(-255, 255).view(6, 85).to(torch.int8)
     x[:, 0] = 32500
     matrix, out = Matrix(q, torch.ones(6)), torch.empty(6, 6)

@@ -1,4 +1,4 @@
-"""The compiled kernels of `cpp/difference.cpp`: what `difference.py` computes, without tensors in between."""
+"""The compiled kernels of `cpp/difference.cpp`: the operations of `difference.py` without intermediate tensors."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ Parts = tuple[torch.Tensor, ...]  # one or two tensors (B, H, W, C) whose channe
 
 
 def rows(x: torch.Tensor, norm: nn.LayerNorm | None, gated: bool, out: torch.Tensor) -> None:
-    """What `native.linear` makes of the rows of x before it rounds them, into ``out`` (M, K)."""
+    """The rows of x as `native.linear` transforms them before rounding, into ``out`` (M, K)."""
     count, columns = out.shape
     native._call("edge_rows", NORM_WORK * out.numel(), x, count, native._rows(norm, gated), columns, out)
 
@@ -30,11 +30,11 @@ def linear(
     outs: Sequence[torch.Tensor],
     added: bool,
 ) -> None:
-    """Of each matrix out = y0 + (f(x) - base) W^T, or this added to ``out``; differences in 8 bits, a scale a row.
+    """For each matrix, out = y0 + (f(x) - base) W^T, or ``added`` to out; differences have 8 bits, one scale per row.
 
     Args:
         x: (M, K) or gated (M, 2 K) float32, contiguous; see `native.linear`, also for ``norm``.
-        base: (P, K) float32, f of the base's rows; row m has row m mod P. y0: (P, N) float32, their outputs.
+        base: (P, K) float32, f of the base's rows; row m takes row m mod P. y0: (P, N) float32, their outputs.
         outs: (M, N) float32, contiguous.
     """
     beside = [replace(matrix, bias=y) for matrix, y in zip(matrices, y0, strict=True)]
@@ -42,10 +42,10 @@ def linear(
 
 
 def images(parts: Parts, by: Normalized | None, base: Parts | None, out: torch.Tensor) -> Normalized:
-    """What `native.conv2d` makes of images before it rounds them, minus ``base`` (1, H, W, C), into ``out``.
+    """Images as `native.conv2d` transforms them before rounding, minus ``base`` (1, H, W, C), into ``out``.
 
     Returns:
-        What `native.conv2d` is given with ``out``: how large its numbers are.
+        The argument ``by`` of `native.conv2d` for ``out``: its largest magnitudes.
     """
     batch, height, width, _ = out.shape
     peaks, of_base = out.new_empty(batch), None if base is None else _images(base, None)
@@ -62,7 +62,7 @@ def convolution(
     out: torch.Tensor,
     window: tuple[tuple[int, int], ...],
 ) -> None:
-    """out (B, Ho, Wo, N) = y0 (1, Ho, Wo, N) + the convolution of what `images` gives; 8 bits, a scale an image."""
+    """out (B, Ho, Wo, N) = y0 (1, Ho, Wo, N) + the convolution of `images`' output; 8 bits, one scale per image."""
     kernel, stride, padding = window
     own = replace(matrix, bias=y0.reshape(-1, y0.shape[3]))
     native.conv2d(change, own, BITS, out, kernel, stride, padding, by=by)
@@ -74,7 +74,7 @@ def pointwise(
     """`linear` for the pixels of images and a convolution of 1 x 1 with stride 1.
 
     Args:
-        base: (1, H, W, C) float32, contiguous: what the base's image becomes; y0: (1, H, W, N), its output.
+        base: (1, H, W, C) float32, contiguous: the transformed image of the base; y0: (1, H, W, N), its output.
         out: (B, H, W, N) float32, contiguous.
     """
     batch, height, width, _ = out.shape
@@ -85,7 +85,7 @@ def pointwise(
 
 
 def hold(x: torch.Tensor, base: torch.Tensor, q: torch.Tensor, steps: torch.Tensor) -> None:
-    """x (B, H, W, C) minus base (1, H, W, C) as bytes q, like x, with a step a pixel (B, H, W, 1)."""
+    """x (B, H, W, C) minus base (1, H, W, C) as bytes q, shaped like x, with one step per pixel (B, H, W, 1)."""
     channels, period = x.shape[3], base.shape[1] * base.shape[2]
     native._call("edge_hold", NORM_WORK * x.numel(), x, steps.numel(), channels, base, period, q, steps)
 

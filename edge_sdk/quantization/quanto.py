@@ -1,9 +1,9 @@
-"""Float weights to integer tensors, by optimum-quanto; the only file that knows it. Its classes do not get out.
+"""Float weights to integer tensors by optimum-quanto. No other file imports quanto or sees its classes.
 
-It also knows the names of the files that quanto's own ``save_pretrained`` leaves. Their qint8 weights are read as they
-are: the same integers, the same scales. Groups of qint4 have scales and shifts of their own that are floats; ours are
-integer multiples of the row's scale, so that products sum up in integers. Taking theirs over would mean rounding a
-second time, so they are refused.
+This file also knows the tensor names of quanto's own ``save_pretrained``. qint8 weights in such files are read
+unchanged: the same integers, the same scales. Each qint4 group of quanto has a float scale and shift. Our group scales
+are integer multiples of the row's scale, so that products can be summed in integers. Converting qint4 weights would
+round them a second time, so they are refused.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 
-INT4_GROUP = 128  # at most so many weights share an int4 scale
+INT4_GROUP = 128  # at most this many weights share an int4 scale
 MULTIPLIERS = 8  # an int4 group's scale is the row's scale times 1, ..., 8: then (q - zero) * multiplier fits int8
 
 
@@ -24,7 +24,7 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     except ImportError as error:
         raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
     weight = weight.detach().float()
-    if len(weight) == 1:  # quanto has no per-channel form of a single channel; two equal ones give the same numbers
+    if len(weight) == 1:  # quanto cannot quantize a single channel per channel; two equal ones give the same numbers
         q, scale = int8_weight(weight.expand(2, -1))
         return q[:1].contiguous(), scale[:1].contiguous()
     scale = AbsmaxOptimizer()(weight, qint8, axis=0).clamp_min(1e-12)
@@ -35,14 +35,14 @@ def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Affine, per group of consecutive weights of a row: weight (N, K) float -> integers.
 
-    Every group's range includes zero, also that of a group whose weights have one sign.
+    Every group's range includes zero, even if all weights of the group have the same sign.
 
     Returns:
         q (N, K) uint8 in 0..15; zero (N, G) int8 in 0..15; multiplier (N, G) int8 in 1..8; scale (N,) float32, with
         w = scale * multiplier * (q - zero).
 
     Raises:
-        EdgeSdkError: K is odd, so that two weights do not fill a byte.
+        EdgeSdkError: K is odd, so the weights of a row do not fill whole bytes.
     """
     try:
         from optimum.quanto import qint4
@@ -61,7 +61,7 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     size = group_size(k)
     groups = weight.reshape(n, k // size, size)
     lowest, highest = groups.amin(dim=2).clamp_max(0), groups.amax(dim=2).clamp_min(0)
-    own = ((highest - lowest) / 15).clamp_min(1e-12)  # (N, G), what each group would choose
+    own = ((highest - lowest) / 15).clamp_min(1e-12)  # (N, G), the scale that each group would choose
     scale = own.amax(dim=1) / MULTIPLIERS  # (N,)
     multiplier = torch.ceil(own / scale[:, None] - 1e-4).clamp(1, MULTIPLIERS)
     used = multiplier * scale[:, None]
@@ -80,24 +80,24 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 def _unpacked(pairs: torch.Tensor, rows: int) -> torch.Tensor:
-    """Rows that quanto holds two in a byte, the first half of them in the lower bits.
+    """Unpack quanto's bytes of two rows each: the lower bits hold the first half of the rows.
 
-    Its own unpacking is compiled on first use, and waits for ever if such a build was once killed.
+    quanto's own unpacking is compiled on first use, and waits forever if an earlier build was killed.
     """
     return torch.cat([pairs & 15, pairs >> 4])[:rows]
 
 
 def group_size(k: int) -> int:
-    """The largest power of two up to 128 that divides ``k``: then no group spans two taps of a 3 x 3 kernel, which lets
-    every runtime that knows blocks take our groups as they are."""
+    """The largest power of two up to 128 that divides ``k``. Then no group spans two taps of a 3 x 3 kernel, and every
+    runtime with blocks can use our groups unchanged."""
     return min(k & -k, INT4_GROUP)
 
 
 def saved_integers(header: dict[str, Any]) -> set[str]:
-    """Names of the weights that a safetensors header of quanto's holds as qint8: ``NAME._data`` and ``NAME._scale``.
+    """Names of the qint8 weights in a safetensors header by quanto: ``NAME._data`` and ``NAME._scale``.
 
     Raises:
-        EdgeSdkError: it holds weights of another type of quanto's.
+        EdgeSdkError: the header has weights of another quanto type.
     """
     names = {key.removesuffix("._scale") for key in header if key.endswith(".weight._scale")}
     for name in names:

@@ -1,4 +1,4 @@
-"""Weights in safetensors files, read a piece at a time: nothing is mapped and nothing stays."""
+"""Weights in safetensors files, read one piece at a time: nothing is mapped or kept."""
 
 from collections.abc import Iterable
 from math import prod
@@ -13,20 +13,20 @@ from edge_sdk.system.inputs import open_input
 from edge_sdk.system.safetensors import data_start, read_header
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
-# Names that older checkpoints have.
+# Names in older checkpoints.
 _RENAMED = ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
 
 
 class FloatWeights:
-    """The tensors of one model part, by the names that our modules have.
+    """The tensors of one model component, by the names of our modules.
 
     Args:
         files: safetensors.
-        entries: of the only file's header, by our names, if its own names are others. One that is ``transposed`` has
-            the shape that it is read as.
+        entries: the header's entries of a single file by our names, if the file uses other names. A ``transposed``
+            entry has the shape after transposition.
 
     Attributes:
-        integers: names of weights that are int8 already, as quanto saves them.
+        integers: names of weights that are already int8, as quanto saves them.
 
     Raises:
         EdgeSdkError: a file is damaged; or, when reading, a tensor is missing, of another shape, or not finite.
@@ -76,7 +76,7 @@ class FloatWeights:
 
     def _rows(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> torch.Tensor:
         path, base, entry = self._entry(name, shape)
-        if entry.get("transposed"):  # a small matrix: all of it is read for any of its columns
+        if entry.get("transposed"):  # a small matrix: any column needs all of it
             return self._read(path, base, entry, name, (shape[1], shape[0]), 0, shape[1]).T[start:stop].contiguous()
         return self._read(path, base, entry, name, shape, start, stop)
 
@@ -84,7 +84,7 @@ class FloatWeights:
     def _read(
         path: Path, base: int, entry: dict[str, Any], name: str, shape: tuple[int, ...], start: int, stop: int
     ) -> torch.Tensor:
-        """Rows of a tensor of this shape as it is stored."""
+        """Rows of a tensor of this shape in the layout of the file."""
         dtype, row = _DTYPES[entry["dtype"]], prod(shape[1:])
         with open_input(path, buffering=0) as file:
             file.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)

@@ -1,8 +1,8 @@
 """How many threads share a piece of work. Small work is not divided: waking a thread, or waiting for one, costs more.
 
-PyTorch divides operators of some ten thousand elements, and its OpenMP threads spin for one another at both ends. So
-beside other programs a network of such operators spends its time in waiting. PyTorch has one thread where activations
-are small. The compiled products do not wait for one another, and have all threads for every large product.
+PyTorch divides operators of some ten thousand elements, and its OpenMP threads spin while they wait for one another. So
+if other programs are busy, a network of such operators spends its time waiting. Where activations are small, PyTorch
+gets one thread. Compiled products never wait for a thread that has not started, so large ones use all threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,14 +15,14 @@ import torch
 
 from edge_sdk.quantization.activations import reused
 
-PRODUCTS = 1 << 24  # multiplications of a compiled call from which on it is divided: a third of a millisecond
-ELEMENTS = 1 << 20  # of a network's largest activations from which on PyTorch divides its operators
+PRODUCTS = 1 << 24  # least multiplications of a compiled call that is divided: a third of a millisecond
+ELEMENTS = 1 << 20  # least size of a network's largest activations for which PyTorch divides its operators
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_given: ContextVar[int | None] = ContextVar("given", default=None)  # what PyTorch has outside of `sized`
+_given: ContextVar[int | None] = ContextVar("given", default=None)  # PyTorch's threads outside of `sized`
 
 
 def threads_for(products: int) -> int:
-    """Threads for a compiled call of so many multiplications: one, or as many as PyTorch was given."""
+    """Threads for a compiled call with this many multiplications: one, or as many as PyTorch was given."""
     return (_given.get() or torch.get_num_threads()) if products >= PRODUCTS else 1
 
 

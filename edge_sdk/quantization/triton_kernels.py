@@ -1,4 +1,4 @@
-"""The integer products of `kernels.py` on a GPU, two launches a layer: rounding, and a product with its epilogue.
+"""The integer products of `kernels.py` on a GPU, two launches per layer: rounding, and a product with its epilogue.
 
 A convolution is an implicit matrix product ("implicit GEMM", Chetlur et al. 2014, cuDNN): columns are never written.
 Both bytes of a 16-bit activation meet a tile of weights in the same launch. Sums are int32 and exact. No tensor of a
@@ -10,12 +10,12 @@ import triton
 import triton.language as tl
 
 ROUND = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding and subtracting it rounds to the nearest integer, ties to even
-BLOCK = 4096  # numbers of a program
+BLOCK = 4096  # numbers per program
 
 
 @triton.jit
 def _round_kernel(x, scales, parts, count, size, TWO: tl.constexpr, BLOCK: tl.constexpr):
-    """parts = round(x / scale) as bytes; a scale belongs to ``size`` neighbouring numbers of all ``count``."""
+    """parts = round(x / scale) as bytes; each scale is for ``size`` neighbouring numbers of all ``count``."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     scale = tl.load(scales + at // size, mask=inside, other=1.0)
@@ -73,7 +73,7 @@ def _product_kernel(
     BN: tl.constexpr,
     BK: tl.constexpr,
 ):
-    """out = step * scale * (parts by weights) + bias, a tile of BM pixels by BN outputs a program."""
+    """out = step * scale * (parts by weights) + bias; each program computes a tile of BM pixels by BN outputs."""
     m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
     n = tl.program_id(1).to(tl.int64) * BN + tl.arange(0, BN)
     pixels, columns = out_height * out_width, KH * KW * channels

@@ -1,8 +1,8 @@
 """The floor of mu: how short a perturbation may be before the rounding of activations drowns the loss difference.
 
-A loss that is computed with rounded activations is the true one plus a noise of one size, sigma, however close two
-tokens are. A difference over mu carries it as sigma / mu, while the error of curvature falls with mu. So there is a
-shortest useful mu, it belongs to a model *and* the way it is executed, and it can be measured without gradients.
+A loss computed with rounded activations is the true loss plus noise of a constant size, sigma, however close two tokens
+are. A difference divided by mu contains this noise as sigma / mu, while the error of curvature falls with mu. So there
+is a shortest useful mu. It depends on the model *and* on its execution, and can be measured without gradients.
 """
 
 import math
@@ -15,20 +15,20 @@ from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.draws import HELD_OUT_STEP, Objective, evaluate_rows, held_out_draws, near
 from edge_sdk.zo.noise import Stream, normals
 
-TOLERANCE = 0.1  # rounding's share of a typical slope at the floor; it adds the square of that, 1 %, to the variance
-LENGTHS, RATIO = 3, 16  # of the lengths that are tried
+TOLERANCE = 0.1  # rounding's share of a typical slope at the floor; its square, 1 %, is what it adds to the variance
+LENGTHS, RATIO = 3, 16  # how many lengths are tried, and the ratio of two neighbours
 
 
 @dataclass(frozen=True)
 class MuFloor:
-    """What `calibrate_mu` found."""
+    """Result of `calibrate_mu`."""
 
     mu_min: float  # the floor, two digits, rounded up; infinite if no slope stands out, NaN if a loss was not finite
     noise: float  # sigma, standard deviation of the rounding noise of one loss
     slope: float  # root mean square of [L(theta + mu e) - L(theta - mu e)] / (2 mu) over directions, on the plateau
     lengths: tuple[float, ...]  # every mu that was tried, longest first
-    errors: tuple[float, ...]  # of the central difference at each, root mean square, as a share of the slope
-    forwards: int  # single-row evaluations that it took
+    errors: tuple[float, ...]  # of the central difference at each length, root mean square, as a share of the slope
+    forwards: int  # single-row evaluations that the measurement took
 
 
 def calibrate_mu(
@@ -42,14 +42,15 @@ def calibrate_mu(
 ) -> MuFloor:
     """Measure the floor of mu at an embedding (K, D) float32, for any objective: 2 count len(lengths) forwards.
 
-    Central differences are taken over every length, along every direction, each on a draw of its own that training
-    never uses. No gradient is needed for a reference: with a shorter mu curvature's error falls by the square and
-    rounding's grows, so where two neighbouring lengths agree best (the plateau) the longer one is the true slope.
-    Noise is read off the two shortest lengths: what their half differences H(mu) = [L(+) - L(-)] / 2 differ by beyond
-    proportion. Curvature that is left in it makes sigma, and so the floor, too large, never too small.
+    Central differences are taken for every length and direction. Each direction has its own draw, which training never
+    uses. The reference slope needs no gradient: with a shorter mu the error of curvature falls with the square, and the
+    error of rounding grows. So where two neighbouring lengths agree best (the plateau), the longer one gives the slope.
+    The noise comes from the two shortest lengths. Without noise, their half differences H(mu) = [L(+) - L(-)] / 2 would
+    be proportional to mu; sigma follows from the deviation. Remaining curvature makes sigma, and so the floor, too
+    large, never too small.
 
     Args:
-        config: for its timesteps and its kind of difference; a forward difference has twice the noise of a central one.
+        config: for timesteps and the kind of difference; a forward difference has twice the noise of a central one.
         lengths: at least 2 values of mu, longest first; see `lengths_below`.
         directions: (count, K, D) float32, like those that training perturbs along; see `random_directions`.
 

@@ -3,8 +3,8 @@
 The file format is safetensors (8-byte little-endian header length, JSON header, contiguous data), written here with
 numpy alone because a phone port has to do the same. `edge_sdk/system/checkpoints.py` puts the bytes on disk.
 
-What must be the same when a run goes on, the photos above all, is kept as salted hashes. So no two runs can be linked
-by them, and no table of known pictures fits. Who holds a checkpoint and a guess of all its photos can still test it.
+Inputs that must be the same when a run is resumed, above all the photos, are kept as salted hashes. So the hashes link
+no two runs, and a table of known pictures is useless. Anyone who has a checkpoint can still test a guess of all photos.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from edge_sdk.zo.config import ZoConfig
 from edge_sdk.zo.loop import State
 
-SCHEMA_VERSION = "3"  # 2 knew a model by parts of its files only
+SCHEMA_VERSION = "3"  # version 2 identified a model by parts of its files only
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 MAX_BYTES = 64 * 2**20  # of a file
@@ -33,12 +33,12 @@ class CheckpointError(ValueError):
 
 
 def salted(value: str, salt: str) -> str:
-    """The hash that is kept in place of a value; ``salt`` is kept beside it, 32 hexadecimal digits."""
+    """The hash that is stored in place of a value; ``salt``, 32 hexadecimal digits, is stored with it."""
     return hashlib.sha256(bytes.fromhex(salt) + value.encode()).hexdigest()
 
 
 def state_bytes(state: State, fingerprints: dict[str, str], salt: str | None = None) -> bytes:
-    """A state as the bytes of a file; ``fingerprints`` must be the same again when it is read.
+    """A state as the bytes of a file; `read_state` refuses the file if the ``fingerprints`` differ then.
 
     Args:
         salt: see `salted`; None for a fresh one. With the same salt the same state gives the same bytes.
@@ -74,7 +74,7 @@ def read_state(data: bytes, path: str, fingerprints: dict[str, str] | None = Non
     """The state that the bytes of a file hold.
 
     Args:
-        path: of the file, for messages.
+        path: of the file, for error messages.
 
     Raises:
         CheckpointError: the bytes are cut short, edited, of another schema, hold a number that is not finite, or were

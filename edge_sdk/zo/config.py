@@ -91,7 +91,7 @@ class ZoConfig:
     )
     adam_beta1: float = option(0.9, "decay of Adam's mean gradient", least=0, below=1)
     adam_beta2: float = option(0.999, "decay of Adam's mean square", least=0, below=1)
-    # Not 1e-8: it keeps noise from being blown up to full steps.
+    # Not 1e-8: the larger value keeps small noisy gradients from becoming full steps.
     adam_eps: float = option(1e-3, "what Adam adds to the root of its mean square", above=0, most=1000)
     damping: float = option(
         0.1,
@@ -170,13 +170,14 @@ PAPER = ZoConfig()
 
 
 def fast(vocabulary_std: float, width: int) -> ZoConfig:
-    """Our best: Gauss-Newton steps in fixed directions, see `edge_sdk.zo.gauss_newton`.
+    """The default preset: Gauss-Newton steps in fixed directions, see `edge_sdk.zo.gauss_newton`.
 
     Args:
         vocabulary_std: standard deviation per dimension of the model's token embeddings. Lengths are shares of it,
-            because its scale differs from model to model (0.027 in the embedded one, 0.014 in Stable Diffusion 1.x).
-        width: of a token embedding. The wider, the more directions matter, and the more steps it takes to learn along
-            them: 32 in 40 steps up to a width of 384 (the embedded model has 128), 64 in 80 steps from 768 on.
+            because the scale of embeddings differs between models (0.027 in the embedded model, 0.014 in Stable
+            Diffusion 1.x).
+        width: of a token embedding. Wider tokens need more directions, and more steps to learn along them: 32 in 40
+            steps up to a width of 384 (the embedded model has 128), 64 in 80 steps from 768 on.
     """
     directions = min(2 * SAMPLES, max(SAMPLES, width // 12))
     return ZoConfig(

@@ -1,4 +1,4 @@
-"""What the optimizer sees of a model: a function from (embedding, draw) to a loss, and how draws are drawn."""
+"""The model as the optimizer sees it, a function from (embedding, draw) to a loss; and how draws are chosen."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ HELD_OUT_STEP = HELD_OUT.first  # steps from here on are for measuring; training
 
 @dataclass(frozen=True)
 class Draw:
-    """One random choice of everything but the embedding. The same draw on both sides of a difference is what makes
-    the difference meaningful (common random numbers)."""
+    """One random choice of everything except the embedding. Both sides of a difference use the same draw (common
+    random numbers); otherwise the difference would mean nothing."""
 
     image: int  # which training image
     prompt: int  # which prompt template
@@ -24,7 +24,7 @@ class Draw:
 
 
 class Objective(Protocol):
-    """A model as a function. `losses` may raise anything; the optimizer's state is then that of the last whole step."""
+    """A model as a function. If `losses` raises, the optimizer keeps the state of the last complete step."""
 
     num_images: int
     num_prompts: int
@@ -33,16 +33,16 @@ class Objective(Protocol):
     embedding_shape: tuple[int, int]  # (K, D): vectors per token, width
 
     def losses(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        """embeddings (B, K, D) float32 and B draws -> (B,) float64, row b depending on nothing but row b."""
+        """embeddings (B, K, D) float32 and B draws -> (B,) float64; loss b depends on embedding b and draw b only."""
         ...
 
     def residuals(self, embeddings: np.ndarray, draws: Sequence[Draw]) -> np.ndarray:
-        """What the losses are the mean squares of: predicted minus wanted, (B, C h w) float32."""
+        """Prediction minus target, (B, C h w) float32; the losses are the mean squares of its rows."""
         ...
 
 
 def near(objective: Objective, embedding: np.ndarray) -> Objective:
-    """The objective for rows that differ little from an embedding (K, D): itself, unless it has a method for them."""
+    """The objective for rows close to an embedding (K, D): the result of its method ``near`` if any, else itself."""
     method: Callable[[np.ndarray], Objective] | None = getattr(objective, "near", None)
     return objective if method is None else method(embedding)
 
@@ -54,7 +54,7 @@ def draw(objective: Objective, seed: int, step: int, count: int, timestep_range:
     S = C h w, numbers 2 S j to 2 S (j + 1) of the noise stream (diffusion noise, then posterior noise).
 
     Args:
-        timestep_range: (LO, HI), t uniform in LO, ..., HI - 1: the paper's partial uniform timestep sampling.
+        timestep_range: (LO, HI); t is uniform in LO, ..., HI - 1 (the paper's partial uniform timestep sampling).
     """
     low, high = timestep_range
     timesteps = low + integers(seed, Stream.TIMESTEP, step, count, high - low)

@@ -1,21 +1,21 @@
-"""When a run has nothing more to gain: the loss on draws that training never uses is flat."""
+"""Stops a run that has nothing more to gain: when the loss on draws that training never uses is flat."""
 
 from collections.abc import Callable
 
 from edge_sdk.zo.config import ZoConfig
 
-FLAT = 0.01  # of the loss decrease so far: a smaller one since the last look ends the run
-LOOK, SAVE = 330, 150  # forward passes between two looks, and between two checkpoints
-LONGEST = 3  # times a preset's own number of steps
+FLAT = 0.01  # share of the loss decrease so far; a smaller decrease since the last measurement ends the run
+LOOK, SAVE = 330, 150  # forward passes between two measurements, and between two checkpoints
+LONGEST = 3  # the most steps of a run, as a multiple of the preset's
 
 
 class Flat:
-    """Looks every few steps; true once the decrease since the look before is below `FLAT` of the whole.
+    """Measures every few steps; true once the decrease since the last measurement is below `FLAT` of the whole.
 
     Args:
-        measure: the held-out loss now; fixed draws, so that two looks differ by the token alone.
+        measure: gives the held-out loss now, on fixed draws, so that two measurements differ by the token alone.
         initial: the held-out loss of the initializer.
-        before: that of the token the run goes on from.
+        before: the held-out loss of the token from which the run continues.
     """
 
     def __init__(self, measure: Callable[[], float], initial: float, before: float, zo: ZoConfig) -> None:
@@ -31,5 +31,5 @@ class Flat:
 
 
 def steps_of(forwards: int, zo: ZoConfig) -> int:
-    """About how many steps take so many forward passes, at least one."""
+    """About how many steps take this many forward passes, at least one."""
     return max(1, forwards // zo.forwards_per_step)

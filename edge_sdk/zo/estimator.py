@@ -11,7 +11,7 @@ from edge_sdk.zo.noise import Stream, normals
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one step measured."""
+    """The measurement of one step."""
 
     gradient: np.ndarray  # (K, D) float64
     losses: np.ndarray  # every loss that was measured, float64
@@ -20,7 +20,7 @@ class Estimate:
 
 
 def directions(config: ZoConfig, seed: int, step: int, shape: tuple[int, int]) -> np.ndarray:
-    """The n directions e_i of one step, (n, K, D) float32 standard normal; the counter brings them back at any time."""
+    """The n directions e_i of one step, (n, K, D) float32 standard normal; they depend on seed and step only."""
     return normals(seed, Stream.PERTURBATION, step, (config.zo_samples, *shape))
 
 
@@ -40,8 +40,8 @@ def estimate(
     Both sides of a difference see the same draws (image, noise, timestep, prompt).
 
     Args:
-        theta: (K, D) float32. Perturbed copies are computed from it; it is never changed and restored.
-        removed: how many directions the subspace projection takes away, for the optional normalization.
+        theta: (K, D) float32, never changed: perturbed copies are computed from it.
+        removed: how many directions the subspace projection removes, for the optional normalization.
         max_batch: rows per call of the objective.
     """
     n, batch, mu = config.zo_samples, config.train_batch_size, np.float32(config.zo_mu)

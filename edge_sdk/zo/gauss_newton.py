@@ -1,14 +1,15 @@
 """Gauss-Newton from forward passes alone: differences of what the model predicts, not only of its loss.
 
-A loss that is a mean of squares of residuals r(theta) (predicted minus wanted) shows more in a forward pass than one
-number. A forward difference of r along direction e_i is a column of the Jacobian, J e_i, and n of them on the same
-draw give, in the span of the directions, the gradient 2 mean(r J e_i) and the Gauss-Newton matrix
-2 mean(J e_i J e_j) (Nocedal and Wright, "Numerical Optimization", section 10.3). Draws are combined as a recursive
-least-squares fit does: the quadratic model of every draw is kept, its slope carried along with each step. A step
-minimizes the sum, damped (Levenberg, Marquardt) and bounded in length.
+The loss is the mean square of residuals r(theta) (prediction minus target), so a forward pass shows more than one
+number. A forward difference of r along direction e_i is J e_i, with the Jacobian J. On one draw, n of these differences
+give, in the span of the directions, the gradient 2 mean(r J e_i) and the Gauss-Newton matrix 2 mean(J e_i J e_j)
+(Nocedal and Wright, "Numerical Optimization", section 10.3). Draws are combined as in recursive least squares: the
+quadratic model of every draw is kept, and its slope is updated with each step. A step minimizes the sum of all models,
+damped (Levenberg, Marquardt) and bounded in length.
 
-The directions are fixed, and as long as words deviate along them. Narrow tokens have the vocabulary's principal
-directions: most of the loss's slope lies where words differ. Wide tokens have those that the text encoder reads.
+The directions are fixed. Their length is the words' standard deviation along them. Narrow tokens have the vocabulary's
+principal directions: most of the loss's slope lies where words differ. Wide tokens have those that change the text
+encoder's states most.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ def directions(principal: np.ndarray, least: int, num_vectors: int) -> np.ndarra
 
     Args:
         principal: (R, D) float32, orthogonal rows.
-        least: how many a step takes.
+        least: how many directions a step takes.
 
     Raises:
         ValueError: ``least`` is larger than R K.
@@ -46,8 +47,8 @@ class Linearization:
 
     slope: np.ndarray  # (n,) float64
     curvature: np.ndarray  # (n, n) float64
-    losses: np.ndarray  # of every row that was evaluated, float64; of each draw the token itself comes first
-    loss: float  # mean over the draws, of the token itself
+    losses: np.ndarray  # of every row that was evaluated, float64; the token itself is the first row of each draw
+    loss: float  # of the token itself, mean over the draws
     forwards: int
 
 
@@ -80,20 +81,20 @@ def linearize(
 class GaussNewton:
     """The sum of all draws' quadratic models at the current token; later draws weigh more (``memory``).
 
-    Where there are more directions than a step takes, a step is one of block coordinate descent: half of its directions
-    are those that promise the largest decrease, the others those that were not looked at for the longest time. A draw's
-    model knows nothing of the directions that it was not asked for.
+    Where there are more directions than a step takes, a step is one of block coordinate descent. Half of its directions
+    are those with the largest predicted decrease; the other half are those that were measured longest ago. The model of
+    a draw says nothing about directions in which the draw was not measured.
     """
 
     def __init__(self, config: ZoConfig, basis: np.ndarray) -> None:
         self.config, self.basis = config, basis  # (R, K, D) float32, orthogonal
         n = len(basis)
         self.slope, self.curvature = np.zeros(n), np.zeros((n, n))  # float64
-        self.seen = np.zeros(n, np.int64)  # the linearization that each direction was last in, from 1
+        self.seen = np.zeros(n, np.int64)  # number of the last linearization with this direction, from 1; 0 for none
         self.count = 0  # linearizations so far
 
     def choose(self) -> np.ndarray:
-        """The directions of the next step, (n,) int64, ascending; all of them where there are no more than n."""
+        """Numbers of the next step's directions, (n,) int64, ascending; all directions where there are at most n."""
         n = self.config.zo_samples
         kept = np.zeros(0, np.int64)
         if self.seen.all():
@@ -104,7 +105,7 @@ class GaussNewton:
         return np.sort(np.concatenate([kept, waiting[~np.isin(waiting, kept)]])[:n])
 
     def update(self, theta: np.ndarray, found: Linearization) -> np.ndarray:
-        """Take up the linearization in the directions of `choose`; the next token, float32."""
+        """Add a linearization in the directions of `choose`; returns the next token, float32."""
         c, chosen = self.config, self.choose()
         block = np.ix_(chosen, chosen)
         self.count += 1
@@ -122,7 +123,7 @@ class GaussNewton:
         return (theta.astype(np.float64) + moved).astype(np.float32)
 
     def carry(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Move the models' origin from one token to another, which differ by a combination of the directions."""
+        """Move the models' origin from one token to another; the two differ by a combination of the directions."""
         flat = self.basis.reshape(len(self.basis), -1).astype(np.float64)
         difference = (after.astype(np.float64) - before.astype(np.float64)).reshape(-1)
         self.slope = self.slope + self.curvature @ (flat @ difference / (flat**2).sum(axis=1))

@@ -1,4 +1,4 @@
-"""The whole method on one screen: perturb, measure, estimate, denoise, step. A generator: the caller rules."""
+"""The whole method on one screen: perturb, measure, estimate, denoise, step. A generator, so the caller has control."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from edge_sdk.zo.gauss_newton import GaussNewton, Linearization, linearize
 from edge_sdk.zo.optimizer import Adam
 from edge_sdk.zo.subspace import Subspace
 
-Bound = float | Sequence[float]  # one number, or one a part of a vector
+Bound = float | Sequence[float]  # one number, or one for each part of a vector
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -23,7 +23,7 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass
 class State:
-    """All that a run is. Changed in place, and only when a step is complete."""
+    """The whole state of a run. Changed in place, and only when a step is complete."""
 
     config: ZoConfig
     seed: int
@@ -163,7 +163,7 @@ def _measure(objective: Objective, state: State, max_batch: int) -> Estimate | L
 def _advance(
     state: State, measured: Estimate | Linearization, norm_range: tuple[Bound, Bound], parts: Sequence[int]
 ) -> tuple[float, bool]:
-    """Take a step; the norm of the gradient it was taken on, and whether the token's norm was brought back."""
+    """Take a step. Returns the norm of the gradient that was used, and whether the token's norm was clamped."""
     before = state.embedding
     if isinstance(measured, Linearization):
         gradient, token = measured.slope, state.newton.update(before, measured)
@@ -180,7 +180,7 @@ def _advance(
 def clamp_norms(
     token: np.ndarray, norm_range: tuple[Bound, Bound], parts: Sequence[int] = ()
 ) -> tuple[np.ndarray, bool]:
-    """Rescale every vector of (K, D), or every part of one, whose norm is out of range; says whether one was."""
+    """Rescale every vector of (K, D), or part of one, whose norm is out of range; also returns whether any was."""
     pieces = np.split(token, np.cumsum(parts)[:-1].astype(int), axis=1)
     bounds = zip(*(np.broadcast_to(bound, len(pieces)) for bound in norm_range), strict=True)
     norms = [np.linalg.norm(piece.astype(np.float64), axis=1, keepdims=True) for piece in pieces]

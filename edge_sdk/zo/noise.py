@@ -1,6 +1,6 @@
 """Portable randomness: Philox4x32-10 bits, uniforms, integers and normals, which any language can compute.
 
-The twins in other languages, and what they are checked with, are listed in ``tests/golden/twins.json``.
+``tests/golden/twins.json`` lists the twins in other languages and the golden files that check them.
 
 Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a function of a key and a counter;
 there is no state to save. Here, all words being unsigned 32-bit:
@@ -18,7 +18,7 @@ that block. From words to numbers:
 
 So number i of a sequence depends only on (seed, stream, step, i): longer requests begin with the shorter ones.
 
-Who takes which steps of which stream is in one table, `NUMBERS`. Within a command no two purposes share any.
+The table `NUMBERS` says which purpose uses which steps of which stream. Within a command no two purposes share any.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 class Stream(IntEnum):
-    """The last word of a counter: sequences of different streams are unrelated. `NUMBERS` says what each is for."""
+    """The last word of a counter: sequences of different streams are unrelated. `NUMBERS` lists their purposes."""
 
     PERTURBATION = 0
     NOISE = 1
@@ -43,7 +43,7 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True)
 class Numbers:
-    """Steps of a stream that one purpose has to itself, within a command."""
+    """Steps of a stream that are reserved for one purpose, within a command."""
 
     command: str  # a seed belongs to one run of one command
     stream: Stream
@@ -59,7 +59,7 @@ class Numbers:
 
 
 _P, _N, _T, _I, _A = Stream
-_STEPS = 2**31  # of a run: step k takes number k; what is above is for everything else
+_STEPS = 2**31  # most steps of a run: step k takes number k; numbers from here on are for everything else
 HELD_OUT = Numbers("personalize", _N, _STEPS, 1, "noise of the held-out draws")
 FLOOR = Numbers("personalize", _N, _STEPS + 1, 2, "latents and word that the floor of mu is measured with")
 NEIGHBOURS = Numbers("unlearn", _I, _STEPS, 2**30, "which neighbour of a target step k retains")

@@ -6,7 +6,7 @@ import numpy as np
 
 from edge_sdk.zo.config import ZoConfig
 
-END_FACTOR = 0.1  # what a cosine schedule ends at, as a share of the learning rate
+END_FACTOR = 0.1  # the end of a cosine schedule, as a share of the learning rate
 
 
 class Adam:

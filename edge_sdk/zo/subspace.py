@@ -6,8 +6,8 @@ import numpy as np
 def low_variance_directions(history: np.ndarray, threshold: float) -> np.ndarray:
     """Directions that hold the last ``threshold`` share of the history's variance.
 
-    The history is centred, so at most tau - 1 components mean anything; components of no variance at all are left out
-    (the released code keeps one of them, an arbitrary direction).
+    The history is centred, so at most tau - 1 components have variance. Components without any variance are left out;
+    the released code keeps one of them, an arbitrary direction.
 
     Args:
         history: (tau, d) float, one token value a row.
@@ -31,7 +31,7 @@ def low_variance_directions(history: np.ndarray, threshold: float) -> np.ndarray
 
 
 class Subspace:
-    """Collects token values and, every ``buffer`` of them, renews the directions to project out."""
+    """Collects token values; after every ``buffer`` of them, it renews the directions to project out."""
 
     def __init__(self, size: int, buffer: int, threshold: float) -> None:
         self.buffer, self.threshold = buffer, threshold
