@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.speed.instruction_sets import INSTRUCTION_SETS, InstructionSet, attended
 from edge_sdk.diffusion.networks.unet_blocks import Attention
 from edge_sdk.quantization import difference, integer_layers, native, quantize_module
 from edge_sdk.quantization.attention import MIN_COARSE_KEYS, MIN_KEYS, attention, prepared
@@ -105,17 +103,6 @@ def test_a_number_that_is_not_finite_is_not_lost(bad: float) -> None:
         assert torch.isfinite(found[0]).all() and torch.isfinite(found[1, :, :8]).all()
         touched = found[1, 4, 8:] if which == 0 else found[1, :, 8:] if which == 1 else found[1, :, 9]
         assert not torch.isfinite(touched).any()
-
-
-@pytest.mark.parametrize("kind", INSTRUCTION_SETS, ids=lambda kind: kind.name)
-def test_every_instruction_set_computes_it(kind: InstructionSet, tmp_path: Path) -> None:
-    if why := kind.missing():
-        pytest.skip(why)
-    command = kind.build(tmp_path)
-    for batch, queries, keys, heads, d in ((2, 70, 77, 3, 40), (1, 9, 130, 1, 7)):
-        parts = tokens(batch, queries, keys, heads * d)
-        found = attended(command, *(part.numpy() for part in parts), heads)
-        assert error(torch.from_numpy(found.copy()), exact(*parts, heads)) < 2e-4
 
 
 BITS = """
