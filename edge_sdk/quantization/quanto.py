@@ -6,6 +6,9 @@ are integer multiples of the row's scale, so that products can be summed in inte
 round them a second time, so they are refused.
 """
 
+import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,22 +16,50 @@ import torch
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 
 INT4_GROUP = 128  # at most this many weights share an int4 scale
+_WRAPPERS = "optimum.quanto.models"  # classes that wrap whole models of transformers and diffusers
 MULTIPLIERS = 8  # an int4 group's scale is the row's scale times 1, ..., 8: then (q - zero) * multiplier fits int8
+
+
+def library() -> Any:
+    """optimum-quanto, imported without its wrappers of whole models.
+
+    The wrappers import transformers and diffusers, which takes 5 s of processor time and 214 MB, and nothing here uses
+    them. They are imported when a program asks optimum-quanto for one by name.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if (known := sys.modules.get("optimum.quanto")) is not None:
+        return known
+    sys.modules[_WRAPPERS] = ModuleType(_WRAPPERS)
+    try:
+        import optimum.quanto as quanto
+    except ImportError as error:
+        raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
+    finally:
+        del sys.modules[_WRAPPERS]
+    vars(quanto)["__getattr__"] = _wrapper
+    return quanto
+
+
+def _wrapper(name: str) -> Any:
+    """What optimum-quanto would have under a name if it was imported whole."""
+    wrappers = importlib.import_module(_WRAPPERS)
+    if name == "models":
+        return wrappers
+    if not hasattr(wrappers, name):
+        raise AttributeError(f"module 'optimum.quanto' has no attribute {name!r}")
+    return getattr(wrappers, name)
 
 
 def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Symmetric, per output channel: weight (N, K) float -> q (N, K) int8 and scale (N,) float32, w = scale * q."""
-    try:
-        from optimum.quanto import AbsmaxOptimizer, qint8
-        from optimum.quanto.tensor import quantize_weight
-    except ImportError as error:
-        raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
-    weight = weight.detach().float()
+    quanto, weight = library(), weight.detach().float()
     if len(weight) == 1:  # quanto cannot quantize a single channel per channel; two equal ones give the same numbers
         q, scale = int8_weight(weight.expand(2, -1))
         return q[:1].contiguous(), scale[:1].contiguous()
-    scale = AbsmaxOptimizer()(weight, qint8, axis=0).clamp_min(1e-12)
-    quantized = quantize_weight(weight, qint8, axis=0, scale=scale, optimized=False)
+    scale = quanto.AbsmaxOptimizer()(weight, quanto.qint8, axis=0).clamp_min(1e-12)
+    quantized = quanto.quantize_weight(weight, quanto.qint8, axis=0, scale=scale, optimized=False)
     return quantized._data.contiguous(), scale.reshape(-1).contiguous()
 
 
@@ -44,12 +75,7 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     Raises:
         EdgeSdkError: K is odd, so the weights of a row do not fill whole bytes.
     """
-    try:
-        from optimum.quanto import qint4
-        from optimum.quanto.tensor import quantize_weight
-    except ImportError as error:
-        raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
-    weight = weight.detach().float()
+    quanto, weight = library(), weight.detach().float()
     n, k = weight.shape
     if k % 2:
         raise EdgeSdkError(
@@ -66,9 +92,9 @@ def int4_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
     multiplier = torch.ceil(own / scale[:, None] - 1e-4).clamp(1, MULTIPLIERS)
     used = multiplier * scale[:, None]
     zero = torch.clamp(torch.round(-lowest / used), 0, 15)
-    quantized = quantize_weight(
+    quantized = quanto.quantize_weight(
         weight,
-        qint4,
+        quanto.qint4,
         axis=0,
         scale=used.reshape(-1, 1),
         shift=zero.reshape(-1, 1).to(torch.uint8),

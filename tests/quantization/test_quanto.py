@@ -1,5 +1,8 @@
 """Integer weights against optimum-quanto's own, and against the error that rounding allows."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from optimum.quanto import freeze, qint8, quantize
@@ -54,6 +57,24 @@ def test_int8_is_symmetric_and_uses_its_whole_range(rows: int, columns: int) -> 
     (q, scale), (mirrored, same) = int8_weight(w), int8_weight(-w)
     assert (q.short().abs().amax(dim=1) == 127).all()
     assert (mirrored == -q).all() and (same == scale).all()
+
+
+def test_transformers_and_diffusers_are_imported_only_for_who_asks_for_quantos_wrappers() -> None:
+    program = """
+import sys
+import torch
+from edge_sdk.quantization.quanto import int4_weight, int8_weight
+for quantized in (int8_weight, int4_weight):
+    quantized(torch.ones(2, 8))
+import optimum.quanto
+assert not {"transformers", "diffusers", "optimum.quanto.models"} & set(sys.modules)
+assert not hasattr(optimum.quanto, "nothing")
+from optimum.quanto import QuantizedDiffusersModel, models
+assert models.QuantizedDiffusersModel is QuantizedDiffusersModel is optimum.quanto.QuantizedDiffusersModel
+assert "diffusers" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_single_channel_is_quantized_as_any_other_channel() -> None:
