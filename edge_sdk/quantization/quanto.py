@@ -44,12 +44,13 @@ def library() -> Any:
 
 def _wrapper(name: str) -> Any:
     """What optimum-quanto would have under a name if it was imported whole."""
-    wrappers = importlib.import_module(_WRAPPERS)
-    if name == "models":
-        return wrappers
-    if not hasattr(wrappers, name):
-        raise AttributeError(f"module 'optimum.quanto' has no attribute {name!r}")
-    return getattr(wrappers, name)
+    if not name.startswith("__"):  # tools look for such names in every module
+        wrappers = importlib.import_module(_WRAPPERS)
+        if name == "models":
+            return wrappers
+        if hasattr(wrappers, name):
+            return getattr(wrappers, name)
+    raise AttributeError(f"module 'optimum.quanto' has no attribute {name!r}")
 
 
 def int8_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,6 +67,7 @@ from edge_sdk.quantization.quanto import int4_weight, int8_weight
 for quantized in (int8_weight, int4_weight):
     quantized(torch.ones(2, 8))
 import optimum.quanto
+assert not hasattr(optimum.quanto, "__wrapped__")
 assert not {"transformers", "diffusers", "optimum.quanto.models"} & set(sys.modules)
 assert not hasattr(optimum.quanto, "nothing")
 from optimum.quanto import QuantizedDiffusersModel, models
