@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BATCHES = (16, 8, 4, 2, 1)  # rows a call, what is tried
 BATCHES_BESIDE = (33, 17, 9, 5, 3, 2)  # the same of rows beside a base: a step of 33 in 1, 2, 4, 8, 16 or 32 calls
 BASE_ROWS = 3.6  # rows that take as much as a base, what its layers computed in a stage, and the row at hand
-QUANTO_MB = 220  # what quantizing float weights imports
+QUANTO_MB = 10  # what quantizing float weights imports
 MODULES_MB = 40  # objects of the modules, tokenizer, photos, the allocator's free blocks
 IMPORTED_MB = 40  # code that only imports ran, let go before a part of an integer checkpoint is loaded
 TILES_MB = 16  # columns and tiles of the kernels
