@@ -66,8 +66,16 @@ def people_and_seeds(name: str, case: str) -> str:
     return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
 
 
-def reached(method: str, share_of_decrease: str) -> str:
-    return f"{results('equal_care')[method]['summary'][share_of_decrease]['mean']:.0f}"
+def against(share: str) -> str:
+    """Forward passes of `fast` and of backpropagation to a share of the decrease."""
+    own, other = (
+        results("equal_care")[method]["summary"][share]["mean"] for method in ("fast", "backpropagation, 150 steps")
+    )
+    return f"{own:,.0f} against {other:,.0f} to {share}"
+
+
+def share_of_decrease(method: str) -> str:
+    return figures(results("equal_care")[method]["summary"]["share"])
 
 
 def ends(method: str) -> float:
@@ -121,11 +129,8 @@ CLAIMS = (
             f"of {results('directions')['11 of 128, principal']['summary']['share']['mean']:.3f}."
         ),
         "finding them": f"as long as {results('directions_cost')['forward passes in all']:.0f} forward passes of",
-        "to a loss": (
-            f"fewer forward passes than `fast`, {reached('backpropagation, 150 steps', '0.9')} against "
-            f"{reached('fast', '0.9')}; to 0.95 about as many, {reached('backpropagation, 150 steps', '0.95')} against "
-            f"{reached('fast', '0.95')}.** `fast` ends at {ends('fast'):.3f}"
-        ),
+        "to a loss": f"{', '.join(against(share) for share in ('0.9', '0.95'))} and {against('0.98')}.",
+        "ends": f"`fast` ends at {share_of_decrease('fast')} of backpropagation's decrease",
         "shorter schedules": (
             f"25 and 50 steps end at {ends('backpropagation, 25 steps, tuned'):.3f} and "
             f"{ends('backpropagation, 50 steps, tuned'):.3f}."
