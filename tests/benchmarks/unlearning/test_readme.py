@@ -72,7 +72,7 @@ def change(rule: str, column: str) -> str:
 
 def whole(rule: str) -> str:
     run = found()["rules"][rule][SHARED]["whole_run"]
-    return f"{run['target_similarity']['mean']:.3f} at {run['drift']['mean']:.3f}"
+    return f"{run['target_similarity']['mean']:.3f} at a drift of {run['drift']['mean']:.3f}"
 
 
 def beside_retrack(level: int) -> str:
