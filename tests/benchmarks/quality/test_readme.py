@@ -6,6 +6,8 @@ import pytest
 from benchmarks.lib.intervals import by_subject, interval, on_common_runs
 from tests.benchmarks.pages import figures, flat, page, results
 
+WIDE = "equal_care_distilled"
+
 
 def of_directions(name: str, rows: str, bases: tuple[str, ...] = ("principal", "readable", "random")) -> str:
     """Cells of a row of the table of directions, each with the number of people."""
@@ -20,19 +22,19 @@ def more_than_principal(name: str, case: str) -> str:
     return figures(results(name)[case]["summary"]["beside_principal"], sign="+")
 
 
-def forwards(value: dict[str, float | None], method: str) -> str:
+def forwards(value: dict[str, float | None], method: str, record: str) -> str:
     """Forward passes to a loss, and the seconds that they take."""
-    cost = next(cost for name, cost in results("equal_care_costs").items() if method.startswith(name))
+    cost = next(cost for name, cost in results(f"{record}_costs").items() if method.startswith(name))
     counts = ["never" if (n := value[key]) is None else f"{n:,.0f}" for key in ("mean", "low", "high")]
     mean = value["mean"]
     seconds = "" if mean is None else f", {mean * float(np.median(cost['seconds'])):.1f} s"
     return f"{counts[0]} [{counts[1]}, {counts[2]}]{seconds}"
 
 
-def equal_care(method: str) -> str:
+def equal_care(method: str, record: str = "equal_care") -> str:
     """Cells of a row of the table of equal care: share, and what 0.90, 0.95 and 0.98 take."""
-    summary = results("equal_care")[method]["summary"]
-    cells = [forwards(summary[share], method) for share in ("0.9", "0.95", "0.98")] if "0.9" in summary else []
+    summary = results(record)[method]["summary"]
+    cells = [forwards(summary[share], method, record) for share in ("0.9", "0.95", "0.98")] if "0.9" in summary else []
     return " | ".join([figures(summary["share"]), *cells])
 
 
@@ -66,24 +68,24 @@ def people_and_seeds(name: str, case: str) -> str:
     return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
 
 
-def against(share: str) -> str:
+def against(share: str, record: str = "equal_care") -> str:
     """Forward passes of `fast` and of backpropagation to a share of the decrease."""
     own, other = (
-        results("equal_care")[method]["summary"][share]["mean"] for method in ("fast", "backpropagation, 150 steps")
+        results(record)[method]["summary"][share]["mean"] for method in ("fast", "backpropagation, 150 steps")
     )
     return f"{own:,.0f} against {other:,.0f} to {share}"
 
 
-def share_of_decrease(method: str) -> str:
-    return figures(results("equal_care")[method]["summary"]["share"])
+def share_of_decrease(method: str, record: str = "equal_care") -> str:
+    return figures(results(record)[method]["summary"]["share"])
 
 
 def ends(method: str) -> float:
     return results("equal_care")[method]["summary"]["share"]["mean"]
 
 
-def stopped() -> str:
-    summary = results("equal_care")["backpropagation, stopped after DVAR"]["summary"]
+def stopped(record: str = "equal_care") -> str:
+    summary = results(record)["backpropagation, stopped after DVAR"]["summary"]
     return f"{figures(summary['forwards'], 0)} | {figures(summary['share'])}"
 
 
@@ -146,6 +148,14 @@ CLAIMS = (
             f"{more_than_paper('paper, tuned, three times the steps')['mean']:.3f}."
         ),
         "stopped after DVAR": f"| {stopped()} |",
+        "stopped after DVAR, wide": f"| {stopped(WIDE)} |",
+        "to a loss, wide": f"{against('0.9', WIDE)} and {against('0.95', WIDE)}.",
+        "ends, wide": f"`fast` ends at {share_of_decrease('fast', WIDE)} of it",
+        "paper, wide": (
+            f"from {share_of_decrease('paper, published', WIDE)} to {share_of_decrease('paper, tuned', WIDE)}, and to "
+            f"{share_of_decrease('paper, tuned, three times the steps', WIDE)} with three times the steps."
+        ),
+        "evolution, wide": f"The evolution strategy has {share_of_decrease('evolution strategy, tuned', WIDE)}.",
         "qnn": f"`--target qnn` | {people_and_seeds('targets', 'qnn')} | {beside_integer('targets', 'qnn')} |",
         "ane": f"| {people_and_seeds('ane', 'ane, as exported')} | {loss('ane', 'ane, as exported')} "
         f"| {beside_integer('ane', 'ane, as exported')} |",
@@ -164,8 +174,9 @@ CLAIMS = (
         ),
     }
     | {
-        f"equal care, {method}": f"| {equal_care(method)} |"
-        for method in results("equal_care")
+        f"{record}, {method}": f"| {equal_care(method, record)} |"
+        for record in ("equal_care", WIDE)
+        for method in results(record)
         if method not in ("initializer", "backpropagation, stopped after DVAR")
     }
     | {
