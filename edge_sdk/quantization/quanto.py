@@ -15,8 +15,8 @@ import torch
 
 from edge_sdk.errors import EdgeSdkError, MissingExtraError
 
-INT4_GROUP = 128  # at most this many weights share an int4 scale
 _WRAPPERS = "optimum.quanto.models"  # classes that wrap whole models of transformers and diffusers
+INT4_GROUP = 128  # at most this many weights share an int4 scale
 MULTIPLIERS = 8  # an int4 group's scale is the row's scale times 1, ..., 8: then (q - zero) * multiplier fits int8
 
 
@@ -29,15 +29,15 @@ def library() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    if (known := sys.modules.get("optimum.quanto")) is not None:
-        return known
+    if "optimum.quanto" in sys.modules:
+        return importlib.import_module("optimum.quanto")  # waits for a thread that imports it
     sys.modules[_WRAPPERS] = ModuleType(_WRAPPERS)
     try:
         import optimum.quanto as quanto
     except ImportError as error:
         raise MissingExtraError("quantizing a model", "torch", ["optimum-quanto"]) from error
     finally:
-        del sys.modules[_WRAPPERS]
+        sys.modules.pop(_WRAPPERS, None)
     vars(quanto)["__getattr__"] = _wrapper
     return quanto
 
