@@ -28,15 +28,21 @@ def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[st
     return {"mean": float(values.sum() / below.sum()), "low": float(low), "high": float(high)}
 
 
+def common_runs(results: Mapping[str, Mapping[str, Any]], *names: str) -> set[tuple[int, int]]:
+    """Subjects and seeds that all of several results have."""
+    first, *others = ({(row["subject"], row["seed"]) for row in results[name]["runs"]} for name in names)
+    return first.intersection(*others)
+
+
 def on_common_runs(results: Mapping[str, Mapping[str, Any]], *names: str, key: str = "loss") -> list[np.ndarray]:
     """A figure of several results, each (subjects,), of the subjects and seeds that all of them have.
 
     Args:
         results: by name, ``"runs"``: rows.
     """
-    rows = [{(row["subject"], row["seed"]): row for row in results[name]["runs"]} for name in names]
-    common = set(rows[0]).intersection(*rows)
-    return [by_subject([row for run, row in own.items() if run in common], key) for own in rows]
+    common = common_runs(results, *names)
+    rows = ([row for row in results[name]["runs"] if (row["subject"], row["seed"]) in common] for name in names)
+    return [by_subject(own, key) for own in rows]
 
 
 def interval_cell(value: Mapping[str, float] | None, digits: int = 3, sign: str = "") -> str:

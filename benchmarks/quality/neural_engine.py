@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.intervals import interval, interval_cell, on_common_runs
+from benchmarks.lib.intervals import common_runs, interval, interval_cell, on_common_runs
 from benchmarks.lib.models import chosen
 from benchmarks.lib.report import markdown, say
 from benchmarks.quality.configurations import Config, Settings
@@ -158,7 +158,7 @@ def summarize(results: dict[str, dict[str, Any]]) -> None:
         start, reference, own = on_common_runs(results, START, INTEGER, name)
         result["summary"] = {
             "people": len(own),
-            "seeds": len({row["seed"] for row in result["runs"]}),
+            "seeds": len({seed for _, seed in common_runs(results, START, INTEGER, name)}),
             "loss": interval(own),
             "share": interval(start - own, start - reference),
         }
