@@ -148,7 +148,7 @@ TUNING = {
     f"backprop-float, rate {rate:g}, {steps} steps": Config(backprop=BackpropConfig(steps, learning_rate=rate))
     for rate, steps in ((5e-3, 150), (2e-2, 150), (4e-2, 150), (2e-2, 75), (1e-2, 300))
 }
-EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig(sigma=0.25))}  # best of three
+EVOLUTION = {"evolution-int8-integer": Config("int8", evolution=EvolutionConfig(sigma=0.25))}  # best of four
 NOISY = ("initializer-float", "initializer-int8-integer", "backprop-float", "fast-int8-integer", "paper-int8-integer")
 NOISY += tuple(EVOLUTION)
 DIFFERENCES = {

@@ -26,8 +26,8 @@ FIGURES = {
 }
 WHOLE = [key for key in FIGURES.values() if key not in ("person_in_unseen", "kept_rise")]  # of unscaled runs
 
-OF_OTHERS = ("drift", "kept_rise")  # of a model trained anew they say nothing: its samples are others, and among the
-# kept pictures are the other targets, whom it does not know either
+# Not of a model trained anew: its samples are others, and the kept pictures show other targets that it has not seen.
+OF_OTHERS = ("drift", "kept_rise")
 FORGOTTEN = ("target_similarity", "person_in_unseen")
 CHANGES = (*FORGOTTEN, "kept_rise")
 NAMES = {

@@ -10,9 +10,12 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 @cache
+def record(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def results(name: str) -> dict[str, Any]:
-    record = json.loads((RESULTS / f"{name}.json").read_text())
-    return record.get("results") or record["models"]
+    return record(name).get("results") or record(name)["models"]
 
 
 def figures(value: dict[str, float], digits: int = 3, sign: str = "") -> str:

@@ -3,7 +3,6 @@
 A claim is a template whose fields are computed; what comes out must be in the README, spaces and line breaks alike.
 """
 
-import json
 import re
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from benchmarks.speed.around import PARTS, of_steps
 from edge_sdk.zo import fast
-from tests.benchmarks.pages import RESULTS, ROOT, flat, page, results
+from tests.benchmarks.pages import ROOT, flat, page, record, results
 
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
@@ -60,7 +59,7 @@ def share_around(case: str, run: str) -> str:
 
 
 def evidence() -> dict[str, Any]:
-    return json.loads((RESULTS / "around_evidence.json").read_text())
+    return record("around_evidence")
 
 
 def floor(case: str, place: str) -> str:
@@ -83,8 +82,6 @@ def openvino(case: str, figure: str) -> float:
 
 
 DEMO = fast(1.0, 128)  # what `make demo` runs, on tokens of 128 numbers
-
-
 SECOND = "second model, tokens of 768 numbers"
 CLAIMS: dict[str, dict[str, str]] = {
     "README.md": {

@@ -1,6 +1,5 @@
 """Tables and figures of the photos README are those of the records, computed again."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,23 +8,23 @@ from benchmarks.lib.intervals import by_subject, t_interval
 from benchmarks.photos import personalization
 from benchmarks.photos.face_ruler import KEYS
 from benchmarks.photos.forgetting import COLUMNS, table
-from tests.benchmarks.pages import RESULTS, ROOT, flat, page, results
+from tests.benchmarks.pages import ROOT, flat, page, record, results
 
 README = page("benchmarks/photos/README.md")
 
 
-def record(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"photos_{name}.json").read_text())
+def of_photos(name: str) -> dict[str, Any]:
+    return record(f"photos_{name}")
 
 
 def test_what_the_face_network_tells_apart() -> None:
-    for name, row in record("face_ruler")["rows"].items():
+    for name, row in of_photos("face_ruler")["rows"].items():
         assert f"| {name} | " + " | ".join(f"{row[key]:.3f}" for key in KEYS.values()) in README
-    assert record("face_ruler")["largest_difference_from_dlib"] < 2.6e-7
+    assert of_photos("face_ruler")["largest_difference_from_dlib"] < 2.6e-7
 
 
 def test_what_is_learned_from_photos() -> None:
-    values = record("personalization")
+    values = of_photos("personalization")
     for line in personalization.table(values["results"], values["photos"]).splitlines()[2:]:
         assert flat(line) in README, line
     ends = [results("equal_care")[name]["summary"]["share"]["mean"] for name in ("fast", "paper, published")]
@@ -47,7 +46,7 @@ def test_what_is_learned_from_photos() -> None:
 
 @pytest.mark.parametrize("name", ["faces", "products"])
 def test_what_is_forgotten(name: str) -> None:
-    for line in table(record(name)["rows"]).splitlines()[2:]:
+    for line in table(of_photos(name)["rows"]).splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == 2 + len(COLUMNS)
         assert flat(line) in README, line
@@ -55,7 +54,7 @@ def test_what_is_forgotten(name: str) -> None:
 
 def test_a_photo_of_a_face_beside_retraining() -> None:
     own: dict[str, dict[str, Any]] = {}
-    for row in record("faces")["rows"]:
+    for row in of_photos("faces")["rows"]:
         own.setdefault(row["model"], {})[row["target"]] = row
 
     def falls(model: str) -> str:
@@ -77,7 +76,7 @@ def test_only_figures_of_faces_are_here() -> None:
 
 
 def test_how_well_the_photos_to_forget_are_known() -> None:
-    rows = record("products")["rows"]
+    rows = of_photos("products")["rows"]
     before = {row["target"]: row["encoder"] for row in rows if row["model"] == "before"}
     after = {row["target"]: row["encoder"] for row in rows if row["model"] == "unlearned, rate 2e-3"}
     known, unseen = (

@@ -150,7 +150,7 @@ CLAIMS = (
         "stopped after DVAR": f"| {stopped()} |",
         "stopped after DVAR, wide": f"| {stopped(WIDE)} |",
         "to a loss, wide": f"{against('0.9', WIDE)} and {against('0.95', WIDE)}.",
-        "ends, wide": f"`fast` ends at {share_of_decrease('fast', WIDE)} of it",
+        "ends, wide": f"`fast` ends at {share_of_decrease('fast', WIDE)} of its decrease",
         "paper, wide": (
             f"from {share_of_decrease('paper, published', WIDE)} to {share_of_decrease('paper, tuned', WIDE)}, and to "
             f"{share_of_decrease('paper, tuned, three times the steps', WIDE)} with three times the steps."
