@@ -46,21 +46,24 @@ SCANS = {
     f"backpropagation, {SHORTEST} steps": Scan(
         backprop(SHORTEST),
         {"learning_rate": 4e-2},
-        (({"learning_rate": 1e-2}, {"learning_rate": 2e-2}, {"learning_rate": 8e-2}),),
+        (({"learning_rate": 5e-3}, {"learning_rate": 1e-2}, {"learning_rate": 2e-2}, {"learning_rate": 8e-2}),),
     ),
     f"backpropagation, {SHORT} steps": Scan(
         backprop(SHORT),
         {"learning_rate": 2e-2},
-        (({"learning_rate": 1e-2}, {"learning_rate": 4e-2}), ({"clamp": True}, {"average_from": 0.7})),
+        (
+            ({"learning_rate": 5e-3}, {"learning_rate": 1e-2}, {"learning_rate": 4e-2}),
+            ({"clamp": True}, {"average_from": 0.7}),
+        ),
     ),
     "paper": Scan(
         paper,
         {},
         (
-            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}, {"learning_rate": 1e-2}),
+            ({"learning_rate": 1e-3}, {"learning_rate": 2e-3}, {"learning_rate": 1e-2}, {"learning_rate": 2e-2}),
             ({"adam_eps": 1e-8},),
             ({"zo_mu": 1e-2},),
-            ({"lr_schedule": "cosine"}, {"average_from": 0.7}),
+            ({"lr_schedule": "cosine"}, {"lr_schedule": "cosine", "learning_rate": 2e-2}, {"average_from": 0.7}),
         ),
     ),
     "evolution strategy": Scan(

@@ -2,10 +2,8 @@
 
 import fnmatch
 import json
-import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,15 +181,14 @@ class Hub:
 
 
 @pytest.fixture
-def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     made = Hub(model, tmp_path / "cache")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
     monkeypatch.setattr(privacy, "_offline_by_us", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "")
     monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    logging.getLogger("edge_sdk").setLevel(logging.ERROR)
-    yield made
+    return made
 
 
 @pytest.mark.parametrize("kind", ["plain and fp16", "fp16", "bf16 in one part", "fp16 shards"])
