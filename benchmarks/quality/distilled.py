@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.distilled --output_dir benchmarks/work/distilled
 
-`benchmarks.quality.wide` trains every part anew, over two hours of one core. Here the denoiser and the VAE are the
+`benchmarks.quality.wide` trains every part anew, over an hour of one core. Here the denoiser and the VAE are the
 embedded model's. A text encoder of 768 numbers a token, table included, is trained from random weights until a linear
 map of its states is the embedded encoder's states. The denoiser's cross-attention takes up the map. So people,
 pictures and prompts stay, and what a token of 768 numbers means is new.

@@ -53,7 +53,7 @@ SCANS = {
         {"learning_rate": 2e-2},
         (
             ({"learning_rate": 5e-3}, {"learning_rate": 1e-2}, {"learning_rate": 4e-2}),
-            ({"clamp": True}, {"average_from": 0.7}),
+            ({"clamp": True}, {"clamp": True, "learning_rate": 1e-2}, {"average_from": 0.7}),
         ),
     ),
     "paper": Scan(

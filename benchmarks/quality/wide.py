@@ -95,7 +95,7 @@ def train_unet(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=Path("benchmarks/work/wide"))
-    parser.add_argument("--steps", type=int, default=4000, help="of the denoiser")
+    parser.add_argument("--steps", type=int, default=2000, help="of the denoiser")
     parser.add_argument("--save_every", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
