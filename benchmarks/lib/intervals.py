@@ -34,6 +34,12 @@ def common_runs(results: Mapping[str, Mapping[str, Any]], *names: str) -> set[tu
     return first.intersection(*others)
 
 
+def people_and_seeds(results: Mapping[str, Mapping[str, Any]], *names: str) -> str:
+    """How many of each several results have in common, such as "20 x 3"."""
+    common = common_runs(results, *names)
+    return f"{len({subject for subject, _ in common})} x {len({seed for _, seed in common})}"
+
+
 def on_common_runs(results: Mapping[str, Mapping[str, Any]], *names: str, key: str = "loss") -> list[np.ndarray]:
     """A figure of several results, each (subjects,), of the subjects and seeds that all of them have.
 

@@ -18,7 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.intervals import RESAMPLES, by_subject, interval, interval_cell
+from benchmarks.lib.intervals import (
+    RESAMPLES,
+    by_subject,
+    common_runs,
+    interval,
+    interval_cell,
+    on_common_runs,
+    people_and_seeds,
+)
 from benchmarks.lib.report import markdown, pyplot, save_figure, say
 from benchmarks.pocket.people import held_out_people
 from benchmarks.quality.configurations import Config
@@ -91,11 +99,12 @@ def reached(curves: np.ndarray, forwards: np.ndarray, target: float) -> float:
 
 
 def summarize(results: Results) -> None:
-    """Add to each method its share of the decrease, and the forward passes to each of `SHARES`, with intervals."""
-    start, plateau = (by_subject(results[name]["runs"], "loss") for name in (START, PLATEAU))
-    picks = np.random.default_rng(0).integers(len(start), size=(RESAMPLES, len(start)))
+    """Add to each method its share of the decrease, and the forward passes to each of `SHARES`, with intervals.
+
+    Each is compared with backpropagation on the people and seeds that both have.
+    """
     for name, result in results.items():
-        ends = by_subject(result["runs"], "loss")
+        start, plateau, ends = on_common_runs(results, START, PLATEAU, name)
         result["summary"] = {"share": interval(start - ends, start - plateau)}
         if name == START:
             continue
@@ -103,16 +112,21 @@ def summarize(results: Results) -> None:
             result["summary"]["forwards"] = interval(by_subject(result["runs"], "forwards"))
             continue
         forwards = np.array([0, *result["runs"][0]["curve"]["forwards"]], float)
-        points = [{"subject": row["subject"], "point": row["curve"]["loss"]} for row in result["runs"]]
-        subjects = sorted({row["subject"] for row in points})
-        means = [np.mean([r["point"] for r in points if r["subject"] == s], axis=0) for s in subjects]
-        curves = np.column_stack([start, np.stack(means)])
+        curves = np.column_stack([start, curves_by_subject(result["runs"], common_runs(results, START, PLATEAU, name))])
+        picks = np.random.default_rng(0).integers(len(start), size=(RESAMPLES, len(start)))
         for share in SHARES:
             targets = start - share * (start - plateau)
             each = [reached(curves[pick], forwards, float(targets[pick].mean())) for pick in picks]
             low, high = np.quantile(each, [0.025, 0.975], method="nearest")
             found = {"mean": reached(curves, forwards, float(targets.mean())), "low": float(low), "high": float(high)}
             result["summary"][str(share)] = {key: v if np.isfinite(v) else None for key, v in found.items()}
+
+
+def curves_by_subject(rows: list[dict[str, Any]], runs: set[Run]) -> np.ndarray:
+    """Mean curve of each subject over its seeds of some runs, (subjects, points)."""
+    kept = [row for row in rows if (row["subject"], row["seed"]) in runs]
+    subjects = sorted({row["subject"] for row in kept})
+    return np.stack([np.mean([r["curve"]["loss"] for r in kept if r["subject"] == s], axis=0) for s in subjects])
 
 
 def costs_of(output: Path) -> dict[str, Any]:
@@ -128,7 +142,7 @@ def table(results: Results, costs: dict[str, Any]) -> str:
     def seconds(value: float | None, of: dict[str, Any] | None) -> str:
         return f", {value * float(np.median(of['seconds'])):.1f} s" if value is not None and of else ""
 
-    head = ["method", "settings", "forwards", "share", *(f"to {share}" for share in SHARES), "MB"]
+    head = ["method", "settings", "people x seeds", "forwards", "share", *(f"to {share}" for share in SHARES), "MB"]
     rows = []
     for name, result in results.items():
         summary, first = result["summary"], result["runs"][0]
@@ -142,7 +156,8 @@ def table(results: Results, costs: dict[str, Any]) -> str:
         ]
         settings = described(result["settings"]) if result.get("settings") else ""
         memory = f"{of['peak_anonymous_mb']:.0f}" if of else ""
-        rows.append([name, settings, total, interval_cell(summary["share"]), *cells, memory])
+        seen = people_and_seeds(results, START, PLATEAU, name)
+        rows.append([name, settings, seen, total, interval_cell(summary["share"]), *cells, memory])
     return markdown(head, rows)
 
 

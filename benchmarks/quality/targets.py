@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.intervals import common_runs, interval, interval_cell, on_common_runs
+from benchmarks.lib.intervals import interval, interval_cell, on_common_runs, people_and_seeds
 from benchmarks.lib.lockstep import View
 from benchmarks.lib.report import markdown, say
 from benchmarks.quality.configurations import Config
@@ -110,10 +110,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         if name == START or not (len(here) or "noise" in result):
             continue
         cells = ["", "", ""]
-        if people := len(here):
+        if len(here):
             share, lost = interval(start - here, start - base), interval(here - base, start - base)
-            seeds = len({seed for _, seed in common_runs(results, START, BASE, name)})
-            cells = [f"{people} x {seeds}", interval_cell(share), interval_cell(lost, sign="+")]
+            seen = people_and_seeds(results, START, BASE, name)
+            cells = [seen, interval_cell(share), interval_cell(lost, sign="+")]
         errors = [[row["median"] for row in result.get("noise", []) if row["mu_share"] == length] for length in SHARES]
         floor = f"{result['mu_min'] / result['mu']:.3f}" if result.get("mu_min") else ""
         lines.append([name, *cells, floor, *(f"{100 * np.median(each):.2f}" if each else "" for each in errors)])

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from benchmarks.pocket.people import HELD_OUT_PAIRS, held_out_people
 from benchmarks.pocket.text import Captioner
 from benchmarks.quality import distilled, stopping
 from benchmarks.quality.benchmark import condition
-from benchmarks.quality.equal_care import reached
+from benchmarks.quality.equal_care import PLATEAU, START, reached, summarize, table
 from benchmarks.quality.learn import Bench, Subjects
 from benchmarks.quality.noise import NoisyObjective
 from benchmarks.quality.people import fresh_people
@@ -168,3 +169,25 @@ def test_a_wide_text_encoder_begins_to_say_what_the_embedded_one_says(
     student, reading = distilled.train(teacher, captioner, 8, 0)
     first, last = (float(line.split()[2]) for line in capsys.readouterr().out.splitlines())
     assert last < 0.9 * first and reading.shape == (128, student.config.hidden_size)
+
+
+def test_equal_care_compares_on_the_seeds_that_both_methods_have() -> None:
+    def rows(*losses: float) -> list[dict[str, Any]]:
+        """Of two people in turn, seed by seed."""
+        curves = [{"forwards": [10, 20], "loss": [(1 + end) / 2, end]} for end in losses]
+        return [
+            {"subject": i % 2, "seed": i // 2, "loss": curve["loss"][-1], "curve": curve}
+            for i, curve in enumerate(curves)
+        ]
+
+    results: dict[str, dict[str, Any]] = {
+        START: {"runs": rows(1.0, 1.0, 1.0, 1.0)},
+        PLATEAU: {"runs": rows(0.2, 0.2, 0.9, 0.9)},  # its second seed is bad
+        "other": {"runs": rows(0.2, 0.2)},
+        "both": {"runs": rows(0.2, 0.2, 0.2, 0.2)},
+    }
+    summarize(results)
+    assert results["other"]["summary"]["share"]["mean"] == pytest.approx(1)
+    assert results["other"]["summary"]["0.9"]["mean"] == pytest.approx(18)  # of a line from 1 to 0.2 in 20 passes
+    assert results["both"]["summary"]["share"]["mean"] == pytest.approx(0.8 / 0.45)
+    assert "| other |  | 2 x 1 | 20 |" in table(results, {}) and "| both |  | 2 x 2 | 20 |" in table(results, {})
