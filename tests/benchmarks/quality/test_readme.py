@@ -6,7 +6,8 @@ import pytest
 from benchmarks.lib.intervals import by_subject, interval, on_common_runs
 from tests.benchmarks.pages import figures, flat, page, results
 
-WIDE = "equal_care_distilled"
+WIDE, SECOND = "equal_care_distilled", "equal_care_wide"
+RANDOM, READABLE = "64 of 768, 32 a step, random", "64 of 768, 32 a step, readable"
 
 
 def of_directions(name: str, rows: str, bases: tuple[str, ...] = ("principal", "readable", "random")) -> str:
@@ -63,6 +64,10 @@ def loss(name: str, case: str) -> str:
     return figures(interval(by_subject(results(name)[case]["runs"], "loss")), 4)
 
 
+def mean_loss(name: str, case: str) -> float:
+    return float(by_subject(results(name)[case]["runs"], "loss").mean())
+
+
 def people_and_seeds(name: str, case: str) -> str:
     runs = results(name)[case]["runs"]
     return f"{len({run['subject'] for run in runs})} x {len({run['seed'] for run in runs})}"
@@ -116,15 +121,24 @@ CLAIMS = (
         "64 of 768, a trained table": (
             f"| 64 of 768, a trained table | {of_directions('directions_wide', '64 of 768, 32 a step')} |"
         ),
+        "64 of 768, the second model": (
+            f"| 64 of 768, the second model | {of_directions('directions_second', '64 of 768, 32 a step')} |"
+        ),
+        "random directions, second": f"there they have {more_than_principal('directions_second', RANDOM)}.",
+        "readable directions, second": (
+            f"model: {more_than_principal('directions_second', READABLE)}, and with 80 steps their loss is "
+            f"{mean_loss(SECOND, 'fast'):.4f} where that of principal ones is "
+            f"{mean_loss('directions_second', '64 of 768, 32 a step, 80 steps, principal'):.4f}."
+        ),
         "random directions": (
             f"they have {more_than_principal('directions', '64 of 768, 32 a step, shuffled, random')} against "
             "principal ones, paired by person. Behind the trained table they have "
-            f"{more_than_principal('directions_wide', '64 of 768, 32 a step, random')}."
+            f"{more_than_principal('directions_wide', RANDOM)}."
         ),
         "readable directions": (
             f"they have {more_than_principal('directions', '11 of 128, readable')} at 8 %, "
             f"{more_than_principal('directions', '64 of 768, 32 a step, shuffled, readable')} beside shuffled words, "
-            f"and {more_than_principal('directions_wide', '64 of 768, 32 a step, readable')} behind the trained table"
+            f"and {more_than_principal('directions_wide', READABLE)} behind the trained table"
         ),
         "breadth": (
             f"get {results('directions')['44 of 128, 11 a step, principal']['summary']['share']['mean']:.3f} instead "
@@ -156,6 +170,14 @@ CLAIMS = (
             f"{share_of_decrease('paper, tuned, three times the steps', WIDE)} with three times the steps."
         ),
         "evolution, wide": f"The evolution strategy has {share_of_decrease('evolution strategy, tuned', WIDE)}.",
+        "to a loss, second": f"{against('0.9', SECOND)}.",
+        "ends, second": f"`fast` ends at {share_of_decrease('fast', SECOND)} of its decrease",
+        "paper, second": (
+            f"{share_of_decrease('paper, published', SECOND)} as published, "
+            f"{share_of_decrease('paper, tuned', SECOND)} tuned and "
+            f"{share_of_decrease('paper, tuned, three times the steps', SECOND)} with three times the steps."
+        ),
+        "evolution, second": f"The evolution strategy has {share_of_decrease('evolution strategy, tuned', SECOND)}.",
         "qnn": f"`--target qnn` | {people_and_seeds('targets', 'qnn')} | {beside_integer('targets', 'qnn')} |",
         "ane": f"| {people_and_seeds('ane', 'ane, as exported')} | {loss('ane', 'ane, as exported')} "
         f"| {beside_integer('ane', 'ane, as exported')} |",
@@ -175,7 +197,7 @@ CLAIMS = (
     }
     | {
         f"{record}, {method}": f"| {equal_care(method, record)} |"
-        for record in ("equal_care", WIDE)
+        for record in ("equal_care", WIDE, SECOND)
         for method in results(record)
         if method not in ("initializer", "backpropagation, stopped after DVAR")
     }
