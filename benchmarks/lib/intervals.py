@@ -15,9 +15,9 @@ RESAMPLES = 2000
 
 
 def by_subject(rows: Sequence[Row], key: str) -> np.ndarray:
-    """Mean over the seeds of every subject, (subjects,), in the order of subjects."""
+    """Mean over the seeds of every subject, in the order of subjects: (subjects,), or (subjects, points) of lists."""
     subjects = sorted({row["subject"] for row in rows})
-    return np.array([np.mean([row[key] for row in rows if row["subject"] == s]) for s in subjects])
+    return np.array([np.mean([row[key] for row in rows if row["subject"] == s], axis=0) for s in subjects])
 
 
 def interval(values: np.ndarray, divide_by: np.ndarray | None = None) -> dict[str, float]:

@@ -124,9 +124,8 @@ def summarize(results: Results) -> None:
 
 def curves_by_subject(rows: list[dict[str, Any]], runs: set[Run]) -> np.ndarray:
     """Mean curve of each subject over its seeds of some runs, (subjects, points)."""
-    kept = [row for row in rows if (row["subject"], row["seed"]) in runs]
-    subjects = sorted({row["subject"] for row in kept})
-    return np.stack([np.mean([r["curve"]["loss"] for r in kept if r["subject"] == s], axis=0) for s in subjects])
+    points = [row | {"points": row["curve"]["loss"]} for row in rows if (row["subject"], row["seed"]) in runs]
+    return by_subject(points, "points")
 
 
 def costs_of(output: Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -21,6 +23,17 @@ def results(name: str) -> dict[str, Any]:
 def figures(value: dict[str, float], digits: int = 3, sign: str = "") -> str:
     """A mean and its interval."""
     return "{:{f}} [{:{f}}, {:{f}}]".format(*(value[key] for key in ("mean", "low", "high")), f=f"{sign}.{digits}f")
+
+
+def seconds_of_pass(name: str, method: str) -> float:
+    """Processor seconds of a forward pass of a method, from the costs beside a record of equal care."""
+    cost = next(cost for case, cost in results(f"{name}_costs").items() if method.startswith(case))
+    return float(np.median(cost["seconds"]))
+
+
+def share_of_decrease(method: str, name: str = "equal_care") -> str:
+    """Of backpropagation's loss decrease, in a record of equal care."""
+    return figures(results(name)[method]["summary"]["share"])
 
 
 def flat(text: str) -> str:

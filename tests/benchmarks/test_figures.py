@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.speed.around import PARTS, of_steps
 from edge_sdk.zo import fast
-from tests.benchmarks.pages import ROOT, figures, flat, page, record, results
+from tests.benchmarks.pages import ROOT, flat, page, record, results, seconds_of_pass, share_of_decrease
 
 NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 
@@ -34,14 +34,9 @@ def step_seconds(name: str, case: str) -> float:
     return results(name)[case]["summary"]["step_seconds"]["median"]
 
 
-def share(model: str) -> str:
-    return figures(results(model)["fast"]["summary"]["share"])
-
-
-def seconds_to(model: str, method: str, share_of_decrease: str = "0.95") -> float:
+def seconds_to(model: str, method: str, share: str = "0.95") -> float:
     """Processor seconds to a share of the loss decrease of backpropagation's 150 steps."""
-    cost = next(cost for name, cost in results(f"{model}_costs").items() if method.startswith(name))
-    return results(model)[method]["summary"][share_of_decrease]["mean"] * float(np.median(cost["seconds"]))
+    return results(model)[method]["summary"][share]["mean"] * seconds_of_pass(model, method)
 
 
 def device(row: str) -> float:
@@ -111,7 +106,7 @@ CLAIMS: dict[str, dict[str, str]] = {
             f"| {wall('ours int8'):.2f} s (int8 `integer`) | {wall('diffusers float32'):.2f} s diffusers float32, "
             f"{wall('quanto int8 as it comes'):.2f} s quanto int8 |"
         ),
-        "quality": f"| {share(EMBEDDED)} / {share(SECOND)} | 1 |",
+        "quality": f"| {share_of_decrease('fast', EMBEDDED)} / {share_of_decrease('fast', SECOND)} | 1 |",
         "time": (
             f"| time to 0.95 of it, one core | {seconds_to(EMBEDDED, 'fast'):.1f} s / "
             f"{seconds_to(SECOND, 'fast'):.1f} s | "

@@ -1,10 +1,9 @@
 """Every figure of the quality page's measured claims is computed again from its results file."""
 
-import numpy as np
 import pytest
 
 from benchmarks.lib.intervals import by_subject, interval, on_common_runs
-from tests.benchmarks.pages import figures, flat, page, results
+from tests.benchmarks.pages import figures, flat, page, results, seconds_of_pass, share_of_decrease
 
 WIDE, SECOND = "equal_care_distilled", "equal_care_wide"
 RANDOM, READABLE = "64 of 768, 32 a step, random", "64 of 768, 32 a step, readable"
@@ -25,10 +24,9 @@ def more_than_principal(name: str, case: str) -> str:
 
 def forwards(value: dict[str, float | None], method: str, record: str) -> str:
     """Forward passes to a loss, and the seconds that they take."""
-    cost = next(cost for name, cost in results(f"{record}_costs").items() if method.startswith(name))
     counts = ["never" if (n := value[key]) is None else f"{n:,.0f}" for key in ("mean", "low", "high")]
     mean = value["mean"]
-    seconds = "" if mean is None else f", {mean * float(np.median(cost['seconds'])):.1f} s"
+    seconds = "" if mean is None else f", {mean * seconds_of_pass(record, method):.1f} s"
     return f"{counts[0]} [{counts[1]}, {counts[2]}]{seconds}"
 
 
@@ -79,10 +77,6 @@ def against(share: str, record: str = "equal_care") -> str:
         results(record)[method]["summary"][share]["mean"] for method in ("fast", "backpropagation, 150 steps")
     )
     return f"{own:,.0f} against {other:,.0f} to {share}"
-
-
-def share_of_decrease(method: str, record: str = "equal_care") -> str:
-    return figures(results(record)[method]["summary"]["share"])
 
 
 def ends(method: str) -> float:
